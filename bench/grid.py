@@ -1,0 +1,153 @@
+"""Grid: a profile's blocks of axes, expanded into cells. Pure.
+
+A `Cell` says what is run, by content: two profiles that ask for the same work have the same cell.
+Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from bench.errors import ProfileError, nearest_name
+from bench.profile import REQUIRED_AXES, Frozen, GridBlock, Profile
+from bench.workload import DataSource, ModelSource
+
+CELL_ID_DIGITS = 12
+# Axes that are not fields of TrainingArguments.
+_OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation")
+
+
+class Axis(Frozen):
+    """One axis of a grid: its name and its values in the order of the profile."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+class Cell(Frozen):
+    """One point of the grid: a complete fine-tune, named by the content of all that decides it."""
+
+    model: ModelSource
+    data: DataSource
+    max_length: int
+    train_size: int
+    padding: str
+    attn_implementation: str
+    training: tuple[tuple[str, str], ...]  # name and value as JSON text: hashable, whatever it is
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the training settings, fields of `transformers.TrainingArguments`, by name."""
+        return {name: json.loads(value) for name, value in self.training}
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of replicate 0."""
+        return int(self.settings["seed"])
+
+    @property
+    def per_device_train_batch_size(self) -> int:
+        """Return the batch size, in documents."""
+        return int(self.settings["per_device_train_batch_size"])
+
+    def value(self, axis: str) -> Any:
+        """Return this cell's value on an axis."""
+        return getattr(self, axis) if axis in _OWN_AXES else self.settings.get(axis)
+
+    @cached_property
+    def cell_id(self) -> str:
+        """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
+        identity = self.model_dump(mode="json")
+        for part in (identity["model"]["source"], identity["model"]["tokenizer"], identity["data"]["source"]):
+            del part["reference"], part["location"], part["kind"]
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:CELL_ID_DIGITS]
+
+
+class Grid(Frozen):
+    """The cells of a profile in the order of its blocks, and the axes they vary on."""
+
+    axes: tuple[Axis, ...]
+    cells: tuple[Cell, ...]
+
+    def only(self, selection: Mapping[str, Any]) -> Grid:
+        """Return the part of the grid whose cells have these axis values; raises ProfileError."""
+        for name, value in selection.items():
+            axis = next((axis for axis in self.axes if axis.name == name), None)
+            if axis is None:
+                names = [axis.name for axis in self.axes]
+                raise ProfileError(
+                    "not an axis of this grid",
+                    where=f"--only {name}",
+                    expected=f"one of {', '.join(names)}",
+                    nearest=nearest_name(name, names),
+                )
+            if value not in axis.values:
+                raise ProfileError(
+                    "no cell has this value",
+                    where=f"--only {name}",
+                    got=repr(value),
+                    expected=f"one of {', '.join(map(str, axis.values))}",
+                )
+        kept = tuple(cell for cell in self.cells if selects(selection, cell))
+        if not kept:
+            raise ProfileError("no cell has all of these values", where="--only", got=repr(dict(selection)))
+        return Grid(axes=self.axes, cells=kept)
+
+
+def selects(selection: Mapping[str, Any], cell: Cell) -> bool:
+    """Return whether a cell has all the axis values of a selection."""
+    return all(cell.value(name) == value for name, value in selection.items())
+
+
+def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
+    """Return the grid of a profile: the union of its blocks, each cell once."""
+    cells: dict[Cell, None] = {}
+    values: dict[str, dict[Any, None]] = {}
+    for block in profile.grid:
+        for point in _points(block):
+            cells[_cell(profile, point, model, data)] = None
+        for name, options in block.axes.items():
+            values.setdefault(name, {}).update(dict.fromkeys(options))
+    axes = tuple(Axis(name=name, values=_ordered(options)) for name, options in values.items())
+    return Grid(axes=axes, cells=tuple(cells))
+
+
+def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
+    """Yield the points of one block, as axis values by name."""
+    axes = block.axes
+    if block.design == "factorial":
+        for combination in itertools.product(*axes.values()):
+            yield dict(zip(axes, combination, strict=True))
+        return
+    center = {name: options[0] for name, options in axes.items()} | block.center
+    for name, options in axes.items():
+        for option in options:
+            yield center | {name: option}
+
+
+def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
+    """Return the cell at a point: the profile's settings, with the axes' values over them."""
+    own = {name: point.get(name, getattr(profile, name, None)) for name in _OWN_AXES}
+    settings = profile.settings | {name: v for name, v in point.items() if name not in _OWN_AXES}
+    training = tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items()))
+    return Cell(model=model, data=data, training=training, **own)
+
+
+def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return axis values in rising order where they are numbers, else as the profile has them."""
+    options = list(values)
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
+    return tuple(sorted(options)) if numbers else tuple(options)
+
+
+def axis_order(names: Iterable[str]) -> list[str]:
+    """Return axis names in the order tables show them: the three main ones, then by name."""
+    rest = set(names)
+    return [name for name in REQUIRED_AXES if name in rest] + sorted(rest - set(REQUIRED_AXES))
+

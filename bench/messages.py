@@ -1,0 +1,78 @@
+"""What the parent and a worker say to each other: plain JSON, nothing pickled.
+
+Down goes one request (`Preparation` asked for, or one replicate of a cell); up come progress
+events and, last, one answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from bench.grid import Cell
+from bench.profile import Frozen
+from bench.record import Environment
+
+
+class PrepareRequest(Frozen):
+    """Asks for a workload to be probed and tokenised, and the device's matmul peak measured."""
+
+    cells: tuple[Cell, ...]
+    device: str
+    scratch: str
+
+
+class TokenisedPools(Frozen):
+    """Arrow files of the tokenised training and evaluation pools, already in shuffled order."""
+
+    train: str
+    evaluation: str
+
+
+class Preparation(Frozen):
+    """What the prepare stage found and made, once for all cells."""
+
+    environment: Environment
+    labels: tuple[str, ...]
+    parameters: int
+    train_pool: int
+    eval_pool: int
+    eval_split: str
+    tokenised: dict[str, TokenisedPools]  # by `tokenised_key`
+    flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 a document
+    flops_absent: str | None = None
+    peak_matmul_flops: dict[str, float] = {}  # FLOP/s by dtype
+    seconds: float = 0.0
+
+
+class CellRequest(Frozen):
+    """Asks for one replicate of a cell, with what was prepared for it."""
+
+    cell: Cell
+    replicate: int
+    seed: int
+    device: str
+    preparation: Preparation
+    output: str  # a folder of the cell's own, for checkpoints and the trained model
+    steps_file: str  # Parquet, one row a step
+
+
+class Progress(Frozen):
+    """Where a running cell is."""
+
+    phase: str
+    step: int | None = None
+    max_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+
+
+class Event(Frozen):
+    """One line from a worker: progress, or its answer, or a refusal to be raised in the parent."""
+
+    kind: Literal["progress", "answer", "refusal"]
+    body: dict[str, Any]
+
+
+def tokenised_key(cell: Cell) -> str:
+    """Return the name of the tokenised pools that a cell reads."""
+    return f"{cell.padding}-{cell.max_length}"

@@ -1,0 +1,330 @@
+"""Profile: what a run is asked to do. Frozen, validated when built, read from a TOML file.
+
+A profile has four tables: `[workload]` (model and data), `[[grid]]` (blocks of axes),
+`[training]` (fields of `transformers.TrainingArguments`) and `[run]` (how cells are run).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from bench.arguments import check_setting
+from bench.errors import ProfileError, nearest_name
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+PositiveInt = Annotated[StrictInt, Field(gt=0)]
+NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
+
+REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+PADDING = ("max_length", "longest")
+
+# The recipe's own settings where a profile is silent; the rest is transformers' default.
+RECIPE: dict[str, Any] = {
+    "num_train_epochs": 3,
+    "learning_rate": 2e-5,
+    "weight_decay": 0.01,
+    "per_device_eval_batch_size": 8,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "steps",
+    "logging_steps": 100,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "accuracy",
+    "report_to": "none",
+    "seed": 42,
+}
+
+
+class Frozen(BaseModel):
+    """Base of every plain value here: immutable, and nothing but the named fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Workload(Frozen):
+    """The model and the data set, and how documents are read out of it."""
+
+    task: Literal["text-classification"] = "text-classification"
+    model: StrictStr = Field(
+        description="A hub id, a directory, package:NAME/FOLDER, architecture:NAME, or offline:minilm-l6."
+    )
+    model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
+    weights: Literal["pretrained", "random"] = "pretrained"
+    config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
+    tokenizer: StrictStr | None = Field(None, description="As `model`; the model's own if absent.")
+    dataset: StrictStr = Field(
+        description="A hub id, a directory, CSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
+    )
+    dataset_config: StrictStr | None = Field(None, description="A hub data set's configuration.")
+    dataset_revision: StrictStr | None = None
+    text_column: StrictStr = "text"
+    label_column: StrictStr = "label"
+    where: dict[str, Scalar] = Field({}, description="Keep only the rows with these values.")
+    drop_duplicates: StrictBool = Field(False, description="Drop rows whose text was seen before.")
+    balanced: StrictBool = Field(False, description="As many rows of each class as the rarest has.")
+    train_split: StrictStr = "train"
+    eval_split: StrictStr = Field(
+        "auto",
+        description="A split's name; `auto`: test, else validation, else `from-train`: the end of each class.",
+    )
+    eval_size: PositiveInt
+    shuffle_seed: NonNegativeInt = 42
+
+
+class GridBlock(Frozen):
+    """One block of the grid: axes, crossed (`factorial`) or varied one at a time (`star`)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+
+    max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    attn_implementation: tuple[Literal[ATTENTION], ...] = ()
+    padding: tuple[Literal[PADDING], ...] = ()
+    seed: tuple[NonNegativeInt, ...] = ()
+    design: Literal["factorial", "star"] = "factorial"
+    center: dict[str, Scalar] = Field({}, description="A star's centre; the first values if absent.")
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """Return the values of each axis by name, in the order of the block."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        values = named | (self.__pydantic_extra__ or {})
+        return {k: v for k, v in values.items() if k not in ("design", "center") and v}
+
+    @model_validator(mode="after")
+    def _center_is_on_the_axes(self) -> Self:
+        if self.center and self.design != "star":
+            raise ValueError("center: only a block with design = 'star' has a centre")
+        for name, value in self.center.items():
+            if name not in self.axes:
+                raise ValueError(f"center: {name!r} is not an axis of this block")
+            if value not in self.axes[name]:
+                raise ValueError(f"center: {value!r} is not among the values of {name}")
+        return self
+
+
+class Run(Frozen):
+    """How cells are run: replicates, limits, isolation, device, and what is kept."""
+
+    replicates: PositiveInt = 1
+    timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
+    isolation: Literal["auto", "forkserver", "spawn"] = "auto"
+    device: StrictStr = Field("auto", description="auto, cpu, cuda, or a GPU's UUID.")
+    order_seed: NonNegativeInt = Field(0, description="Seed of the random order of the cells.")
+    keep_checkpoints: tuple[StrictStr, ...] = Field(
+        (), description="Cells whose checkpoints stay, each written KEY=VALUE,... ."
+    )
+
+
+class Profile(Frozen):
+    """A named grid over a workload, with its training settings. `load_profile` reads one."""
+
+    name: StrictStr
+    description: StrictStr = ""
+    workload: Workload
+    grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
+    training: dict[str, Any] = {}
+    padding: Literal[PADDING] = "max_length"
+    attn_implementation: Literal[ATTENTION] = "sdpa"
+    run: Run = Run()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the training settings in force where no axis says otherwise: the recipe's and the profile's."""
+        settings = RECIPE | self.training
+        if settings["save_strategy"] == "no" and "load_best_model_at_end" not in self.training:
+            settings["load_best_model_at_end"] = False  # there is no checkpoint to load it from
+        return settings
+
+
+def profile_folders() -> tuple[Path, ...]:
+    """Return the folders that a profile's name is looked up in: the user's own, then the shipped ones."""
+    package = Path(__file__).parent
+    return (Path("profiles"), package / "profiles", package.parent / "profiles")
+
+
+def profile_names() -> list[str]:
+    """Return the names that `load_profile` finds, sorted."""
+    return sorted({file.stem for folder in profile_folders() for file in folder.glob("*.toml")})
+
+
+def find_profile(reference: str) -> Path:
+    """Return the file of a profile, given its path or its name; raises ProfileError."""
+    if reference.endswith(".toml") or "/" in reference:
+        path = Path(reference)
+        if path.is_file():
+            return path
+        raise ProfileError("no such profile", where=reference, hint=_names_hint())
+    for folder in profile_folders():
+        path = folder / f"{reference}.toml"
+        if path.is_file():
+            return path
+    raise ProfileError(
+        "no such profile",
+        where=reference,
+        nearest=nearest_name(reference, profile_names()),
+        hint=_names_hint(),
+    )
+
+
+def _names_hint() -> str:
+    return f"profiles here: {', '.join(profile_names()) or 'none'}; or give a path to a TOML file"
+
+
+def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
+    """Return the profile of a name or path, with `KEY=VALUE` overrides applied.
+
+    Raises ProfileError, naming the file, the key, the value, what was expected and the nearest
+    valid name.
+    """
+    path = find_profile(reference)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"not valid TOML: {error}", where=str(path)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
+    for override in overrides:
+        _apply_override(data, override)
+    return build_profile({"name": path.stem, **data}, where=str(path))
+
+
+def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
+    """Return a validated profile from plain data; raises ProfileError with `where` in front."""
+    try:
+        profile = Profile.model_validate(data)
+    except ValidationError as error:
+        raise _profile_error(error, where) from error
+    for name, value in profile.training.items():
+        check_setting(name, value, where=f"{where}: training.{name}")
+    for number, block in enumerate(profile.grid, start=1):
+        _check_axes(profile, block, where=f"{where}: grid[{number}]")
+    return profile
+
+
+def _check_axes(profile: Profile, block: GridBlock, *, where: str) -> None:
+    """Raise ProfileError unless every axis is one that cells have, and is set in one place only."""
+    for name, values in block.axes.items():
+        place = f"{where}.{name}"
+        if name in profile.training:
+            raise ProfileError(
+                "set twice",
+                where=place,
+                got=f"an axis here, and training.{name} = {profile.training[name]!r}",
+                expected="one of the two",
+            )
+        if len(set(map(repr, values))) != len(values):
+            raise ProfileError("a value twice", where=place, got=repr(list(values)))
+        if name in type(block).model_fields and name != "per_device_train_batch_size":
+            continue
+        for value in values:
+            check_setting(name, value, where=place, also=type(block).model_fields)
+
+
+def _profile_error(error: ValidationError, where: str) -> ProfileError:
+    """Return the first finding of pydantic in the form that every error here has."""
+    finding = error.errors()[0]
+    location = finding["loc"]
+    place = f"{where}: {_key_path(location)}" if location else where
+    kind, message = finding["type"], finding["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        valid = _fields_at(location[:-1])
+        return ProfileError(
+            "unknown key",
+            where=place,
+            got=repr(finding["input"]),
+            expected=f"one of {', '.join(valid)}",
+            nearest=nearest_name(str(location[-1]), valid),
+        )
+    if kind == "missing":
+        return ProfileError("missing", where=place, expected="a value: this key has no default")
+    if kind == "too_short":
+        return ProfileError("empty", where=place, got="[]", expected="at least one value")
+    given = finding["input"]
+    got = f"{given!r} ({type(given).__name__})" if kind != "value_error" else None
+    nearest = None
+    if kind == "literal_error" and isinstance(given, str):
+        nearest = nearest_name(given, re.findall(r"'([^']+)'", message))
+    expected = message.removeprefix("Input should be ")
+    return ProfileError("not usable", where=place, got=got, expected=expected, nearest=nearest)
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    """Return a pydantic location as a key path, counted from 1: `grid[1].max_length[2]`."""
+    union_members = {"bool", "int", "float", "str"}
+    parts = [f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in union_members]
+    return "".join(parts).lstrip(".")
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that a table of the profile may have."""
+    tables: dict[str, type[BaseModel]] = {"workload": Workload, "run": Run, "grid": GridBlock}
+    model = tables.get(str(location[0]), Profile) if location else Profile
+    return [name for name in model.model_fields if name != "name"]
+
+
+def parse_value(text: str) -> Any:
+    """Return a TOML value from the command line; a bare word that is no TOML value is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if not text or text[0] in "[{\"'":
+            raise ProfileError(
+                "not a TOML value", got=text, expected="a number, true, false, a word, or a list"
+            ) from None
+        return text
+
+
+def parse_assignment(text: str, *, option: str) -> tuple[str, Any]:
+    """Return (key, value) of a `KEY=VALUE`; raises ProfileError that names the option."""
+    key, separator, value = text.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z_][\w.]*", key.strip()):
+        raise ProfileError("not an assignment", where=option, got=text, expected="KEY=VALUE")
+    try:
+        return key.strip(), parse_value(value.strip())
+    except ProfileError as error:
+        raise error.at(f"{option} {key.strip()}") from None
+
+
+def parse_selection(text: str, *, option: str) -> dict[str, Any]:
+    """Return the axis values of a `KEY=VALUE,KEY=VALUE` selection of cells."""
+    return dict(parse_assignment(part, option=option) for part in text.split(","))
+
+
+def _apply_override(data: dict[str, Any], text: str) -> None:
+    """Set one dotted key in a profile's data; `grid.AXIS` replaces that axis in every block."""
+    key, value = parse_assignment(text, option="--set")
+    *tables, name = key.split(".")
+    if tables == ["grid"]:
+        blocks = data.get("grid")
+        if not isinstance(blocks, list):
+            raise ProfileError("the profile has no [[grid]] block", where=f"--set {key}")
+        if isinstance(data.get("training"), dict):
+            data["training"].pop(name, None)  # asked for as an axis now
+        for block in blocks:
+            block[name] = value if name == "design" or isinstance(value, (list, dict)) else [value]
+        return
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise ProfileError("not a table", where=f"--set {key}", got=table)
+    data[name] = value

@@ -1,0 +1,77 @@
+"""Bytes, seconds and rates: parsing and formatting, at the edges of the program only.
+
+Inside, memory is an `int` of bytes and time a `float` of seconds, with the unit in the name.
+Memory is printed in powers of 1024 and says so (MiB, GiB); rates in powers of 1000 (GFLOP/s).
+"""
+
+from __future__ import annotations
+
+import re
+
+KIB = 1024
+MIB = 1024**2
+GIB = 1024**3
+
+_BYTE_UNITS = {
+    "B": 1,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+    "KIB": KIB,
+    "MIB": MIB,
+    "GIB": GIB,
+    "TIB": 1024**4,
+}
+_BYTES_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)?\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes in a text such as `4GiB`, `512 MB` or `1048576`.
+
+    Raises ValueError for anything else; a number without a unit is bytes.
+    """
+    match = _BYTES_PATTERN.fullmatch(text)
+    unit = (match.group(2) or "B").upper() if match else ""
+    if match is None or unit not in _BYTE_UNITS:
+        raise ValueError(f"not a size: {text!r}; expected a number and a unit, such as 4GiB")
+    return round(float(match.group(1)) * _BYTE_UNITS[unit])
+
+
+def format_bytes(count: int) -> str:
+    """Return bytes as text in the largest unit (powers of 1024) that keeps a digit in front."""
+    if abs(count) < KIB:
+        return f"{count} B"
+    for size, name in ((1024**4, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if abs(count) >= size:
+            break
+    value = count / size
+    return f"{value:.0f} {name}" if abs(value) >= 100 else f"{value:.1f} {name}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as text: `350 µs`, `12.3 ms`, `4.56 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_flops(rate: float) -> str:
+    """Return FLOP/s as text, in powers of 1000."""
+    for size, name in ((1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s")):
+        if rate >= size:
+            return f"{rate / size:.1f} {name}"
+    return f"{rate:.0f} FLOP/s"
+
+
+def format_ratio(ratio: float) -> str:
+    """Return a ratio as text with the sign people read it by: `1.98x`."""
+    return f"{ratio:.2f}x"

@@ -1,0 +1,103 @@
+"""The recipe: full-parameter fine-tuning of a text classifier with the Hugging Face Trainer.
+
+Reads from top to bottom as the course exercise does, in today's names: seed, model, arguments,
+Trainer, train, metrics, save, evaluate. The data was tokenised by the prepare stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from datasets import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from bench.grid import Cell
+from bench.worker.metrics import ComputeAccuracy
+from bench.worker.model import load_model, load_tokenizer
+from bench.worker.phases import PhaseBook
+from bench.worker.trainer import MeteredTrainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished fine-tune leaves: the trainer with its books, and the last evaluation."""
+
+    trainer: MeteredTrainer
+    train_loss: float
+    evaluation: dict[str, float]
+
+
+def training_arguments(cell: Cell, *, seed: int, output: str, use_cpu: bool) -> TrainingArguments:
+    """Return the cell's settings as `TrainingArguments`; raises ValueError where they contradict."""
+    settings = cell.settings | {"seed": seed}
+    return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
+
+
+def build_trainer(
+    cell: Cell,
+    arguments: TrainingArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pools: tuple[Dataset, Dataset],
+    *,
+    phases: PhaseBook,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MeteredTrainer:
+    """Return the Trainer of a cell; its default collator pads a batch to its longest document."""
+    train, evaluation = pools
+    return MeteredTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+        compute_metrics=ComputeAccuracy(),
+        callbacks=list(callbacks),
+        phases=phases,
+    )
+
+
+def finetune(
+    cell: Cell,
+    labels: tuple[str, ...],
+    pools: tuple[Dataset, Dataset],
+    *,
+    seed: int,
+    output: str,
+    use_cpu: bool,
+    phases: PhaseBook,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Result:
+    """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
+    set_seed(seed)  # before the model: its new classification head is drawn from this generator
+    tokenizer = load_tokenizer(cell.model)
+    model = load_model(
+        cell.model,
+        labels,
+        attn_implementation=cell.attn_implementation,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    arguments = training_arguments(cell, seed=seed, output=output, use_cpu=use_cpu)
+    trainer = build_trainer(
+        cell, arguments, model, tokenizer, pools, phases=phases, callbacks=callbacks
+    )
+
+    trained = trainer.train()  # evaluates and saves each epoch; loads the best model at the end
+
+    phases.enter("save")
+    trainer.log_metrics("train", trained.metrics)
+    trainer.save_metrics("train", trained.metrics)
+    trainer.save_model()
+    trainer.save_state()
+
+    evaluation = trainer.evaluate()
+    trainer.log_metrics("eval", evaluation)
+    trainer.save_metrics("eval", evaluation)
+    return Result(trainer, trained.training_loss, evaluation)

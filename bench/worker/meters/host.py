@@ -1,0 +1,49 @@
+"""Host memory of this process, from the kernel's own high-water mark.
+
+`getrusage` won't do: its peak is inherited across exec and can't be reset. `VmHWM` in
+`/proc/self/status` is reset by writing 5 to `/proc/self/clear_refs` (Linux, proc(5)), so each
+phase has a peak of its own, and the peak of importing torch is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.units import KIB
+
+_VM_HWM = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+class HostMemory:
+    """Peak resident set size of this process."""
+
+    def __init__(self, proc: Path = Path("/proc/self")) -> None:
+        self._status = proc / "status"
+        self._clear_refs = proc / "clear_refs"
+        self._reason: str | None = None
+
+    def start(self) -> None:
+        """Begin a new peak at the present resident size."""
+        try:
+            self._clear_refs.write_text("5")
+        except OSError as error:
+            self._reason = f"the peak cannot be reset: {self._clear_refs}: {error.strerror}"
+
+    def read(self) -> dict[str, int]:
+        """Return the peak since `start`, in bytes; nothing where it could not be reset."""
+        if self._reason is not None:
+            return {}
+        try:
+            match = _VM_HWM.search(self._status.read_text())
+        except OSError as error:
+            self._reason = f"{self._status}: {error.strerror}"
+            return {}
+        if match is None:
+            self._reason = f"{self._status} has no VmHWM"
+            return {}
+        return {"peak_rss_bytes": int(match.group(1)) * KIB}
+
+    def absent(self) -> dict[str, str]:
+        """Return why there is no peak, if there is none."""
+        return {"peak_rss_bytes": self._reason} if self._reason else {}

@@ -1,0 +1,75 @@
+"""The Trainer with our marks in it: where a step begins and ends, and which phase is running.
+
+Nothing is changed in what it computes: each override calls the original. `on_step_begin` fires
+only after the batch was fetched, so the beginning of a step is the call of `get_batch_samples`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from bench.record import FIRST_STEPS
+from bench.worker.meters.clock import CudaClock, HostClock
+from bench.worker.phases import PhaseBook
+from bench.worker.steps import StepBook
+
+
+class MeteredTrainer(Trainer):
+    """`transformers.Trainer`, with steps and phases booked as they pass."""
+
+    steps: StepBook  # made when training begins, and the number of steps is known
+
+    def __init__(self, *args: Any, phases: PhaseBook, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.phases = phases
+        self.add_callback(_Marks(self))
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Fetch the batches of one optimizer step: the step begins here."""
+        self.steps.begin(self.state.epoch or 0.0)
+        result = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.steps.fetched(result[0])
+        return result
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run forward and backward of one micro-batch, and note its loss."""
+        loss = super().training_step(*args, **kwargs)
+        self.steps.loss(loss)
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate, in a phase of its own."""
+        with self.phases.phase("evaluation"):
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.phases.phase("save"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        with self.phases.phase("save"):
+            super()._load_best_model()
+
+
+class _Marks(TrainerCallback):
+    """Begins the phase of the first steps, ends each step, and goes on to the later ones."""
+
+    def __init__(self, trainer: MeteredTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        clock = CudaClock() if args.device.type == "cuda" else HostClock()
+        self._trainer.steps = StepBook(clock, args.device, state.max_steps)
+        self._trainer.phases.enter("first_steps")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._trainer.steps.end()
+        if state.global_step == FIRST_STEPS:
+            self._trainer.phases.enter("train")
