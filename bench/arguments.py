@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -44,8 +45,23 @@ OWNED: dict[str, str] = {
 }
 
 
+# The files that define the class and the enums it uses.
+_SOURCES = ("training_args.py", "trainer_utils.py")
+_PLAIN_TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "Any": Any,
+    "Literal": Literal,
+    "None": None,
+}
+
+
 class _TypeNames(dict[str, Any]):
-    """Names that annotations use; a name not known here (an enum, say) stands for its text."""
+    """Names that annotations use; one that is not known here stands for its text."""
 
     def __missing__(self, key: str) -> Any:
         return str
@@ -55,31 +71,40 @@ class _TypeNames(dict[str, Any]):
 def training_fields() -> dict[str, Any]:
     """Return the type of each field of the installed `TrainingArguments`, by name.
 
-    Enums are returned as `str`, which is how a profile writes them. Raises ProfileError where
-    transformers is not installed or its source cannot be read.
+    An enum is a Literal of its values, which is how a profile writes them. Raises ProfileError
+    where transformers is not installed or its source cannot be read.
     """
+    classes = _class_definitions()
+    if "TrainingArguments" not in classes:
+        raise ProfileError("no class TrainingArguments in the installed transformers")
+    enums = {name: Literal[values] for name, node in classes.items() if (values := _enum_values(node))}
+    names = _TypeNames(_PLAIN_TYPES | enums)
+    fields = {}
+    for item in classes["TrainingArguments"].body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            # `Enum | str` means the enum's values: transformers turns the text into a member.
+            text = ast.unparse(item.annotation)
+            text = re.sub(r"\b(\w+) \| str\b", lambda m: m[1] if m[1] in enums else m[0], text)
+            # The text comes from the installed transformers, whose code a worker runs anyway.
+            fields[item.target.id] = eval(text, {"__builtins__": {}}, names)
+    return fields
+
+
+def _class_definitions() -> dict[str, ast.ClassDef]:
+    """Return the classes of the transformers files that matter here, by name."""
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         raise ProfileError("transformers is not installed", hint="python -m pip install ftbench")
-    source = Path(spec.origin).with_name("training_args.py")
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments":
-            return {
-                item.target.id: _annotation_type(ast.unparse(item.annotation))
-                for item in node.body
-                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-            }
-    raise ProfileError(f"no class TrainingArguments in {source}")
+    trees = [ast.parse(Path(spec.origin).with_name(name).read_text(encoding="utf-8")) for name in _SOURCES]
+    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def _annotation_type(annotation: str) -> Any:
-    """Return the type that an annotation's text names."""
-    names = _TypeNames(
-        {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
-        | {"Any": Any, "Literal": Literal, "None": None}
-    )
-    # The text comes from the installed transformers, whose code a worker runs anyway.
-    return eval(annotation, {"__builtins__": {}}, names)
+def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
+    """Return the values of an enum of strings; nothing for any other class."""
+    if not any("Enum" in ast.unparse(base) for base in node.bases):
+        return ()
+    values = [item.value.value for item in node.body if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant)]
+    return tuple(value for value in values if isinstance(value, str))
 
 
 def check_setting(name: str, value: object, *, where: str, also: Iterable[str] = ()) -> None:
@@ -102,10 +127,11 @@ def check_setting(name: str, value: object, *, where: str, also: Iterable[str] =
         _adapter(name).validate_python(value)
     except ValidationError as error:
         raise ProfileError(
-            "wrong type",
+            "not usable" if _choices(fields[name]) else "wrong type",
             where=where,
             got=f"{value!r} ({type(value).__name__})",
             expected=_describe(fields[name]),
+            nearest=nearest_name(str(value), _choices(fields[name])),
         ) from error
 
 
@@ -116,5 +142,12 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 def _describe(kind: Any) -> str:
     """Return a type in the words of a profile: `float`, `str or int`."""
+    if choices := _choices(kind):
+        return f"one of {', '.join(choices)}"
     options = [option for option in (get_args(kind) or (kind,)) if option is not type(None)]
     return " or ".join(getattr(option, "__name__", str(option)) for option in options)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """Return the values that an enum allows; nothing for any other type."""
+    return get_args(kind) if get_origin(kind) is Literal else ()

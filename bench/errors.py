@@ -3,6 +3,7 @@
     FtbenchError               2   the base; never raised itself
     ├── ProfileError           2   a profile, an override or a selection that cannot be used
     ├── WorkloadError          2   a model or a data set that is not there, or does not fit the profile
+    │   └── HubUnreachable     2   a hub id, and neither a network nor a local copy
     ├── RunDirectoryError      2   a run directory that cannot be read or written
     │   └── EnvironmentMismatch 2  a run directory measured under another environment
     └── WorkerError            2   a worker that ended without an answer before the first cell
@@ -80,6 +81,10 @@ class WorkloadError(FtbenchError):
     """A model or a data set that is not there, or does not fit what the profile asks of it."""
 
 
+class HubUnreachable(WorkloadError):  # noqa: N818 - reads better than ...Error
+    """A hub id, where the hub cannot be reached and nothing of it is in the local cache."""
+
+
 class RunDirectoryError(FtbenchError):
     """A run directory that cannot be read or written."""
 
@@ -94,7 +99,14 @@ class WorkerError(FtbenchError):
 
 _CLASSES: dict[str, type[FtbenchError]] = {
     cls.__name__: cls
-    for cls in (ProfileError, WorkloadError, RunDirectoryError, EnvironmentMismatch, WorkerError)
+    for cls in (
+        ProfileError,
+        WorkloadError,
+        HubUnreachable,
+        RunDirectoryError,
+        EnvironmentMismatch,
+        WorkerError,
+    )
 }
 
 

@@ -56,7 +56,11 @@ class Cell(Frozen):
         return int(self.settings["per_device_train_batch_size"])
 
     def value(self, axis: str) -> Any:
-        """Return this cell's value on an axis."""
+        """Return this cell's value on an axis; the workload's names stand for axes too."""
+        if axis in ("model", "dataset"):
+            return (self.model if axis == "model" else self.data).source.reference
+        if axis == "eval_size":
+            return self.data.eval_size
         return getattr(self, axis) if axis in _OWN_AXES else self.settings.get(axis)
 
     @cached_property

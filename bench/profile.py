@@ -146,6 +146,7 @@ class Profile(Frozen):
     padding: Literal[PADDING] = "max_length"
     attn_implementation: Literal[ATTENTION] = "sdpa"
     run: Run = Run()
+    overrides: tuple[StrictStr, ...] = ()  # as given on the command line, to say how to reproduce
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
         raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
     for override in overrides:
         _apply_override(data, override)
-    return build_profile({"name": path.stem, **data}, where=str(path))
+    return build_profile({"name": path.stem, "overrides": list(overrides), **data}, where=str(path))
 
 
 def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
@@ -279,7 +280,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a table of the profile may have."""
     tables: dict[str, type[BaseModel]] = {"workload": Workload, "run": Run, "grid": GridBlock}
     model = tables.get(str(location[0]), Profile) if location else Profile
-    return [name for name in model.model_fields if name != "name"]
+    return [name for name in model.model_fields if name not in ("name", "overrides")]
 
 
 def parse_value(text: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import StrictStr
 
-from bench.errors import WorkloadError, nearest_name
+from bench.errors import HubUnreachable, WorkloadError, nearest_name
 from bench.profile import Frozen, Scalar, Workload
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -219,10 +219,12 @@ def _hash_files(root: Path, files: Iterable[Path]) -> str:
 
 def _hub_revision(hub_id: str, kind: Literal["model", "dataset"], revision: str | None, where: str) -> str:
     """Return the commit that a hub id stands for: asked of the hub, or read from the local cache."""
-    import httpx
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+    # No network, a proxy, HF_HUB_OFFLINE=1 (an OSError). The HTTP library changes with the hub
+    # library's version; its base error is a base of the hub's own, with OSError.
+    unreachable = HfHubHTTPError.__bases__
     name = revision or "main"
     reason: Exception | None = None
     try:
@@ -235,13 +237,13 @@ def _hub_revision(hub_id: str, kind: Literal["model", "dataset"], revision: str 
         raise WorkloadError(
             f"no such {kind} on the hub, and no such directory", where=where, got=hub_id
         ) from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        reason = error  # no network, a proxy, or HF_HUB_OFFLINE=1: what was downloaded before may serve
+    except unreachable as error:
+        reason = error  # what was downloaded before may serve
     folder = f"{kind}s--{hub_id.replace('/', '--')}"
     ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / name
     if ref.is_file():
         return ref.read_text().strip()
-    raise WorkloadError(
+    raise HubUnreachable(
         f"a hub id, but the hub cannot be reached and the {kind} is not in the local cache",
         where=where,
         got=f"{hub_id} ({type(reason).__name__})",

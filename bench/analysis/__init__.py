@@ -1,0 +1,1 @@
+"""Pure functions from records to tables. Nothing here reads files, prints or imports torch."""

@@ -1,0 +1,136 @@
+"""Summary: one row a record, with every published figure in a column of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.grid import axis_order
+from bench.profile import REQUIRED_AXES
+from bench.record import Measurement, Record
+
+FIGURES = (
+    "eval_accuracy",
+    "eval_loss",
+    "total_s",
+    "train_s",
+    "step_median_s",
+    "samples_per_s",
+    "tokens_per_s",
+    "mfu",
+    "peak_rss_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "peak_process_bytes",
+    "predicted_allocated_bytes",
+    "predicted_reserved_bytes",
+    "warnings",
+)
+MORE_FIGURES = (
+    "replicate",
+    "train_loss",
+    "step_q1_s",
+    "step_q3_s",
+    "data_wait_median_s",
+    "padded_tokens_per_s",
+    "flops_per_s",
+    "peak_device_bytes",
+    "load_s",
+    "evaluation_s",
+    "save_s",
+    "wall_s",
+    "outside_s",
+    "others_cpu_share",
+    "environment_id",
+    "failure",
+)
+
+
+def varying_axes(records: Sequence[Record]) -> list[str]:
+    """Return the names that tables have a column for: the main axes, and whatever else varies.
+
+    Settings of `TrainingArguments` count too, so that runs of the same profile with different
+    overrides can stand in one table.
+    """
+    names = set(REQUIRED_AXES)
+    candidates = {"padding", "attn_implementation", "model", "dataset", "eval_size"}
+    candidates.update(*(record.axes for record in records))
+    candidates.update(*(record.cell.settings for record in records))
+    for name in candidates - {"seed"}:
+        if len({repr(record.axis_value(name)) for record in records}) > 1:
+            names.add(name)
+    return axis_order(names)
+
+
+def cells_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row a record, ordered by axes: `cell_id, status`, the axes, `seed`, the figures.
+
+    Memory in bytes, times in seconds, rates a second; a figure that is absent is missing (NaN in
+    the table, empty in CSV). `outside_s` is the cell's wall time less training, evaluating and
+    saving: what the harness, the process and loading cost.
+    """
+    axes = varying_axes(records)
+    rows = [_row(record, axes) for record in records]
+    columns = ["cell_id", "status", *axes, "seed", *FIGURES, *MORE_FIGURES]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values([*axes, "replicate"], kind="stable", ignore_index=True)
+
+
+def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
+    """Return one record as a row."""
+    row: dict[str, Any] = {
+        "cell_id": record.cell_id,
+        "status": record.status,
+        "replicate": record.replicate,
+        "seed": record.seed,
+        "wall_s": record.wall_s,
+        "environment_id": record.environment_id,
+        "warnings": "",
+    }
+    row |= {name: record.axis_value(name) for name in axes}
+    if record.measurement is not None:
+        row |= _figures(record.measurement, record.wall_s)
+    if record.failure is not None:
+        row["failure"] = record.failure.message
+    return row
+
+
+def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
+    """Return the figures of a measurement by column."""
+    phases = {name: phase.wall_s for name, phase in measured.phases.items()}
+    inside = sum(seconds for name, seconds in phases.items() if name != "load")
+    figures: dict[str, Any] = {
+        "eval_accuracy": measured.eval_accuracy,
+        "eval_loss": measured.eval_loss,
+        "train_loss": measured.train_loss,
+        "total_s": measured.total_s,
+        "train_s": measured.train_s,
+        "load_s": phases.get("load"),
+        "evaluation_s": phases.get("evaluation"),
+        "save_s": phases.get("save"),
+        "outside_s": wall_s - inside,
+        "others_cpu_share": measured.load.others_cpu_share,
+        "warnings": "; ".join(measured.warnings),
+        **measured.memory.model_dump(),
+    }
+    if measured.steps is not None:
+        steps = measured.steps
+        figures |= {
+            "step_median_s": steps.median_s,
+            "step_q1_s": steps.q1_s,
+            "step_q3_s": steps.q3_s,
+            "data_wait_median_s": steps.data_wait_median_s,
+            "samples_per_s": steps.samples_per_s,
+            "tokens_per_s": steps.real_tokens_per_s,
+            "padded_tokens_per_s": steps.padded_tokens_per_s,
+            "flops_per_s": steps.flops_per_s,
+            "mfu": steps.mfu,
+        }
+    return figures
+
+
+def headline_memory(table: pd.DataFrame) -> str:
+    """Return the column of the memory figure that stands for a run: allocated on CUDA, else RSS."""
+    return "peak_allocated_bytes" if table["peak_allocated_bytes"].notna().any() else "peak_rss_bytes"

@@ -1,0 +1,172 @@
+"""The command line: the only place that prints, and the only one that decides the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import __version__
+from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_INTERRUPTED, FtbenchError
+
+PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
+
+app = typer.Typer(
+    name="ftbench",
+    help="Run a complete fine-tune over a grid; measure accuracy, time and peak memory of every cell.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ProfileArgument = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A name under profiles/, or a path to a TOML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key with a TOML value; repeatable."),
+]
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", metavar="KEY=VALUE,...", help="Only the cells with these values.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message on stderr and an exit code."""
+    try:
+        app()
+    except FtbenchError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; finished cells are kept: the same command goes on from there", EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"ftbench: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Hold the options that come before a subcommand."""
+    if version:
+        print(f"ftbench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def plan(
+    profile: ProfileArgument,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the cells of a profile; runs nothing."""
+    from bench.plan import plan_grid, plan_json, plan_table
+    from bench.profile import load_profile
+    from bench.report.terminal import show_table
+
+    loaded = load_profile(profile, overrides or ())
+    grid, unresolved = plan_grid(loaded, _selection(only))
+    if unresolved is not None:
+        print(f"ftbench: cells have no id yet: {unresolved}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(plan_json(loaded, grid, resolved=unresolved is None), indent=1))
+        return
+    show_table(_console(), plan_table(loaded, grid, resolved=unresolved is None))
+
+
+@app.command()
+def run(
+    profile: ProfileArgument,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")] = None,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Add to a directory measured under another environment.")
+    ] = False,
+) -> None:
+    """Run the missing cells of a profile, then print and write the tables."""
+    from bench.devices import choose_device
+    from bench.engines.local import LocalEngine
+    from bench.grid import axis_order, expand
+    from bench.profile import load_profile
+    from bench.progress import RunDisplay
+    from bench.runner import Runner
+    from bench.store import RunDirectory
+    from bench.workload import resolve_data, resolve_model
+
+    loaded = load_profile(profile, overrides or ())
+    device = choose_device(loaded.run.device)
+    selection = _selection(only)
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload)).only(selection)
+    directory = RunDirectory.create(out or Path("results") / loaded.name)
+    isolation = loaded.run.isolation
+    if isolation == "auto":
+        isolation = "spawn" if device.kind == "cuda" else "forkserver"
+    console = _console()
+    with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
+        engine = LocalEngine(isolation, device.environment)
+        records = Runner(loaded, grid, directory, engine, device, display).run(mixed=mixed)
+    _report(directory, directory.path, ("md", "csv"))
+    if any(record.status != "ok" for record in records):
+        raise typer.Exit(EXIT_FINDING)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What `ftbench run` wrote.")],
+    formats: Annotated[str, typer.Option("--format", help="A list of md, csv.")] = "md,csv",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write it.")] = None,
+) -> None:
+    """Print the tables of a run directory and write its report."""
+    from bench.store import RunDirectory
+
+    _report(RunDirectory.open(run_dir), out or run_dir, tuple(formats.split(",")))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a profile, for editors."""
+    from bench.profile import Profile
+
+    print(json.dumps(Profile.model_json_schema(), indent=1))
+
+
+def _report(directory: Any, folder: Path, formats: tuple[str, ...]) -> None:
+    """Show and write the report of a run directory."""
+    from bench.report.terminal import show
+    from bench.report.write import load_document, write_report
+
+    document = load_document(directory)
+    written = write_report(document, folder, formats)
+    console = _console()
+    show(console, document)
+    console.print()
+    for file in written:
+        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+
+
+def _selection(only: str | None) -> dict[str, Any]:
+    from bench.profile import parse_selection
+
+    return parse_selection(only, option="--only") if only else {}
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, width=wide)
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = ["EXIT_BAD_INPUT", "app", "main"]

@@ -1,0 +1,65 @@
+"""Plan: the cells of a profile as a table, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.errors import HubUnreachable
+from bench.grid import Grid, axis_order, expand
+from bench.profile import Profile
+from bench.report.tables import Table, axis_word
+from bench.workload import DataSource, ModelSource, Source, resolve_data, resolve_model
+
+
+def plan_grid(profile: Profile, selection: Mapping[str, Any]) -> tuple[Grid, HubUnreachable | None]:
+    """Return the grid, and why its cells have no id where the hub could not be asked for a revision."""
+    try:
+        model, data = resolve_model(profile.workload), resolve_data(profile.workload)
+    except HubUnreachable as error:
+        return expand(profile, *_unresolved(profile)).only(selection), error
+    return expand(profile, model, data).only(selection), None
+
+
+def _unresolved(profile: Profile) -> tuple[ModelSource, DataSource]:
+    """Return sources without a revision, good for counting cells only."""
+    workload = profile.workload
+
+    def source(reference: str) -> Source:
+        return Source(reference=reference, kind="hub", location=reference, revision="unresolved")
+
+    model = ModelSource(
+        source=source(workload.model), tokenizer=source(workload.model), weights=workload.weights
+    )
+    fields = workload.model_dump(include=set(DataSource.model_fields) - {"where", "config"})
+    return model, DataSource(source=source(workload.dataset), **fields)
+
+
+def plan_table(profile: Profile, grid: Grid, *, resolved: bool) -> Table:
+    """Return one row a cell."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    replicates = profile.run.replicates
+    rows = [
+        (*([cell.cell_id] if resolved else []), *(str(cell.value(axis)) for axis in axes)) for cell in grid.cells
+    ]
+    runs = f", {replicates} replicates each" if replicates > 1 else ""
+    return Table(
+        title=f"{profile.name}: {len(rows)} cells{runs}",
+        columns=(*(["cell"] if resolved else []), *map(axis_word, axes)),
+        rows=tuple(rows),
+        numeric=(*([False] if resolved else []), *(True for _ in axes)),
+    )
+
+
+def plan_json(profile: Profile, grid: Grid, *, resolved: bool) -> dict[str, Any]:
+    """Return the plan as JSON data."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    return {
+        "profile": profile.name,
+        "replicates": profile.run.replicates,
+        "axes": {axis.name: list(axis.values) for axis in grid.axes},
+        "cells": [
+            {"cell_id": cell.cell_id if resolved else None, **{axis: cell.value(axis) for axis in axes}}
+            for cell in grid.cells
+        ],
+    }

@@ -1,0 +1,125 @@
+"""Progress: how a run goes on, as a live display on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from bench.messages import Progress
+from bench.record import Record
+from bench.runner import Job
+from bench.units import format_seconds
+
+REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
+
+
+class RunDisplay:
+    """A `Listener` that shows the cells done, the current one's step and loss, and the time left."""
+
+    def __init__(self, console: Console, axes: Sequence[str]) -> None:
+        self._console = console
+        self._axes = axes
+        self._remaining_work = 0.0
+        self._finished: list[tuple[float, float]] = []  # (work, seconds) of cells done in this run
+        self._jobs = 0
+        self._done = 0
+        self._began = time.monotonic()
+        self._live: RichProgress | None = None
+        self._overall: TaskID | None = None
+        self._current: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def planned(self, jobs: Sequence[Job], done: Sequence[Job]) -> None:
+        """Show how many cells there are, and begin the display."""
+        self._jobs = len(jobs)
+        self._remaining_work = sum(job.work for job in jobs)
+        if done:
+            self._say(f"{len(done)} of {len(jobs) + len(done)} runs are there already")
+        if self._live is not None and jobs:
+            self._overall = self._live.add_task("cells", total=len(jobs), note="")
+            self._current = self._live.add_task("preparing", total=None, note="")
+        elif jobs:
+            self._say(f"preparing {len(jobs)} runs")
+
+    def preparing(self, progress: Progress) -> None:
+        """Show where the prepare stage is."""
+        if self._live is not None and self._current is not None:
+            self._live.update(self._current, note=progress.phase)
+
+    def started(self, job: Job) -> None:
+        """Show which cell begins."""
+        if self._live is not None and self._current is not None:
+            self._live.reset(self._current, total=None, description=self.name(job), note="starting")
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Show where the cell is."""
+        if self._live is None or self._current is None:
+            return
+        note = progress.phase.replace("_", " ")
+        if progress.step is None:
+            self._live.update(self._current, note=note)
+            return
+        epoch = f"epoch {progress.epoch:.2f}" if progress.epoch is not None else ""
+        loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+        self._live.update(
+            self._current, completed=progress.step, total=progress.max_steps, note=f"{note}, {epoch}{loss}"
+        )
+
+    def finished(self, job: Job, record: Record) -> None:
+        """Show how the cell ended, and the time left."""
+        self._done += 1
+        self._remaining_work -= job.work
+        if record.status == "ok":
+            self._finished.append((job.work, record.wall_s))
+        left = self.seconds_left()
+        note = f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
+        accuracy = record.measurement.eval_accuracy if record.measurement else None
+        result = f", accuracy {accuracy:.3f}" if accuracy is not None else ""
+        suffix = f" ({note})" if note and self._live is None else ""
+        self._say(
+            f"[{self._done}/{self._jobs}] {self.name(job)}: {record.status},"
+            f" {format_seconds(record.wall_s)}{result}{suffix}"
+        )
+        if record.failure is not None:
+            self._say(f"    {record.failure.message}")
+        if self._live is not None and self._overall is not None:
+            self._live.update(self._overall, advance=1, note=note)
+
+    def seconds_left(self) -> float | None:
+        """Return the time left, from the work that finished cells did a second; None before the first."""
+        work = sum(work for work, _ in self._finished)
+        return self._remaining_work * sum(s for _, s in self._finished) / work if work else None
+
+    def name(self, job: Job) -> str:
+        """Return a cell's name: its values on the axes that vary."""
+        values = [f"{axis}={job.cell.value(axis)}" for axis in self._axes]
+        return ", ".join([*values, *([f"replicate={job.replicate}"] if job.replicate else [])])
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)

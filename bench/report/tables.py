@@ -1,0 +1,133 @@
+"""Tables as text: which columns, which words, which units. Rendered by `terminal` and `markdown`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.along import Chain
+from bench.analysis.summary import headline_memory
+from bench.units import format_bytes, format_ratio, format_seconds
+
+AXIS_WORDS = {
+    "max_length": "length",
+    "per_device_train_batch_size": "batch",
+    "train_size": "documents",
+    "attn_implementation": "attention",
+}
+FIGURE_WORDS = {
+    "eval_accuracy": "accuracy",
+    "eval_loss": "eval loss",
+    "total_s": "total",
+    "train_s": "train",
+    "step_median_s": "step (median)",
+    "samples_per_s": "samples/s",
+    "tokens_per_s": "tokens/s",
+    "padded_tokens_per_s": "padded tokens/s",
+    "mfu": "MFU",
+    "peak_rss_bytes": "peak RSS",
+    "peak_allocated_bytes": "peak allocated",
+    "peak_reserved_bytes": "peak reserved",
+    "peak_process_bytes": "process",
+    "peak_device_bytes": "device",
+}
+_BYTES = tuple(name for name in FIGURE_WORDS if name.endswith("_bytes"))
+# What a narrow terminal does without, the first of them first.
+_OPTIONAL = ("padded_tokens_per_s", "eval_loss", "train_s", "samples_per_s", "peak_device_bytes", "peak_process_bytes")
+_SECONDS = ("total_s", "train_s", "step_median_s")
+ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of texts under a title; numbers stand to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    optional: tuple[str, ...] = ()  # columns that a narrow place leaves out, in this order
+
+    def without(self, column: str) -> Table:
+        """Return the table less one column."""
+        keep = [i for i, name in enumerate(self.columns) if name != column]
+
+        def pick(items: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(items[i] for i in keep)
+
+        return dataclasses.replace(
+            self, columns=pick(self.columns), rows=tuple(map(pick, self.rows)), numeric=pick(self.numeric)
+        )
+
+
+def axis_word(name: str) -> str:
+    """Return the word that a table's head has for an axis."""
+    return AXIS_WORDS.get(name, name)
+
+
+def format_figure(name: str, value: Any) -> str:
+    """Return a figure as text, with its unit; a dash where it is absent."""
+    if value is None or pd.isna(value):
+        return ABSENT
+    return _formatter(name)(value)
+
+
+def _formatter(name: str) -> Callable[[Any], str]:
+    if name in _BYTES:
+        return lambda value: format_bytes(int(value))
+    if name in _SECONDS:
+        return format_seconds
+    if name in ("eval_accuracy", "eval_loss"):
+        return lambda value: f"{value:.3f}"
+    if name == "mfu":
+        return lambda value: f"{value:.1%}"
+    return lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
+    """Return one row a record; figures that no record has are left out."""
+    figures = [name for name in FIGURE_WORDS if table[name].notna().any()]
+    if table["padded_tokens_per_s"].equals(table["tokens_per_s"]):
+        figures.remove("padded_tokens_per_s")
+    replicated = ["replicate"] if (table["replicate"] > 0).any() else []
+    names = [*axes, *replicated, "status", *figures]
+    rows = []
+    for _, row in table.iterrows():
+        status = row["status"] + (" (!)" if row["warnings"] else "")
+        given = [str(row[name]) for name in (*axes, *replicated)]
+        rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
+    return Table(
+        title="Cells",
+        columns=tuple(FIGURE_WORDS.get(name) or axis_word(name) for name in names),
+        rows=tuple(rows),
+        numeric=tuple(name != "status" for name in names),
+        optional=tuple(FIGURE_WORDS[name] for name in _OPTIONAL),
+    )
+
+
+def along(chain: Chain) -> Table:
+    """Return how each cost changes along an axis: its value, and its ratio to the one before."""
+    held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
+    figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
+    rows = []
+    for value, row in chain.values.iterrows():
+        texts = []
+        for name in figures:
+            ratio = chain.ratios.loc[value, name]
+            text = format_figure(name, row[name])
+            texts.append(text if pd.isna(ratio) else f"{text} ({format_ratio(ratio)})")
+        rows.append((str(value), *texts))
+    return Table(
+        title=f"Along {axis_word(chain.axis)}, at {held}",
+        columns=(axis_word(chain.axis), *(FIGURE_WORDS[name] for name in figures)),
+        rows=tuple(rows),
+        numeric=(True,) * (1 + len(figures)),
+    )
+
+
+def memory_word(table: pd.DataFrame) -> str:
+    """Return the name of the memory figure that stands for a run."""
+    return FIGURE_WORDS[headline_memory(table)]

