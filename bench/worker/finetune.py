@@ -59,7 +59,7 @@ def build_trainer(
         eval_dataset=evaluation,
         processing_class=tokenizer,
         compute_metrics=ComputeAccuracy(),
-        callbacks=list(callbacks),
+        callbacks=callbacks,
         phases=phases,
     )
 

@@ -6,6 +6,7 @@ only after the batch was fetched, so the beginning of a step is the call of `get
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,10 +23,12 @@ class MeteredTrainer(Trainer):
 
     steps: StepBook  # made when training begins, and the number of steps is known
 
-    def __init__(self, *args: Any, phases: PhaseBook, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *args: Any, phases: PhaseBook, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any
+    ) -> None:
         self.phases = phases
-        self.add_callback(_Marks(self))
+        # First, so that a step has ended before anybody else's callback takes its time.
+        super().__init__(*args, callbacks=[_Marks(self), *callbacks], **kwargs)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of one optimizer step: the step begins here."""

@@ -1,0 +1,150 @@
+"""Small, valid values for tests, with whatever a test wants to be different."""
+
+from typing import Any
+
+from bench.grid import Cell, Grid, expand
+from bench.messages import Preparation, TokenisedPools
+from bench.profile import Profile, build_profile
+from bench.record import Device, Environment, Load, Measurement, Memory, Phase, Record, StepSummary
+from bench.workload import DataSource, ModelSource, Source
+
+MODEL_SOURCE = Source(reference="m", kind="path", location="/m", revision="sha256:m")
+DATA_SOURCE = Source(reference="d", kind="path", location="/d", revision="sha256:d")
+
+
+def profile_data(**changes: Any) -> dict[str, Any]:
+    """Return a profile's plain data: 2 lengths x 2 batches x 1 size; tables are merged."""
+    data: dict[str, Any] = {
+        "name": "test",
+        "workload": {"model": "offline:minilm-l6", "dataset": "offline:imdb", "eval_size": 8},
+        "grid": [
+            {"max_length": [16, 32], "per_device_train_batch_size": [4, 8], "train_size": [16]}
+        ],
+        "training": {},
+        "run": {},
+    }
+    for key, value in changes.items():
+        data[key] = data[key] | value if isinstance(data.get(key), dict) else value
+    return data
+
+
+def profile(**changes: Any) -> Profile:
+    """Return a valid profile."""
+    return build_profile(profile_data(**changes), where="test.toml")
+
+
+def model_source(**changes: Any) -> ModelSource:
+    fields = {"source": MODEL_SOURCE, "tokenizer": MODEL_SOURCE, "weights": "pretrained"}
+    return ModelSource(**(fields | changes))
+
+
+def data_source(**changes: Any) -> DataSource:
+    fields = {
+        "source": DATA_SOURCE,
+        "text_column": "text",
+        "label_column": "label",
+        "drop_duplicates": False,
+        "balanced": False,
+        "train_split": "train",
+        "eval_split": "auto",
+        "eval_size": 8,
+        "shuffle_seed": 42,
+    }
+    return DataSource(**(fields | changes))
+
+
+def grid(**changes: Any) -> Grid:
+    """Return the grid of a valid profile over made-up sources."""
+    return expand(profile(**changes), model_source(), data_source())
+
+
+def cell(**axes: Any) -> Cell:
+    """Return one cell with these axis values."""
+    block = {"max_length": 16, "per_device_train_batch_size": 4, "train_size": 16} | axes
+    return grid(grid=[{name: [value] for name, value in block.items()}]).cells[0]
+
+
+def device(**changes: Any) -> Device:
+    return Device(**({"kind": "cpu", "name": "a processor", "threads": 2} | changes))
+
+
+def environment(**changes: Any) -> Environment:
+    fields = {
+        "python": "3.11.0",
+        "platform": "Linux",
+        "packages": {"torch": "2.13.0"},
+        "cpu": "a processor",
+        "cores": 2,
+        "memory_bytes": 2**34,
+        "device": device(),
+    }
+    return Environment(**(fields | changes))
+
+
+def preparation(**changes: Any) -> Preparation:
+    fields = {
+        "environment": environment(),
+        "labels": ("neg", "pos"),
+        "parameters": 1000,
+        "train_pool": 100,
+        "eval_pool": 50,
+        "eval_split": "test",
+        "tokenised": {
+            f"max_length-{n}": TokenisedPools(train="t", evaluation="e") for n in (16, 32)
+        },
+        "flops": (0, 10, 1),
+        "peak_matmul_flops": {"float32": 1e9},
+    }
+    return Preparation(**(fields | changes))
+
+
+def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Measurement:
+    """Return a measurement of a cell that took 10 s, with a step of 0.5 s."""
+    peaks = Memory(**({"peak_rss_bytes": 2**30} if memory is None else memory))
+    step_s = changes.pop("step_median_s", 0.5)
+    walls = {"load": 1.0, "first_steps": 1.0, "train": 5.0, "evaluation": 2.0, "save": 1.0}
+    fields: dict[str, Any] = {
+        "device": device(),
+        "phases": {n: Phase(wall_s=s, cpu_s=s, entries=1, memory=peaks) for n, s in walls.items()},
+        "epochs": (),
+        "steps": StepSummary(
+            count=10,
+            median_s=step_s,
+            q1_s=step_s,
+            q3_s=step_s,
+            data_wait_median_s=0.0,
+            samples_per_s=8 / step_s,
+            real_tokens_per_s=100 / step_s,
+            padded_tokens_per_s=128 / step_s,
+            flops_per_s=5e8,
+            mfu=0.5,
+        ),
+        "memory": peaks,
+        "worker_s": 10.0,
+        "total_s": 10.0,
+        "train_s": 6.0,
+        "train_loss": 0.6,
+        "eval_loss": 0.5,
+        "eval_accuracy": 0.75,
+        "load": Load(average_start=0, average_end=0, others_cpu_share=0, steal_share=0),
+        "peak_matmul_flops": 1e9,
+    }
+    return Measurement(**(fields | changes))
+
+
+def record(of: Cell | None = None, *, replicate: int = 0, **changes: Any) -> Record:
+    """Return the record of a cell that finished."""
+    of = of or cell()
+    fields: dict[str, Any] = {
+        "cell_id": of.cell_id,
+        "replicate": replicate,
+        "seed": of.seed + replicate,
+        "cell": of,
+        "axes": ("max_length", "per_device_train_batch_size", "train_size"),
+        "status": "ok",
+        "environment_id": environment().environment_id,
+        "started_at": "2026-11-24T00:00:00+00:00",
+        "wall_s": 10.5,
+        "measurement": measurement(),
+    }
+    return Record(**(fields | changes))

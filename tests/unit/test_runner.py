@@ -1,0 +1,210 @@
+"""The runner with a fake engine: instant, and exact about what is asked of the workers."""
+
+import json
+
+import pytest
+
+from bench.devices import DeviceChoice
+from bench.engines.local import Outcome
+from bench.errors import EnvironmentMismatch, ProfileError, RunDirectoryError, WorkerError, WorkloadError
+from bench.runner import CELL, PREPARE, Job, Runner, checkpoint_bytes, plan_jobs
+from bench.store import RunDirectory
+from tests.factories import cell, environment, grid, measurement, preparation, profile
+
+
+def outcome(**changes):
+    fields = {"answer": None, "refusal": None, "exit_code": 0, "timed_out": False}
+    return Outcome(**(fields | {"wall_s": 2.0, "log_tail": "the log"} | changes))
+
+
+OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
+
+
+class FakeEngine:
+    """Answers prepare from a factory and cells from a script, by their place in the run."""
+
+    def __init__(self, script=(), **prepared):
+        self.requests = []
+        self._script = list(script)
+        self._prepared = preparation(**prepared).model_dump(mode="json")
+        self.prepare_outcome = None
+
+    def run(self, module, request, *, log_file, timeout_s, on_progress):
+        self.requests.append((module, json.loads(request), timeout_s))
+        if module == PREPARE:
+            return self.prepare_outcome or outcome(answer=self._prepared)
+        return self._script.pop(0) if self._script else outcome(answer=OK)
+
+    def cells(self):
+        return [body for module, body, _ in self.requests if module == CELL]
+
+
+class Silent:
+    def __getattr__(self, name):
+        return lambda *args: None
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return RunDirectory.create(tmp_path / "run")
+
+
+def run(directory, engine, profile_=None, grid_=None, **options):
+    device = DeviceChoice(kind="cpu")
+    runner = Runner(profile_ or profile(), grid_ or grid(), directory, engine, device, Silent())
+    return runner.run(**options)
+
+
+def test_every_cell_becomes_a_record(directory):
+    records = run(directory, FakeEngine())
+    assert [r.status for r in records] == ["ok"] * 4
+    assert sorted(r.identity for r in directory.records()) == sorted(r.identity for r in records)
+
+
+def test_the_same_command_again_does_nothing(directory):
+    first = run(directory, FakeEngine())
+    engine = FakeEngine()
+    assert run(directory, engine) == first
+    assert engine.requests == []
+
+
+def test_only_missing_cells_are_run(directory):
+    part = grid().only({"max_length": 16})
+    run(directory, FakeEngine(), grid_=part)
+    engine = FakeEngine()
+    assert len(run(directory, engine)) == 4
+    assert {body["cell"]["max_length"] for body in engine.cells()} == {32}
+
+
+def test_a_cell_that_failed_is_tried_again(directory):
+    crashed = outcome(exit_code=-11)
+    run(directory, FakeEngine([crashed]))
+    engine = FakeEngine()
+    records = run(directory, engine)
+    assert len(engine.cells()) == 1
+    assert {r.status for r in records} == {"ok"}
+
+
+def test_replicates_run_with_their_own_seed(directory):
+    engine = FakeEngine()
+    records = run(directory, engine, profile(run={"replicates": 3}))
+    assert len(records) == 12
+    assert {(b["replicate"], b["seed"]) for b in engine.cells()} == {(0, 42), (1, 43), (2, 44)}
+    assert len({r.cell_id for r in records}) == 4
+
+
+def test_the_order_is_random_but_seeded():
+    data = {"grid": [{"max_length": list(range(1, 30)), "per_device_train_batch_size": [1], "train_size": [1]}]}
+    lengths = [[j.cell.max_length for j in plan_jobs(profile(run={"order_seed": s}), grid(**data))] for s in (0, 0, 1)]
+    assert lengths[0] == lengths[1] != lengths[2]
+    assert sorted(lengths[0]) == list(range(1, 30)) != lengths[0]
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "message"),
+    [
+        (outcome(exit_code=-9), "crashed", "killed by signal 9"),
+        (outcome(exit_code=3), "crashed", "exit code 3"),
+        (outcome(timed_out=True, exit_code=-9), "timeout", "time limit"),
+        (outcome(refusal=WorkloadError("gone")), "invalid", "gone"),
+        (outcome(answer={"status": "ok", "measurement": {"speed": 1}}), "invalid", "no measurement"),
+        (outcome(answer={"nothing": 1}), "invalid", "no measurement"),
+        (
+            outcome(answer={"status": "oom", "failure": {"message": "out of memory", "step": 7}}),
+            "oom",
+            "out of memory",
+        ),
+    ],
+)
+def test_failure_is_data_and_the_run_goes_on(directory, ended, status, message):
+    records = run(directory, FakeEngine([ended]))
+    (failed,) = (r for r in records if r.status != "ok")
+    assert failed.status == status
+    assert message in failed.failure.message
+    assert failed.failure.log_tail == "the log"
+    assert failed.measurement is None
+    assert len(records) == 4
+
+
+def test_a_refusal_of_the_workload_is_raised_before_any_cell(directory):
+    engine = FakeEngine()
+    engine.prepare_outcome = outcome(refusal=WorkloadError("no such column"))
+    with pytest.raises(WorkloadError, match="no such column"):
+        run(directory, engine)
+    assert engine.cells() == []
+    assert directory.records() == []
+
+
+def test_a_prepare_stage_that_dies_is_named(directory):
+    engine = FakeEngine()
+    engine.prepare_outcome = outcome(exit_code=-11)
+    with pytest.raises(WorkerError, match="killed by signal 11"):
+        run(directory, engine)
+
+
+def test_another_environment_is_refused_unless_mixed(directory):
+    run(directory, FakeEngine(), grid_=grid().only({"max_length": 16}))
+    other = environment(packages={"torch": "2.14.0"})
+    with pytest.raises(EnvironmentMismatch, match=r"packages.torch 2.13.0 -> 2.14.0"):
+        run(directory, FakeEngine(environment=other))
+    records = run(directory, FakeEngine(environment=other), mixed=True)
+    assert len({r.environment_id for r in records}) == 2
+
+
+def test_another_commit_is_no_other_environment(directory):
+    run(directory, FakeEngine(), grid_=grid().only({"max_length": 16}))
+    assert len(run(directory, FakeEngine(environment=environment(git_commit="abc")))) == 4
+
+
+def test_disk_space_is_checked_before_the_grid(directory):
+    engine = FakeEngine(parameters=10**15)
+    with pytest.raises(RunDirectoryError, match="not enough free disk space"):
+        run(directory, engine)
+    assert engine.cells() == []
+
+
+def test_checkpoints_go_unless_kept_by_name(directory):
+    class Saves(FakeEngine):
+        def run(self, module, request, **options):
+            if module == CELL:
+                from pathlib import Path
+
+                folder = Path(json.loads(request)["output"]) / "checkpoint-1"
+                folder.mkdir(parents=True)
+            return super().run(module, request, **options)
+
+    selection = "max_length=16,per_device_train_batch_size=8"
+    records = run(directory, Saves(), profile(run={"keep_checkpoints": [selection]}))
+    kept = [p.name for p in (directory.path / "checkpoints").iterdir() if p.name != "prepare"]
+    (expected,) = (
+        r for r in records if r.cell.max_length == 16 and r.cell.per_device_train_batch_size == 8
+    )
+    assert kept == [f"{expected.cell_id}-r0"]
+
+
+def test_keeping_the_checkpoints_of_no_cell_is_an_error(directory):
+    with pytest.raises(ProfileError, match="selects no cell"):
+        run(directory, FakeEngine(), profile(run={"keep_checkpoints": ["max_length=99"]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 4 + 3 * 12),
+        ({"save_strategy": "no"}, 4),
+        ({"save_total_limit": 1}, 4 + 2 * 12),
+        ({"save_only_model": True}, 4 + 3 * 4),
+        ({"num_train_epochs": 1.5}, 4 + 2 * 12),
+        ({"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps"}, 4 + 5 * 12),
+    ],
+)
+def test_checkpoint_bytes_a_parameter(settings, expected):
+    # 16 documents in batches of 4 over 3 epochs are 12 steps.
+    one = grid(training=settings, grid=[{k: [v] for k, v in
+               {"max_length": 16, "per_device_train_batch_size": 4, "train_size": 16}.items()}]).cells[0]
+    assert checkpoint_bytes(one, 1) == expected
+
+
+def test_work_counts_training_thrice():
+    job = Job(cell(train_size=10), 0)
+    assert job.work == (3 * 3 * 10 + 4 * 8) * 16
