@@ -54,7 +54,11 @@ def shared_environment(session: nox.Session) -> Path:
 
 def _fingerprint() -> str:
     """Return a hash of what the shared environment is made from."""
-    parts = [Path("pyproject.toml").read_bytes(), CONSTRAINTS.read_bytes(), Path(__file__).read_bytes()]
+    parts = [
+        Path("pyproject.toml").read_bytes(),
+        CONSTRAINTS.read_bytes(),
+        Path(__file__).read_bytes(),
+    ]
     parts += [sys.version.encode(), sys.executable.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -68,7 +72,9 @@ def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
     command += ["--report", str(report), "--constraint", str(CONSTRAINTS), "torch"]
     session.run(*command, external=True)
     resolved = json.loads(report.read_text())["install"]
-    cuda = sorted(name for item in resolved if (name := item["metadata"]["name"]).startswith("nvidia-"))
+    cuda = sorted(
+        name for item in resolved if (name := item["metadata"]["name"]).startswith("nvidia-")
+    )
     if cuda:
         session.error(REFUSAL.format(packages=", ".join(cuda[:3]), session=session.name))
 

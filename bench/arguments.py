@@ -77,7 +77,9 @@ def training_fields() -> dict[str, Any]:
     classes = _class_definitions()
     if "TrainingArguments" not in classes:
         raise ProfileError("no class TrainingArguments in the installed transformers")
-    enums = {name: Literal[values] for name, node in classes.items() if (values := _enum_values(node))}
+    enums = {
+        name: Literal[values] for name, node in classes.items() if (values := _enum_values(node))
+    }
     names = _TypeNames(_PLAIN_TYPES | enums)
     fields = {}
     for item in classes["TrainingArguments"].body:
@@ -95,15 +97,24 @@ def _class_definitions() -> dict[str, ast.ClassDef]:
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         raise ProfileError("transformers is not installed", hint="python -m pip install ftbench")
-    trees = [ast.parse(Path(spec.origin).with_name(name).read_text(encoding="utf-8")) for name in _SOURCES]
-    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [
+        ast.parse(Path(spec.origin).with_name(name).read_text(encoding="utf-8"))
+        for name in _SOURCES
+    ]
+    return {
+        node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)
+    }
 
 
 def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
     """Return the values of an enum of strings; nothing for any other class."""
     if not any("Enum" in ast.unparse(base) for base in node.bases):
         return ()
-    values = [item.value.value for item in node.body if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant)]
+    values = [
+        item.value.value
+        for item in node.body
+        if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant)
+    ]
     return tuple(value for value in values if isinstance(value, str))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bench import __version__
-from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_INTERRUPTED, FtbenchError
+from bench.errors import EXIT_FINDING, EXIT_INTERRUPTED, FtbenchError
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
 
@@ -28,12 +28,17 @@ ProfileArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted key with a TOML value; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a dotted key with a TOML value; repeatable."
+    ),
 ]
 OnlyOption = Annotated[
-    str | None, typer.Option("--only", metavar="KEY=VALUE,...", help="Only the cells with these values.")
+    str | None,
+    typer.Option("--only", metavar="KEY=VALUE,...", help="Only the cells with these values."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+]
 
 
 def main() -> None:
@@ -42,17 +47,17 @@ def main() -> None:
         app()
     except FtbenchError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; finished cells are kept: the same command goes on from there", EXIT_INTERRUPTED)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"ftbench: {message}", file=sys.stderr)
     sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     """Hold the options that come before a subcommand."""
     if version:
         print(f"ftbench {__version__}")
@@ -84,7 +89,9 @@ def plan(
 @app.command()
 def run(
     profile: ProfileArgument,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+    ] = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
     mixed: Annotated[
@@ -104,15 +111,22 @@ def run(
     loaded = load_profile(profile, overrides or ())
     device = choose_device(loaded.run.device)
     selection = _selection(only)
-    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload)).only(selection)
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload)).only(
+        selection
+    )
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     isolation = loaded.run.isolation
     if isolation == "auto":
         isolation = "spawn" if device.kind == "cuda" else "forkserver"
     console = _console()
     with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
-        engine = LocalEngine(isolation, device.environment)
-        records = Runner(loaded, grid, directory, engine, device, display).run(mixed=mixed)
+        runner = Runner(
+            loaded, grid, directory, LocalEngine(isolation, device.environment), device, display
+        )
+        try:
+            records = runner.run(mixed=mixed)
+        except KeyboardInterrupt:
+            _fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
     _report(directory, directory.path, ("md", "csv"))
     if any(record.status != "ok" for record in records):
         raise typer.Exit(EXIT_FINDING)
@@ -122,7 +136,9 @@ def run(
 def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What `ftbench run` wrote.")],
     formats: Annotated[str, typer.Option("--format", help="A list of md, csv.")] = "md,csv",
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write it.")
+    ] = None,
 ) -> None:
     """Print the tables of a run directory and write its report."""
     from bench.store import RunDirectory
@@ -167,6 +183,3 @@ def _console() -> Any:
 
 if __name__ == "__main__":
     main()
-
-
-__all__ = ["EXIT_BAD_INPUT", "app", "main"]

@@ -34,7 +34,9 @@ def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Devi
         return DeviceChoice(kind="cpu")
     visible = _visible_gpus(environ)
     if setting == "auto":
-        return DeviceChoice(kind="cuda", visible=visible[0]) if visible else DeviceChoice(kind="cpu")
+        return (
+            DeviceChoice(kind="cuda", visible=visible[0]) if visible else DeviceChoice(kind="cpu")
+        )
     wanted = visible[:1] if setting == "cuda" else [uuid for uuid in visible if uuid == setting]
     if not wanted:
         raise ProfileError(

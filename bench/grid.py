@@ -67,7 +67,11 @@ class Cell(Frozen):
     def cell_id(self) -> str:
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
-        for part in (identity["model"]["source"], identity["model"]["tokenizer"], identity["data"]["source"]):
+        for part in (
+            identity["model"]["source"],
+            identity["model"]["tokenizer"],
+            identity["data"]["source"],
+        ):
             del part["reference"], part["location"], part["kind"]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:CELL_ID_DIGITS]
@@ -100,7 +104,9 @@ class Grid(Frozen):
                 )
         kept = tuple(cell for cell in self.cells if selects(selection, cell))
         if not kept:
-            raise ProfileError("no cell has all of these values", where="--only", got=repr(dict(selection)))
+            raise ProfileError(
+                "no cell has all of these values", where="--only", got=repr(dict(selection))
+            )
         return Grid(axes=self.axes, cells=kept)
 
 
@@ -139,7 +145,9 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     """Return the cell at a point: the profile's settings, with the axes' values over them."""
     own = {name: point.get(name, getattr(profile, name, None)) for name in _OWN_AXES}
     settings = profile.settings | {name: v for name, v in point.items() if name not in _OWN_AXES}
-    training = tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items()))
+    training = tuple(
+        sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
+    )
     return Cell(model=model, data=data, training=training, **own)
 
 
@@ -154,4 +162,3 @@ def axis_order(names: Iterable[str]) -> list[str]:
     """Return axis names in the order tables show them: the three main ones, then by name."""
     rest = set(names)
     return [name for name in REQUIRED_AXES if name in rest] + sorted(rest - set(REQUIRED_AXES))
-

@@ -40,7 +40,8 @@ def plan_table(profile: Profile, grid: Grid, *, resolved: bool) -> Table:
     axes = axis_order(axis.name for axis in grid.axes)
     replicates = profile.run.replicates
     rows = [
-        (*([cell.cell_id] if resolved else []), *(str(cell.value(axis)) for axis in axes)) for cell in grid.cells
+        (*([cell.cell_id] if resolved else []), *(str(cell.value(axis)) for axis in axes))
+        for cell in grid.cells
     ]
     runs = f", {replicates} replicates each" if replicates > 1 else ""
     return Table(
@@ -59,7 +60,10 @@ def plan_json(profile: Profile, grid: Grid, *, resolved: bool) -> dict[str, Any]
         "replicates": profile.run.replicates,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},
         "cells": [
-            {"cell_id": cell.cell_id if resolved else None, **{axis: cell.value(axis) for axis in axes}}
+            {
+                "cell_id": cell.cell_id if resolved else None,
+                **{axis: cell.value(axis) for axis in axes},
+            }
             for cell in grid.cells
         ],
     }

@@ -101,7 +101,9 @@ class GridBlock(Frozen):
     padding: tuple[Literal[PADDING], ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
-    center: dict[str, Scalar] = Field({}, description="A star's centre; the first values if absent.")
+    center: dict[str, Scalar] = Field(
+        {}, description="A star's centre; the first values if absent."
+    )
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
@@ -272,7 +274,9 @@ def _profile_error(error: ValidationError, where: str) -> ProfileError:
 def _key_path(location: tuple[int | str, ...]) -> str:
     """Return a pydantic location as a key path, counted from 1: `grid[1].max_length[2]`."""
     union_members = {"bool", "int", "float", "str"}
-    parts = [f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in union_members]
+    parts = [
+        f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in union_members
+    ]
     return "".join(parts).lstrip(".")
 
 

@@ -50,7 +50,10 @@ class RunDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
             self._live.stop()
@@ -88,7 +91,10 @@ class RunDisplay:
         epoch = f"epoch {progress.epoch:.2f}" if progress.epoch is not None else ""
         loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
         self._live.update(
-            self._current, completed=progress.step, total=progress.max_steps, note=f"{note}, {epoch}{loss}"
+            self._current,
+            completed=progress.step,
+            total=progress.max_steps,
+            note=f"{note}, {epoch}{loss}",
         )
 
     def finished(self, job: Job, record: Record) -> None:
@@ -98,7 +104,9 @@ class RunDisplay:
         if record.status == "ok":
             self._finished.append((job.work, record.wall_s))
         left = self.seconds_left()
-        note = f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
+        note = (
+            f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
+        )
         accuracy = record.measurement.eval_accuracy if record.measurement else None
         result = f", accuracy {accuracy:.3f}" if accuracy is not None else ""
         suffix = f" ({note})" if note and self._live is None else ""

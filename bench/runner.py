@@ -83,7 +83,9 @@ def plan_jobs(profile: Profile, grid: Grid) -> list[Job]:
 
     In the order of the grid a machine that slows down would look like an effect of an axis.
     """
-    jobs = [Job(cell, replicate) for cell in grid.cells for replicate in range(profile.run.replicates)]
+    jobs = [
+        Job(cell, replicate) for cell in grid.cells for replicate in range(profile.run.replicates)
+    ]
     random.Random(profile.run.order_seed).shuffle(jobs)
     return jobs
 
@@ -154,7 +156,9 @@ class Runner:
                 got=outcome.log_tail or None,
             )
         preparation = Preparation.model_validate(outcome.answer)
-        self._directory.require_free(max(checkpoint_bytes(cell, preparation.parameters) for cell in cells))
+        self._directory.require_free(
+            max(checkpoint_bytes(cell, preparation.parameters) for cell in cells)
+        )
         return preparation
 
     def _run(self, job: Job, preparation: Preparation) -> Record:
@@ -205,12 +209,17 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     if outcome.answer is not None:
         try:
             if outcome.answer.get("status") == "ok":
-                return {"status": "ok", "measurement": Measurement.model_validate(outcome.answer["measurement"])}
+                return {
+                    "status": "ok",
+                    "measurement": Measurement.model_validate(outcome.answer["measurement"]),
+                }
             failure = Failure.model_validate(outcome.answer["failure"])
             failure = failure.model_copy(update={"log_tail": outcome.log_tail})
             return {"status": outcome.answer["status"], "failure": failure}
         except (ValidationError, KeyError) as error:
-            failure = Failure(message=f"an answer that is no measurement: {error}", log_tail=outcome.log_tail)
+            failure = Failure(
+                message=f"an answer that is no measurement: {error}", log_tail=outcome.log_tail
+            )
             return {"status": "invalid", "failure": failure}
     if outcome.refusal is not None:
         failure = Failure(message=str(outcome.refusal), log_tail=outcome.log_tail)
@@ -263,12 +272,20 @@ def _differences(old: Environment, new: Environment) -> list[str]:
     def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         items: dict[str, Any] = {}
         for key, value in data.items():
-            items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+            items |= (
+                flat(value, f"{prefix}{key}.")
+                if isinstance(value, dict)
+                else {f"{prefix}{key}": value}
+            )
         return items
 
     before, after = (flat(e.model_dump(mode="json", exclude={"git_commit"})) for e in (old, new))
     keys = sorted(before.keys() | after.keys())
-    return [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    return [
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
 
 
 def checkpoint_bytes(cell: Cell, parameters: int) -> int:

@@ -1,14 +1,14 @@
 """Run directory: one atomic file a record, and beside it what the records refer to.
 
-    RUN_DIR/
-      profile.json          the profile as resolved by the run that wrote here last
-      environments/ID.json  packages, hardware, driver, git commit
-      preparation.json      pool sizes, FLOPs, matmul peak
-      records/CELL-rN.json  one record a replicate of a cell
-      steps/CELL-rN.parquet one row a step
-      logs/CELL-rN.log      what the worker printed
-      checkpoints/          only those that were asked to stay
-      report.md, cells.csv  the tables
+RUN_DIR/
+  profile.json          the profile as resolved by the run that wrote here last
+  environments/ID.json  packages, hardware, driver, git commit
+  preparation.json      pool sizes, FLOPs, matmul peak
+  records/CELL-rN.json  one record a replicate of a cell
+  steps/CELL-rN.parquet one row a step
+  logs/CELL-rN.log      what the worker printed
+  checkpoints/          only those that were asked to stay
+  report.md, cells.csv  the tables
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class RunDirectory:
             except OSError as error:
                 raise _unwritable(path, error) from error
         if not os.access(path / "records", os.W_OK):
-            raise RunDirectoryError("not writable", where=str(path), hint="choose another with --out")
+            raise RunDirectoryError(
+                "not writable", where=str(path), hint="choose another with --out"
+            )
         return cls(path)
 
     @classmethod

@@ -84,7 +84,13 @@ def resolve_model(workload: Workload) -> ModelSource:
     """Return the model's source with its revision; raises WorkloadError where there is none."""
     where = "workload.model"
     reference = _offline_name(workload.model, OFFLINE_MODELS, where)
-    source = _resolve(workload.model, OFFLINE_MODELS.get(reference, reference), "model", where, workload.model_revision)
+    source = _resolve(
+        workload.model,
+        OFFLINE_MODELS.get(reference, reference),
+        "model",
+        where,
+        workload.model_revision,
+    )
     if source.kind == "architecture" and workload.weights != "random":
         raise WorkloadError(
             "an architecture has no pretrained weights",
@@ -120,7 +126,9 @@ def resolve_data(workload: Workload) -> DataSource:
     # What the profile says explicitly is stronger than what comes with an offline name.
     settings = {**workload.model_dump(), **preset, **workload.model_dump(exclude_unset=True)}
     settings["dataset"] = preset.get("dataset", workload.dataset)
-    source = _resolve(workload.dataset, settings["dataset"], "dataset", where, workload.dataset_revision)
+    source = _resolve(
+        workload.dataset, settings["dataset"], "dataset", where, workload.dataset_revision
+    )
     return DataSource(
         source=source,
         config=workload.dataset_config,
@@ -150,7 +158,11 @@ def _offline_name(reference: str, known: Mapping[str, object], where: str) -> st
 
 
 def _resolve(
-    reference: str, location: str, kind: Literal["model", "dataset"], where: str, revision: str | None
+    reference: str,
+    location: str,
+    kind: Literal["model", "dataset"],
+    where: str,
+    revision: str | None,
 ) -> Source:
     """Return the source that a location names: a package resource, an architecture, a path or a hub id."""
     if location.startswith("package:"):
@@ -160,7 +172,9 @@ def _resolve(
         name = location.removeprefix("architecture:")
         return Source(reference=reference, kind="architecture", location=name, revision=location)
     path = Path(location).expanduser()
-    looks_like_path = location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
+    looks_like_path = (
+        location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
+    )
     if looks_like_path or path.exists():
         return _path_source(reference, path.absolute(), where)
     sha = _hub_revision(location, kind, revision, where)
@@ -197,7 +211,10 @@ def _path_source(reference: str, path: Path, where: str) -> Source:
             expected="a hub id, a directory or files that exist",
         )
     return Source(
-        reference=reference, kind="path", location=str(path), revision=f"sha256:{_hash_files(root, files)}"
+        reference=reference,
+        kind="path",
+        location=str(path),
+        revision=f"sha256:{_hash_files(root, files)}",
     )
 
 
@@ -212,12 +229,16 @@ def _hash_files(root: Path, files: Iterable[Path]) -> str:
             raise WorkloadError(f"cannot be read: {error}", where=str(file)) from error
         for name, known in KNOWN_SHA256.items():
             if file.as_posix().endswith(f"site-packages/{name}") and digest != known:
-                raise WorkloadError("not the file it should be", where=str(file), got=digest, expected=known)
+                raise WorkloadError(
+                    "not the file it should be", where=str(file), got=digest, expected=known
+                )
         total.update(f"{file.relative_to(root).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
 
 
-def _hub_revision(hub_id: str, kind: Literal["model", "dataset"], revision: str | None, where: str) -> str:
+def _hub_revision(
+    hub_id: str, kind: Literal["model", "dataset"], revision: str | None, where: str
+) -> str:
     """Return the commit that a hub id stands for: asked of the hub, or read from the local cache."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError

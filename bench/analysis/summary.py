@@ -133,4 +133,6 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
 
 def headline_memory(table: pd.DataFrame) -> str:
     """Return the column of the memory figure that stands for a run: allocated on CUDA, else RSS."""
-    return "peak_allocated_bytes" if table["peak_allocated_bytes"].notna().any() else "peak_rss_bytes"
+    return (
+        "peak_allocated_bytes" if table["peak_allocated_bytes"].notna().any() else "peak_rss_bytes"
+    )

@@ -59,7 +59,9 @@ class Engine(Protocol):
 class LocalEngine:
     """Worker processes on this machine."""
 
-    def __init__(self, isolation: Literal["forkserver", "spawn"], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, isolation: Literal["forkserver", "spawn"], environment: Mapping[str, str]
+    ) -> None:
         """Make an engine whose workers start with these environment variables set."""
         self._environment = dict(environment)
         if isolation == "forkserver":
@@ -86,12 +88,16 @@ class LocalEngine:
         )
         process.start()
         sender.close()
+        ended = _end_of(process)
         try:
-            last, timed_out = _listen(receiver, process, began + timeout_s, on_progress)
-            process.join(0 if timed_out else _EXIT_GRACE_S)
+            last, timed_out = _listen(receiver, ended, began + timeout_s, on_progress)
+            if ended is not None and not timed_out:
+                connection.wait([ended], _EXIT_GRACE_S)
         finally:
             _end(process)
             receiver.close()
+            if ended is not None:
+                os.close(ended)
         return Outcome(
             answer=last.body if last and last.kind == "answer" else None,
             refusal=FtbenchError.from_json(last.body) if last and last.kind == "refusal" else None,
@@ -102,20 +108,34 @@ class LocalEngine:
         )
 
 
+def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
+    """Return a descriptor that is ready when the process has ended; None where it has already.
+
+    Not `Process.sentinel`: children that the worker leaves behind would hold that one open.
+    """
+    assert process.pid is not None
+    try:
+        return os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+
+
 def _listen(
     receiver: connection.Connection,
-    process: ForkServerProcess | SpawnProcess,
+    ended: int | None,
     deadline: float,
     on_progress: Callable[[Progress], None],
 ) -> tuple[Event | None, bool]:
     """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
     while (remaining := deadline - time.monotonic()) > 0:
-        ready = connection.wait([receiver, process.sentinel], remaining)
-        if receiver not in ready:
-            if ready and not receiver.poll():  # the process is gone and left nothing unread
+        gone = ended is None
+        if not gone:
+            ready = connection.wait([receiver, ended], remaining)
+            gone = ended in ready
+        if not receiver.poll():
+            if gone:  # and left nothing unread
                 return None, False
-            if not ready:
-                break
+            continue
         try:
             event = Event.model_validate(json.loads(receiver.recv_bytes()))
         except (EOFError, OSError, ValueError, ValidationError):

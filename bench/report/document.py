@@ -45,14 +45,19 @@ def build(
     table = cells_table(records)
     axes = varying_axes(records)
     scaling = [
-        along(chain) for axis in axes if table[axis].nunique() > 1 for chain in chains_along(table, axis, axes)
+        along(chain)
+        for axis in axes
+        if table[axis].nunique() > 1
+        for chain in chains_along(table, axis, axes)
     ]
     sections = [
         Section("What was found", tuple(_headlines(table, axes))),
         Section("Cells", tuple(_cell_notes(table, records)), (cells(table, axes),)),
         Section("How cost scales", (_SCALING_NOTE,), tuple(scaling)),
         Section("How to read this", tuple(_reading_notes(table, records, profile, preparation))),
-        Section("Where it was measured", tuple(_environment_notes(records, environments, preparation))),
+        Section(
+            "Where it was measured", tuple(_environment_notes(records, environments, preparation))
+        ),
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
     return Document(
@@ -92,9 +97,13 @@ def _headlines(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
                     f" ({format_ratio(last[name] / first[name])})"
                 )
         if axis == "train_size" and pd.notna(first["eval_accuracy"]):
-            parts.insert(0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}")
+            parts.insert(
+                0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
+            )
         held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
-        lines.append(f"{axis_word(axis).capitalize()} {low} to {high} (at {held}): {'; '.join(parts)}.")
+        lines.append(
+            f"{axis_word(axis).capitalize()} {low} to {high} (at {held}): {'; '.join(parts)}."
+        )
     return lines
 
 
@@ -139,7 +148,9 @@ def _reading_notes(
                 " part of the rise of accuracy along documents is simply longer training."
             )
     else:
-        reasons = {(r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement} - {""}
+        reasons = {
+            (r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement
+        } - {""}
         notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
     split = preparation["eval_split"]
     if split == "from-train":
@@ -148,9 +159,13 @@ def _reading_notes(
             " near-duplicates stay together): scores are not comparable with the official test split."
         )
     if profile["training"].get("save_strategy") == "no":
-        notes.append("This profile turns off saving checkpoints: a full recipe costs that time and disk as well.")
+        notes.append(
+            "This profile turns off saving checkpoints: a full recipe costs that time and disk as well."
+        )
     if table["mfu"].notna().any():
-        rates = ", ".join(f"{format_flops(r)} ({d})" for d, r in preparation["peak_matmul_flops"].items())
+        rates = ", ".join(
+            f"{format_flops(r)} ({d})" for d, r in preparation["peak_matmul_flops"].items()
+        )
         notes.append(
             f"MFU is the FLOPs of forward and backward over padded tokens, recomputation not counted, against the"
             f" fastest matrix product measured on the spot: {rates}."
@@ -163,7 +178,9 @@ def _reading_notes(
 
 
 def _environment_notes(
-    records: Sequence[Record], environments: Mapping[str, Environment], preparation: Mapping[str, Any]
+    records: Sequence[Record],
+    environments: Mapping[str, Environment],
+    preparation: Mapping[str, Any],
 ) -> list[str]:
     """Return workload, hardware and packages."""
     cell = records[0].cell
@@ -180,7 +197,9 @@ def _environment_notes(
             continue
         device = environment.device
         card = f"; {device.name}, driver {environment.driver}" if device.kind == "cuda" else ""
-        packages = ", ".join(f"{package} {version}" for package, version in environment.packages.items())
+        packages = ", ".join(
+            f"{package} {version}" for package, version in environment.packages.items()
+        )
         notes.append(
             f"Environment `{name}`: {environment.cpu}, {environment.cores} cores,"
             f" {format_bytes(environment.memory_bytes)}{card}; {environment.platform};"

@@ -36,7 +36,14 @@ FIGURE_WORDS = {
 }
 _BYTES = tuple(name for name in FIGURE_WORDS if name.endswith("_bytes"))
 # What a narrow terminal does without, the first of them first.
-_OPTIONAL = ("padded_tokens_per_s", "eval_loss", "train_s", "samples_per_s", "peak_device_bytes", "peak_process_bytes")
+_OPTIONAL = (
+    "padded_tokens_per_s",
+    "eval_loss",
+    "train_s",
+    "samples_per_s",
+    "peak_device_bytes",
+    "peak_process_bytes",
+)
 _SECONDS = ("total_s", "train_s", "step_median_s")
 ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
 
@@ -59,7 +66,10 @@ class Table:
             return tuple(items[i] for i in keep)
 
         return dataclasses.replace(
-            self, columns=pick(self.columns), rows=tuple(map(pick, self.rows)), numeric=pick(self.numeric)
+            self,
+            columns=pick(self.columns),
+            rows=tuple(map(pick, self.rows)),
+            numeric=pick(self.numeric),
         )
 
 

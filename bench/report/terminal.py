@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.report.document import Document
 from bench.report.tables import Table
 
+_UNLIMITED = 10_000  # columns: a table is measured as if it had all the room it wants
 SECTIONS = ("What was found", "Cells", "How cost scales")
 
 
@@ -31,9 +33,10 @@ def show_table(console: Console, table: Table, *, titled: bool = True) -> None:
     if titled:
         console.print()
         console.print(Text(table.title, style="italic"), soft_wrap=True)
+    unlimited = console.options.update(max_width=_UNLIMITED)
     rendered = _rich_table(table)
     for column in table.optional:
-        if console.measure(rendered).maximum <= console.width:
+        if Measurement.get(console, unlimited, rendered).maximum <= console.width:
             break
         table = table.without(column)
         rendered = _rich_table(table)

@@ -17,8 +17,12 @@ def load_document(directory: RunDirectory) -> Document:
     """Return the report of a run directory; raises RunDirectoryError where it has no record."""
     records = directory.records()
     if not records:
-        raise RunDirectoryError("no record yet", where=str(directory.path), hint="ftbench run PROFILE")
-    return build(records, directory.read_profile(), directory.read_preparation(), directory.environments())
+        raise RunDirectoryError(
+            "no record yet", where=str(directory.path), hint="ftbench run PROFILE"
+        )
+    return build(
+        records, directory.read_profile(), directory.read_preparation(), directory.environments()
+    )
 
 
 def write_report(document: Document, folder: Path, formats: Iterable[str]) -> list[Path]:

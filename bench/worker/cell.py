@@ -138,7 +138,11 @@ def _status(error: BaseException) -> Status:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "oom"
     said = str(error).lower()
-    return "oom" if isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY) else "crashed"
+    return (
+        "oom"
+        if isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY)
+        else "crashed"
+    )
 
 
 def _epochs(result: Result, *, random: bool) -> tuple[Epoch, ...]:
@@ -182,7 +186,11 @@ def _with_counts(
     real_tokens = pc.sum(mask.flatten()).as_py()
     padded = documents * cell.max_length if cell.padding == "max_length" else None
     counted["evaluation"] = phase.model_copy(
-        update={"samples": documents, "real_tokens": real_tokens * phase.entries, "padded_tokens": padded}
+        update={
+            "samples": documents,
+            "real_tokens": real_tokens * phase.entries,
+            "padded_tokens": padded,
+        }
     )
     return counted
 

@@ -22,6 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_d
 from transformers import PreTrainedTokenizerBase
 
 from bench.errors import WorkloadError, nearest_name
+from bench.profile import Scalar
 from bench.workload import DATA_SUFFIXES, DataSource
 
 # Part of each class that becomes the evaluation pool where a data set has only one split.
@@ -51,7 +52,10 @@ def load_pools(source: DataSource) -> Pools:
     else:
         held_out = _rows(_split(splits, held_out_name, source, "workload.eval_split"), source)
     names = _label_names(train, source)
-    shuffled = [_labelled(rows, names, source).shuffle(seed=source.shuffle_seed) for rows in (train, held_out)]
+    shuffled = [
+        _labelled(rows, names, source).shuffle(seed=source.shuffle_seed)
+        for rows in (train, held_out)
+    ]
     return Pools(shuffled[0], shuffled[1], tuple(map(str, names)), held_out_name)
 
 
@@ -72,7 +76,9 @@ def _load_splits(source: DataSource) -> DatasetDict:
         raise
     except Exception as error:  # datasets raises its own, pyarrow's, OSError, ValueError, ...
         raise WorkloadError(
-            f"the data set cannot be loaded: {error}", where="workload.dataset", got=source.source.reference
+            f"the data set cannot be loaded: {error}",
+            where="workload.dataset",
+            got=source.source.reference,
         ) from error
     return loaded if isinstance(loaded, DatasetDict) else DatasetDict({source.train_split: loaded})
 
@@ -116,23 +122,53 @@ def _rows(rows: Dataset, source: DataSource) -> Dataset:
     keep = np.ones(len(rows), dtype=bool)
     for column, value in source.where:
         _require_column(rows, column, "workload.where")
-        keep &= _as_numpy(pc.fill_null(pc.equal(table[column], pa.scalar(value)), False))
+        keep &= _equal(table[column], column, value)
     text = table[source.text_column]
-    empty = int(np.count_nonzero(_as_numpy(pc.is_null(text)) & keep))
-    if empty:
-        raise WorkloadError(f"{empty} rows have no text", where=f"workload.text_column {source.text_column}")
+    for column, what in ((source.text_column, "text"), (source.label_column, "label")):
+        where = f"workload.{what}_column {column}"
+        if pa.types.is_nested(table[column].type):
+            raise WorkloadError(
+                f"a {what} must be one value", where=where, got=str(table[column].type)
+            )
+        empty = int(np.count_nonzero(_as_numpy(pc.is_null(table[column])) & keep))
+        if empty:
+            raise WorkloadError(f"{empty} rows have no {what}", where=where)
     indices = np.flatnonzero(keep)
     if source.drop_duplicates:
-        first = {t: i for i, t in reversed(list(zip(indices, text.take(pa.array(indices)).to_pylist(), strict=True)))}
+        first = {
+            t: i
+            for i, t in reversed(
+                list(zip(indices, text.take(pa.array(indices)).to_pylist(), strict=True))
+            )
+        }
         indices = np.sort(np.fromiter(first.values(), dtype=np.int64))
     if not len(indices):
         raise WorkloadError("no row is left", where="workload.where", got=repr(dict(source.where)))
     columns = [source.text_column, source.label_column]
-    return rows.select_columns(columns) if len(indices) == len(rows) else rows.select_columns(columns).select(indices)
+    return (
+        rows.select_columns(columns)
+        if len(indices) == len(rows)
+        else rows.select_columns(columns).select(indices)
+    )
+
+
+def _equal(values: Any, column: str, wanted: Scalar) -> Any:
+    """Return which values of a column equal the one wanted; raises WorkloadError for another type."""
+    try:
+        return _as_numpy(pc.fill_null(pc.equal(values, pa.scalar(wanted)), False))
+    except pa.ArrowNotImplementedError as error:
+        raise WorkloadError(
+            f"{column} cannot be compared with {wanted!r}",
+            where="workload.where",
+            got=type(wanted).__name__,
+            expected=str(values.type),
+        ) from error
 
 
 def _as_numpy(column: Any) -> Any:
-    return column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    return (
+        column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    )
 
 
 def _require_column(rows: Dataset, column: str, where: str) -> None:
@@ -167,8 +203,6 @@ def _label_names(rows: Dataset, source: DataSource) -> list[Any]:
     """Return the labels in the order of their numbers: a ClassLabel's names, else sorted values."""
     feature = rows.features[source.label_column]
     values = rows.unique(source.label_column)
-    if None in values:
-        raise WorkloadError("a row has no label", where=f"workload.label_column {source.label_column}")
     names = feature.names if isinstance(feature, ClassLabel) else sorted(values)
     if len(names) < 2:
         raise WorkloadError(

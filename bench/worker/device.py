@@ -14,8 +14,10 @@ from bench.errors import WorkerError
 from bench.record import Device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Square matrices large enough to reach the peak: 2 n^3 FLOPs in about 0.1 s.
-_CPU_MATMUL_SIZE, _CUDA_MATMUL_SIZE = 2048, 8192
+# Square matrices, doubled until a product takes long enough to be near the peak. In a dtype that
+# the processor has no instructions for, small ones take long already.
+_MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192)
+_MATMUL_LONG_ENOUGH_S = 0.02
 _MATMUL_TRIES = 9
 
 
@@ -72,17 +74,22 @@ def compute_dtype(settings: dict[str, Any]) -> str:
 
 def measure_matmul(device: torch.device, dtype: str) -> float:
     """Return the highest rate, in FLOP/s, of several square matrix products on the device."""
-    size = _CPU_MATMUL_SIZE if device.type == "cpu" else _CUDA_MATMUL_SIZE
     generator = torch.Generator().manual_seed(0)  # leaves the global generator alone
-    a = torch.rand(size, size, generator=generator).to(device, DTYPES[dtype])
-    best = float("inf")
-    for _ in range(_MATMUL_TRIES):
-        _synchronize(device)
-        began = time.perf_counter()
-        torch.matmul(a, a)
-        _synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * size**3 / best
+    for size in _MATMUL_SIZES:
+        a = torch.rand(size, size, generator=generator).to(device, DTYPES[dtype])
+        _time_matmul(a)  # warms up: libraries are loaded, memory is touched
+        if _time_matmul(a) >= _MATMUL_LONG_ENOUGH_S:
+            break
+    return 2.0 * size**3 / min(_time_matmul(a) for _ in range(_MATMUL_TRIES))
+
+
+def _time_matmul(a: torch.Tensor) -> float:
+    """Return the seconds that one product of a matrix with itself takes."""
+    _synchronize(a.device)
+    began = time.perf_counter()
+    torch.matmul(a, a)
+    _synchronize(a.device)
+    return time.perf_counter() - began
 
 
 def _synchronize(device: torch.device) -> None:

@@ -39,7 +39,11 @@ def fit_flops(model: PreTrainedModel, longest: int) -> tuple[int, int, int] | No
     if any(c.denominator != 1 for c in coefficients):
         return None
     c0, c1, c2 = (int(c) for c in coefficients)
-    return (c0, c1, c2) if document_flops((c0, c1, c2), longest) == count_flops(model, longest) else None
+    return (
+        (c0, c1, c2)
+        if document_flops((c0, c1, c2), longest) == count_flops(model, longest)
+        else None
+    )
 
 
 def _quadratic(xs: tuple[int, int, int], ys: list[int]) -> tuple[Fraction, Fraction, Fraction]:

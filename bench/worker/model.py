@@ -50,9 +50,13 @@ def load_config(model: ModelSource, labels: tuple[str, ...]) -> PreTrainedConfig
     try:
         if source.kind == "architecture":
             return AutoConfig.for_model(source.location, **names, **dict(model.config))
-        return AutoConfig.from_pretrained(source.location, **_revision(source), **names, **dict(model.config))
+        return AutoConfig.from_pretrained(
+            source.location, **_revision(source), **names, **dict(model.config)
+        )
     except Exception as error:
-        raise WorkloadError(f"no model config: {error}", where="workload.model", got=source.reference) from error
+        raise WorkloadError(
+            f"no model config: {error}", where="workload.model", got=source.reference
+        ) from error
 
 
 def load_model(
@@ -85,11 +89,15 @@ def load_model(
         )
     except Exception as error:
         raise WorkloadError(
-            f"the model cannot be loaded: {error}", where="workload.model", got=model.source.reference
+            f"the model cannot be loaded: {error}",
+            where="workload.model",
+            got=model.source.reference,
         ) from error
 
 
-def length_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, own_tokenizer: bool) -> int | None:
+def length_limit(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, own_tokenizer: bool
+) -> int | None:
     """Return the longest sequence, in tokens, that model and tokenizer take; None without a limit."""
     limits = []
     positions = getattr(config, "max_position_embeddings", None)
@@ -103,5 +111,13 @@ def length_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *
 
 
 _OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "longformer", "data2vec-text"}
+    {
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "camembert",
+        "roberta-prelayernorm",
+        "longformer",
+        "data2vec-text",
+    }
 )

@@ -88,7 +88,10 @@ class PhaseBook:
         """Return what was booked on each phase entered so far."""
         return {
             name: Phase(
-                wall_s=tally.wall_s, cpu_s=tally.cpu_s, entries=tally.entries, memory=Memory(**tally.peaks)
+                wall_s=tally.wall_s,
+                cpu_s=tally.cpu_s,
+                entries=tally.entries,
+                memory=Memory(**tally.peaks),
             )
             for name, tally in self._tallies.items()
         }

@@ -86,7 +86,10 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
     for settings in {cell.training: cell for cell in cells}.values():
         try:
             training_arguments(
-                settings, seed=settings.seed, output=request.scratch, use_cpu=request.device == "cpu"
+                settings,
+                seed=settings.seed,
+                output=request.scratch,
+                use_cpu=request.device == "cpu",
             )
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             raise ProfileError(
@@ -140,7 +143,9 @@ def _tokenise(
 ) -> dict[str, TokenisedPools]:
     """Return the Arrow files of each (padding, length), made once for the largest subset that reads it."""
     data = cells[0].data
-    rules = data.model_dump(mode="json", exclude={"source": {"reference", "location"}, "eval_size": True})
+    rules = data.model_dump(
+        mode="json", exclude={"source": {"reference", "location"}, "eval_size": True}
+    )
     tokenised = {}
     for key, cell in {tokenised_key(cell): cell for cell in cells}.items():
         train_size = max(c.train_size for c in cells if tokenised_key(c) == key)
@@ -158,5 +163,7 @@ def _tokenise(
                 ("evaluation", pools.evaluation, data.eval_size),
             )
         }
-        tokenised[key] = TokenisedPools(train=str(files["train"]), evaluation=str(files["evaluation"]))
+        tokenised[key] = TokenisedPools(
+            train=str(files["train"]), evaluation=str(files["evaluation"])
+        )
     return tokenised

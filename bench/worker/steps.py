@@ -93,7 +93,9 @@ class StepBook:
             }
         )
         if flops is not None:
-            table["flops"] = [sum(b * document_flops(flops, s) for b, s in row["shapes"]) for row in rows]
+            table["flops"] = [
+                sum(b * document_flops(flops, s) for b, s in row["shapes"]) for row in rows
+            ]
         return table
 
 

@@ -24,7 +24,11 @@ class MeteredTrainer(Trainer):
     steps: StepBook  # made when training begins, and the number of steps is known
 
     def __init__(
-        self, *args: Any, phases: PhaseBook, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any
+        self,
+        *args: Any,
+        phases: PhaseBook,
+        callbacks: Sequence[TrainerCallback] = (),
+        **kwargs: Any,
     ) -> None:
         self.phases = phases
         # First, so that a step has ended before anybody else's callback takes its time.

@@ -19,7 +19,9 @@ from tests.benchmarks.baton import Baton
 def main() -> None:
     model_folder, train_file, documents, batch, seed, folder, first = sys.argv[1:]
     transformers.utils.logging.disable_progress_bar()
-    train = datasets.Dataset.from_file(train_file).select(range(int(documents))).with_format("torch")
+    train = (
+        datasets.Dataset.from_file(train_file).select(range(int(documents))).with_format("torch")
+    )
     set_seed(int(seed))
     baton = Baton(Path(folder) / "bare", Path(folder) / "harness", first=first == "bare")
     arguments = TrainingArguments(

@@ -11,13 +11,20 @@ FTBENCH = str(Path(sys.executable).with_name("ftbench"))
 
 def test_help(benchmark):
     benchmark.pedantic(
-        subprocess.run, ([FTBENCH, "--help"],), {"check": True, "capture_output": True}, rounds=20, warmup_rounds=2
+        subprocess.run,
+        ([FTBENCH, "--help"],),
+        {"check": True, "capture_output": True},
+        rounds=20,
+        warmup_rounds=2,
     )
     show("ftbench --help", {"median of 20": f"{benchmark.stats.stats.median * 1e3:.0f} ms"})
 
 
 def test_plan(benchmark):
     benchmark.pedantic(
-        subprocess.run, ([FTBENCH, "plan", "quick"],), {"check": True, "capture_output": True}, rounds=10
+        subprocess.run,
+        ([FTBENCH, "plan", "quick"],),
+        {"check": True, "capture_output": True},
+        rounds=10,
     )
     show("ftbench plan quick", {"median of 10": f"{benchmark.stats.stats.median * 1e3:.0f} ms"})

@@ -55,7 +55,9 @@ class BatonEngine(LocalEngine):
         command += [str(STEPS * BATCH), str(BATCH), str(body["seed"]), str(pair), first]
         with (pair / "bare.log").open("w") as log:
             bare = subprocess.Popen(command, stdout=log, stderr=log)
-            threading.Thread(target=end_the_wait, args=(bare, pair / "harness"), daemon=True).start()
+            threading.Thread(
+                target=end_the_wait, args=(bare, pair / "harness"), daemon=True
+            ).start()
             outcome = super().run("tests.benchmarks.baton_cell", request, **options)
             assert outcome.answer is not None, outcome.log_tail
             assert bare.wait(60) == 0, (pair / "bare.log").read_text()
@@ -73,7 +75,10 @@ def end_the_wait(bare, fifo):
 
 def ratio_of_medians(pairs):
     """Return the ratio of the medians of all first to all second members."""
-    return float(np.median(np.concatenate([a for a, _ in pairs])) / np.median(np.concatenate([b for _, b in pairs])))
+    return float(
+        np.median(np.concatenate([a for a, _ in pairs]))
+        / np.median(np.concatenate([b for _, b in pairs]))
+    )
 
 
 def bootstrap_interval(pairs, draws=2000, seed=0):
@@ -82,7 +87,9 @@ def bootstrap_interval(pairs, draws=2000, seed=0):
     ratios = []
     for _ in range(draws):
         drawn = [pairs[i] for i in generator.integers(len(pairs), size=len(pairs))]
-        ratios.append(ratio_of_medians([[generator.choice(x, len(x)) for x in pair] for pair in drawn]))
+        ratios.append(
+            ratio_of_medians([[generator.choice(x, len(x)) for x in pair] for pair in drawn])
+        )
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)
 

@@ -32,7 +32,16 @@ STAGES = [
     "plan",
     "cli",
 ]
-WORKER_MAY_IMPORT = {"errors", "units", "profile", "workload", "grid", "record", "messages", "worker"}
+WORKER_MAY_IMPORT = {
+    "errors",
+    "units",
+    "profile",
+    "workload",
+    "grid",
+    "record",
+    "messages",
+    "worker",
+}
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "accelerate", "tokenizers")
 
 

@@ -6,7 +6,13 @@ from tests.factories import cell, preparation
 
 def test_a_request_survives_json():
     request = CellRequest(
-        cell=cell(), replicate=1, seed=43, device="cpu", preparation=preparation(), output="o", steps_file="s"
+        cell=cell(),
+        replicate=1,
+        seed=43,
+        device="cpu",
+        preparation=preparation(),
+        output="o",
+        steps_file="s",
     )
     assert CellRequest.model_validate_json(request.model_dump_json()) == request
 

@@ -32,7 +32,11 @@ def test_shipped_profiles_load(name):
 def test_the_seed_recipe_is_in_its_profile():
     seed = load_profile("imdb-distilbert")
     assert seed.workload.model == "distilbert-base-uncased"
-    assert (seed.workload.dataset, seed.workload.eval_size, seed.workload.shuffle_seed) == ("imdb", 1000, 42)
+    assert (seed.workload.dataset, seed.workload.eval_size, seed.workload.shuffle_seed) == (
+        "imdb",
+        1000,
+        42,
+    )
     block = seed.grid[0]
     assert block.max_length == (128, 256, 512)
     assert block.per_device_train_batch_size == (8, 16, 32)
@@ -67,7 +71,9 @@ def test_no_checkpoint_no_best_model():
 def test_unknown_keys_get_the_nearest_name():
     assert refusal(workload={"modle": "x"}).nearest == "model"
     assert refusal(run={"timeout": 3}).nearest == "timeout_s"
-    error = refusal(grid=[{"max_lenght": [8], "per_device_train_batch_size": [4], "train_size": [8]}])
+    error = refusal(
+        grid=[{"max_lenght": [8], "per_device_train_batch_size": [4], "train_size": [8]}]
+    )
     assert error.where == "p.toml: grid[1].max_length"  # missing comes first
     block = profile_data()["grid"][0]
     assert refusal(grid=[block | {"learning_rat": [1e-4]}]).nearest == "learning_rate"
@@ -93,7 +99,9 @@ def test_wrong_values_name_their_key(changes, where):
     assert error.expected
 
 
-@pytest.mark.parametrize("axis", ["max_length", "per_device_train_batch_size", "train_size", "seed"])
+@pytest.mark.parametrize(
+    "axis", ["max_length", "per_device_train_batch_size", "train_size", "seed"]
+)
 @pytest.mark.parametrize("values", [[0.5], ["8"], [-1], [True]])
 def test_axis_values_of_the_wrong_kind(axis, values):
     block = profile_data()["grid"][0]
@@ -121,7 +129,10 @@ def test_an_axis_that_training_sets_too():
 def test_a_star_needs_a_center_on_its_axes():
     block = profile_data()["grid"][0]
     assert "not an axis" in refusal(grid=[block | {"design": "star", "center": {"x": 1}}]).expected
-    assert "not among" in refusal(grid=[block | {"design": "star", "center": {"max_length": 1}}]).expected
+    assert (
+        "not among"
+        in refusal(grid=[block | {"design": "star", "center": {"max_length": 1}}]).expected
+    )
     assert "has a centre" in refusal(grid=[block | {"center": {"max_length": 16}}]).expected
 
 

@@ -58,7 +58,9 @@ def test_time_left_is_by_the_work_of_finished_cells():
 def test_failures_do_not_count_for_the_time_left_and_say_why():
     shown, file = display(terminal=False)
     shown.planned(JOBS, [])
-    failed = record(JOBS[0].cell, status="oom", measurement=None, failure=Failure(message="out of memory"))
+    failed = record(
+        JOBS[0].cell, status="oom", measurement=None, failure=Failure(message="out of memory")
+    )
     shown.finished(JOBS[0], failed)
     assert shown.seconds_left() is None
     assert "out of memory" in file.getvalue()

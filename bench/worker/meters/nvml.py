@@ -34,7 +34,10 @@ class NvmlMemory:
         """Return process and device memory in bytes, each only where NVML has it."""
         if self._handle is None:
             return {}
-        figures = {"peak_device_bytes": self._device_bytes(), "peak_process_bytes": self._process_bytes()}
+        figures = {
+            "peak_device_bytes": self._device_bytes(),
+            "peak_process_bytes": self._process_bytes(),
+        }
         return {name: value for name, value in figures.items() if value is not None}
 
     def absent(self) -> dict[str, str]:
@@ -58,7 +61,9 @@ class NvmlMemory:
             return None
         mine = [process.usedGpuMemory for process in processes if process.pid == self._pid]
         if not mine:
-            self._absent[name] = "NVML does not list this PID (it lists the host's; is this a container?)"
+            self._absent[name] = (
+                "NVML does not list this PID (it lists the host's; is this a container?)"
+            )
             return None
         if mine[0] is None:
             self._absent[name] = "NVML has no per-process figure here (MIG, WSL)"

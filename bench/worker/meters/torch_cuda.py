@@ -55,7 +55,12 @@ class TorchCudaMemory:
 class NoCuda:
     """Stands for the CUDA figures on a machine, or a cell, without a CUDA device."""
 
-    FIELDS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_process_bytes", "peak_device_bytes")
+    FIELDS = (
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+        "peak_process_bytes",
+        "peak_device_bytes",
+    )
 
     def start(self) -> None:
         """Do nothing."""

@@ -1,0 +1,81 @@
+"""Real runs through the command line, shared by the tests that look at them."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.store import RunDirectory
+
+FTBENCH = str(Path(sys.executable).with_name("ftbench"))
+# A model so small that a cell takes a second or two.
+SMALL = {
+    "workload.weights": "random",
+    "workload.config.num_hidden_layers": "1",
+    "workload.config.hidden_size": "32",
+    "workload.config.num_attention_heads": "2",
+    "workload.config.intermediate_size": "32",
+}
+
+
+@dataclasses.dataclass
+class Run:
+    """What a command left: its process, its run directory, and the records in it."""
+
+    process: subprocess.CompletedProcess
+    directory: RunDirectory
+
+    @property
+    def records(self):
+        return self.directory.records()
+
+    @property
+    def cells(self):
+        return pd.read_csv(self.directory.path / "cells.csv")
+
+    def steps(self, record):
+        return pd.read_parquet(
+            self.directory.file("steps", f"{record.cell_id}-r{record.replicate}", ".parquet")
+        )
+
+
+def ftbench(*arguments, **options):
+    return subprocess.run(
+        [FTBENCH, *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def run(profile, out, *arguments, **settings):
+    """Run a profile with settings as `--set`, dots written as double underscores."""
+    given = [
+        text
+        for name, value in settings.items()
+        for text in ("--set", f"{name.replace('__', '.')}={value}")
+    ]
+    done = ftbench("run", profile, "--out", out, *given, *arguments)
+    return Run(done, RunDirectory(out))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def datasets_cache(tmp_path_factory):
+    """Keep what these runs tokenise out of the user's cache."""
+    folder = tmp_path_factory.mktemp("datasets")
+    before = os.environ.get("HF_DATASETS_CACHE")
+    os.environ["HF_DATASETS_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["HF_DATASETS_CACHE"]
+    else:
+        os.environ["HF_DATASETS_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The smoke profile from start to end, the checkpoints of one cell kept."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    kept = '["max_length=16,train_size=16"]'
+    return run("smoke", folder, run__keep_checkpoints=kept)

@@ -1,0 +1,37 @@
+"""What only reading the model and the data can tell is refused before any cell runs."""
+
+import pytest
+from tests.integration.conftest import run
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"grid__max_length": "[16, 600]"},
+            ["grid.max_length: longer than the model", "600", "at most 512"],
+        ),
+        (
+            {"grid__train_size": "[90000]"},
+            ["grid.train_size: more documents than", "at most 19892"],
+        ),
+        (
+            {"workload__eval_size": "90000"},
+            ["workload.eval_size: more documents than", "at most 4972"],
+        ),
+        (
+            {"workload__text_column": "txt"},
+            ["workload.text_column: no such column", "nearest:  text"],
+        ),
+        ({"training__eval_strategy": "steps"}, ["training: transformers refuses these settings"]),
+    ],
+)
+def test_refused_before_anything_runs(tmp_path, settings, said):
+    done = run("smoke", tmp_path / "run", **settings)
+    assert done.process.returncode == 2
+    for text in said:
+        assert text in done.process.stderr
+    assert "Traceback" not in done.process.stderr
+    assert done.records == []

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+
+from bench.analysis.along import chains_along
+from bench.analysis.summary import cells_table, varying_axes
+from tests.factories import cell, measurement, record
+
+
+def planted(length, batch, replicate=0, noise=0.0, accuracy=0.7):
+    """Return a record whose step takes 0.01 * length * batch seconds."""
+    step = 0.01 * length * batch + noise
+    measured = measurement(
+        step_median_s=step, eval_accuracy=accuracy, memory={"peak_rss_bytes": 1000 * length}
+    )
+    one = cell(max_length=length, per_device_train_batch_size=batch)
+    return record(one, replicate=replicate, measurement=measured)
+
+
+def chains(records, axis):
+    table = cells_table(records)
+    return chains_along(table, axis, varying_axes(records))
+
+
+def test_a_planted_law_gives_its_ratios_back():
+    found = chains([planted(n, b) for n in (16, 32, 64) for b in (4, 8)], "max_length")
+    assert [chain.held["per_device_train_batch_size"] for chain in found] == [4, 8]
+    for chain in found:
+        assert list(chain.values.index) == [16, 32, 64]
+        assert math.isnan(chain.ratios["step_median_s"].iloc[0])
+        assert list(chain.ratios["step_median_s"])[1:] == pytest.approx([2.0, 2.0])
+        assert list(chain.ratios["peak_rss_bytes"])[1:] == pytest.approx([2.0, 2.0])
+        assert list(chain.ratios["samples_per_s"])[1:] == pytest.approx([0.5, 0.5])
+
+
+def test_replicates_are_one_row_by_their_median_and_accuracy_by_its_mean():
+    records = [
+        planted(length, 4, replicate, noise, accuracy)
+        for length in (16, 32)
+        for replicate, (noise, accuracy) in enumerate([(0.0, 0.5), (9.0, 0.6), (0.0, 0.9)])
+    ]
+    (chain,) = chains(records, "max_length")
+    assert list(chain.values["replicates"]) == [3, 3]
+    assert list(chain.values["step_median_s"]) == pytest.approx([0.64, 1.28])
+    assert list(chain.values["eval_accuracy"]) == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_failed_cells_do_not_count():
+    from bench.record import Failure
+
+    failed = record(
+        cell(max_length=64), status="oom", measurement=None, failure=Failure(message="m")
+    )
+    (chain,) = chains([planted(16, 4), planted(32, 4), failed], "max_length")
+    assert list(chain.values.index) == [16, 32]
+
+
+def test_an_axis_of_one_value_has_no_chain():
+    assert chains([planted(16, 4), planted(32, 8)], "max_length") == []
+
+
+def test_the_longest_chain_comes_first():
+    records = [planted(16, 4), planted(32, 4), *(planted(n, 8) for n in (16, 32, 64))]
+    found = chains(records, "max_length")
+    assert [len(chain.values) for chain in found] == [3, 2]

