@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from bench.grid import Cell
 from bench.profile import Frozen
 from bench.record import Environment
@@ -40,7 +42,7 @@ class Preparation(Frozen):
     tokenised: dict[str, TokenisedPools]  # by `tokenised_key`
     flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 a document
     flops_absent: str | None = None
-    peak_matmul_flops: dict[str, float] = {}  # FLOP/s by dtype
+    peak_matmul_flops: dict[str, float] = Field(default_factory=dict)  # FLOP/s by dtype
     seconds: float = 0.0
 
 

@@ -32,8 +32,8 @@ PositiveInt = Annotated[StrictInt, Field(gt=0)]
 NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
-ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-PADDING = ("max_length", "longest")
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Padding = Literal["max_length", "longest"]
 
 # The recipe's own settings where a profile is silent; the rest is transformers' default.
 RECIPE: dict[str, Any] = {
@@ -97,8 +97,8 @@ class GridBlock(Frozen):
     max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    attn_implementation: tuple[Literal[ATTENTION], ...] = ()
-    padding: tuple[Literal[PADDING], ...] = ()
+    attn_implementation: tuple[Attention, ...] = ()
+    padding: tuple[Padding, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
     center: dict[str, Scalar] = Field(
@@ -145,8 +145,8 @@ class Profile(Frozen):
     workload: Workload
     grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
     training: dict[str, Any] = {}
-    padding: Literal[PADDING] = "max_length"
-    attn_implementation: Literal[ATTENTION] = "sdpa"
+    padding: Padding = "max_length"
+    attn_implementation: Attention = "sdpa"
     run: Run = Run()
     overrides: tuple[StrictStr, ...] = ()  # as given on the command line, to say how to reproduce
 

@@ -13,6 +13,8 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from bench.grid import Cell
 from bench.profile import Frozen
 
@@ -143,7 +145,7 @@ class Measurement(Frozen):
     eval_accuracy: float | None
     load: Load
     peak_matmul_flops: float | None
-    absent: dict[str, str] = {}
+    absent: dict[str, str] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

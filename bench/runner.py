@@ -6,16 +6,14 @@ import dataclasses
 import datetime
 import random
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from bench.devices import DeviceChoice
 from bench.engines.local import Engine, Outcome
-from bench.errors import EnvironmentMismatch, ProfileError, RunDirectoryError, WorkerError
+from bench.errors import EnvironmentMismatch, ProfileError, WorkerError
 from bench.grid import Cell, Grid, selects
 from bench.messages import CellRequest, Preparation, PrepareRequest, Progress
 from bench.profile import Profile, parse_selection

@@ -42,9 +42,8 @@ def format_bytes(count: int) -> str:
     """Return bytes as text in the largest unit (powers of 1024) that keeps a digit in front."""
     if abs(count) < KIB:
         return f"{count} B"
-    for size, name in ((1024**4, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if abs(count) >= size:
-            break
+    units = ((1024**4, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
+    size, name = next(unit for unit in units if abs(count) >= unit[0])
     value = count / size
     return f"{value:.0f} {name}" if abs(value) >= 100 else f"{value:.1f} {name}"
 

@@ -245,7 +245,9 @@ def _hub_revision(
 
     # No network, a proxy, HF_HUB_OFFLINE=1 (an OSError). The HTTP library changes with the hub
     # library's version; its base error is a base of the hub's own, with OSError.
-    unreachable = HfHubHTTPError.__bases__
+    unreachable: tuple[type[Exception], ...] = tuple(
+        base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)
+    )
     name = revision or "main"
     reason: Exception | None = None
     try:

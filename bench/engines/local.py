@@ -7,6 +7,7 @@ process that will touch CUDA needs. The parent waits in `connection.wait`, which
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -128,10 +129,7 @@ def _listen(
 ) -> tuple[Event | None, bool]:
     """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
     while (remaining := deadline - time.monotonic()) > 0:
-        gone = ended is None
-        if not gone:
-            ready = connection.wait([receiver, ended], remaining)
-            gone = ended in ready
+        gone = ended is None or ended in connection.wait([receiver, ended], remaining)
         if not receiver.poll():
             if gone:  # and left nothing unread
                 return None, False
@@ -150,10 +148,8 @@ def _end(process: ForkServerProcess | SpawnProcess) -> None:
     """End a worker that still runs, with the children in its session."""
     if process.pid is None:
         return
-    try:
+    with contextlib.suppress(ProcessLookupError):  # all gone, or no group of its own yet
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all of the group are gone, or it has no group of its own yet
     if process.is_alive():
         process.kill()
     process.join()

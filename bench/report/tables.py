@@ -123,12 +123,13 @@ def along(chain: Chain) -> Table:
     held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
     figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
     rows = []
-    for value, row in chain.values.iterrows():
-        texts = []
-        for name in figures:
-            ratio = chain.ratios.loc[value, name]
-            text = format_figure(name, row[name])
-            texts.append(text if pd.isna(ratio) else f"{text} ({format_ratio(ratio)})")
+    for value, figure, ratio in zip(
+        chain.values.index,
+        chain.values[figures].to_dict("records"),
+        chain.ratios[figures].to_dict("records"),
+        strict=True,
+    ):
+        texts = [_with_ratio(format_figure(name, figure[name]), ratio[name]) for name in figures]
         rows.append((str(value), *texts))
     return Table(
         title=f"Along {axis_word(chain.axis)}, at {held}",
@@ -136,6 +137,10 @@ def along(chain: Chain) -> Table:
         rows=tuple(rows),
         numeric=(True,) * (1 + len(figures)),
     )
+
+
+def _with_ratio(text: str, ratio: float) -> str:
+    return text if pd.isna(ratio) else f"{text} ({format_ratio(ratio)})"
 
 
 def memory_word(table: pd.DataFrame) -> str:

@@ -39,6 +39,7 @@ class ComputeAccuracy:
         self._metric = Accuracy(keep_in_memory=True)
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return {"accuracy": share} of a prediction; the highest logit is the predicted label."""
         logits = prediction.predictions
         if isinstance(logits, tuple):  # some models return hidden states beside the logits
             logits = logits[0]

@@ -24,15 +24,11 @@ class MeteredTrainer(Trainer):
     steps: StepBook  # made when training begins, and the number of steps is known
 
     def __init__(
-        self,
-        *args: Any,
-        phases: PhaseBook,
-        callbacks: Sequence[TrainerCallback] = (),
-        **kwargs: Any,
+        self, *, phases: PhaseBook, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any
     ) -> None:
         self.phases = phases
         # First, so that a step has ended before anybody else's callback takes its time.
-        super().__init__(*args, callbacks=[_Marks(self), *callbacks], **kwargs)
+        super().__init__(callbacks=[_Marks(self), *callbacks], **kwargs)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of one optimizer step: the step begins here."""

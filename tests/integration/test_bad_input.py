@@ -1,6 +1,7 @@
 """What only reading the model and the data can tell is refused before any cell runs."""
 
 import pytest
+
 from tests.integration.conftest import run
 
 pytestmark = pytest.mark.integration

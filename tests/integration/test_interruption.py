@@ -1,12 +1,12 @@
 """A parent that is killed or interrupted: nothing finished is lost, nobody is left behind."""
 
-import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
 from tests.integration.conftest import FTBENCH, run
 
 pytestmark = pytest.mark.integration
@@ -17,7 +17,7 @@ def workers_of(folder):
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(process / "fd" / "1").startswith(str(folder)):
+            if str((process / "fd" / "1").readlink()).startswith(str(folder)):
                 found.add(int(process.name))
         except OSError:
             continue

@@ -1,8 +1,9 @@
 """Cells with other settings than the recipe's, on a model so small that each takes a second."""
 
 import pytest
-from tests.integration.conftest import SMALL, run
 from datasets import Dataset
+
+from tests.integration.conftest import SMALL, run
 
 pytestmark = pytest.mark.integration
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.integration.conftest import run
 
 from bench.analysis.summary import FIGURES
 from bench.record import FIRST_STEPS
+from tests.integration.conftest import run
 
 pytestmark = pytest.mark.integration
 

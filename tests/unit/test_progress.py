@@ -4,8 +4,8 @@ from rich.console import Console
 
 from bench.messages import Progress
 from bench.progress import RunDisplay
-from bench.runner import Job
 from bench.record import Failure
+from bench.runner import Job
 from tests.factories import cell, record
 
 

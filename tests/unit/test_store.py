@@ -28,7 +28,9 @@ def test_a_record_is_one_file_that_a_later_one_replaces(directory):
     directory.write_record(record(wall_s=1.0))
     directory.write_record(record(wall_s=2.0))
     assert [one.wall_s for one in directory.records()] == [2.0]
-    assert os.listdir(directory.path / "records") == [f"{record_name(*record().identity)}.json"]
+    assert [file.name for file in (directory.path / "records").iterdir()] == [
+        f"{record_name(*record().identity)}.json"
+    ]
 
 
 def test_profile_and_environment(directory):
@@ -51,7 +53,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
         write_atomically(file, "new")
     assert "finished cells are kept" in caught.value.hint
     assert file.read_text() == "old"
-    assert os.listdir(tmp_path) == ["f.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
 
 
 def test_a_place_that_cannot_be_written():

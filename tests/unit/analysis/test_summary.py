@@ -6,12 +6,29 @@ from bench.record import Failure
 from tests.factories import cell, measurement, record
 
 # Promised to every reader of cells.csv.
-COLUMNS = (
-    "cell_id, status, max_length, per_device_train_batch_size, train_size, seed, eval_accuracy,"
-    " eval_loss, total_s, train_s, step_median_s, samples_per_s, tokens_per_s, mfu, peak_rss_bytes,"
-    " peak_allocated_bytes, peak_reserved_bytes, peak_process_bytes, predicted_allocated_bytes,"
-    " predicted_reserved_bytes, warnings"
-).split(", ")
+COLUMNS = [
+    "cell_id",
+    "status",
+    "max_length",
+    "per_device_train_batch_size",
+    "train_size",
+    "seed",
+    "eval_accuracy",
+    "eval_loss",
+    "total_s",
+    "train_s",
+    "step_median_s",
+    "samples_per_s",
+    "tokens_per_s",
+    "mfu",
+    "peak_rss_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "peak_process_bytes",
+    "predicted_allocated_bytes",
+    "predicted_reserved_bytes",
+    "warnings",
+]
 
 
 def test_the_promised_columns_come_first():

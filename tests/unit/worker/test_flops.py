@@ -8,12 +8,12 @@ from bench.worker.steps import document_flops
 from bench.workload import resolve_model
 from tests.factories import profile
 
-H, I, LAYERS, LABELS = 16, 24, 2, 3
+H, INNER, LAYERS, LABELS = 16, 24, 2, 3
 CONFIG = {
     "num_hidden_layers": LAYERS,
     "hidden_size": H,
     "num_attention_heads": 2,
-    "intermediate_size": I,
+    "intermediate_size": INNER,
 }
 
 
@@ -25,7 +25,7 @@ def model():
 
 def by_hand(length):
     """Multiply-adds count two; backward is twice forward."""
-    tokens = 2 * length * (4 * H * H + 2 * H * I)  # q, k, v, output; two of the feed-forward
+    tokens = 2 * length * (4 * H * H + 2 * H * INNER)  # q, k, v, output; two of the feed-forward
     attention = 2 * 2 * length * length * H  # scores and their product with the values
     head = 2 * (H * H + H * LABELS)  # pooler and classifier see one token
     return 3 * (LAYERS * (tokens + attention) + head)
@@ -40,7 +40,7 @@ def test_the_fitted_polynomial_is_exact(model):
     coefficients = fit_flops(model, 128)
     assert coefficients == (
         3 * 2 * (H * H + H * LABELS),
-        3 * LAYERS * 2 * (4 * H * H + 2 * H * I),
+        3 * LAYERS * 2 * (4 * H * H + 2 * H * INNER),
         3 * LAYERS * 4 * H,
     )
     for length in (1, 77, 512):
