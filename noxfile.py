@@ -6,6 +6,7 @@ anew only when `pyproject.toml`, the constraints or the interpreter change.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -40,7 +41,7 @@ def shared_environment(session: nox.Session) -> Path:
     if stamp.is_file() and stamp.read_text() == wanted:
         return programs
     python = str(programs / "python")
-    session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
+    session.run(sys.executable, "-m", "venv", "--clear", str(SHARED), external=True)
     pip = (python, "-m", "pip")
     session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)  # the first with --group
     _refuse_cuda_without_driver(session, python)
@@ -65,7 +66,9 @@ def _fingerprint() -> str:
 
 def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
     """End the session where torch would bring CUDA packages that no driver here can use."""
-    if Path("/proc/driver/nvidia/version").exists() or os.environ.get("FTBENCH_ALLOW_CUDA"):
+    # The second is where Windows hands its driver to Linux (WSL).
+    drivers = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
+    if any(driver.exists() for driver in drivers) or os.environ.get("FTBENCH_ALLOW_CUDA"):
         return
     report = SHARED / "resolution.json"
     command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
@@ -83,15 +86,10 @@ def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
 def bench(session: nox.Session) -> None:
     """Run a profile (`quick`) from start to end: `nox -s bench -- [--profile NAME] [--set KEY=VALUE ...]`."""
     programs = shared_environment(session)
-    arguments = list(session.posargs)
-    profile = "quick"
-    if "--profile" in arguments:
-        at = arguments.index("--profile")
-        if at + 1 == len(arguments):
-            session.error("--profile needs a name")
-        profile = arguments[at + 1]
-        del arguments[at : at + 2]
-    session.run(str(programs / "ftbench"), "run", profile, *arguments, external=True)
+    parser = argparse.ArgumentParser("nox -s bench --", add_help=False, allow_abbrev=False)
+    parser.add_argument("--profile", default="quick")
+    known, arguments = parser.parse_known_args(session.posargs)
+    session.run(str(programs / "ftbench"), "run", known.profile, *arguments, external=True)
 
 
 @nox.session(venv_backend="none")

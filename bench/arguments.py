@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,7 @@ OWNED: dict[str, str] = {
     "fsdp_config": "a cell has one device",
     "deepspeed": "a cell has one device",
     "parallelism_config": "a cell has one device",
+    "prediction_loss_only": "accuracy needs the predictions",
     "debug": "it changes what is measured",
     "remove_unused_columns": "the columns are chosen by the workload",
     "label_names": "the columns are chosen by the workload",
@@ -45,6 +47,8 @@ OWNED: dict[str, str] = {
 }
 
 
+# Settings that mean nothing at zero or below.
+POSITIVE = ("num_train_epochs", "per_device_eval_batch_size", "gradient_accumulation_steps")
 # The files that define the class and the enums it uses.
 _SOURCES = ("training_args.py", "trainer_utils.py")
 _PLAIN_TYPES: dict[str, Any] = {
@@ -61,10 +65,10 @@ _PLAIN_TYPES: dict[str, Any] = {
 
 
 class _TypeNames(dict[str, Any]):
-    """Names that annotations use; one that is not known here stands for its text."""
+    """Names that annotations use; one that is not known here may be anything."""
 
     def __missing__(self, key: str) -> Any:
-        return str
+        return Any
 
 
 @functools.cache
@@ -118,10 +122,11 @@ def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
     return tuple(value for value in values if isinstance(value, str))
 
 
-def check_setting(name: str, value: object, *, where: str, also: Iterable[str] = ()) -> None:
-    """Raise ProfileError unless `name` is a training setting a profile may give, of the right type.
+def check_setting(name: str, value: object, *, where: str, also: Iterable[str] = ()) -> Any:
+    """Return the value of a training setting in its own type (a float where 2 is written for 2.0).
 
-    `also` holds other names valid in that place, for the suggestion.
+    Raises ProfileError for a name that a profile may not give, or a value of another type; `also`
+    holds other names valid in that place, for the suggestion.
     """
     fields = training_fields()
     if name in OWNED:
@@ -135,15 +140,29 @@ def check_setting(name: str, value: object, *, where: str, also: Iterable[str] =
             nearest=nearest_name(name, (set(fields) - set(OWNED)).union(also)),
         )
     try:
-        _adapter(name).validate_python(value)
-    except ValidationError as error:
-        raise ProfileError(
-            "not usable" if _choices(fields[name]) else "wrong type",
-            where=where,
-            got=f"{value!r} ({type(value).__name__})",
-            expected=_describe(fields[name]),
-            nearest=nearest_name(str(value), _choices(fields[name])),
-        ) from error
+        checked = _adapter(name).validate_python(value)
+        json.dumps(checked, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise ProfileError(
+                "not usable", where=where, got=repr(value), expected="finite numbers, texts, lists"
+            ) from error
+        raise _wrong_type(name, value, where) from error
+    if name in POSITIVE and isinstance(checked, (int, float)) and checked <= 0:
+        raise ProfileError("not usable", where=where, got=repr(value), expected="greater than 0")
+    return checked
+
+
+def _wrong_type(name: str, value: object, where: str) -> ProfileError:
+    """Return the error for a value that is not of its setting's type."""
+    kind = training_fields()[name]
+    return ProfileError(
+        "not usable" if _choices(kind) else "wrong type",
+        where=where,
+        got=f"{value!r} ({type(value).__name__})",
+        expected=_describe(kind),
+        nearest=nearest_name(str(value), _choices(kind)),
+    )
 
 
 @functools.cache

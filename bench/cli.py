@@ -10,7 +10,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bench import __version__
-from bench.errors import EXIT_FINDING, EXIT_INTERRUPTED, FtbenchError
+from bench.errors import (
+    EXIT_FINDING,
+    EXIT_INTERRUPTED,
+    FtbenchError,
+    ProfileError,
+    WorkloadError,
+)
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
 
@@ -101,7 +107,7 @@ def run(
     """Run the missing cells of a profile, then print and write the tables."""
     from bench.devices import choose_device
     from bench.engines.local import LocalEngine
-    from bench.grid import axis_order, expand
+    from bench.grid import axis_order, expand, kept_cells
     from bench.profile import load_profile
     from bench.progress import RunDisplay
     from bench.runner import Runner
@@ -111,20 +117,21 @@ def run(
     loaded = load_profile(profile, overrides or ())
     device = choose_device(loaded.run.device)
     selection = _selection(only)
-    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload)).only(
-        selection
-    )
+    whole = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     isolation = loaded.run.isolation
     if isolation == "auto":
         isolation = "spawn" if device.kind == "cuda" else "forkserver"
     console = _console()
     with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
-        runner = Runner(
-            loaded, grid, directory, LocalEngine(isolation, device.environment), device, display
-        )
+        engine = LocalEngine(isolation, device.environment)
+        runner = Runner(loaded, grid, directory, engine, device, display, kept=kept)
         try:
             records = runner.run(mixed=mixed)
+        except (ProfileError, WorkloadError):
+            directory.discard()  # nothing was run: nothing is left behind
+            raise
         except KeyboardInterrupt:
             _fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
     _report(directory, directory.path, ("md", "csv"))
@@ -143,15 +150,19 @@ def report(
     """Print the tables of a run directory and write its report."""
     from bench.store import RunDirectory
 
-    _report(RunDirectory.open(run_dir), out or run_dir, tuple(formats.split(",")))
+    _report(
+        RunDirectory.open(run_dir),
+        out or run_dir,
+        tuple(name.strip() for name in formats.split(",")),
+    )
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a profile, for editors."""
-    from bench.profile import Profile
+    from bench.profile import profile_schema
 
-    print(json.dumps(Profile.model_json_schema(), indent=1))
+    print(json.dumps(profile_schema(), indent=1))
 
 
 def _report(directory: Any, folder: Path, formats: tuple[str, ...]) -> None:

@@ -14,7 +14,14 @@ from functools import cached_property
 from typing import Any
 
 from bench.errors import ProfileError, nearest_name
-from bench.profile import REQUIRED_AXES, Frozen, GridBlock, Profile
+from bench.profile import (
+    REQUIRED_AXES,
+    Frozen,
+    GridBlock,
+    Profile,
+    parse_selection,
+    resolve_settings,
+)
 from bench.workload import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
@@ -55,13 +62,30 @@ class Cell(Frozen):
         """Return the batch size, in documents."""
         return int(self.settings["per_device_train_batch_size"])
 
+    @property
+    def facets(self) -> dict[str, Any]:
+        """Return all that tells cells apart, by the name a table has for it; each value is plain.
+
+        Axes and training settings have their own names; the rest of the workload comes after.
+        """
+        data = self.data.model_dump(mode="json", exclude={"source"})
+        workload = {
+            "model": self.model.source.reference,
+            "model revision": self.model.source.revision,
+            "weights": self.model.weights,
+            "tokenizer revision": self.model.tokenizer.revision,
+            "dataset": self.data.source.reference,
+            "dataset revision": self.data.source.revision,
+            **{f"config.{name}": value for name, value in self.model.config},
+            **{name: _plain(value) for name, value in data.items()},
+        }
+        own = {name: getattr(self, name) for name in _OWN_AXES}
+        settings = {name: _plain(value) for name, value in self.settings.items()}
+        return workload | settings | own
+
     def value(self, axis: str) -> Any:
-        """Return this cell's value on an axis; the workload's names stand for axes too."""
-        if axis in ("model", "dataset"):
-            return (self.model if axis == "model" else self.data).source.reference
-        if axis == "eval_size":
-            return self.data.eval_size
-        return getattr(self, axis) if axis in _OWN_AXES else self.settings.get(axis)
+        """Return this cell's value on an axis, None where it has none."""
+        return self.facets.get(axis)
 
     @cached_property
     def cell_id(self) -> str:
@@ -83,7 +107,7 @@ class Grid(Frozen):
     axes: tuple[Axis, ...]
     cells: tuple[Cell, ...]
 
-    def only(self, selection: Mapping[str, Any]) -> Grid:
+    def only(self, selection: Mapping[str, Any], *, option: str = "--only") -> Grid:
         """Return the part of the grid whose cells have these axis values; raises ProfileError."""
         for name, value in selection.items():
             axis = next((axis for axis in self.axes if axis.name == name), None)
@@ -91,21 +115,21 @@ class Grid(Frozen):
                 names = [axis.name for axis in self.axes]
                 raise ProfileError(
                     "not an axis of this grid",
-                    where=f"--only {name}",
+                    where=f"{option} {name}",
                     expected=f"one of {', '.join(names)}",
                     nearest=nearest_name(name, names),
                 )
-            if value not in axis.values:
+            if value not in map(_plain, axis.values):
                 raise ProfileError(
                     "no cell has this value",
-                    where=f"--only {name}",
+                    where=f"{option} {name}",
                     got=repr(value),
                     expected=f"one of {', '.join(map(str, axis.values))}",
                 )
         kept = tuple(cell for cell in self.cells if selects(selection, cell))
         if not kept:
             raise ProfileError(
-                "no cell has all of these values", where="--only", got=repr(dict(selection))
+                "no cell has all of these values", where=option, got=repr(dict(selection))
             )
         return Grid(axes=self.axes, cells=kept)
 
@@ -115,16 +139,32 @@ def selects(selection: Mapping[str, Any], cell: Cell) -> bool:
     return all(cell.value(name) == value for name, value in selection.items())
 
 
+def _plain(value: Any) -> Any:
+    """Return a value that can be compared, sorted and shown: text for lists and tables."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, (list, dict)) else value
+
+
+def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
+    """Return the cells whose checkpoints stay; raises ProfileError for a selection of none."""
+    where = "run.keep_checkpoints"
+    selections = [parse_selection(text, option=where) for text in profile.run.keep_checkpoints]
+    return frozenset(
+        cell for selection in selections for cell in grid.only(selection, option=where).cells
+    )
+
+
 def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
     """Return the grid of a profile: the union of its blocks, each cell once."""
     cells: dict[Cell, None] = {}
-    values: dict[str, dict[Any, None]] = {}
+    values: dict[str, dict[str, Any]] = {}
     for block in profile.grid:
         for point in _points(block):
             cells[_cell(profile, point, model, data)] = None
         for name, options in block.axes.items():
-            values.setdefault(name, {}).update(dict.fromkeys(options))
-    axes = tuple(Axis(name=name, values=_ordered(options)) for name, options in values.items())
+            values.setdefault(name, {}).update({repr(option): option for option in options})
+    axes = tuple(
+        Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
+    )
     return Grid(axes=axes, cells=tuple(cells))
 
 
@@ -144,7 +184,8 @@ def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
 def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
     """Return the cell at a point: the profile's settings, with the axes' values over them."""
     own = {name: point.get(name, getattr(profile, name, None)) for name in _OWN_AXES}
-    settings = profile.settings | {name: v for name, v in point.items() if name not in _OWN_AXES}
+    axes = {name: value for name, value in point.items() if name not in _OWN_AXES}
+    settings = resolve_settings(profile.training | axes)
     training = tuple(
         sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
     )

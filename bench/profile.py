@@ -29,6 +29,7 @@ from bench.errors import ProfileError, nearest_name
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
+Name = Annotated[StrictStr, Field(min_length=1)]
 NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
@@ -62,14 +63,14 @@ class Workload(Frozen):
     """The model and the data set, and how documents are read out of it."""
 
     task: Literal["text-classification"] = "text-classification"
-    model: StrictStr = Field(
+    model: Name = Field(
         description="A hub id, a directory, package:NAME/FOLDER, architecture:NAME, or offline:minilm-l6."
     )
     model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
     weights: Literal["pretrained", "random"] = "pretrained"
     config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
-    tokenizer: StrictStr | None = Field(None, description="As `model`; the model's own if absent.")
-    dataset: StrictStr = Field(
+    tokenizer: Name | None = Field(None, description="As `model`; the model's own if absent.")
+    dataset: Name = Field(
         description="A hub id, a directory, CSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
     )
     dataset_config: StrictStr | None = Field(None, description="A hub data set's configuration.")
@@ -87,12 +88,18 @@ class Workload(Frozen):
     eval_size: PositiveInt
     shuffle_seed: NonNegativeInt = 42
 
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        if self.text_column == self.label_column:
+            raise ValueError("text_column and label_column must be two columns")
+        return self
+
 
 class GridBlock(Frozen):
     """One block of the grid: axes, crossed (`factorial`) or varied one at a time (`star`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+    __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
     max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -137,10 +144,12 @@ class Run(Frozen):
     )
 
 
+NOT_IN_A_FILE = ("name", "reference", "overrides")
+
+
 class Profile(Frozen):
     """A named grid over a workload, with its training settings. `load_profile` reads one."""
 
-    name: StrictStr
     description: StrictStr = ""
     workload: Workload
     grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
@@ -148,15 +157,37 @@ class Profile(Frozen):
     padding: Padding = "max_length"
     attn_implementation: Attention = "sdpa"
     run: Run = Run()
-    overrides: tuple[StrictStr, ...] = ()  # as given on the command line, to say how to reproduce
+    # Not written in a file: how the profile was asked for, to say how to reproduce a run.
+    name: StrictStr
+    reference: StrictStr = ""
+    overrides: tuple[StrictStr, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return the training settings in force where no axis says otherwise: the recipe's and the profile's."""
-        settings = RECIPE | self.training
-        if settings["save_strategy"] == "no" and "load_best_model_at_end" not in self.training:
-            settings["load_best_model_at_end"] = False  # there is no checkpoint to load it from
-        return settings
+        """Return the training settings in force where no axis says otherwise."""
+        return resolve_settings(self.training)
+
+
+def resolve_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's training settings with those given over them.
+
+    The best model is loaded at the end unless there is nothing to choose it from: no checkpoint, or
+    no evaluation.
+    """
+    settings = RECIPE | dict(given)
+    if "load_best_model_at_end" not in given:
+        strategies = (settings["save_strategy"], settings["eval_strategy"])
+        settings["load_best_model_at_end"] = "no" not in strategies
+    return settings
+
+
+def profile_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a profile's file."""
+    schema = Profile.model_json_schema()
+    for name in NOT_IN_A_FILE:
+        del schema["properties"][name]
+    schema["required"] = [name for name in schema["required"] if name not in NOT_IN_A_FILE]
+    return schema
 
 
 def profile_folders() -> tuple[Path, ...]:
@@ -208,7 +239,11 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
         raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
     for override in overrides:
         _apply_override(data, override)
-    return build_profile({"name": path.stem, "overrides": list(overrides), **data}, where=str(path))
+    for name in NOT_IN_A_FILE:
+        if name in data:
+            raise _unknown_key(name, data[name], (), str(path))
+    asked = {"name": path.stem, "reference": reference, "overrides": list(overrides)}
+    return build_profile({**data, **asked}, where=str(path))
 
 
 def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
@@ -217,15 +252,23 @@ def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
         profile = Profile.model_validate(data)
     except ValidationError as error:
         raise _profile_error(error, where) from error
-    for name, value in profile.training.items():
-        check_setting(name, value, where=f"{where}: training.{name}")
-    for number, block in enumerate(profile.grid, start=1):
-        _check_axes(profile, block, where=f"{where}: grid[{number}]")
-    return profile
+    training = {
+        name: check_setting(name, value, where=f"{where}: training.{name}")
+        for name, value in profile.training.items()
+    }
+    blocks = tuple(
+        _checked_block(profile, block, where=f"{where}: grid[{number}]")
+        for number, block in enumerate(profile.grid, start=1)
+    )
+    return profile.model_copy(update={"training": training, "grid": blocks})
 
 
-def _check_axes(profile: Profile, block: GridBlock, *, where: str) -> None:
-    """Raise ProfileError unless every axis is one that cells have, and is set in one place only."""
+def _checked_block(profile: Profile, block: GridBlock, *, where: str) -> GridBlock:
+    """Return a block with its values in the types of their settings.
+
+    Raises ProfileError unless every axis is one that cells have, and is set in one place only.
+    """
+    checked: dict[str, tuple[Any, ...]] = {}
     for name, values in block.axes.items():
         place = f"{where}.{name}"
         if name in profile.training:
@@ -235,12 +278,16 @@ def _check_axes(profile: Profile, block: GridBlock, *, where: str) -> None:
                 got=f"an axis here, and training.{name} = {profile.training[name]!r}",
                 expected="one of the two",
             )
+        if name not in type(block).model_fields:
+            also = type(block).model_fields
+            values = tuple(check_setting(name, v, where=place, also=also) for v in values)
+            checked[name] = values
         if len(set(map(repr, values))) != len(values):
             raise ProfileError("a value twice", where=place, got=repr(list(values)))
-        if name in type(block).model_fields and name != "per_device_train_batch_size":
-            continue
-        for value in values:
-            check_setting(name, value, where=place, also=type(block).model_fields)
+    return GridBlock.model_validate({**block.axes, **checked, **block.model_dump(include=_DESIGN)})
+
+
+_DESIGN = {"design", "center"}
 
 
 def _profile_error(error: ValidationError, where: str) -> ProfileError:
@@ -250,14 +297,7 @@ def _profile_error(error: ValidationError, where: str) -> ProfileError:
     place = f"{where}: {_key_path(location)}" if location else where
     kind, message = finding["type"], finding["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        valid = _fields_at(location[:-1])
-        return ProfileError(
-            "unknown key",
-            where=place,
-            got=repr(finding["input"]),
-            expected=f"one of {', '.join(valid)}",
-            nearest=nearest_name(str(location[-1]), valid),
-        )
+        return _unknown_key(str(location[-1]), finding["input"], location[:-1], where)
     if kind == "missing":
         return ProfileError("missing", where=place, expected="a value: this key has no default")
     if kind == "too_short":
@@ -267,15 +307,38 @@ def _profile_error(error: ValidationError, where: str) -> ProfileError:
     nearest = None
     if kind == "literal_error" and isinstance(given, str):
         nearest = nearest_name(given, re.findall(r"'([^']+)'", message))
-    expected = message.removeprefix("Input should be ")
+    expected = message.removeprefix("Input should be ").replace("tuple", "list")
+    if _UNION_MEMBERS & set(location):
+        expected = "true, false, a number or a text"
+    elif kind in ("model_type", "dict_type"):
+        expected = "a table"
+    elif kind == "string_too_short":
+        expected = "a text that is not empty"
     return ProfileError("not usable", where=place, got=got, expected=expected, nearest=nearest)
+
+
+def _unknown_key(
+    name: str, value: object, location: tuple[int | str, ...], where: str
+) -> ProfileError:
+    """Return the error for a key that a table of the profile does not have."""
+    valid = _fields_at(location)
+    return ProfileError(
+        "unknown key",
+        where=f"{where}: {_key_path((*location, name))}",
+        got=repr(value),
+        expected=f"one of {', '.join(valid)}",
+        nearest=nearest_name(name, valid),
+    )
+
+
+# How pydantic names the members of `Scalar` in the place of a finding.
+_UNION_MEMBERS = {"bool", "int", "float", "str"}
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:
     """Return a pydantic location as a key path, counted from 1: `grid[1].max_length[2]`."""
-    union_members = {"bool", "int", "float", "str"}
     parts = [
-        f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in union_members
+        f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in _UNION_MEMBERS
     ]
     return "".join(parts).lstrip(".")
 
@@ -284,7 +347,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a table of the profile may have."""
     tables: dict[str, type[BaseModel]] = {"workload": Workload, "run": Run, "grid": GridBlock}
     model = tables.get(str(location[0]), Profile) if location else Profile
-    return [name for name in model.model_fields if name not in ("name", "overrides")]
+    return [name for name in model.model_fields if name not in NOT_IN_A_FILE]
 
 
 def parse_value(text: str) -> Any:
@@ -321,7 +384,7 @@ def _apply_override(data: dict[str, Any], text: str) -> None:
     *tables, name = key.split(".")
     if tables == ["grid"]:
         blocks = data.get("grid")
-        if not isinstance(blocks, list):
+        if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
             raise ProfileError("the profile has no [[grid]] block", where=f"--set {key}")
         if isinstance(data.get("training"), dict):
             data["training"].pop(name, None)  # asked for as an axis now

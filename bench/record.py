@@ -13,7 +13,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from bench.grid import Cell
 from bench.profile import Frozen
@@ -21,6 +21,7 @@ from bench.profile import Frozen
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "oom", "timeout", "crashed", "invalid"]
+# "save" is every checkpoint, loading the best one at the end, and the final model and metrics.
 PhaseName = Literal["load", "first_steps", "train", "evaluation", "save"]
 PHASES: tuple[PhaseName, ...] = ("load", "first_steps", "train", "evaluation", "save")
 
@@ -121,12 +122,15 @@ class Failure(Frozen):
 
 
 class Load(Frozen):
-    """How busy the machine was during the cell: load averages, and shares of all processors' time."""
+    """How busy the machine was during the cell: load averages, and shares of all processors' time.
+
+    The shares are None where the kernel does not count them.
+    """
 
     average_start: float
     average_end: float
-    others_cpu_share: float
-    steal_share: float
+    others_cpu_share: float | None
+    steal_share: float | None
 
 
 class Measurement(Frozen):
@@ -152,7 +156,7 @@ class Measurement(Frozen):
 class Record(Frozen):
     """One replicate of one cell: what was asked, how it ended, what was measured."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: StrictInt = SCHEMA_VERSION
     cell_id: str
     replicate: int
     seed: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,10 @@ from pydantic import ValidationError
 
 from bench.devices import DeviceChoice
 from bench.engines.local import Engine, Outcome
-from bench.errors import EnvironmentMismatch, ProfileError, WorkerError
-from bench.grid import Cell, Grid, selects
+from bench.errors import EnvironmentMismatch, WorkerError
+from bench.grid import Cell, Grid
 from bench.messages import CellRequest, Preparation, PrepareRequest, Progress
-from bench.profile import Profile, parse_selection
+from bench.profile import Profile
 from bench.record import Environment, Failure, Measurement, Record
 from bench.store import RunDirectory, record_name
 
@@ -99,14 +100,17 @@ class Runner:
         engine: Engine,
         device: DeviceChoice,
         listener: Listener,
+        *,
+        kept: frozenset[Cell] = frozenset(),
     ) -> None:
+        """Make a runner; the checkpoints of the cells in `kept` stay."""
         self._profile = profile
         self._grid = grid
         self._directory = directory
         self._engine = engine
         self._device = device
         self._listener = listener
-        self._keep = _kept_cells(profile, grid)
+        self._kept = kept
 
     def run(self, *, mixed: bool = False) -> list[Record]:
         """Run what is missing and return the records of the whole grid; a failed cell is tried again.
@@ -121,14 +125,16 @@ class Runner:
             missing = [job for job in jobs if job.identity not in finished]
             self._listener.planned(missing, done)
             if missing:
+                self._clear_remains(finished)
                 preparation = self._prepare([job.cell for job in missing])
                 environment = preparation.environment
                 if not mixed:
                     _require_same(environment, self._directory)
                 self._directory.write_environment(environment)
-                self._directory.write_preparation(preparation.model_dump_json(indent=1))
+                self._directory.write_preparation(preparation)
                 self._directory.write_profile(self._profile)
-                for job in missing:
+                for number, job in enumerate(missing):
+                    self._require_free(missing[number:], preparation.parameters)
                     finished[job.identity] = self._run(job, preparation)
             return [finished[job.identity] for job in jobs]
 
@@ -153,11 +159,22 @@ class Runner:
                 where=str(self._directory.file("logs", "prepare", ".log")),
                 got=outcome.log_tail or None,
             )
-        preparation = Preparation.model_validate(outcome.answer)
+        return Preparation.model_validate(outcome.answer)
+
+    def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
+        """Raise RunDirectoryError where the disk can't hold what stays, and the largest of the rest."""
+        sizes = [(checkpoint_bytes(job.cell, parameters), job.cell in self._kept) for job in jobs]
+        stays = sum(size for size, kept in sizes if kept)
         self._directory.require_free(
-            max(checkpoint_bytes(cell, preparation.parameters) for cell in cells)
+            stays + max((size for size, kept in sizes if not kept), default=0)
         )
-        return preparation
+
+    def _clear_remains(self, finished: Mapping[tuple[str, int], Record]) -> None:
+        """Remove the checkpoints of cells that never finished: a run was killed over them."""
+        names = {record_name(*identity) for identity in finished}
+        for folder in (self._directory.path / "checkpoints").iterdir():
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, job: Job, preparation: Preparation) -> Record:
         """Run one job, write its record, and clear away its checkpoints unless they are to stay."""
@@ -184,7 +201,7 @@ class Runner:
                 on_progress=lambda progress: self._listener.progress(job, progress),
             )
         finally:
-            if job.cell not in self._keep:
+            if job.cell not in self._kept:
                 shutil.rmtree(output, ignore_errors=True)
         record = Record(
             cell_id=job.cell.cell_id,
@@ -222,7 +239,12 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     if outcome.refusal is not None:
         failure = Failure(message=str(outcome.refusal), log_tail=outcome.log_tail)
         return {"status": "invalid", "failure": failure}
-    failure = Failure(message=f"the worker {_how_it_ended(outcome)}", log_tail=outcome.log_tail)
+    failure = Failure(
+        message=f"the worker {_how_it_ended(outcome)}",
+        phase=outcome.last.phase if outcome.last else None,
+        step=outcome.last.step if outcome.last else None,
+        log_tail=outcome.log_tail,
+    )
     return {"status": "timeout" if outcome.timed_out else "crashed", "failure": failure}
 
 
@@ -232,19 +254,6 @@ def _how_it_ended(outcome: Outcome) -> str:
     if outcome.exit_code is not None and outcome.exit_code < 0:
         return f"was killed by signal {-outcome.exit_code}"
     return f"ended without an answer, exit code {outcome.exit_code}"
-
-
-def _kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
-    """Return the cells whose checkpoints stay; raises ProfileError for a selection of none."""
-    where = "run.keep_checkpoints"
-    kept: set[Cell] = set()
-    for text in profile.run.keep_checkpoints:
-        selection = parse_selection(text, option=where)
-        cells = {cell for cell in grid.cells if selects(selection, cell)}
-        if not cells:
-            raise ProfileError("selects no cell", where=where, got=text)
-        kept |= cells
-    return frozenset(kept)
 
 
 def _require_same(environment: Environment, directory: RunDirectory) -> None:
@@ -290,15 +299,27 @@ def checkpoint_bytes(cell: Cell, parameters: int) -> int:
     """Return the disk space that a cell's checkpoints and final model take at most."""
     settings = cell.settings
     model = _WEIGHT_BYTES * parameters
-    if settings["save_strategy"] == "no":
-        return model
-    if settings["save_strategy"] == "epoch":
-        saves = -int(-float(settings["num_train_epochs"]) // 1)
-    else:
-        batch = cell.per_device_train_batch_size * settings.get("gradient_accumulation_steps", 1)
-        steps = settings["num_train_epochs"] * cell.train_size / batch
-        saves = int(steps / settings.get("save_steps", 500)) + 1
+    saves = _saves(cell)
     limit = settings.get("save_total_limit")
     kept = min(saves, limit + 1) if limit else saves
     each = model if settings.get("save_only_model") else _CHECKPOINT_BYTES * parameters
     return model + kept * each
+
+
+def _saves(cell: Cell) -> int:
+    """Return how many checkpoints a cell writes at most."""
+    settings = cell.settings
+    strategy = settings["save_strategy"]
+    if strategy == "no":
+        return 0
+    accumulated = int(settings.get("gradient_accumulation_steps", 1))
+    steps_an_epoch = math.ceil(cell.train_size / (cell.per_device_train_batch_size * accumulated))
+    steps = math.ceil(float(settings["num_train_epochs"]) * steps_an_epoch)
+    if settings.get("max_steps", -1) > 0:
+        steps = int(settings["max_steps"])
+    if strategy == "epoch":
+        return math.ceil(steps / steps_an_epoch)
+    every = float(settings.get("save_steps", 500))  # below 1 it is a share of all steps
+    if strategy == "best":
+        every = 1
+    return math.ceil(steps / (every if every >= 1 else max(every * steps, 1.0)))

@@ -21,25 +21,30 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bench.errors import RunDirectoryError
+from bench.messages import Preparation
 from bench.profile import Profile
 from bench.record import SCHEMA_VERSION, Environment, Record
 from bench.units import format_bytes
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class RunDirectory:
     """A folder of records; `create` makes one, `open` finds one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, made: bool = False) -> None:
         self.path = path
+        self._made = made  # by this process, just now
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """Return the run directory, made where it is not there; raises RunDirectoryError."""
+        made = not path.exists()
         for name in ("records", "environments", "steps", "logs", "checkpoints"):
             try:
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -49,7 +54,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 "not writable", where=str(path), hint="choose another with --out"
             )
-        return cls(path)
+        return cls(path, made=made)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -62,10 +67,19 @@ class RunDirectory:
             )
         return cls(path)
 
+    def discard(self) -> None:
+        """Remove the directory again if this process made it and no record is in it."""
+        if self._made and not any((self.path / "records").iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory for one parent; raises RunDirectoryError where another has it."""
-        with (self.path / "lock").open("w") as file:
+        try:
+            file = (self.path / "lock").open("w")
+        except OSError as error:
+            raise _unwritable(self.path / "lock", error) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -96,17 +110,19 @@ class RunDirectory:
         data = profile.model_dump(mode="json") | {"training": profile.settings}
         write_atomically(self.path / "profile.json", json.dumps(data, indent=1) + "\n")
 
-    def read_profile(self) -> dict[str, Any]:
-        """Return the profile that was last run here, as plain data."""
-        return _read_json(self.path / "profile.json")
+    def read_profile(self) -> Profile:
+        """Return the profile that was last run here."""
+        return _read(self.path / "profile.json", Profile)
 
-    def write_preparation(self, text: str) -> None:
-        """Write what the prepare stage found, as JSON text."""
-        write_atomically(self.path / "preparation.json", text + "\n")
+    def write_preparation(self, preparation: Preparation) -> None:
+        """Write what the prepare stage found."""
+        write_atomically(
+            self.path / "preparation.json", preparation.model_dump_json(indent=1) + "\n"
+        )
 
-    def read_preparation(self) -> dict[str, Any]:
-        """Return what the prepare stage found, as plain data."""
-        return _read_json(self.path / "preparation.json")
+    def read_preparation(self) -> Preparation:
+        """Return what the prepare stage found."""
+        return _read(self.path / "preparation.json", Preparation)
 
     def records(self) -> list[Record]:
         """Return all records, by cell and replicate; raises RunDirectoryError for an unreadable one."""
@@ -115,7 +131,7 @@ class RunDirectory:
     def environments(self) -> dict[str, Environment]:
         """Return the environments by id."""
         files = sorted((self.path / "environments").glob("*.json"))
-        return {file.stem: Environment.model_validate(_read_json(file)) for file in files}
+        return {file.stem: _read(file, Environment) for file in files}
 
     def require_free(self, needed_bytes: int) -> None:
         """Raise RunDirectoryError where the disk has less free space than is needed."""
@@ -160,20 +176,16 @@ def _unwritable(path: Path, error: OSError) -> RunDirectoryError:
     )
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+_AWAY = "move the file away and run again: what it held is made anew"
+
+
+def _read(file: Path, model: type[Model]) -> Model:
+    """Return what a JSON file holds; raises RunDirectoryError that says what is wrong with it."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"cannot be read: {error}", where=str(file)) from error
-    if not isinstance(data, dict):
-        raise RunDirectoryError("not a JSON object", where=str(file))
-    return data
-
-
-def _read_record(file: Path) -> Record:
-    """Return a record; refuses one that a newer ftbench wrote, and says what is wrong with a broken one."""
-    data = _read_json(file)
-    version = data.get("schema_version")
+        raise RunDirectoryError(f"cannot be read: {error}", where=str(file), hint=_AWAY) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise RunDirectoryError(
             "written by a newer ftbench",
@@ -183,12 +195,25 @@ def _read_record(file: Path) -> Record:
             hint="upgrade ftbench; nothing was changed",
         )
     try:
-        return Record.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         finding = error.errors()[0]
         place = ".".join(map(str, finding["loc"]))
         raise RunDirectoryError(
-            f"not a record: {place}: {finding['msg']}",
+            f"not a {model.__name__.lower()}: {place}: {finding['msg']}",
             where=str(file),
-            hint="move the file away and run again: only its cell is done anew",
+            hint=_AWAY,
         ) from error
+
+
+def _read_record(file: Path) -> Record:
+    """Return a record, whose file must have its name: a copy would count twice."""
+    record = _read(file, Record)
+    if file.stem != record_name(*record.identity):
+        raise RunDirectoryError(
+            "not the file of its record",
+            where=str(file),
+            expected=f"{record_name(*record.identity)}.json",
+            hint=_AWAY,
+        )
+    return record

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,10 @@ from pydantic import StrictStr
 from bench.errors import HubUnreachable, WorkloadError, nearest_name
 from bench.profile import Frozen, Scalar, Workload
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_TIMEOUT_S = 15.0
+# Goes into every cell's name: raised when documents are read, split or numbered in another way.
+RULES_VERSION = 1
 DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 
 # Short names of what `pip install ftbench[offline]` brings, with the SHA-256 of the files used.
@@ -68,6 +70,7 @@ class DataSource(Frozen):
     """The data set, and the rules by which its documents become two pools."""
 
     source: Source
+    rules_version: int = RULES_VERSION
     config: StrictStr | None = None
     text_column: StrictStr
     label_column: StrictStr
@@ -166,12 +169,15 @@ def _resolve(
 ) -> Source:
     """Return the source that a location names: a package resource, an architecture, a path or a hub id."""
     if location.startswith("package:"):
-        path = _package_path(location.removeprefix("package:"), reference, where)
-        return _path_source(reference, path, where)
+        resource = location.removeprefix("package:")
+        return _path_source(reference, _package_path(resource, reference, where), where, resource)
     if location.startswith("architecture:"):
         name = location.removeprefix("architecture:")
         return Source(reference=reference, kind="architecture", location=name, revision=location)
-    path = Path(location).expanduser()
+    try:
+        path = Path(location).expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise WorkloadError(str(error), where=where, got=reference) from error
     looks_like_path = (
         location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
     )
@@ -195,12 +201,23 @@ def _package_path(resource: str, reference: str, where: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / rest
 
 
-def _path_source(reference: str, path: Path, where: str) -> Source:
-    """Return the source of a file, a directory or a glob, hashed over the content of its files."""
+def _path_source(reference: str, path: Path, where: str, resource: str | None = None) -> Source:
+    """Return the source of a file, a directory or a glob, hashed over the content of its files.
+
+    Files of a package `resource` whose hash is known must have it. The cache files that datasets
+    leaves beside a saved data set are not content.
+    """
     if any(character in path.name for character in "*?["):
         root, files = path.parent, sorted(path.parent.glob(path.name))
     elif path.is_dir():
-        root, files = path, sorted(file for file in path.rglob("*") if file.is_file())
+        root, files = (
+            path,
+            sorted(
+                file
+                for file in path.rglob("*")
+                if file.is_file() and not file.match("cache-*.arrow")
+            ),
+        )
     else:
         root, files = path.parent, [path] if path.is_file() else []
     if not files:
@@ -210,30 +227,24 @@ def _path_source(reference: str, path: Path, where: str) -> Source:
             got=reference if reference == str(path) else f"{reference} ({path})",
             expected="a hub id, a directory or files that exist",
         )
-    return Source(
-        reference=reference,
-        kind="path",
-        location=str(path),
-        revision=f"sha256:{_hash_files(root, files)}",
-    )
+    digests = {file.relative_to(root).as_posix(): _hash_file(file) for file in files}
+    for name, digest in digests.items():
+        known = KNOWN_SHA256.get(f"{resource}/{name}" if path.is_dir() else str(resource))
+        if known not in (None, digest):
+            raise WorkloadError(
+                "not the file it should be", where=str(root / name), got=digest, expected=known
+            )
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in digests.items())
+    revision = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    return Source(reference=reference, kind="path", location=str(path), revision=revision)
 
 
-def _hash_files(root: Path, files: Iterable[Path]) -> str:
-    """Return one SHA-256 over names and contents; raises WorkloadError where a known hash differs."""
-    total = hashlib.sha256()
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise WorkloadError(f"cannot be read: {error}", where=str(file)) from error
-        for name, known in KNOWN_SHA256.items():
-            if file.as_posix().endswith(f"site-packages/{name}") and digest != known:
-                raise WorkloadError(
-                    "not the file it should be", where=str(file), got=digest, expected=known
-                )
-        total.update(f"{file.relative_to(root).as_posix()}\0{digest}\n".encode())
-    return total.hexdigest()
+def _hash_file(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise WorkloadError(f"cannot be read: {error}", where=str(file)) from error
 
 
 def _hub_revision(
@@ -241,7 +252,13 @@ def _hub_revision(
 ) -> str:
     """Return the commit that a hub id stands for: asked of the hub, or read from the local cache."""
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     # No network, a proxy, HF_HUB_OFFLINE=1 (an OSError). The HTTP library changes with the hub
     # library's version; its base error is a base of the hub's own, with OSError.
@@ -256,10 +273,20 @@ def _hub_revision(
         sha = ask(hub_id, revision=name, timeout=HUB_TIMEOUT_S).sha
         if sha is not None:
             return sha
+    except GatedRepoError as error:
+        raise WorkloadError(
+            f"a gated {kind}: accept its terms on the hub and log in", where=where, got=hub_id
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WorkloadError(
+            f"no such revision of {hub_id}", where=f"{where}_revision", got=name
+        ) from error
     except RepositoryNotFoundError as error:
         raise WorkloadError(
             f"no such {kind} on the hub, and no such directory", where=where, got=hub_id
         ) from error
+    except HFValidationError as error:
+        raise WorkloadError(f"not a hub id: {error}", where=where, got=hub_id) from error
     except unreachable as error:
         reason = error  # what was downloaded before may serve
     folder = f"{kind}s--{hub_id.replace('/', '--')}"

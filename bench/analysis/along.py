@@ -18,8 +18,9 @@ class Chain:
     """The cells that differ on one axis only.
 
     `values` has one row a value of the axis in rising order, a column a cost (the median over
-    replicates; the mean for accuracy) and `replicates`; `ratios` has the same shape, each figure
-    divided by the one in the row before (NaN in the first).
+    replicates; the mean for accuracy), `accuracy_sd` (the standard deviation over replicates, NaN
+    for one) and `replicates`. `ratios` has the costs, each divided by the one in the row before
+    (NaN in the first).
     """
 
     axis: str
@@ -43,6 +44,7 @@ def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ch
         if len(by_value) < 2:
             continue
         values = by_value.agg(how).astype(float)
+        values["accuracy_sd"] = by_value["eval_accuracy"].std()
         values["replicates"] = by_value.size()
         held = dict(zip(others, key if isinstance(key, tuple) else (key,), strict=True))
         ratios = values[costs] / values[costs].shift(1)

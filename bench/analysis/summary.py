@@ -48,20 +48,20 @@ MORE_FIGURES = (
 )
 
 
-def varying_axes(records: Sequence[Record]) -> list[str]:
-    """Return the names that tables have a column for: the main axes, and whatever else varies.
+# A setting that one cell names and another leaves to its default.
+ABSENT_SETTING = "default"
 
-    Settings of `TrainingArguments` count too, so that runs of the same profile with different
-    overrides can stand in one table.
+
+def varying_axes(records: Sequence[Record]) -> list[str]:
+    """Return the names that tables have a column for: the main axes, and whatever else tells cells apart.
+
+    So runs of a profile with other settings, another model or other data can stand in one table,
+    and never pass for replicates of each other. The seed is no axis: it only repeats a cell.
     """
-    names = set(REQUIRED_AXES)
-    candidates = {"padding", "attn_implementation", "model", "dataset", "eval_size"}
-    candidates.update(*(record.axes for record in records))
-    candidates.update(*(record.cell.settings for record in records))
-    for name in candidates - {"seed"}:
-        if len({repr(record.axis_value(name)) for record in records}) > 1:
-            names.add(name)
-    return axis_order(names)
+    facets = [record.cell.facets for record in records]
+    names = set().union(*facets) - {"seed"}
+    varying = {name for name in names if len({repr(facet.get(name)) for facet in facets}) > 1}
+    return axis_order(varying | set(REQUIRED_AXES))
 
 
 def cells_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -73,9 +73,14 @@ def cells_table(records: Sequence[Record]) -> pd.DataFrame:
     """
     axes = varying_axes(records)
     rows = [_row(record, axes) for record in records]
+    for row in rows:
+        row |= {name: ABSENT_SETTING for name in axes if row[name] is None}
     columns = ["cell_id", "status", *axes, "seed", *FIGURES, *MORE_FIGURES]
     table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values([*axes, "replicate"], kind="stable", ignore_index=True)
+    mixed = [name for name in axes if (table[name] == ABSENT_SETTING).any()]
+    return table.astype(dict.fromkeys(mixed, str)).sort_values(
+        [*axes, "seed"], kind="stable", ignore_index=True
+    )
 
 
 def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Outcome:
     timed_out: bool
     wall_s: float
     log_tail: str
+    last: Progress | None = None  # where it was when it was last heard of
 
 
 class Engine(Protocol):
@@ -90,8 +91,14 @@ class LocalEngine:
         process.start()
         sender.close()
         ended = _end_of(process)
+        heard: list[Progress] = []
+
+        def listener(progress: Progress) -> None:
+            heard[:] = [progress]
+            on_progress(progress)
+
         try:
-            last, timed_out = _listen(receiver, ended, began + timeout_s, on_progress)
+            last, timed_out = _listen(receiver, ended, began + timeout_s, listener)
             if ended is not None and not timed_out:
                 connection.wait([ended], _EXIT_GRACE_S)
         finally:
@@ -106,6 +113,7 @@ class LocalEngine:
             timed_out=timed_out,
             wall_s=time.monotonic() - began,
             log_tail=log_tail(log_file),
+            last=heard[0] if heard else None,
         )
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from bench.analysis.along import chains_along
 from bench.analysis.summary import cells_table, headline_memory, varying_axes
+from bench.messages import Preparation
+from bench.profile import Profile
 from bench.record import Environment, Record
 from bench.report.tables import Table, along, axis_word, cells, format_figure, memory_word
 from bench.units import format_bytes, format_flops, format_ratio, format_seconds
@@ -37,8 +38,8 @@ class Document:
 
 def build(
     records: Sequence[Record],
-    profile: Mapping[str, Any],
-    preparation: Mapping[str, Any],
+    profile: Profile,
+    preparation: Preparation,
     environments: Mapping[str, Environment],
 ) -> Document:
     """Return the report of a run directory's records."""
@@ -61,7 +62,7 @@ def build(
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
     return Document(
-        title=f"ftbench: {profile['name']}",
+        title=f"ftbench: {profile.name}",
         sections=tuple(section for section in sections if section.paragraphs or section.tables),
         cells=table,
     )
@@ -82,7 +83,7 @@ def _headlines(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
         chains = chains_along(table, axis, axes)
         if not chains:
             continue
-        chain = chains[-1] if axis == "max_length" else chains[0]
+        chain = chains[0]
         first, last = chain.values.iloc[0], chain.values.iloc[-1]
         low, high = chain.values.index[0], chain.values.index[-1]
         parts = []
@@ -113,7 +114,7 @@ def _cell_notes(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
     for record in records:
         name = ", ".join(f"{axis_word(axis)} {record.axis_value(axis)}" for axis in record.axes)
         if record.measurement is not None and record.measurement.warnings:
-            notes.append(f"(!) {name}: {'; '.join(record.measurement.warnings)}.")
+            notes.append(f"(!) {name}: {'; '.join(record.measurement.warnings)}")
         if record.failure is not None:
             at = f" at step {record.failure.step}" if record.failure.step else ""
             notes.append(f"{record.status}: {name}{at}: {record.failure.message}")
@@ -123,17 +124,18 @@ def _cell_notes(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
 def _reading_notes(
     table: pd.DataFrame,
     records: Sequence[Record],
-    profile: Mapping[str, Any],
-    preparation: Mapping[str, Any],
+    profile: Profile,
+    preparation: Preparation,
 ) -> list[str]:
     """Return what the figures mean and what they do not."""
     data = records[0].cell.data
-    replicates = table.groupby("cell_id").size()
+    replicates = table.groupby(varying_axes(records)).size()
     notes = []
     if table["eval_accuracy"].notna().any():
         error = 0.5 / math.sqrt(data.eval_size)
         spread = (
-            f"cells were run up to {replicates.max()} times with different seeds"
+            f"cells were run up to {replicates.max()} times with different seeds, and ±"
+            " is the standard deviation over them"
             if replicates.max() > 1
             else "every cell was run once, so its spread over seeds is not known"
         )
@@ -152,20 +154,19 @@ def _reading_notes(
             (r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement
         } - {""}
         notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
-    split = preparation["eval_split"]
+    split = preparation.eval_split
     if split == "from-train":
         notes.append(
             "Evaluation documents are held out from the training split (the last part of each class, so that"
             " near-duplicates stay together): scores are not comparable with the official test split."
         )
-    if profile["training"].get("save_strategy") == "no":
+    if profile.settings["save_strategy"] == "no":
         notes.append(
             "This profile turns off saving checkpoints: a full recipe costs that time and disk as well."
         )
     if table["mfu"].notna().any():
-        rates = ", ".join(
-            f"{format_flops(r)} ({d})" for d, r in preparation["peak_matmul_flops"].items()
-        )
+        peaks = {r.measurement.peak_matmul_flops for r in records if r.measurement} - {None}
+        rates = ", ".join(format_flops(peak) for peak in sorted(filter(None, peaks)))
         notes.append(
             f"MFU is the FLOPs of forward and backward over padded tokens, recomputation not counted, against the"
             f" fastest matrix product measured on the spot: {rates}."
@@ -180,16 +181,16 @@ def _reading_notes(
 def _environment_notes(
     records: Sequence[Record],
     environments: Mapping[str, Environment],
-    preparation: Mapping[str, Any],
+    preparation: Preparation,
 ) -> list[str]:
     """Return workload, hardware and packages."""
     cell = records[0].cell
-    parameters = preparation["parameters"]
+    parameters = preparation.parameters
     notes = [
         f"Model: {cell.model.source.reference} ({parameters / 1e6:.2f} M parameters, {cell.model.weights} weights),"
         f" revision `{cell.model.source.revision}`.",
-        f"Data: {cell.data.source.reference} (pools of {preparation['train_pool']} and"
-        f" {preparation['eval_pool']} documents), revision `{cell.data.source.revision}`.",
+        f"Data: {cell.data.source.reference} (pools of {preparation.train_pool} and"
+        f" {preparation.eval_pool} documents), revision `{cell.data.source.revision}`.",
     ]
     used = {record.environment_id for record in records}
     for name, environment in environments.items():
@@ -210,7 +211,7 @@ def _environment_notes(
     return notes
 
 
-def _reproduction(profile: Mapping[str, Any]) -> list[str]:
+def _reproduction(profile: Profile) -> list[str]:
     """Return the command that makes this run directory again."""
-    overrides = "".join(f" --set {shlex.quote(text)}" for text in profile.get("overrides", ()))
-    return [f"`ftbench run {profile['name']}{overrides}`"]
+    overrides = "".join(f" --set {shlex.quote(text)}" for text in profile.overrides)
+    return [f"`ftbench run {shlex.quote(profile.reference or profile.name)}{overrides}`"]

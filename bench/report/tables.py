@@ -101,8 +101,8 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
     """Return one row a record; figures that no record has are left out."""
     figures = [name for name in FIGURE_WORDS if table[name].notna().any()]
     if table["padded_tokens_per_s"].equals(table["tokens_per_s"]):
-        figures.remove("padded_tokens_per_s")
-    replicated = ["replicate"] if (table["replicate"] > 0).any() else []
+        figures = [name for name in figures if name != "padded_tokens_per_s"]
+    replicated = ["seed"] if table["seed"].nunique() > 1 else []
     names = [*axes, *replicated, "status", *figures]
     rows = []
     for _, row in table.iterrows():
@@ -122,21 +122,31 @@ def along(chain: Chain) -> Table:
     """Return how each cost changes along an axis: its value, and its ratio to the one before."""
     held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
     figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
+    replicated = bool((chain.values["replicates"] > 1).any())
     rows = []
     for value, figure, ratio in zip(
         chain.values.index,
-        chain.values[figures].to_dict("records"),
-        chain.ratios[figures].to_dict("records"),
+        chain.values.to_dict("records"),
+        chain.ratios.to_dict("records"),
         strict=True,
     ):
-        texts = [_with_ratio(format_figure(name, figure[name]), ratio[name]) for name in figures]
-        rows.append((str(value), *texts))
+        texts = [_with_ratio(_with_spread(name, figure), ratio[name]) for name in figures]
+        runs = [f"{figure['replicates']:.0f}"] if replicated else []
+        rows.append((str(value), *runs, *texts))
+    heads = [axis_word(chain.axis), *(["runs"] if replicated else [])]
     return Table(
         title=f"Along {axis_word(chain.axis)}, at {held}",
-        columns=(axis_word(chain.axis), *(FIGURE_WORDS[name] for name in figures)),
+        columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
-        numeric=(True,) * (1 + len(figures)),
+        numeric=(True,) * (len(heads) + len(figures)),
     )
+
+
+def _with_spread(name: str, figure: dict[Any, Any]) -> str:
+    """Return a figure as text, accuracy with its standard deviation over replicates."""
+    text = format_figure(name, figure[name])
+    spread = figure["accuracy_sd"]
+    return f"{text} ± {spread:.3f}" if name == "eval_accuracy" and not pd.isna(spread) else text
 
 
 def _with_ratio(text: str, ratio: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pandas as pd
 import pyarrow.compute as pc
 import torch
 import transformers
@@ -33,9 +36,11 @@ from bench.worker.meters.machine import MachineLoad, load_warnings
 from bench.worker.meters.nvml import NvmlMemory
 from bench.worker.meters.torch_cuda import NoCuda, TorchCudaMemory
 from bench.worker.phases import PhaseBook
-from bench.worker.steps import spread_warning, summarise, write_steps
+from bench.worker.steps import StepBook, spread_warning, summarise, write_steps
 
 PROGRESS_INTERVAL_S = 0.5
+RANDOM = "the weights are random: only the cost means anything"
+DIVERGED = "a loss is not a number: the training diverged"
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -43,85 +48,136 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     """Run the `CellRequest` and return its status with a `Measurement` or a `Failure`, as JSON data."""
     began = time.perf_counter()
     request = CellRequest.model_validate(body)
-    reporter = _Reporter(emit)
     device = torch_device(request.device)
+    meters = _memory_meters(device)
     phases = PhaseBook(
-        _memory_meters(device),
+        meters,
         synchronize=synchronizer(device),
-        on_enter=reporter.enter,
+        on_enter=lambda phase: emit(Progress(phase=phase)),
     )
+    steps = StepBook()
+    machine = MachineLoad()
     try:
-        measurement = _measure(request, device, phases, reporter, began)
+        phases.enter("load")
+        result, pools = _finetune(request, device, phases, steps, emit)
+        phases.enter(None)
+        table = steps.table(request.preparation.flops)
+        write_steps(table, request.steps_file)
     except (Exception, MemoryError) as error:
         traceback.print_exc()
         failure = Failure(
-            message=f"{type(error).__name__}: {error}", phase=phases.running, step=reporter.step
+            message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
         )
         return {"status": _status(error), "failure": failure.model_dump(mode="json")}
+    notes = _Notes(absent=phases.absent(), warnings=[])
+    measurement = Measurement(
+        device=describe(device),
+        phases=_with_counts(phases.phases(), table, pools[1], request.cell, notes),
+        epochs=_epochs(request.cell, result, steps, notes),
+        memory=phases.peaks(),
+        total_s=sum(phase.wall_s for phase in phases.phases().values()),
+        train_s=sum(phases.phases()[name].wall_s for name in ("first_steps", "train")),
+        **_results(request.cell, result, notes),
+        **_steps(request, table, notes),
+        **_machine(request.cell, machine, meters, notes),
+        worker_s=time.perf_counter() - began,
+        absent=notes.absent,
+        warnings=tuple(notes.warnings),
+    )
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
 
 
-def _measure(
+@dataclasses.dataclass
+class _Notes:
+    """Why figures are absent, by their path, and what a reader must know before trusting the rest."""
+
+    absent: dict[str, str]
+    warnings: list[str]
+
+    def finite(self, path: str, value: float | None) -> float | None:
+        """Return a number that is one; else None, noted as a training that diverged."""
+        if value is None or math.isfinite(value):
+            return value
+        self.absent[path] = f"it came out as {value}: the training diverged"
+        if DIVERGED not in self.warnings:
+            self.warnings.append(DIVERGED)
+        return None
+
+
+def _finetune(
     request: CellRequest,
     device: torch.device,
     phases: PhaseBook,
-    reporter: _Reporter,
-    began: float,
-) -> Measurement:
-    """Fine-tune, and gather what the meters read."""
-    cell, preparation = request.cell, request.preparation
-    machine = MachineLoad()
-    phases.enter("load")
+    steps: StepBook,
+    emit: Callable[[Progress], None],
+) -> tuple[Result, tuple[Dataset, Dataset]]:
+    """Run the recipe on the prepared documents; return its result, and the documents."""
+    cell = request.cell
     transformers.utils.logging.disable_progress_bar()
-    files = preparation.tokenised[tokenised_key(cell)]
+    files = request.preparation.tokenised[tokenised_key(cell)]
     pools = (
         read_tokenised(files.train, cell.train_size),
         read_tokenised(files.evaluation, cell.data.eval_size),
     )
     result = finetune(
         cell,
-        preparation.labels,
+        request.preparation.labels,
         pools,
         seed=request.seed,
         output=request.output,
         use_cpu=device.type == "cpu",
         phases=phases,
-        callbacks=[reporter],
-    )
-    phases.enter(None)
-    table = result.trainer.steps.table(preparation.flops)
-    write_steps(table, request.steps_file)
-    peak = preparation.peak_matmul_flops.get(compute_dtype(cell.settings))
-    steps = summarise(table, peak)
-    booked = _with_counts(phases.phases(), table, pools[1], cell)
-    load = machine.read()
-    random = cell.model.weights == "random"
-    absent = phases.absent()
-    if random:
-        absent["eval_accuracy"] = "the weights are random: only the cost means anything"
-    if preparation.flops_absent:
-        absent["steps.flops_per_s"] = absent["steps.mfu"] = preparation.flops_absent
-    if steps is None:
-        absent["steps"] = f"no step after the first {FIRST_STEPS}"
-    spread = spread_warning(steps)
-    warnings = [*load_warnings(load), *([spread] if spread else [])]
-    return Measurement(
-        device=describe(device),
-        phases=booked,
-        epochs=_epochs(result, random=random),
         steps=steps,
-        memory=phases.peaks(),
-        worker_s=time.perf_counter() - began,
-        total_s=sum(phase.wall_s for phase in booked.values()),
-        train_s=sum(booked[name].wall_s for name in ("first_steps", "train") if name in booked),
-        train_loss=result.train_loss,
-        eval_loss=result.evaluation.get("eval_loss"),
-        eval_accuracy=None if random else result.evaluation.get("eval_accuracy"),
-        load=load,
-        peak_matmul_flops=peak,
-        absent=absent,
-        warnings=tuple(warnings),
+        callbacks=[_Reporter(emit, phases, steps)],
     )
+    return result, pools
+
+
+def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, float | None]:
+    """Return losses and accuracy at the end of the recipe."""
+    accuracy = result.evaluation.get("eval_accuracy")
+    if cell.model.weights == "random":
+        notes.absent["eval_accuracy"] = RANDOM
+        accuracy = None
+    return {
+        "train_loss": notes.finite("train_loss", result.train_loss),
+        "eval_loss": notes.finite("eval_loss", result.evaluation.get("eval_loss")),
+        "eval_accuracy": accuracy,
+    }
+
+
+def _steps(request: CellRequest, table: pd.DataFrame, notes: _Notes) -> dict[str, Any]:
+    """Return the statistics of the steps and the peak that their MFU is against."""
+    preparation = request.preparation
+    peak = preparation.peak_matmul_flops.get(compute_dtype(request.cell.settings))
+    summary = summarise(table, peak)
+    if summary is None:
+        notes.absent["steps"] = f"no step after the first {FIRST_STEPS}"
+    elif preparation.flops_absent:
+        notes.absent["steps.flops_per_s"] = preparation.flops_absent
+        notes.absent["steps.mfu"] = preparation.flops_absent
+    spread = spread_warning(table, summary)
+    if spread:
+        notes.warnings.append(spread)
+    return {"steps": summary, "peak_matmul_flops": peak}
+
+
+def _machine(
+    cell: Cell, machine: MachineLoad, meters: Sequence[MemoryMeter], notes: _Notes
+) -> dict[str, Any]:
+    """Return the load of the machine during the cell, and note what disturbs its figures."""
+    load = machine.read()
+    notes.warnings += load_warnings(load)
+    loaders = cell.settings.get("dataloader_num_workers", 0)
+    if loaders:
+        notes.warnings.append(f"peak RSS leaves out {loaders} data-loader processes")
+    for meter in meters:
+        if isinstance(meter, TorchCudaMemory) and meter.retries():
+            notes.warnings.append(
+                f"{meter.retries()} allocations had to free cached blocks first:"
+                " the reserved peak was clipped by the card"
+            )
+    return {"load": load}
 
 
 def _memory_meters(device: torch.device) -> list[MemoryMeter]:
@@ -145,26 +201,36 @@ def _status(error: BaseException) -> Status:
     )
 
 
-def _epochs(result: Result, *, random: bool) -> tuple[Epoch, ...]:
+def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple[Epoch, ...]:
     """Return losses and accuracy after each epoch; the last evaluation in it counts."""
-    steps = result.trainer.steps
     # The recipe's closing `evaluate()` is reported apart: it is of the best model, not of an epoch.
-    evaluations = [entry for entry in result.trainer.state.log_history if "eval_loss" in entry][:-1]
-    by_epoch = {-int(-entry["epoch"] // 1): entry for entry in evaluations}
-    epochs = sorted({epoch + 1 for epoch in steps.epochs()})
-    return tuple(
-        Epoch(
-            epoch=epoch,
-            train_loss=steps.epoch_loss(epoch - 1),
-            eval_loss=by_epoch.get(epoch, {}).get("eval_loss"),
-            eval_accuracy=None if random else by_epoch.get(epoch, {}).get("eval_accuracy"),
+    evaluations = [entry for entry in result.log if "eval_loss" in entry][:-1]
+    by_epoch = {math.ceil(entry["epoch"]): entry for entry in evaluations}
+    random = cell.model.weights == "random"
+    if random:
+        notes.absent["epochs.eval_accuracy"] = RANDOM
+    epochs = []
+    for epoch in steps.epochs():
+        found = by_epoch.get(epoch + 1, {})
+        if not found:
+            notes.absent[f"epochs.{epoch + 1}.eval_loss"] = "no evaluation in this epoch"
+        epochs.append(
+            Epoch(
+                epoch=epoch + 1,
+                train_loss=notes.finite(f"epochs.{epoch + 1}.train_loss", steps.epoch_loss(epoch)),
+                eval_loss=notes.finite(f"epochs.{epoch + 1}.eval_loss", found.get("eval_loss")),
+                eval_accuracy=None if random else found.get("eval_accuracy"),
+            )
         )
-        for epoch in epochs
-    )
+    return tuple(epochs)
 
 
 def _with_counts(
-    phases: dict[PhaseName, Phase], table: Any, evaluation: Dataset, cell: Cell
+    phases: dict[PhaseName, Phase],
+    table: pd.DataFrame,
+    evaluation: Dataset,
+    cell: Cell,
+    notes: _Notes,
 ) -> dict[PhaseName, Phase]:
     """Return the phases with the documents and tokens that passed through each."""
     counted = dict(phases)
@@ -185,6 +251,8 @@ def _with_counts(
     mask = evaluation.with_format("arrow")[:]["attention_mask"].combine_chunks()
     real_tokens = pc.sum(mask.flatten()).as_py()
     padded = documents * cell.max_length if cell.padding == "max_length" else None
+    if padded is None:
+        notes.absent["phases.evaluation.padded_tokens"] = "each batch is padded to its own longest"
     counted["evaluation"] = phase.model_copy(
         update={
             "samples": documents,
@@ -196,35 +264,32 @@ def _with_counts(
 
 
 class _Reporter(TrainerCallback):
-    """Tells the parent where the cell is, at most twice a second."""
+    """Tells the parent where the training is, at most twice a second."""
 
-    def __init__(self, emit: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, emit: Callable[[Progress], None], phases: PhaseBook, steps: StepBook
+    ) -> None:
         self._emit = emit
+        self._phases = phases
+        self._steps = steps
         self._last = 0.0
-        self.phase: PhaseName = "load"
-        self.step = 0
-
-    def enter(self, phase: PhaseName) -> None:
-        """Report that a phase begins."""
-        self.phase = phase
-        self._emit(Progress(phase=phase))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Report the step, with the last loss that was logged (reading a new one would synchronise)."""
-        self.step = state.global_step
+        """Report the step and the loss: on CUDA the last that was logged, which needn't be waited for."""
         now = time.monotonic()
         if now - self._last < PROGRESS_INTERVAL_S:
             return
         self._last = now
-        losses = (entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
+        logged = (entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
+        loss = self._steps.last_loss() if args.device.type == "cpu" else next(logged, None)
         self._emit(
             Progress(
-                phase=self.phase,
+                phase=self._phases.running or "train",
                 step=state.global_step,
                 max_steps=state.max_steps,
                 epoch=state.epoch,
-                loss=next(losses, None),
+                loss=loss,
             )
         )

@@ -22,14 +22,15 @@ from bench.grid import Cell
 from bench.worker.metrics import ComputeAccuracy
 from bench.worker.model import load_model, load_tokenizer
 from bench.worker.phases import PhaseBook
+from bench.worker.steps import StepBook
 from bench.worker.trainer import MeteredTrainer
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished fine-tune leaves: the trainer with its books, and the last evaluation."""
+    """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation."""
 
-    trainer: MeteredTrainer
+    log: list[dict[str, float]]
     train_loss: float
     evaluation: dict[str, float]
 
@@ -48,11 +49,12 @@ def build_trainer(
     pools: tuple[Dataset, Dataset],
     *,
     phases: PhaseBook,
+    steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> MeteredTrainer:
     """Return the Trainer of a cell; its default collator pads a batch to its longest document."""
     train, evaluation = pools
-    return MeteredTrainer(
+    trainer = MeteredTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
@@ -61,7 +63,13 @@ def build_trainer(
         compute_metrics=ComputeAccuracy(),
         callbacks=callbacks,
         phases=phases,
+        steps=steps,
     )
+    if arguments.gradient_accumulation_steps > 1:
+        # BERT-like classifiers take loss arguments but ignore the number of items, and the Trainer
+        # then divides by nothing: gradients and loss would be accumulated, not averaged.
+        trainer.model_accepts_loss_kwargs = False
+    return trainer
 
 
 def finetune(
@@ -73,6 +81,7 @@ def finetune(
     output: str,
     use_cpu: bool,
     phases: PhaseBook,
+    steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Result:
     """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
@@ -86,7 +95,14 @@ def finetune(
     )
     arguments = training_arguments(cell, seed=seed, output=output, use_cpu=use_cpu)
     trainer = build_trainer(
-        cell, arguments, model, tokenizer, pools, phases=phases, callbacks=callbacks
+        cell,
+        arguments,
+        model,
+        tokenizer,
+        pools,
+        phases=phases,
+        steps=steps,
+        callbacks=callbacks,
     )
 
     trained = trainer.train()  # evaluates and saves each epoch; loads the best model at the end
@@ -100,4 +116,4 @@ def finetune(
     evaluation = trainer.evaluate()
     trainer.log_metrics("eval", evaluation)
     trainer.save_metrics("eval", evaluation)
-    return Result(trainer, trained.training_loss, evaluation)
+    return Result(trainer.state.log_history, trained.training_loss, evaluation)

@@ -17,6 +17,7 @@ from bench.worker.steps import document_flops
 
 # A document's FLOPs are quadratic in its length; these three lengths fix the polynomial.
 _LENGTHS = (8, 16, 24)
+_SHORT_LENGTHS = (1, 2, 3)  # where the grid is shorter than that
 
 
 def count_flops(model: PreTrainedModel, length: int) -> int:
@@ -32,10 +33,11 @@ def count_flops(model: PreTrainedModel, length: int) -> int:
 def fit_flops(model: PreTrainedModel, longest: int) -> tuple[int, int, int] | None:
     """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if the model is no such one.
 
-    The polynomial through three short lengths is checked against a count at the longest.
+    The polynomial through three short lengths is checked against a count at the longest. Raises
+    what the model raises for inputs that it cannot read.
     """
-    counts = [count_flops(model, length) for length in _LENGTHS]
-    coefficients = _quadratic(_LENGTHS, counts)
+    lengths = _LENGTHS if longest >= _LENGTHS[-1] else _SHORT_LENGTHS
+    coefficients = _quadratic(lengths, [count_flops(model, length) for length in lengths])
     if any(c.denominator != 1 for c in coefficients):
         return None
     c0, c1, c2 = (int(c) for c in coefficients)

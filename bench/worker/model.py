@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bench.errors import WorkloadError
+from bench.errors import WorkloadError, nearest_name
 from bench.workload import ModelSource, Source
 
 # Tokenizers with no limit of their own report a huge number (transformers' VERY_LARGE_INTEGER).
@@ -47,12 +47,25 @@ def load_config(model: ModelSource, labels: tuple[str, ...]) -> PreTrainedConfig
         "id2label": dict(enumerate(labels)),
         "label2id": {name: i for i, name in enumerate(labels)},
     }
+    known = _config(source, **names)
+    for name, value in model.config:
+        if name in names or not hasattr(known, name):
+            raise WorkloadError(
+                "the labels are read from the data" if name in names else "unknown key",
+                where=f"workload.config.{name}",
+                got=repr(value),
+                expected=f"a field of {type(known).__name__}",
+                nearest=nearest_name(name, known.to_dict()),
+            )
+    # Made anew, not changed: some fields are derived from others when a config is made.
+    return _config(source, **names, **dict(model.config)) if model.config else known
+
+
+def _config(source: Source, **fields: Any) -> PreTrainedConfig:
     try:
         if source.kind == "architecture":
-            return AutoConfig.for_model(source.location, **names, **dict(model.config))
-        return AutoConfig.from_pretrained(
-            source.location, **_revision(source), **names, **dict(model.config)
-        )
+            return AutoConfig.for_model(source.location, **fields)
+        return AutoConfig.from_pretrained(source.location, **_revision(source), **fields)
     except Exception as error:
         raise WorkloadError(
             f"no model config: {error}", where="workload.model", got=source.reference

@@ -48,12 +48,18 @@ class PhaseBook:
         self._on_enter = on_enter
         self._tallies: dict[PhaseName, _Tally] = {}
         self._running: PhaseName | None = None
+        self._failed: PhaseName | None = None
         self._began = (0.0, 0.0)
 
     @property
     def running(self) -> PhaseName | None:
         """Return the phase that is running."""
         return self._running
+
+    @property
+    def failed(self) -> PhaseName | None:
+        """Return the innermost phase that an error came out of, else the one that is running."""
+        return self._failed or self._running
 
     def enter(self, name: PhaseName | None) -> PhaseName | None:
         """Close the running phase, begin another (or none), and return the one that was running."""
@@ -81,6 +87,9 @@ class PhaseBook:
         previous = self.enter(name)
         try:
             yield
+        except BaseException:
+            self._failed = self._failed or name
+            raise
         finally:
             self.enter(previous)
 

@@ -7,12 +7,13 @@ into the datasets cache; counts FLOPs; measures the matmul peak.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
 import transformers
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.errors import ProfileError, WorkloadError
 from bench.grid import Cell
@@ -62,7 +63,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     tokenised = _tokenise(cells, pools, tokenizer)
 
     emit(Progress(phase="counting FLOPs"))
-    flops = fit_flops(model, max(cell.max_length for cell in cells))
+    flops, flops_absent = _count_flops(model, max(cell.max_length for cell in cells))
 
     emit(Progress(phase="measuring the matmul peak"))
     dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
@@ -75,28 +76,45 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         eval_split=pools.eval_split,
         tokenised=tokenised,
         flops=flops,
-        flops_absent=FLOPS_ABSENT if flops is None else None,
+        flops_absent=flops_absent,
         peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in dtypes},
         seconds=time.perf_counter() - began,
     ).model_dump(mode="json")
 
 
+def _count_flops(
+    model: PreTrainedModel, longest: int
+) -> tuple[tuple[int, int, int] | None, str | None]:
+    """Return (coefficients, None), or (None, why there are none): no reason to refuse a run."""
+    try:
+        flops = fit_flops(model, longest)
+    except Exception as error:  # whatever an unusual model raises on plain token ids
+        traceback.print_exc()
+        return None, f"the FLOPs could not be counted: {type(error).__name__}: {error}"
+    return flops, FLOPS_ABSENT if flops is None else None
+
+
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
     """Raise ProfileError where a cell's settings contradict each other or mean nothing."""
-    for settings in {cell.training: cell for cell in cells}.values():
+    for cell in {cell.training: cell for cell in cells}.values():
         try:
             training_arguments(
-                settings,
-                seed=settings.seed,
-                output=request.scratch,
-                use_cpu=request.device == "cpu",
+                cell, seed=cell.seed, output=request.scratch, use_cpu=request.device == "cpu"
             )
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             raise ProfileError(
                 f"transformers refuses these settings: {error}",
                 where="training",
-                got=", ".join(f"{k}={v!r}" for k, v in settings.settings.items()),
+                got=", ".join(f"{k}={v!r}" for k, v in cell.settings.items()),
             ) from error
+        best = str(cell.settings["metric_for_best_model"]).removeprefix("eval_")
+        if cell.settings["load_best_model_at_end"] and best not in ("accuracy", "loss"):
+            raise ProfileError(
+                "no such metric",
+                where="training.metric_for_best_model",
+                got=best,
+                expected="accuracy or loss, which evaluation gives",
+            )
 
 
 def _check_sizes(cells: Sequence[Cell], pools: Pools) -> None:

@@ -1,7 +1,9 @@
 """Steps: the raw samples of every optimizer step, and the statistics derived from them.
 
 A step runs from the moment its batch is asked for to the end of the optimizer's work, so waiting
-for data is inside it. Evaluation, logging and saving come between steps and are not.
+for data is inside it. Evaluation, logging and saving come between steps and are not. accelerate's
+loader fetches one batch ahead, so the wait of a step is for the batch of the next one, and the
+first of an epoch waits for two.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ SPREAD_WARN = 0.20
 class StepBook:
     """Gathers one row a step; nothing here makes the device wait."""
 
-    def __init__(self, clock: StepClock, device: torch.device, max_steps: int) -> None:
-        """Make a book for at most `max_steps` steps.
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def start(self, clock: StepClock, device: torch.device, max_steps: int) -> None:
+        """Begin a training of at most `max_steps` steps.
 
         Token counts and losses stay on the device until the end: reading them would synchronise.
         """
         self._clock = clock
         self._real_tokens = torch.zeros(max_steps, dtype=torch.int64, device=device)
         self._losses = torch.zeros(max_steps, dtype=torch.float32, device=device)
-        self._rows: list[dict[str, Any]] = []
 
     @property
     def finished(self) -> int:
@@ -63,6 +67,10 @@ class StepBook:
         """End the step."""
         self._clock.mark()
         self._rows[-1]["ended"] = True
+
+    def last_loss(self) -> float:
+        """Return the loss of the step that ended last; waits for the device."""
+        return float(self._losses[self.finished - 1])
 
     def epochs(self) -> list[int]:
         """Return the epochs, counted from 0, that a step ended in."""
@@ -139,9 +147,14 @@ def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | No
     )
 
 
-def spread_warning(steps: StepSummary | None) -> str | None:
-    """Return a warning where the middle half of the step times is wide."""
-    if steps is None or (steps.q3_s - steps.q1_s) <= SPREAD_WARN * steps.median_s:
+def spread_warning(table: pd.DataFrame, steps: StepSummary | None) -> str | None:
+    """Return a warning where the middle half of the step times is wide.
+
+    Not where batches have different lengths: then their steps are meant to differ.
+    """
+    if steps is None or table["length"].nunique() > 1:
+        return None
+    if (steps.q3_s - steps.q1_s) <= SPREAD_WARN * steps.median_s:
         return None
     spread = (steps.q3_s - steps.q1_s) / steps.median_s
     return f"the interquartile range of step times is {spread:.0%} of their median: was the machine busy?"

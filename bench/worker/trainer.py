@@ -21,14 +21,18 @@ from bench.worker.steps import StepBook
 class MeteredTrainer(Trainer):
     """`transformers.Trainer`, with steps and phases booked as they pass."""
 
-    steps: StepBook  # made when training begins, and the number of steps is known
-
     def __init__(
-        self, *, phases: PhaseBook, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any
+        self,
+        *,
+        phases: PhaseBook,
+        steps: StepBook,
+        callbacks: Sequence[TrainerCallback] = (),
+        **kwargs: Any,
     ) -> None:
         self.phases = phases
+        self.steps = steps
         # First, so that a step has ended before anybody else's callback takes its time.
-        super().__init__(callbacks=[_Marks(self), *callbacks], **kwargs)
+        super().__init__(callbacks=[_Marks(phases, steps), *callbacks], **kwargs)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of one optimizer step: the step begins here."""
@@ -60,19 +64,20 @@ class MeteredTrainer(Trainer):
 class _Marks(TrainerCallback):
     """Begins the phase of the first steps, ends each step, and goes on to the later ones."""
 
-    def __init__(self, trainer: MeteredTrainer) -> None:
-        self._trainer = trainer
+    def __init__(self, phases: PhaseBook, steps: StepBook) -> None:
+        self._phases = phases
+        self._steps = steps
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         clock = CudaClock() if args.device.type == "cuda" else HostClock()
-        self._trainer.steps = StepBook(clock, args.device, state.max_steps)
-        self._trainer.phases.enter("first_steps")
+        self._steps.start(clock, args.device, state.max_steps)
+        self._phases.enter("first_steps")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._trainer.steps.end()
+        self._steps.end()
         if state.global_step == FIRST_STEPS:
-            self._trainer.phases.enter("train")
+            self._phases.enter("train")

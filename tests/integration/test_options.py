@@ -67,6 +67,12 @@ def test_losses_of_accumulated_batches_add_up_to_the_trainers(varied):
         assert losses.mean() == pytest.approx(record.measurement.train_loss, rel=1e-4)
 
 
+def test_accumulation_averages_and_does_not_add(varied):
+    # Two classes and random weights: the loss of a step is near ln 2, however many batches it has.
+    for record in varied.records:
+        assert record.measurement.train_loss == pytest.approx(0.693, abs=0.1)
+
+
 def test_random_weights_have_a_cost_but_no_accuracy(varied):
     for record in varied.records:
         assert record.measurement.eval_accuracy is None
@@ -136,8 +142,8 @@ def test_the_users_own_csv_with_three_named_classes(tmp_path):
     )
     assert done.process.returncode == 0, done.process.stderr
     preparation = done.directory.read_preparation()
-    assert preparation["labels"] == ["bad", "good", "so-so"]
-    assert (preparation["train_pool"], preparation["eval_pool"]) == (48, 12)
+    assert preparation.labels == ("bad", "good", "so-so")
+    assert (preparation.train_pool, preparation.eval_pool) == (48, 12)
 
 
 def test_spawned_workers_do_the_same(tmp_path):

@@ -126,8 +126,7 @@ def test_peaks_are_there_by_phase_and_absent_ones_have_a_reason(smoke):
 def test_provenance_is_kept(smoke):
     (environment,) = smoke.directory.environments().values()
     assert environment.packages["torch"].startswith("2.")
-    profile = smoke.directory.read_profile()
-    assert profile["training"]["logging_steps"] == 100
+    assert smoke.directory.read_profile().training["logging_steps"] == 100
     for record in smoke.records:
         assert record.cell.model.source.revision.startswith("sha256:")
         assert record.cell.data.source.revision.startswith("sha256:")

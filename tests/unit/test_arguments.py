@@ -68,3 +68,14 @@ def test_what_the_harness_decides_is_refused_with_the_reason(name):
     with pytest.raises(ProfileError) as caught:
         check_setting(name, "x", where="here")
     assert caught.value.hint == OWNED[name]
+
+
+def test_a_value_comes_back_in_its_settings_own_type():
+    value = check_setting("num_train_epochs", 2, where="here")
+    assert (value, type(value)) == (2.0, float)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(value):
+    with pytest.raises(ProfileError, match="not usable"):
+        check_setting("learning_rate", value, where="here")

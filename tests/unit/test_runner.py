@@ -8,11 +8,11 @@ from bench.devices import DeviceChoice
 from bench.engines.local import Outcome
 from bench.errors import (
     EnvironmentMismatch,
-    ProfileError,
     RunDirectoryError,
     WorkerError,
     WorkloadError,
 )
+from bench.messages import Progress
 from bench.runner import CELL, PREPARE, Job, Runner, checkpoint_bytes, plan_jobs
 from bench.store import RunDirectory
 from tests.factories import cell, environment, grid, measurement, preparation, profile
@@ -55,9 +55,10 @@ def directory(tmp_path):
     return RunDirectory.create(tmp_path / "run")
 
 
-def run(directory, engine, profile_=None, grid_=None, **options):
+def run(directory, engine, profile_=None, grid_=None, kept=frozenset(), **options):
     device = DeviceChoice(kind="cpu")
-    runner = Runner(profile_ or profile(), grid_ or grid(), directory, engine, device, Silent())
+    cells = grid_ or grid()
+    runner = Runner(profile_ or profile(), cells, directory, engine, device, Silent(), kept=kept)
     return runner.run(**options)
 
 
@@ -194,18 +195,19 @@ def test_checkpoints_go_unless_kept_by_name(directory):
                 folder.mkdir(parents=True)
             return super().run(module, request, **options)
 
-    selection = "max_length=16,per_device_train_batch_size=8"
-    records = run(directory, Saves(), profile(run={"keep_checkpoints": [selection]}))
-    kept = [p.name for p in (directory.path / "checkpoints").iterdir() if p.name != "prepare"]
-    (expected,) = (
-        r for r in records if r.cell.max_length == 16 and r.cell.per_device_train_batch_size == 8
-    )
-    assert kept == [f"{expected.cell_id}-r0"]
+    one = grid().only({"max_length": 16, "per_device_train_batch_size": 8}).cells[0]
+    remains = directory.path / "checkpoints" / "0123456789ab-r0"  # of a run that was killed
+    remains.mkdir()
+    run(directory, Saves(), kept=frozenset({one}))
+    kept = [path.name for path in (directory.path / "checkpoints").iterdir()]
+    assert kept == [f"{one.cell_id}-r0"]
 
 
-def test_keeping_the_checkpoints_of_no_cell_is_an_error(directory):
-    with pytest.raises(ProfileError, match="selects no cell"):
-        run(directory, FakeEngine(), profile(run={"keep_checkpoints": ["max_length=99"]}))
+def test_where_a_worker_was_when_it_died_is_recorded(directory):
+    last = Progress(phase="evaluation", step=7)
+    records = run(directory, FakeEngine([outcome(exit_code=-9, last=last)]))
+    (failed,) = (r for r in records if r.status == "crashed")
+    assert (failed.failure.phase, failed.failure.step) == ("evaluation", 7)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,11 @@ def test_keeping_the_checkpoints_of_no_cell_is_an_error(directory):
         ({"save_total_limit": 1}, 4 + 2 * 12),
         ({"save_only_model": True}, 4 + 3 * 4),
         ({"num_train_epochs": 1.5}, 4 + 2 * 12),
-        ({"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps"}, 4 + 5 * 12),
+        ({"save_strategy": "steps", "save_steps": 5}, 4 + 3 * 12),
+        ({"save_strategy": "steps", "save_steps": 0.5}, 4 + 2 * 12),
+        ({"save_strategy": "best"}, 4 + 12 * 12),
+        ({"max_steps": 6}, 4 + 2 * 12),
+        ({"gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}, 4 + 3 * 12),
     ],
 )
 def test_checkpoint_bytes_a_parameter(settings, expected):

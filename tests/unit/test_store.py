@@ -35,8 +35,8 @@ def test_a_record_is_one_file_that_a_later_one_replaces(directory):
 
 def test_profile_and_environment(directory):
     directory.write_profile(profile(training={"weight_decay": 0.5}))
-    assert directory.read_profile()["training"]["weight_decay"] == 0.5
-    assert directory.read_profile()["training"]["logging_steps"] == 100  # the recipe's, resolved
+    assert directory.read_profile().training["weight_decay"] == 0.5
+    assert directory.read_profile().training["logging_steps"] == 100  # the recipe's, resolved
     directory.write_environment(environment())
     assert directory.environments() == {environment().environment_id: environment()}
 
@@ -84,7 +84,7 @@ def test_a_newer_schema_is_refused_and_not_touched(directory):
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"schema_version": 1}', "\x00"])
 def test_a_broken_record_is_named(directory, text):
     (directory.path / "records" / "abc-r0.json").write_text(text)
     with pytest.raises(RunDirectoryError, match=r"abc-r0\.json"):
@@ -104,3 +104,40 @@ def test_free_space_is_asked_for_before_a_grid(directory):
     with pytest.raises(RunDirectoryError, match="not enough free disk space") as caught:
         directory.require_free(2**60)
     assert caught.value.expected == "1048576 TiB"
+
+
+@pytest.mark.parametrize("name", ["profile", "preparation"])
+def test_broken_side_files_are_named(directory, name):
+    (directory.path / f"{name}.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match=rf"{name}\.json: not a {name}"):
+        getattr(directory, f"read_{name}")()
+
+
+def test_a_broken_environment_is_named(directory):
+    (directory.path / "environments" / "x.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match=r"x\.json: not a environment"):
+        directory.environments()
+
+
+def test_a_copy_of_a_record_does_not_count_twice(directory):
+    directory.write_record(record())
+    (file,) = (directory.path / "records").iterdir()
+    file.with_name("copy.json").write_bytes(file.read_bytes())
+    with pytest.raises(RunDirectoryError, match=r"copy\.json: not the file of its record"):
+        directory.records()
+
+
+def test_a_lock_that_cannot_be_written(directory):
+    (directory.path / "lock").mkdir()
+    with pytest.raises(RunDirectoryError, match="cannot be written"), directory.lock():
+        pass
+
+
+def test_a_directory_made_for_nothing_is_removed_again(directory, tmp_path):
+    directory.discard()
+    assert not directory.path.exists()
+    kept = RunDirectory.create(tmp_path / "run")
+    kept.write_record(record())
+    kept.discard()
+    RunDirectory.create(tmp_path / "run").discard()
+    assert kept.records() == [record()]

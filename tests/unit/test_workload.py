@@ -159,3 +159,24 @@ def test_a_name_that_the_hub_does_not_know(hub_cache, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
     with pytest.raises(WorkloadError, match="no such model on the hub, and no such directory"):
         model_of(model="org/typo")
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "where"),
+    [
+        ("RevisionNotFoundError", "no such revision of org/name", "workload.model_revision"),
+        ("GatedRepoError", "gated model", "workload.model"),
+    ],
+)
+def test_what_else_the_hub_may_say(hub_cache, monkeypatch, name, what, where):
+    import huggingface_hub.errors
+
+    error = getattr(huggingface_hub.errors, name)
+
+    def model_info(self, name, **options):
+        raise error.__new__(error)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    with pytest.raises(WorkloadError, match=what) as caught:
+        model_of(model="org/name")
+    assert caught.value.where == where

@@ -43,6 +43,7 @@ def test_replicates_are_one_row_by_their_median_and_accuracy_by_its_mean():
     assert list(chain.values["replicates"]) == [3, 3]
     assert list(chain.values["step_median_s"]) == pytest.approx([0.64, 1.28])
     assert list(chain.values["eval_accuracy"]) == pytest.approx([2 / 3, 2 / 3])
+    assert list(chain.values["accuracy_sd"]) == pytest.approx([0.2082, 0.2082], abs=1e-4)
 
 
 def test_failed_cells_do_not_count():

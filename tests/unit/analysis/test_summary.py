@@ -77,3 +77,23 @@ def test_the_headline_is_allocated_memory_where_there_is_a_card():
     assert headline_memory(cells_table([record()])) == "peak_rss_bytes"
     on_card = measurement(memory={"peak_rss_bytes": 1, "peak_allocated_bytes": 2})
     assert headline_memory(cells_table([record(measurement=on_card)])) == "peak_allocated_bytes"
+
+
+def test_cells_that_differ_in_anything_are_no_replicates():
+    from bench.grid import expand
+    from tests.factories import data_source, model_source, profile
+
+    deeper = model_source(config=(("num_hidden_layers", 2),))
+    cells = [expand(profile(), m, data_source()).cells[0] for m in (model_source(), deeper)]
+    table = cells_table([record(one) for one in cells])
+    assert set(table["config.num_hidden_layers"]) == {"default", "2"}
+
+
+def test_a_setting_that_only_some_cells_name():
+    records = [record(), record(cell(gradient_accumulation_steps=2))]
+    assert list(cells_table(records)["gradient_accumulation_steps"]) == ["2", "default"]
+
+
+def test_settings_that_are_tables():
+    records = [record(cell(lr_scheduler_kwargs={"a": n})) for n in (1, 2)]
+    assert list(cells_table(records)["lr_scheduler_kwargs"]) == ['{"a": 1}', '{"a": 2}']

@@ -6,12 +6,9 @@ from tests.factories import cell, environment, measurement, preparation, profile
 
 
 def text_of(records, profile_=None, **prepared):
-    of = profile_ or profile()
-    data = of.model_dump(mode="json") | {"training": of.settings}
     env = environment()
-    document = build(
-        records, data, preparation(**prepared).model_dump(mode="json"), {env.environment_id: env}
-    )
+    of = profile_ or profile()
+    document = build(records, of, preparation(**prepared), {env.environment_id: env})
     return "\n".join(p for section in document.sections for p in section.paragraphs)
 
 
@@ -82,3 +79,18 @@ def test_provenance(word):
 def test_overrides_are_part_of_how_to_reproduce():
     of = profile().model_copy(update={"overrides": ("grid.max_length=[8, 16]",)})
     assert "--set 'grid.max_length=[8, 16]'" in text_of(LEARNING, of)
+
+
+def test_seeds_of_an_axis_are_replicates():
+    records = [record(cell(seed=seed)) for seed in (1, 2, 3)]
+    assert "up to 3 times with different seeds" in text_of(records)
+
+
+def test_a_profile_given_by_its_path_is_reproduced_by_its_path():
+    of = profile().model_copy(update={"reference": "my profiles/x.toml"})
+    assert "`ftbench run 'my profiles/x.toml'`" in text_of(LEARNING, of)
+
+
+def test_a_run_in_which_nothing_finished_has_a_report():
+    failed = record(status="oom", measurement=None, failure=Failure(message="out of memory"))
+    assert "0 of 1 runs finished." in text_of([failed])

@@ -44,10 +44,10 @@ def test_a_warning_marks_its_row():
     assert "ok (!)" in cells(cells_table([warned]), varying_axes([warned])).rows[0]
 
 
-def test_replicates_get_a_column_where_there_are_any():
+def test_seeds_get_a_column_where_there_are_several():
     two = [record(), record(replicate=1)]
-    assert "replicate" in cells(cells_table(two), varying_axes(two)).columns
-    assert "replicate" not in cells(cells_table(two[:1]), varying_axes(two[:1])).columns
+    assert "seed" in cells(cells_table(two), varying_axes(two)).columns
+    assert "seed" not in cells(cells_table(two[:1]), varying_axes(two[:1])).columns
 
 
 def test_a_table_without_a_column():
@@ -66,3 +66,23 @@ def test_along_has_ratios_in_brackets():
     assert table.title == "Along length, at batch 4, documents 16"
     step = table.columns.index("step (median)")
     assert [row[step] for row in table.rows] == ["160 ms", "320 ms (2.00x)"]
+
+
+def test_accuracy_has_its_spread_over_replicates():
+    records = [
+        record(
+            cell(max_length=n), replicate=r, measurement=measurement(eval_accuracy=0.6 + 0.1 * r)
+        )
+        for n in (16, 32)
+        for r in (0, 1)
+    ]
+    (chain,) = chains_along(cells_table(records), "max_length", varying_axes(records))
+    table = along(chain)
+    assert table.columns[:2] == ("length", "runs")
+    assert table.rows[0][1] == "2"
+    assert table.rows[0][-1] == "0.650 ± 0.071"
+
+
+def test_cells_without_a_step_summary_have_a_table():
+    one = record(measurement=measurement(steps=None))
+    assert "total" in cells(cells_table([one]), varying_axes([one])).columns

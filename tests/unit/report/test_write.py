@@ -15,7 +15,7 @@ def directory(tmp_path):
         directory.write_record(one)
     directory.write_profile(profile())
     directory.write_environment(environment())
-    directory.write_preparation(preparation().model_dump_json())
+    directory.write_preparation(preparation())
     return directory
 
 

@@ -138,7 +138,7 @@ def test_balanced_pools_have_as_many_of_each_class(tmp_path):
         ({"train_split": "trian"}, "workload.train_split", "no such split"),
         ({"eval_split": "dev"}, "workload.eval_split", "no such split"),
         ({"where": {"lable": 1}}, "workload.where", "no such column"),
-        ({"where": {"label": 5}}, "workload.where", "no row is left"),
+        ({"where": {"label": 5}}, "workload.dataset", "no row is left"),
         ({"where": {"label": "five"}}, "workload.where", "cannot be compared"),
         ({"where": {"label": 1}}, "workload.label_column label", "one class only"),
     ],
@@ -172,6 +172,35 @@ def test_labels_that_training_does_not_know(tmp_path):
     Dataset.from_dict(rows(6, label=[0, 1, 2] * 2)).to_csv(tmp_path / "test.csv")
     with pytest.raises(WorkloadError, match="labels that training does not"):
         load_pools(source(tmp_path))
+
+
+def test_hidden_labels_are_refused(tmp_path):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+    hidden = {"text": ["a", "b"], "label": [-1, -1]}
+    splits = {"train": rows(), "test": hidden}
+    DatasetDict(
+        {name: Dataset.from_dict(data, features=features) for name, data in splits.items()}
+    ).save_to_disk(tmp_path / "d")
+    with pytest.raises(WorkloadError, match="labels that training does not have") as caught:
+        load_pools(source(tmp_path / "d"))
+    assert caught.value.got == "-1"
+
+
+def test_a_saved_data_set_is_left_as_it_is(tmp_path):
+    Dataset.from_dict(rows(40)).save_to_disk(tmp_path / "d")
+    before = source(tmp_path / "d")
+    files = sorted((tmp_path / "d").iterdir())
+    load_pools(source(tmp_path / "d", drop_duplicates=True, where={"label": 1}) and before)
+    assert sorted((tmp_path / "d").iterdir()) == files
+    (tmp_path / "d" / "cache-1234.arrow").write_text("made by datasets")
+    assert source(tmp_path / "d") == before
+
+
+def test_balanced_holds_for_given_splits_too(tmp_path):
+    Dataset.from_dict(rows(12, label=[0] * 9 + [1] * 3)).to_csv(tmp_path / "train.csv")
+    Dataset.from_dict(rows(6, label=[0, 0, 0, 0, 1, 1])).to_csv(tmp_path / "test.csv")
+    pools = load_pools(source(tmp_path, balanced=True))
+    assert (len(pools.train), len(pools.evaluation)) == (6, 4)
 
 
 @pytest.mark.parametrize("content", ["", "not,a\nvalid", "{"])

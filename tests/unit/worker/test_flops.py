@@ -54,6 +54,10 @@ def test_a_model_that_is_no_quadratic_has_no_flops(model, monkeypatch):
     assert fit_flops(model, 128) is None
 
 
+def test_a_grid_shorter_than_the_usual_lengths(model):
+    assert fit_flops(model, 4) == fit_flops(model, 128)
+
+
 def test_counting_leaves_no_gradient(model):
     count_flops(model, 8)
     assert all(parameter.grad is None for parameter in model.parameters())

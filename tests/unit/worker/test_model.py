@@ -100,3 +100,14 @@ def test_length_limit(config, limit):
 def test_the_tokenizers_own_limit_counts():
     config = BertConfig(max_position_embeddings=2048)
     assert length_limit(config, load_tokenizer(source()), own_tokenizer=True) == 512
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [({"num_hidden_layer": 2}, "unknown key"), ({"num_labels": 5}, "read from the data")],
+)
+def test_overrides_of_the_config_that_mean_nothing(config, what):
+    with pytest.raises(WorkloadError, match=what) as caught:
+        load_config(source(weights="random", config=config), ("a", "b"))
+    if what == "unknown key":
+        assert caught.value.nearest == "num_hidden_layers"

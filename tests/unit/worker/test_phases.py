@@ -73,6 +73,13 @@ def test_an_error_in_a_phase_gives_back_too(clock):
     with pytest.raises(ValueError, match="x"), book.phase("evaluation"):
         raise ValueError("x")
     assert book.running == "train"
+    assert book.failed == "evaluation"
+
+
+def test_an_error_outside_of_any_inner_phase_is_the_running_ones(clock):
+    book = book_with(clock)
+    book.enter("train")
+    assert book.failed == "train"
 
 
 def test_a_peak_belongs_to_the_phase_in_which_it_was_reached(clock):

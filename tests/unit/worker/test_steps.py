@@ -32,7 +32,8 @@ def batch(documents, length, real):
 def booked(steps, moments=None):
     """Return a book of steps, each (epoch, batches, losses)."""
     moments = moments or [0.5 * i for i in range(2 * len(steps))]
-    book = StepBook(PlantedClock(moments), torch.device("cpu"), len(steps) + 1)
+    book = StepBook()
+    book.start(PlantedClock(moments), torch.device("cpu"), len(steps) + 1)
     for epoch, batches, losses in steps:
         book.begin(epoch)
         book.fetched(batches)
@@ -104,6 +105,7 @@ def planted_table(step_s, samples=None):
             "step_s": step_s,
             "data_wait_s": [0.01] * n,
             "samples": samples,
+            "length": [16] * n,
             "real_tokens": [10 * s for s in samples],
             "padded_tokens": [16 * s for s in samples],
             "flops": [1e9 * s for s in samples],
@@ -136,10 +138,19 @@ def test_two_steps_have_no_summary():
 
 
 def test_a_wide_spread_is_a_warning():
-    assert spread_warning(summarise(planted_table([1.0] * 9), 1e10)) is None
-    wide = spread_warning(summarise(planted_table([1, 1, 1.0, 1.0, 1.5, 2.0, 2.0]), 1e10))
-    assert "interquartile range" in wide
-    assert spread_warning(None) is None
+    def warning(table):
+        return spread_warning(table, summarise(table, 1e10))
+
+    assert warning(planted_table([1.0] * 9)) is None
+    wide = planted_table([1, 1, 1.0, 1.0, 1.5, 2.0, 2.0])
+    assert "interquartile range" in warning(wide)
+    assert warning(planted_table([1.0])) is None
+    assert warning(wide.assign(length=range(7))) is None  # they are meant to differ
+
+
+def test_the_last_loss():
+    book = booked([(0.0, [batch(1, 4, 4)], [0.5]), (0.5, [batch(1, 4, 4)], [0.25])])
+    assert book.last_loss() == 0.25
 
 
 def test_steps_come_back_from_parquet(tmp_path):

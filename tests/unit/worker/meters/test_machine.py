@@ -55,4 +55,5 @@ def test_warnings_begin_at_their_thresholds(machine):
 
 def test_no_proc_no_shares(tmp_path):
     load = MachineLoad(tmp_path / "none").read()
-    assert (load.others_cpu_share, load.steal_share) == (0.0, 0.0)
+    assert (load.others_cpu_share, load.steal_share) == (None, None)
+    assert load_warnings(load) == []
