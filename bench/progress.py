@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from bench.messages import Progress
 from bench.record import Record
+from bench.report.tables import axis_word
 from bench.runner import Job
 from bench.units import format_seconds
 
@@ -30,7 +30,7 @@ class RunDisplay:
         self._finished: list[tuple[float, float]] = []  # (work, seconds) of cells done in this run
         self._jobs = 0
         self._done = 0
-        self._began = time.monotonic()
+        self._where = ""
         self._live: RichProgress | None = None
         self._overall: TaskID | None = None
         self._current: TaskID | None = None
@@ -77,6 +77,7 @@ class RunDisplay:
 
     def started(self, job: Job) -> None:
         """Show which cell begins."""
+        self._where = ""
         if self._live is not None and self._current is not None:
             self._live.reset(self._current, total=None, description=self.name(job), note="starting")
 
@@ -84,17 +85,18 @@ class RunDisplay:
         """Show where the cell is."""
         if self._live is None or self._current is None:
             return
-        note = progress.phase.replace("_", " ")
-        if progress.step is None:
-            self._live.update(self._current, note=note)
+        phase = progress.phase.replace("_", " ")
+        if progress.step is None:  # only the phase changed: the last epoch and loss stay
+            self._live.update(self._current, note=f"{phase}{self._where}")
             return
-        epoch = f"epoch {progress.epoch:.2f}" if progress.epoch is not None else ""
+        epoch = f", epoch {progress.epoch:.2f}" if progress.epoch is not None else ""
         loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+        self._where = epoch + loss
         self._live.update(
             self._current,
             completed=progress.step,
             total=progress.max_steps,
-            note=f"{note}, {epoch}{loss}",
+            note=f"{phase}{self._where}",
         )
 
     def finished(self, job: Job, record: Record) -> None:
@@ -126,8 +128,8 @@ class RunDisplay:
 
     def name(self, job: Job) -> str:
         """Return a cell's name: its values on the axes that vary."""
-        values = [f"{axis}={job.cell.value(axis)}" for axis in self._axes]
-        return ", ".join([*values, *([f"replicate={job.replicate}"] if job.replicate else [])])
+        values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in self._axes]
+        return ", ".join([*values, *([f"replicate {job.replicate}"] if job.replicate else [])])
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

@@ -26,9 +26,9 @@ STAGES = [
     "store",
     "engines",
     "runner",
-    "progress",
     "analysis",
     "report",
+    "progress",
     "plan",
     "cli",
 ]
