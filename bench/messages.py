@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bench.grid import Cell
 from bench.profile import Frozen
-from bench.record import Environment
+from bench.record import Environment, Memory, PhaseName
 
 
 class PrepareRequest(Frozen):
@@ -56,6 +56,30 @@ class CellRequest(Frozen):
     preparation: Preparation
     output: str  # a folder of the cell's own, for checkpoints and the trained model
     steps_file: str  # Parquet, one row a step
+
+
+class TrialRequest(Frozen):
+    """Asks for two optimizer steps of a cell on its longest documents.
+
+    With `tensors` torch's own CPU allocator is metered through the profiler, and one batch is
+    evaluated; else the ledger is kept as in a cell, and nothing is evaluated.
+    """
+
+    cell: Cell
+    seed: int
+    device: str
+    preparation: Preparation
+    output: str
+    tensors: bool
+    memory_limit_bytes: int | None = None  # on CUDA: torch may reserve no more than this
+
+
+class Trial(Frozen):
+    """What two steps of a cell took, by phase; and over all of them."""
+
+    phases: dict[PhaseName, Memory]
+    memory: Memory
+    absent: dict[str, str] = Field(default_factory=dict)
 
 
 class Progress(Frozen):

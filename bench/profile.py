@@ -134,7 +134,11 @@ class GridBlock(Frozen):
 class Run(Frozen):
     """How cells are run: replicates, limits, isolation, device, and what is kept."""
 
-    replicates: PositiveInt = 1
+    replicates: PositiveInt = Field(1, description="Runs of a cell with other seeds, for accuracy.")
+    repeats: PositiveInt = Field(1, description="Runs of each replicate with its seed, for time.")
+    cpu_tensors: StrictBool = Field(
+        True, description="Read the CPU tensors' peak, in a two-step pass after the cell (CPU only)."
+    )
     timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
     isolation: Literal["auto", "forkserver", "spawn"] = "auto"
     device: StrictStr = Field("auto", description="auto, cpu, cuda, or a GPU's UUID.")

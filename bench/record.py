@@ -5,20 +5,22 @@ it maps the field's path (`memory.peak_process_bytes`) to the reason.
 
 Schema history
     1  2026-11  first version
+    2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
+                named warnings, the steps' interval and warm-up, repeats, untrusted figures
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StrictInt
 
 from bench.grid import Cell
 from bench.profile import Frozen
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "oom", "timeout", "crashed", "invalid"]
 # "save" is every checkpoint, loading the best one at the end, and the final model and metrics.
@@ -28,6 +30,22 @@ PHASES: tuple[PhaseName, ...] = ("load", "first_steps", "train", "evaluation", "
 # The steps that are a phase of their own: the optimizer's state is created in the first, and
 # caches are warm only after the second.
 FIRST_STEPS = 2
+
+
+CELL_ID = r"^[0-9a-f]{12}$"
+
+
+class Identity(NamedTuple):
+    """What tells one record of a run directory from another."""
+
+    cell_id: str
+    replicate: int
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """Return the name that the record's files share: `CELL-r0`, or `CELL-r0-t1` for a repeat."""
+        return f"{self.cell_id}-r{self.replicate}" + (f"-t{self.repeat}" if self.repeat else "")
 
 
 class Device(Frozen):
@@ -62,13 +80,21 @@ class Environment(Frozen):
 
 
 class Memory(Frozen):
-    """Peaks of one phase, or of the whole cell. Host figures everywhere, the others on CUDA."""
+    """The ledger: every reading of memory for one phase, or for the whole cell, in bytes.
 
-    peak_rss_bytes: int | None = None
-    peak_allocated_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    peak_process_bytes: int | None = None
-    peak_device_bytes: int | None = None
+    Peaks since the phase began, but for `context_bytes`: what the driver holds for the process
+    beyond torch's reservation (peak process less peak reserved). `Measurement.sources` says where
+    each comes from.
+    """
+
+    peak_rss_bytes: int | None = None  # resident set of the worker, from the kernel
+    peak_pss_bytes: int | None = None  # proportional set of its process tree, sampled
+    peak_cpu_tensors_bytes: int | None = None  # torch's CPU allocator, in a two-step pass of its own
+    peak_allocated_bytes: int | None = None  # torch.cuda: held by tensors
+    peak_reserved_bytes: int | None = None  # torch.cuda: taken from the driver
+    peak_process_bytes: int | None = None  # NVML: this process, sampled
+    peak_device_bytes: int | None = None  # NVML: the whole card, sampled
+    context_bytes: int | None = None
 
 
 class Phase(Frozen):
@@ -82,6 +108,7 @@ class Phase(Frozen):
     real_tokens: int | None = None
     padded_tokens: int | None = None
     data_wait_s: float | None = None
+    energy_j: float | None = None  # of the whole card
     memory: Memory
 
 
@@ -95,15 +122,22 @@ class Epoch(Frozen):
 
 
 class StepSummary(Frozen):
-    """Statistics of the full-size steps after the first two; every step's time is in Parquet.
+    """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
 
-    Rates are over all the steps after the first two: what was seen divided by the time it took.
+    `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. The
+    95 % interval of the median is a bootstrap over blocks of steps. Rates are over all the
+    `samples` after warm-up: what was seen divided by the `seconds` it took.
     """
 
     count: int
+    warmup_steps: int
     median_s: float
+    median_low_s: float
+    median_high_s: float
     q1_s: float
     q3_s: float
+    seconds: float
+    samples: int
     data_wait_median_s: float
     samples_per_s: float
     real_tokens_per_s: float
@@ -133,14 +167,66 @@ class Load(Frozen):
     steal_share: float | None
 
 
+class Sampling(Frozen):
+    """How the sampled figures were taken: by a process beside the worker's.
+
+    `growth` has, for each sampled figure, the median reading of the last third of training over
+    that of its middle third: a figure that goes on growing says how long it was sampled.
+    """
+
+    period_s: float
+    samples: int
+    cpu_s: float
+    cpu_share: float  # of the time that passed, on one processor
+    device_uuid: str | None = None
+    growth: dict[str, float] = Field(default_factory=dict)
+
+
+# What a warning in a record can be about. Those in NOISY are reasons to repeat a cell.
+CautionName = Literal[
+    "spread",
+    "drift",
+    "unsteady",
+    "others_busy",
+    "steal",
+    "swap",
+    "throttled",
+    "tenant",
+    "cache_retries",
+    "sampling_cost",
+    "loader_processes",
+    "diverged",
+    "note",
+]
+NOISY: frozenset[CautionName] = frozenset(
+    {"spread", "drift", "others_busy", "steal", "swap", "throttled"}
+)
+
+
+class Caution(Frozen):
+    """A warning that lives in the record: what was seen, against the named threshold it passed."""
+
+    name: CautionName
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+
+
 class Measurement(Frozen):
-    """What the worker measured in a cell that completed."""
+    """What the worker measured in a cell that completed.
+
+    `idle` is the ledger before the cell began; `sources` says where each of its figures comes from.
+    """
 
     device: Device
+    model_device: str  # where the parameters were: `cpu`, or the card's UUID
     phases: dict[PhaseName, Phase]
     epochs: tuple[Epoch, ...]
     steps: StepSummary | None
     memory: Memory
+    idle: Memory
+    sources: dict[str, str]
+    sampling: Sampling | None
     worker_s: float
     total_s: float
     train_s: float
@@ -150,15 +236,20 @@ class Measurement(Frozen):
     load: Load
     peak_matmul_flops: float | None
     absent: dict[str, str] = Field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
 
 class Record(Frozen):
-    """One replicate of one cell: what was asked, how it ended, what was measured."""
+    """One run of one cell: what was asked, how it ended, what was measured.
+
+    A replicate runs with a seed of its own, a repeat again with the replicate's. `untrusted` maps
+    the path of each figure that broke an invariant to the reason (`bench.trust`).
+    """
 
     schema_version: StrictInt = SCHEMA_VERSION
-    cell_id: str
-    replicate: int
+    cell_id: Annotated[str, Field(pattern=CELL_ID)]
+    replicate: Annotated[int, Field(ge=0)]
+    repeat: Annotated[int, Field(ge=0)] = 0
     seed: int
     cell: Cell
     axes: tuple[str, ...]
@@ -168,11 +259,12 @@ class Record(Frozen):
     wall_s: float
     measurement: Measurement | None = None
     failure: Failure | None = None
+    untrusted: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def identity(self) -> tuple[str, int]:
-        """Return (cell_id, replicate), which names this record in a run directory."""
-        return self.cell_id, self.replicate
+    def identity(self) -> Identity:
+        """Return what names this record in a run directory."""
+        return Identity(self.cell_id, self.replicate, self.repeat)
 
     def axis_value(self, name: str) -> Any:
         """Return the cell's value on an axis."""
