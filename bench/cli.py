@@ -103,6 +103,13 @@ def run(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Add to a directory measured under another environment.")
     ] = False,
+    rerun_noisy: Annotated[
+        bool,
+        typer.Option(
+            "--rerun-noisy",
+            help="Run cells again whose load or spread passed a threshold, or with untrusted figures.",
+        ),
+    ] = False,
 ) -> None:
     """Run the missing cells of a profile, then print and write the tables."""
     from bench.devices import choose_device
@@ -128,14 +135,73 @@ def run(
         engine = LocalEngine(isolation, device.environment)
         runner = Runner(loaded, grid, directory, engine, device, display, kept=kept)
         try:
-            records = runner.run(mixed=mixed)
+            records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy)
         except (ProfileError, WorkloadError):
             directory.discard()  # nothing was run: nothing is left behind
             raise
         except KeyboardInterrupt:
             _fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
     _report(directory, directory.path, ("md", "csv"))
-    if any(record.status != "ok" for record in records):
+    if any(record.status != "ok" or record.untrusted for record in records):
+        raise typer.Exit(EXIT_FINDING)
+
+
+@app.command()
+def frontier(
+    profile: ProfileArgument,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            "--limit", metavar="SIZE", help="Memory of a worker, as 4GiB; else the card's."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option("--max-batch", min=1, help="Look no further than this batch size.")
+    ] = 4096,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+    ] = None,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+) -> None:
+    """Search the largest batch of each length that completes two optimizer steps under a limit."""
+    from bench.devices import choose_device
+    from bench.engines.local import LocalEngine
+    from bench.frontier import Frontier
+    from bench.grid import expand
+    from bench.profile import load_profile
+    from bench.progress import FrontierDisplay
+    from bench.report.frontier import frontier_table, write_frontier
+    from bench.report.terminal import show_table
+    from bench.store import RunDirectory
+    from bench.workload import resolve_data, resolve_model
+
+    loaded = load_profile(profile, overrides or ())
+    device = choose_device(loaded.run.device)
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    directory = RunDirectory.create(out or Path("results") / loaded.name)
+    console = _console()
+    try:
+        search = Frontier(
+            loaded,
+            grid.only(_selection(only)),
+            directory,
+            LocalEngine("spawn", device.environment),
+            device,
+            FrontierDisplay(console),
+            limit_bytes=_size(limit, "--limit"),
+            largest=max_batch,
+        )
+        rows = search.run()
+    except (ProfileError, WorkloadError):
+        directory.discard()
+        raise
+    except KeyboardInterrupt:
+        _fail("interrupted; the tries so far are kept, run again to go on", EXIT_INTERRUPTED)
+    show_table(console, frontier_table(rows))
+    for file in write_frontier(rows, directory.path):
+        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+    if any(row.edge.undecided is not None for row in rows):
         raise typer.Exit(EXIT_FINDING)
 
 
@@ -177,6 +243,15 @@ def _report(directory: Any, folder: Path, formats: tuple[str, ...]) -> None:
     console.print()
     for file in written:
         console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+
+
+def _size(text: str | None, option: str) -> int | None:
+    from bench.units import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise ProfileError(str(error), where=option) from error
 
 
 def _selection(only: str | None) -> dict[str, Any]:

@@ -5,7 +5,8 @@
     ├── WorkloadError          2   a model or a data set that is not there, or does not fit the profile
     │   └── HubUnreachable     2   a hub id, and neither a network nor a local copy
     ├── RunDirectoryError      2   a run directory that cannot be read or written
-    │   └── EnvironmentMismatch 2  a run directory measured under another environment
+    │   ├── EnvironmentMismatch 2  a run directory measured under another environment
+    │   └── DamagedFile        2   a file in it that is broken, or was changed afterwards
     └── WorkerError            2   a worker that ended without an answer before the first cell
 
 A cell that fails raises nothing: it is a record with its status (see `bench.record`), and the
@@ -17,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
+
+_DETAILS = ("where", "got", "expected", "nearest", "hint")
 
 EXIT_OK = 0
 EXIT_FINDING = 1
@@ -50,7 +53,7 @@ class FtbenchError(Exception):
     def __str__(self) -> str:
         """Return the message as the terminal shows it: one headline, one line for each detail."""
         lines = [f"{self.where}: {self.what}" if self.where else self.what]
-        for label in ("got", "expected", "nearest", "hint"):
+        for label in _DETAILS[1:]:
             value = getattr(self, label)
             if value is not None:
                 lines.append(f"  {label + ':':<10}{value}")
@@ -58,14 +61,18 @@ class FtbenchError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as JSON data, to carry it out of a worker process."""
-        fields = ("what", "where", "got", "expected", "nearest", "hint")
-        return {"class": type(self).__name__, **{name: getattr(self, name) for name in fields}}
+        details = {name: getattr(self, name) for name in ("what", *_DETAILS)}
+        return {"class": type(self).__name__, **details}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> FtbenchError:
-        """Return the error that `to_json` described; an unknown class becomes a `WorkerError`."""
-        fields = {name: value for name, value in data.items() if name not in ("class", "what")}
-        return _CLASSES.get(data["class"], WorkerError)(data["what"], **fields)
+        """Return the error that `to_json` described; an unknown class becomes a `WorkerError`.
+
+        The data comes from another process: what is missing or not a text is left out.
+        """
+        fields = {name: data[name] for name in _DETAILS if isinstance(data.get(name), str)}
+        made = _CLASSES.get(str(data.get("class")), WorkerError)
+        return made(str(data.get("what", "a refusal that says nothing")), **fields)
 
     def at(self, where: str) -> Self:
         """Return this error with its place put in front of the one it already names."""
@@ -93,6 +100,10 @@ class EnvironmentMismatch(RunDirectoryError):  # noqa: N818 - reads better than 
     """A run directory whose records were measured under another environment."""
 
 
+class DamagedFile(RunDirectoryError):  # noqa: N818 - reads better than ...Error
+    """A file of a run directory that is broken, cut off, or was changed after it was written."""
+
+
 class WorkerError(FtbenchError):
     """A worker that ended without an answer, before any cell could run."""
 
@@ -105,6 +116,7 @@ _CLASSES: dict[str, type[FtbenchError]] = {
         HubUnreachable,
         RunDirectoryError,
         EnvironmentMismatch,
+        DamagedFile,
         WorkerError,
     )
 }

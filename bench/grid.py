@@ -91,6 +91,7 @@ class Cell(Frozen):
     def cell_id(self) -> str:
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
+        del identity["model"]["weights_format"]  # the files' hash says what was read
         for part in (
             identity["model"]["source"],
             identity["model"]["tokenizer"],

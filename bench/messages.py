@@ -56,6 +56,7 @@ class CellRequest(Frozen):
     preparation: Preparation
     output: str  # a folder of the cell's own, for checkpoints and the trained model
     steps_file: str  # Parquet, one row a step
+    samples_file: str  # Parquet, one row a sample of memory
 
 
 class TrialRequest(Frozen):

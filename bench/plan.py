@@ -38,12 +38,12 @@ def _unresolved(profile: Profile) -> tuple[ModelSource, DataSource]:
 def plan_table(profile: Profile, grid: Grid, *, resolved: bool) -> Table:
     """Return one row a cell."""
     axes = axis_order(axis.name for axis in grid.axes)
-    replicates = profile.run.replicates
     rows = [
         (*([cell.cell_id] if resolved else []), *(str(cell.value(axis)) for axis in axes))
         for cell in grid.cells
     ]
-    runs = f", {replicates} replicates each" if replicates > 1 else ""
+    counts = (("replicates", profile.run.replicates), ("repeats", profile.run.repeats))
+    runs = "".join(f", {count} {word} each" for word, count in counts if count > 1)
     return Table(
         title=f"{profile.name}: {len(rows)} cells{runs}",
         columns=(*(["cell"] if resolved else []), *map(axis_word, axes)),
@@ -58,6 +58,7 @@ def plan_json(profile: Profile, grid: Grid, *, resolved: bool) -> dict[str, Any]
     return {
         "profile": profile.name,
         "replicates": profile.run.replicates,
+        "repeats": profile.run.repeats,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},
         "cells": [
             {

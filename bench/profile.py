@@ -56,7 +56,7 @@ RECIPE: dict[str, Any] = {
 class Frozen(BaseModel):
     """Base of every plain value here: immutable, and nothing but the named fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Workload(Frozen):
@@ -68,6 +68,9 @@ class Workload(Frozen):
     )
     model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
     weights: Literal["pretrained", "random"] = "pretrained"
+    weights_format: Literal["safetensors", "any"] = Field(
+        "safetensors", description="`any` also reads pickled weights (torch.load, weights only)."
+    )
     config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
     tokenizer: Name | None = Field(None, description="As `model`; the model's own if absent.")
     dataset: Name = Field(
@@ -98,7 +101,7 @@ class Workload(Frozen):
 class GridBlock(Frozen):
     """One block of the grid: axes, crossed (`factorial`) or varied one at a time (`star`)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
     max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -137,7 +140,8 @@ class Run(Frozen):
     replicates: PositiveInt = Field(1, description="Runs of a cell with other seeds, for accuracy.")
     repeats: PositiveInt = Field(1, description="Runs of each replicate with its seed, for time.")
     cpu_tensors: StrictBool = Field(
-        True, description="Read the CPU tensors' peak, in a two-step pass after the cell (CPU only)."
+        True,
+        description="Read the CPU tensors' peak, in a two-step pass after the cell (CPU only).",
     )
     timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
     isolation: Literal["auto", "forkserver", "spawn"] = "auto"
@@ -239,6 +243,8 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not valid TOML: {error}", where=str(path)) from error
+    except RecursionError as error:
+        raise ProfileError("not valid TOML: nested too deep", where=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
     for override in overrides:
@@ -358,7 +364,7 @@ def parse_value(text: str) -> Any:
     """Return a TOML value from the command line; a bare word that is no TOML value is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         if not text or text[0] in "[{\"'":
             raise ProfileError(
                 "not a TOML value", got=text, expected="a number, true, false, a word, or a list"

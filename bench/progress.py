@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +13,11 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from bench.messages import Progress
-from bench.record import Record
+from bench.record import Record, Try
 from bench.report.tables import axis_word
 from bench.runner import Job
-from bench.units import format_seconds
+from bench.store import Damaged
+from bench.units import format_bytes, format_seconds
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
 
@@ -118,6 +120,8 @@ class RunDisplay:
         )
         if record.failure is not None:
             self._say(f"    {record.failure.message}")
+        for path, reason in record.untrusted.items():
+            self._say(f"    untrusted: {path}: {reason}")
         if self._live is not None and self._overall is not None:
             self._live.update(self._overall, advance=1, note=note)
 
@@ -129,7 +133,35 @@ class RunDisplay:
     def name(self, job: Job) -> str:
         """Return a cell's name: its values on the axes that vary."""
         values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in self._axes]
-        return ", ".join([*values, *([f"replicate {job.replicate}"] if job.replicate else [])])
+        runs = (("replicate", job.replicate), ("repeat", job.repeat))
+        return ", ".join([*values, *(f"{word} {number}" for word, number in runs if number)])
+
+    def set_aside(self, damaged: Damaged, kept: Path) -> None:
+        """Say that a record could not be read, and where it is now."""
+        self._say(f"{damaged.file.name} {damaged.reason}; moved to {kept}: its cell is run again")
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
+
+
+class FrontierDisplay:
+    """A `Listener` of the frontier: a line a try."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def preparing(self, progress: Progress) -> None:
+        """Say where the prepare stage is."""
+        self._console.print(Text(f"preparing: {progress.phase}"), soft_wrap=True)
+
+    def tried(self, one: Try) -> None:
+        """Say how a try ended."""
+        verdict = {True: "fits", False: "does not fit", None: one.status}[one.fits]
+        peak = f", peak {format_bytes(one.peak_bytes)}" if one.peak_bytes is not None else ""
+        self._console.print(
+            Text(
+                f"length {one.cell.max_length}, batch {one.batch}: {verdict}{peak},"
+                f" {format_seconds(one.wall_s)}"
+            ),
+            soft_wrap=True,
+        )

@@ -48,6 +48,11 @@ class Identity(NamedTuple):
         return f"{self.cell_id}-r{self.replicate}" + (f"-t{self.repeat}" if self.repeat else "")
 
 
+def attempt_name(identity: Identity, attempt: int) -> str:
+    """Return the name of the files of one attempt: later ones never overwrite an earlier one's."""
+    return identity.name + (f".{attempt}" if attempt else "")
+
+
 class Device(Frozen):
     """The one device that a cell ran on."""
 
@@ -89,7 +94,9 @@ class Memory(Frozen):
 
     peak_rss_bytes: int | None = None  # resident set of the worker, from the kernel
     peak_pss_bytes: int | None = None  # proportional set of its process tree, sampled
-    peak_cpu_tensors_bytes: int | None = None  # torch's CPU allocator, in a two-step pass of its own
+    peak_cpu_tensors_bytes: int | None = (
+        None  # torch's CPU allocator, in a two-step pass of its own
+    )
     peak_allocated_bytes: int | None = None  # torch.cuda: held by tensors
     peak_reserved_bytes: int | None = None  # torch.cuda: taken from the driver
     peak_process_bytes: int | None = None  # NVML: this process, sampled
@@ -165,6 +172,9 @@ class Load(Frozen):
     average_end: float
     others_cpu_share: float | None
     steal_share: float | None
+    # Swapped in or out machine-wide; or in swap of the worker's at its end, where those are more.
+    swapped_pages: int | None = None
+    throttle_events: int | None = None  # of processors that were too hot; cards are not in it
 
 
 class Sampling(Frozen):
@@ -177,7 +187,7 @@ class Sampling(Frozen):
     period_s: float
     samples: int
     cpu_s: float
-    cpu_share: float  # of the time that passed, on one processor
+    cpu_share: float  # of one processor, while the worker went on: it waits for the rest of cpu_s
     device_uuid: str | None = None
     growth: dict[str, float] = Field(default_factory=dict)
 
@@ -228,6 +238,7 @@ class Measurement(Frozen):
     sources: dict[str, str]
     sampling: Sampling | None
     worker_s: float
+    metering_s: float  # reading meters at the changes of phase: in no phase
     total_s: float
     train_s: float
     train_loss: float | None
@@ -250,6 +261,7 @@ class Record(Frozen):
     cell_id: Annotated[str, Field(pattern=CELL_ID)]
     replicate: Annotated[int, Field(ge=0)]
     repeat: Annotated[int, Field(ge=0)] = 0
+    attempt: Annotated[int, Field(ge=0)] = 0  # how many records of the same run this one replaced
     seed: int
     cell: Cell
     axes: tuple[str, ...]
@@ -266,6 +278,43 @@ class Record(Frozen):
         """Return what names this record in a run directory."""
         return Identity(self.cell_id, self.replicate, self.repeat)
 
+    @property
+    def file_name(self) -> str:
+        """Return the name that this attempt's steps, samples and log share."""
+        return attempt_name(self.identity, self.attempt)
+
+    @property
+    def noisy(self) -> bool:
+        """Return whether something disturbed its figures enough to be a reason to run it again."""
+        cautions = self.measurement.warnings if self.measurement else ()
+        return bool(self.untrusted) or any(caution.name in NOISY for caution in cautions)
+
     def axis_value(self, name: str) -> Any:
         """Return the cell's value on an axis."""
         return self.cell.value(name)
+
+
+class Try(Frozen):
+    """One try of the frontier: whether two optimizer steps at a batch size kept within a limit.
+
+    `fits` is None where it ended for another reason than memory. `limit` says how the limit held:
+    `enforced` by a control group, by torch's allocator or by the card itself, or why it was only
+    judged against the peak afterwards.
+    """
+
+    schema_version: StrictInt = SCHEMA_VERSION
+    cell: Cell
+    batch: Annotated[int, Field(gt=0)]
+    limit_bytes: int
+    limit: str
+    status: Status
+    fits: bool | None
+    peak_bytes: int | None
+    environment_id: str
+    wall_s: float
+    failure: Failure | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the try's file."""
+        return f"{self.cell.cell_id}-{self.limit_bytes}"

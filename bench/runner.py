@@ -1,28 +1,38 @@
-"""Runner: cells -> engine -> store. Decides what is missing, in which order, and what came of each."""
+"""Runner: cells -> engine -> store. Decides what is missing, in which order, and what came of each.
+
+Every fault of a worker becomes a record with its status, and the run goes on. What ends a run is the
+parent's own: an interruption, a full disk, a run directory that somebody else holds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import math
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from bench.devices import DeviceChoice
-from bench.engines.local import Engine, Outcome
+from bench.engines.local import Engine
 from bench.errors import EnvironmentMismatch, WorkerError
 from bench.grid import Cell, Grid
-from bench.messages import CellRequest, Preparation, PrepareRequest, Progress
+from bench.messages import CellRequest, Preparation, PrepareRequest, Progress, Trial, TrialRequest
+from bench.outcome import ended, how_it_ended
 from bench.profile import Profile
-from bench.record import Environment, Failure, Measurement, Record
-from bench.store import RunDirectory, record_name
+from bench.record import Environment, Identity, Measurement, Memory, Record, attempt_name
+from bench.store import Damaged, RunDirectory
+from bench.trust import broken_invariants
 
 PREPARE = "bench.worker.prepare"
 CELL = "bench.worker.cell"
+TRIAL = "bench.worker.trial"
+
+CPU_TENSORS = "peak_cpu_tensors_bytes"
+TENSOR_SOURCE = "torch's CPU allocator through its profiler, in a two-step pass of its own"
 
 # Bytes a parameter in a checkpoint: fp32 weights, and two fp32 moments of Adam.
 _CHECKPOINT_BYTES = 12
@@ -31,15 +41,16 @@ _WEIGHT_BYTES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One replicate of a cell."""
+    """One run of a cell: a replicate has a seed of its own, its repeats have the same one."""
 
     cell: Cell
     replicate: int
+    repeat: int = 0
 
     @property
-    def identity(self) -> tuple[str, int]:
-        """Return (cell_id, replicate)."""
-        return self.cell.cell_id, self.replicate
+    def identity(self) -> Identity:
+        """Return what names the job's record."""
+        return Identity(self.cell.cell_id, self.replicate, self.repeat)
 
     @property
     def seed(self) -> int:
@@ -76,14 +87,20 @@ class Listener(Protocol):
     def finished(self, job: Job, record: Record) -> None:
         """Tell how a cell ended."""
 
+    def set_aside(self, damaged: Damaged, kept: Path) -> None:
+        """Tell that a record could not be read, and where it was moved."""
+
 
 def plan_jobs(profile: Profile, grid: Grid) -> list[Job]:
-    """Return every replicate of every cell, in the seeded random order that they are run in.
+    """Return every run of every cell, in the seeded random order that they are run in.
 
     In the order of the grid a machine that slows down would look like an effect of an axis.
     """
     jobs = [
-        Job(cell, replicate) for cell in grid.cells for replicate in range(profile.run.replicates)
+        Job(cell, replicate, repeat)
+        for cell in grid.cells
+        for replicate in range(profile.run.replicates)
+        for repeat in range(profile.run.repeats)
     ]
     random.Random(profile.run.order_seed).shuffle(jobs)
     return jobs
@@ -111,22 +128,39 @@ class Runner:
         self._device = device
         self._listener = listener
         self._kept = kept
+        self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
+        self._trials: dict[str, Trial | None] = {}  # two-step passes that were made
 
-    def run(self, *, mixed: bool = False) -> list[Record]:
+    def run(self, *, mixed: bool = False, rerun_noisy: bool = False) -> list[Record]:
         """Run what is missing and return the records of the whole grid; a failed cell is tried again.
 
-        Raises EnvironmentMismatch where the directory's records come from another environment,
-        unless `mixed`; WorkloadError or ProfileError where prepare refuses the workload.
+        With `rerun_noisy` so is one whose load or spread passed a named threshold, or with a figure
+        that is untrusted; its earlier record is kept aside. A record that cannot be read is moved
+        away and its cell run again. Raises EnvironmentMismatch where the directory's records come
+        from another environment, unless `mixed`; WorkloadError or ProfileError where prepare
+        refuses the workload; RunDirectoryError where the disk is full.
         """
         with self._directory.lock():
-            finished = {r.identity: r for r in self._directory.records() if r.status == "ok"}
+            records, broken = self._directory.survey()
+            for damaged in broken:
+                self._listener.set_aside(damaged, self._directory.set_aside(damaged))
+            self._earlier = {record.identity: record for record in records}
+            finished = {i: r for i, r in self._earlier.items() if r.status == "ok"}
             jobs = plan_jobs(self._profile, self._grid)
-            done = [job for job in jobs if job.identity in finished]
-            missing = [job for job in jobs if job.identity not in finished]
+            again = {i for i, record in finished.items() if rerun_noisy and record.noisy}
+            done = [job for job in jobs if job.identity in finished.keys() - again]
+            missing = [job for job in jobs if job.identity not in finished.keys() - again]
             self._listener.planned(missing, done)
             if missing:
                 self._clear_remains(finished)
-                preparation = self._prepare([job.cell for job in missing])
+                preparation = prepare(
+                    self._profile,
+                    [job.cell for job in missing],
+                    self._directory,
+                    self._engine,
+                    self._device,
+                    self._listener.preparing,
+                )
                 environment = preparation.environment
                 if not mixed:
                     _require_same(environment, self._directory)
@@ -135,31 +169,11 @@ class Runner:
                 self._directory.write_profile(self._profile)
                 for number, job in enumerate(missing):
                     self._require_free(missing[number:], preparation.parameters)
-                    finished[job.identity] = self._run(job, preparation)
+                    record = self._run(job, preparation)
+                    # A rerun that failed takes nothing away from the run before it.
+                    if record.status == "ok" or job.identity not in finished:
+                        finished[job.identity] = record
             return [finished[job.identity] for job in jobs]
-
-    def _prepare(self, cells: Sequence[Cell]) -> Preparation:
-        """Probe and tokenise in a worker; raises what it refuses."""
-        scratch = self._directory.path / "checkpoints" / "prepare"
-        request = PrepareRequest(
-            cells=tuple(dict.fromkeys(cells)), device=self._device.kind, scratch=str(scratch)
-        )
-        outcome = self._engine.run(
-            PREPARE,
-            request.model_dump_json(),
-            log_file=self._directory.file("logs", "prepare", ".log"),
-            timeout_s=float(self._profile.run.timeout_s),
-            on_progress=self._listener.preparing,
-        )
-        if outcome.refusal is not None:
-            raise outcome.refusal
-        if outcome.answer is None:
-            raise WorkerError(
-                f"the prepare stage {_how_it_ended(outcome)}",
-                where=str(self._directory.file("logs", "prepare", ".log")),
-                got=outcome.log_tail or None,
-            )
-        return Preparation.model_validate(outcome.answer)
 
     def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
         """Raise RunDirectoryError where the disk can't hold what stays, and the largest of the rest."""
@@ -169,17 +183,19 @@ class Runner:
             stays + max((size for size, kept in sizes if not kept), default=0)
         )
 
-    def _clear_remains(self, finished: Mapping[tuple[str, int], Record]) -> None:
+    def _clear_remains(self, finished: Mapping[Identity, Record]) -> None:
         """Remove the checkpoints of cells that never finished: a run was killed over them."""
-        names = {record_name(*identity) for identity in finished}
+        names = {identity.name for identity in finished}
         for folder in (self._directory.path / "checkpoints").iterdir():
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, job: Job, preparation: Preparation) -> Record:
         """Run one job, write its record, and clear away its checkpoints unless they are to stay."""
-        name = record_name(*job.identity)
-        output = self._directory.path / "checkpoints" / name
+        earlier = self._earlier.get(job.identity)
+        attempt = earlier.attempt + 1 if earlier else 0
+        name = attempt_name(job.identity, attempt)
+        output = self._directory.path / "checkpoints" / job.identity.name
         shutil.rmtree(output, ignore_errors=True)  # of a try that was cut off
         request = CellRequest(
             cell=job.cell,
@@ -189,6 +205,7 @@ class Runner:
             preparation=preparation,
             output=str(output),
             steps_file=str(self._directory.file("steps", name, ".parquet")),
+            samples_file=str(self._directory.file("samples", name, ".parquet")),
         )
         self._listener.started(job)
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -200,60 +217,134 @@ class Runner:
                 timeout_s=float(self._profile.run.timeout_s),
                 on_progress=lambda progress: self._listener.progress(job, progress),
             )
+            came = ended(outcome, "measurement", Measurement)
+            measured = self._with_tensors(job, came.result, request) if came.result else None
         finally:
             if job.cell not in self._kept:
                 shutil.rmtree(output, ignore_errors=True)
         record = Record(
             cell_id=job.cell.cell_id,
             replicate=job.replicate,
+            repeat=job.repeat,
+            attempt=attempt,
             seed=job.seed,
             cell=job.cell,
             axes=tuple(axis.name for axis in self._grid.axes),
             environment_id=preparation.environment.environment_id,
             started_at=started_at,
             wall_s=outcome.wall_s,
-            **_result(outcome),
+            status=came.status,
+            measurement=measured,
+            failure=came.failure,
         )
-        self._directory.write_record(record)
+        broken = broken_invariants(record, preparation.environment)
+        record = record.model_copy(update={"untrusted": broken})
+        if record.status == "ok" or earlier is None or earlier.status != "ok":
+            self._directory.write_record(record)
         self._listener.finished(job, record)
         return record
 
+    def _with_tensors(self, job: Job, measured: Measurement, request: CellRequest) -> Measurement:
+        """Return the measurement with the CPU tensors' peaks, from a two-step pass in its own process.
 
-def _result(outcome: Outcome) -> dict[str, Any]:
-    """Return status, measurement and failure of a worker that ended; its answer is checked strictly."""
-    if outcome.answer is not None:
-        try:
-            if outcome.answer.get("status") == "ok":
-                return {
-                    "status": "ok",
-                    "measurement": Measurement.model_validate(outcome.answer["measurement"]),
-                }
-            failure = Failure.model_validate(outcome.answer["failure"])
-            failure = failure.model_copy(update={"log_tail": outcome.log_tail})
-            return {"status": outcome.answer["status"], "failure": failure}
-        except (ValidationError, KeyError) as error:
-            failure = Failure(
-                message=f"an answer that is no measurement: {error}", log_tail=outcome.log_tail
+        Made once for all cells that differ only in what two steps cannot tell: subset size and seed.
+        """
+        if self._device.kind != "cpu":
+            return _without_tensors(measured, "the cell ran on CUDA: its tensors are on the card")
+        if not self._profile.run.cpu_tensors:
+            return _without_tensors(measured, "not asked for (run.cpu_tensors)")
+        key = _shape_of(job.cell)
+        if key not in self._trials:
+            outcome = self._engine.run(
+                TRIAL,
+                TrialRequest(
+                    cell=job.cell,
+                    seed=job.seed,
+                    device=self._device.kind,
+                    preparation=request.preparation,
+                    output=f"{request.output}-trial",
+                    tensors=True,
+                ).model_dump_json(),
+                log_file=self._directory.file("logs", f"{job.identity.name}-trial", ".log"),
+                timeout_s=float(self._profile.run.timeout_s),
+                on_progress=lambda _: None,
             )
-            return {"status": "invalid", "failure": failure}
-    if outcome.refusal is not None:
-        failure = Failure(message=str(outcome.refusal), log_tail=outcome.log_tail)
-        return {"status": "invalid", "failure": failure}
-    failure = Failure(
-        message=f"the worker {_how_it_ended(outcome)}",
-        phase=outcome.last.phase if outcome.last else None,
-        step=outcome.last.step if outcome.last else None,
-        log_tail=outcome.log_tail,
+            shutil.rmtree(f"{request.output}-trial", ignore_errors=True)
+            self._trials[key] = ended(outcome, "trial", Trial).result
+        trial = self._trials[key]
+        if trial is None:
+            return _without_tensors(measured, "the two-step pass failed: see its log")
+        return _merged(measured, trial)
+
+
+def prepare(
+    profile: Profile,
+    cells: Sequence[Cell],
+    directory: RunDirectory,
+    engine: Engine,
+    device: DeviceChoice,
+    on_progress: Callable[[Progress], None],
+) -> Preparation:
+    """Probe and tokenise what cells need, in a worker; raises what it refuses."""
+    request = PrepareRequest(
+        cells=tuple(dict.fromkeys(cells)),
+        device=device.kind,
+        scratch=str(directory.path / "checkpoints" / "prepare"),
     )
-    return {"status": "timeout" if outcome.timed_out else "crashed", "failure": failure}
+    log = directory.file("logs", "prepare", ".log")
+    outcome = engine.run(
+        PREPARE,
+        request.model_dump_json(),
+        log_file=log,
+        timeout_s=float(profile.run.timeout_s),
+        on_progress=on_progress,
+    )
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    if outcome.answer is None:
+        raise WorkerError(
+            f"the prepare stage {how_it_ended(outcome)}",
+            where=str(log),
+            got=outcome.log_tail or None,
+        )
+    return Preparation.model_validate(outcome.answer)
 
 
-def _how_it_ended(outcome: Outcome) -> str:
-    if outcome.timed_out:
-        return f"was stopped at its time limit, after {outcome.wall_s:.0f} s"
-    if outcome.exit_code is not None and outcome.exit_code < 0:
-        return f"was killed by signal {-outcome.exit_code}"
-    return f"ended without an answer, exit code {outcome.exit_code}"
+def _shape_of(cell: Cell) -> str:
+    """Return what decides the memory of two steps: everything but the subset's size and the seed."""
+    facets = {k: v for k, v in cell.facets.items() if k not in ("train_size", "seed")}
+    return json.dumps(facets, sort_keys=True, default=str)
+
+
+def _without_tensors(measured: Measurement, reason: str) -> Measurement:
+    absent = measured.absent | {f"memory.{CPU_TENSORS}": reason}
+    return measured.model_copy(update={"absent": absent})
+
+
+def _merged(measured: Measurement, trial: Trial) -> Measurement:
+    """Return the measurement with the peaks of the CPU tensors in the ledgers that the trial knows."""
+
+    def with_peak(memory: Memory, of: Memory | None) -> Memory:
+        peak = of.peak_cpu_tensors_bytes if of else None
+        return memory.model_copy(update={CPU_TENSORS: peak})
+
+    phases = {
+        name: phase.model_copy(update={"memory": with_peak(phase.memory, trial.phases.get(name))})
+        for name, phase in measured.phases.items()
+    }
+    reasons = {
+        f"phases.{name}.memory.{CPU_TENSORS}": reason
+        for name, reason in trial.absent.items()
+        if name in phases
+    }
+    return measured.model_copy(
+        update={
+            "phases": phases,
+            "memory": with_peak(measured.memory, trial.memory),
+            "absent": measured.absent | reasons,
+            "sources": measured.sources | {CPU_TENSORS: TENSOR_SOURCE},
+        }
+    )
 
 
 def _require_same(environment: Environment, directory: RunDirectory) -> None:

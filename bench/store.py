@@ -4,34 +4,68 @@ RUN_DIR/
   profile.json          the profile as resolved by the run that wrote here last
   environments/ID.json  packages, hardware, driver, git commit
   preparation.json      pool sizes, FLOPs, matmul peak
-  records/CELL-rN.json  one record a replicate of a cell
-  steps/CELL-rN.parquet one row a step
-  logs/CELL-rN.log      what the worker printed
+  records/NAME.json     one record a run of a cell: CELL-rN, or CELL-rN-tM for a repeat
+  steps/NAME.parquet    one row a step; NAME.K of a later attempt
+  samples/NAME.parquet  one row a sample of memory
+  logs/NAME.log         what the worker printed
+  tries/NAME.json       one try of `ftbench frontier` a file
+  superseded/NAME.K.json  the record of an earlier attempt, failed or noisy
+  damaged/              records that could not be read, moved out of the way
   checkpoints/          only those that were asked to stay
   report.md, cells.csv  the tables
+
+All of it is data: nothing in it is unpickled or run, no link in it is followed, and a record that
+does not match its own checksum is not believed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import RunDirectoryError
+from bench.errors import DamagedFile, RunDirectoryError
 from bench.messages import Preparation
 from bench.profile import Profile
-from bench.record import SCHEMA_VERSION, Environment, Record
-from bench.units import format_bytes
+from bench.record import SCHEMA_VERSION, Environment, Record, Try
+from bench.units import MIB, format_bytes
 
 Model = TypeVar("Model", bound=BaseModel)
+
+FOLDERS = (
+    "records",
+    "environments",
+    "steps",
+    "samples",
+    "logs",
+    "checkpoints",
+    "superseded",
+    "damaged",
+    "tries",
+)
+# Kept free for the record of the cell that is running when the disk fills up.
+RESERVE_BYTES = MIB
+# Far above any real file here (a record is some 20 KiB): a larger one is not read into memory.
+MAX_JSON_BYTES = 64 * MIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A record file that cannot be read, and why."""
+
+    file: Path
+    reason: str
 
 
 class RunDirectory:
@@ -45,7 +79,7 @@ class RunDirectory:
     def create(cls, path: Path) -> RunDirectory:
         """Return the run directory, made where it is not there; raises RunDirectoryError."""
         made = not path.exists()
-        for name in ("records", "environments", "steps", "logs", "checkpoints"):
+        for name in FOLDERS:
             try:
                 (path / name).mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -54,6 +88,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 "not writable", where=str(path), hint="choose another with --out"
             )
+        _require_no_links(path)
         return cls(path, made=made)
 
     @classmethod
@@ -65,6 +100,7 @@ class RunDirectory:
                 where=str(path),
                 expected="a folder with records/, as `ftbench run` writes it",
             )
+        _require_no_links(path)
         return cls(path)
 
     def discard(self) -> None:
@@ -74,12 +110,17 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory for one parent; raises RunDirectoryError where another has it."""
+        """Hold the directory for one parent; raises RunDirectoryError where another has it.
+
+        While it is held, a little disk space is kept back for a record (see `write_record`).
+        """
         try:
-            file = (self.path / "lock").open("w")
+            descriptor = os.open(
+                self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644
+            )
         except OSError as error:
             raise _unwritable(self.path / "lock", error) from error
-        with file:
+        with os.fdopen(descriptor, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -88,16 +129,53 @@ class RunDirectory:
                     where=str(self.path),
                     hint="wait for it, or choose another directory with --out",
                 ) from error
-            yield
+            self._clear_halves()
+            self._keep_reserve()
+            try:
+                yield
+            finally:
+                self._reserve.unlink(missing_ok=True)
 
-    def file(self, kind: str, record_name: str, suffix: str) -> Path:
+    def file(self, kind: str, name: str, suffix: str) -> Path:
         """Return the path of a record's file of one kind: `steps`, `logs`, ..."""
-        return self.path / kind / f"{record_name}{suffix}"
+        assert kind in FOLDERS
+        assert "/" not in name
+        return self.path / kind / f"{name}{suffix}"
 
     def write_record(self, record: Record) -> None:
-        """Write a record, whole or not at all."""
-        file = self.file("records", record_name(*record.identity), ".json")
-        write_atomically(file, record.model_dump_json(indent=1) + "\n")
+        """Write a record with its checksum, whole or not at all; the one it replaces is kept aside.
+
+        Where the disk is full the space kept back is used: what a cell has measured is not lost.
+        """
+        file = self.file("records", record.identity.name, ".json")
+        text = _sealed(record)
+        try:
+            self._replace(file, text)
+        except RunDirectoryError:
+            if not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._replace(file, text)
+
+    def _replace(self, file: Path, text: str) -> None:
+        if file.exists():
+            with contextlib.suppress(RunDirectoryError):  # a damaged one was moved away before
+                earlier = _read_record(file)
+                kept = self.file("superseded", earlier.file_name, ".json")
+                write_atomically(kept, file.read_text(encoding="utf-8"))
+        write_atomically(file, text)
+
+    def write_try(self, one: Try) -> None:
+        """Write a try of the frontier with its checksum."""
+        write_atomically(self.file("tries", one.name, ".json"), _sealed(one))
+
+    def tries(self) -> list[Try]:
+        """Return the tries of the frontier that can be read; one that cannot is made again."""
+        found = []
+        for file in sorted((self.path / "tries").glob("*.json")):
+            with contextlib.suppress(DamagedFile):
+                found.append(_unsealed(file, Try))
+        return found
 
     def write_environment(self, environment: Environment) -> None:
         """Write an environment under its id; one that is there already stays."""
@@ -125,13 +203,49 @@ class RunDirectory:
         return _read(self.path / "preparation.json", Preparation)
 
     def records(self) -> list[Record]:
-        """Return all records, by cell and replicate; raises RunDirectoryError for an unreadable one."""
-        return [_read_record(file) for file in sorted((self.path / "records").glob("*.json"))]
+        """Return all records, by name; raises RunDirectoryError for the first unreadable one."""
+        return [_read_record(file) for file in self._record_files()]
+
+    def survey(self) -> tuple[list[Record], list[Damaged]]:
+        """Return the records that can be read, and the files that cannot.
+
+        Raises RunDirectoryError for a record of another schema: that is no damage.
+        """
+        records, damaged = [], []
+        for file in self._record_files():
+            try:
+                records.append(_read_record(file))
+            except DamagedFile as error:
+                damaged.append(Damaged(file, error.what))
+        return records, damaged
+
+    def set_aside(self, damaged: Damaged) -> Path:
+        """Move a damaged record out of the way, so that its cell is run again; return where it is."""
+        target = self.path / "damaged" / damaged.file.name
+        number = 0
+        while target.exists() or target.is_symlink():
+            number += 1
+            target = target.with_name(f"{damaged.file.name}.{number}")
+        damaged.file.rename(target)
+        return target
+
+    def _record_files(self) -> list[Path]:
+        return sorted((self.path / "records").glob("*.json"))
 
     def environments(self) -> dict[str, Environment]:
-        """Return the environments by id."""
-        files = sorted((self.path / "environments").glob("*.json"))
-        return {file.stem: _read(file, Environment) for file in files}
+        """Return the environments by id; raises RunDirectoryError where one is not what its id says."""
+        found = {}
+        for file in sorted((self.path / "environments").glob("*.json")):
+            environment = _read(file, Environment)
+            if environment.environment_id != file.stem:
+                raise DamagedFile(
+                    "changed after it was written",
+                    where=str(file),
+                    got=f"an environment with the id {environment.environment_id}",
+                    hint="its records cannot be compared with others: run them again",
+                )
+            found[file.stem] = environment
+        return found
 
     def require_free(self, needed_bytes: int) -> None:
         """Raise RunDirectoryError where the disk has less free space than is needed."""
@@ -145,17 +259,39 @@ class RunDirectory:
                 hint="free some, choose another disk with --out, or --set training.save_strategy=no",
             )
 
+    @property
+    def _reserve(self) -> Path:
+        return self.path / "reserve"
 
-def record_name(cell_id: str, replicate: int) -> str:
-    """Return the name that the files of one replicate of a cell share."""
-    return f"{cell_id}-r{replicate}"
+    def _keep_reserve(self) -> None:
+        """Take the space for one more record; raises RunDirectoryError where there is not even that."""
+        self._reserve.unlink(missing_ok=True)
+        try:
+            with self._reserve.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            self._reserve.unlink(missing_ok=True)
+            raise _unwritable(self.path, error) from error
+
+    def _clear_halves(self) -> None:
+        """Remove the unfinished files of a writer that was killed; whoever holds the lock is alone."""
+        for folder in (self.path, *(self.path / name for name in FOLDERS)):
+            for half in folder.glob(".*.json.*"):
+                half.unlink(missing_ok=True)
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, however it is laid out and in whatever order its keys are."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_atomically(file: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with beside.open("w", encoding="utf-8") as stream:
+        beside.unlink(missing_ok=True)  # were it a link, opening it would follow it
+        with beside.open("x", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -163,6 +299,18 @@ def write_atomically(file: Path, text: str) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise _unwritable(file, error) from error
+
+
+def _require_no_links(path: Path) -> None:
+    """Raise RunDirectoryError where a folder of the run directory leads out of it."""
+    for name in FOLDERS:
+        if (path / name).is_symlink():
+            raise RunDirectoryError(
+                "a link in the place of a folder",
+                where=str(path / name),
+                expected="a folder inside the run directory",
+                hint="link the run directory as a whole, not its parts",
+            )
 
 
 def _unwritable(path: Path, error: OSError) -> RunDirectoryError:
@@ -179,41 +327,86 @@ def _unwritable(path: Path, error: OSError) -> RunDirectoryError:
 _AWAY = "move the file away and run again: what it held is made anew"
 
 
+def _load(file: Path) -> Any:
+    """Return the JSON data in a file; raises DamagedFile. A link is not followed, NaN not accepted."""
+
+    def no_number(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8") as stream:
+            text = stream.read(MAX_JSON_BYTES + 1)
+        if len(text) > MAX_JSON_BYTES:
+            raise ValueError(f"larger than {format_bytes(MAX_JSON_BYTES)}")
+        return json.loads(text, parse_constant=no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else error
+        raise DamagedFile(f"cannot be read: {what}", where=str(file), hint=_AWAY) from error
+
+
 def _read(file: Path, model: type[Model]) -> Model:
     """Return what a JSON file holds; raises RunDirectoryError that says what is wrong with it."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"cannot be read: {error}", where=str(file), hint=_AWAY) from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise RunDirectoryError(
-            "written by a newer ftbench",
-            where=str(file),
-            got=f"schema version {version}",
-            expected=f"at most {SCHEMA_VERSION}",
-            hint="upgrade ftbench; nothing was changed",
-        )
+    return _validated(_load(file), file, model)
+
+
+def _validated(data: Any, file: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(data)
-    except ValidationError as error:
-        finding = error.errors()[0]
-        place = ".".join(map(str, finding["loc"]))
-        raise RunDirectoryError(
-            f"not a {model.__name__.lower()}: {place}: {finding['msg']}",
-            where=str(file),
-            hint=_AWAY,
+    except (ValidationError, RecursionError) as error:
+        text = str(error)
+        if isinstance(error, ValidationError):
+            finding = error.errors(include_url=False, include_context=False)[0]
+            text = f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+        raise DamagedFile(
+            f"not a {model.__name__.lower()}: {text}", where=str(file), hint=_AWAY
         ) from error
 
 
 def _read_record(file: Path) -> Record:
-    """Return a record, whose file must have its name: a copy would count twice."""
-    record = _read(file, Record)
-    if file.stem != record_name(*record.identity):
-        raise RunDirectoryError(
+    """Return a record that has its name and its checksum: a copy would count twice."""
+    record = _unsealed(file, Record)
+    if file.stem != record.identity.name:
+        raise DamagedFile(
             "not the file of its record",
             where=str(file),
-            expected=f"{record_name(*record.identity)}.json",
+            expected=f"{record.identity.name}.json",
             hint=_AWAY,
         )
     return record
+
+
+def _sealed(model: BaseModel) -> str:
+    """Return a model as JSON text that carries its own checksum."""
+    data = model.model_dump(mode="json")
+    return json.dumps({"sha256": checksum(data), **data}, indent=1) + "\n"
+
+
+def _unsealed(file: Path, model: type[Model]) -> Model:
+    """Return what a sealed file holds; raises DamagedFile where its checksum does not fit."""
+    data = _load(file)
+    if isinstance(data, dict):
+        _require_this_schema(data.get("schema_version"), file)
+        if data.pop("sha256", None) != checksum(data):
+            raise DamagedFile(
+                "does not match its own checksum: it was changed after it was written",
+                where=str(file),
+                hint=_AWAY,
+            )
+    return _validated(data, file, model)
+
+
+def _require_this_schema(version: Any, file: Path) -> None:
+    """Raise RunDirectoryError for a whole record that another ftbench wrote."""
+    if not isinstance(version, int) or isinstance(version, bool) or version == SCHEMA_VERSION:
+        return
+    newer = version > SCHEMA_VERSION
+    raise RunDirectoryError(
+        f"written by {'a newer' if newer else 'an older'} ftbench",
+        where=str(file),
+        got=f"schema version {version}",
+        expected=f"{SCHEMA_VERSION}",
+        hint="upgrade ftbench; nothing was changed"
+        if newer
+        else "its figures lack what this version asks of them: run it again with another --out",
+    )

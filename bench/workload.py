@@ -63,6 +63,7 @@ class ModelSource(Frozen):
     source: Source
     tokenizer: Source
     weights: Literal["pretrained", "random"]
+    weights_format: Literal["safetensors", "any"] = "safetensors"
     config: tuple[tuple[str, Scalar], ...] = ()
 
 
@@ -118,6 +119,7 @@ def resolve_model(workload: Workload) -> ModelSource:
         source=source,
         tokenizer=tokenizer,
         weights=workload.weights,
+        weights_format=workload.weights_format,
         config=tuple(sorted(workload.config.items())),
     )
 

@@ -17,10 +17,10 @@ COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s", "eval_accu
 class Chain:
     """The cells that differ on one axis only.
 
-    `values` has one row a value of the axis in rising order, a column a cost (the median over
-    replicates; the mean for accuracy), `accuracy_sd` (the standard deviation over replicates, NaN
-    for one) and `replicates`. `ratios` has the costs, each divided by the one in the row before
-    (NaN in the first).
+    `values` has one row a value of the axis in rising order, a column a cost (the median over all
+    runs; for accuracy the mean over seeds, since repeats of one seed are no further evidence),
+    `accuracy_sd` (the standard deviation over seeds, NaN for one) and `runs`. `ratios` has the
+    costs, each divided by the one in the row before (NaN in the first).
     """
 
     axis: str
@@ -30,22 +30,23 @@ class Chain:
 
 
 def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Chain]:
-    """Return the chains of an axis in a table of cells; only cells that are `ok` count.
+    """Return the chains of an axis in a table of cells; only those that are `ok` count.
 
     A chain is two or more values of the axis at one value of every other; the longest come first.
     """
     costs = [headline_memory(table), *COSTS]
     others = [name for name in axes if name != axis]
     complete = table[table["status"] == "ok"]
-    how = {cost: "mean" if cost == "eval_accuracy" else "median" for cost in costs}
     chains = []
     for key, group in complete.groupby(others, sort=True, dropna=False):
         by_value = group.groupby(axis, sort=True)
         if len(by_value) < 2:
             continue
-        values = by_value.agg(how).astype(float)
-        values["accuracy_sd"] = by_value["eval_accuracy"].std()
-        values["replicates"] = by_value.size()
+        values = by_value[costs].median().astype(float)
+        accuracy = group.drop_duplicates([axis, "seed"]).groupby(axis, sort=True)["eval_accuracy"]
+        values["eval_accuracy"] = accuracy.mean().astype(float)
+        values["accuracy_sd"] = accuracy.std()
+        values["runs"] = by_value.size()
         held = dict(zip(others, key if isinstance(key, tuple) else (key,), strict=True))
         ratios = values[costs] / values[costs].shift(1)
         chains.append(Chain(axis, held, values, ratios))

@@ -10,6 +10,7 @@ import pandas as pd
 from bench.grid import axis_order
 from bench.profile import REQUIRED_AXES
 from bench.record import Measurement, Record
+from bench.trust import untrusted_figures
 
 FIGURES = (
     "eval_accuracy",
@@ -30,13 +31,22 @@ FIGURES = (
 )
 MORE_FIGURES = (
     "replicate",
+    "repeat",
+    "attempt",
     "train_loss",
     "step_q1_s",
     "step_q3_s",
+    "step_low_s",
+    "step_high_s",
+    "warmup_steps",
     "data_wait_median_s",
     "padded_tokens_per_s",
     "flops_per_s",
     "peak_device_bytes",
+    "context_bytes",
+    "peak_pss_bytes",
+    "peak_cpu_tensors_bytes",
+    "energy_j",
     "load_s",
     "evaluation_s",
     "save_s",
@@ -45,8 +55,16 @@ MORE_FIGURES = (
     "others_cpu_share",
     "environment_id",
     "failure",
+    "untrusted",
 )
-
+# What a table says instead of `ok` of a record with a figure that breaks an invariant.
+UNTRUSTED = "untrusted"
+# The columns of figures that do not lie in a record's `memory` under their own name.
+_COLUMN_OF = {
+    "steps.median_s": ("step_median_s", "step_q1_s", "step_q3_s", "step_low_s", "step_high_s"),
+    "steps.real_tokens_per_s": ("tokens_per_s",),
+    "steps.samples_per_s": ("samples_per_s", "tokens_per_s", "padded_tokens_per_s", "mfu"),
+}
 
 # A setting that one cell names and another leaves to its default.
 ABSENT_SETTING = "default"
@@ -68,7 +86,8 @@ def cells_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a record, ordered by axes: `cell_id, status`, the axes, `seed`, the figures.
 
     Memory in bytes, times in seconds, rates a second; a figure that is absent is missing (NaN in
-    the table, empty in CSV). `outside_s` is the cell's wall time less training, evaluating and
+    the table, empty in CSV). So is one that is untrusted: the record's status is then `untrusted`,
+    and `untrusted` says why. `outside_s` is the cell's wall time less training, evaluating and
     saving: what the harness, the process and loading cost.
     """
     axes = varying_axes(records)
@@ -89,6 +108,8 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
         "cell_id": record.cell_id,
         "status": record.status,
         "replicate": record.replicate,
+        "repeat": record.repeat,
+        "attempt": record.attempt,
         "seed": record.seed,
         "wall_s": record.wall_s,
         "environment_id": record.environment_id,
@@ -99,7 +120,20 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
         row |= _figures(record.measurement, record.wall_s)
     if record.failure is not None:
         row["failure"] = record.failure.message
-    return row
+    return row | _withheld(record)
+
+
+def _withheld(record: Record) -> dict[str, Any]:
+    """Return what takes the place of figures that are untrusted: nothing, and the reasons."""
+    untrusted = untrusted_figures(record)
+    if not untrusted:
+        return {}
+    row: dict[str, Any] = {}
+    for path in untrusted:
+        columns = _COLUMN_OF.get(path, (path.rpartition(".")[2],))
+        row |= dict.fromkeys(columns)
+    reasons = "; ".join(f"{path}: {reason}" for path, reason in untrusted.items())
+    return row | {"status": UNTRUSTED, "untrusted": reasons}
 
 
 def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
@@ -117,7 +151,8 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         "save_s": phases.get("save"),
         "outside_s": wall_s - inside,
         "others_cpu_share": measured.load.others_cpu_share,
-        "warnings": "; ".join(measured.warnings),
+        "energy_j": _energy(measured),
+        "warnings": "; ".join(caution.message for caution in measured.warnings),
         **measured.memory.model_dump(),
     }
     if measured.steps is not None:
@@ -126,6 +161,9 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
             "step_median_s": steps.median_s,
             "step_q1_s": steps.q1_s,
             "step_q3_s": steps.q3_s,
+            "step_low_s": steps.median_low_s,
+            "step_high_s": steps.median_high_s,
+            "warmup_steps": steps.warmup_steps,
             "data_wait_median_s": steps.data_wait_median_s,
             "samples_per_s": steps.samples_per_s,
             "tokens_per_s": steps.real_tokens_per_s,
@@ -134,6 +172,12 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
             "mfu": steps.mfu,
         }
     return figures
+
+
+def _energy(measured: Measurement) -> float | None:
+    """Return the joules that the card took over all phases; None where it does not count them."""
+    joules = [phase.energy_j for phase in measured.phases.values() if phase.energy_j is not None]
+    return sum(joules) if joules else None
 
 
 def headline_memory(table: pd.DataFrame) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import multiprocessing
 import os
 import signal
@@ -22,8 +21,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
+from bench.engines.channel import Channel, Nonsense
+from bench.engines.memory_group import MemoryGroup, Unavailable
 from bench.errors import FtbenchError
 from bench.messages import Event, Progress
+from bench.redaction import redact, redact_file
 from bench.worker import entry
 
 LOG_TAIL_LINES = 20
@@ -41,6 +43,8 @@ class Outcome:
     wall_s: float
     log_tail: str
     last: Progress | None = None  # where it was when it was last heard of
+    oom_killed: bool | None = None  # whether the kernel killed a process of its memory group
+    limit: str | None = None  # of a memory limit: `enforced`, or the reason why it is not
 
 
 class Engine(Protocol):
@@ -54,6 +58,7 @@ class Engine(Protocol):
         log_file: Path,
         timeout_s: float,
         on_progress: Callable[[Progress], None],
+        memory_limit_bytes: int | None = None,
     ) -> Outcome:
         """Run `module.main` on a JSON request and return how it ended."""
 
@@ -66,12 +71,12 @@ class LocalEngine:
     ) -> None:
         """Make an engine whose workers start with these environment variables set."""
         self._environment = dict(environment)
+        self._spawn = multiprocessing.get_context("spawn").Process
+        self._process: type[ForkServerProcess | SpawnProcess] = self._spawn
         if isolation == "forkserver":
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["bench.worker.preload"])
-            self._process: type[ForkServerProcess | SpawnProcess] = context.Process
-        else:
-            self._process = multiprocessing.get_context("spawn").Process
+            self._process = context.Process
 
     def run(
         self,
@@ -81,24 +86,42 @@ class LocalEngine:
         log_file: Path,
         timeout_s: float,
         on_progress: Callable[[Progress], None],
+        memory_limit_bytes: int | None = None,
     ) -> Outcome:
-        """Run `module.main` on a JSON request and return how it ended; never raises for a worker."""
+        """Run `module.main` on a JSON request and return how it ended; never raises for a worker.
+
+        Under a memory limit the worker is spawned, not forked: pages that a fork server has touched
+        are charged to the server, and the limit would not see them.
+        """
         began = time.monotonic()
+        group, limit = _limited(memory_limit_bytes)
+        before = _oom_kills(group)
         receiver, sender = connection.Pipe(duplex=False)
-        process = self._process(
-            target=entry.start, args=(module, request, sender, str(log_file), self._environment)
+        channel = Channel(receiver.fileno())
+        make = self._process if memory_limit_bytes is None else self._spawn
+        process = make(
+            target=entry.start,
+            args=(
+                module,
+                request,
+                sender,
+                str(log_file),
+                self._environment,
+                str(group.entrance) if limit == "enforced" and group else None,
+            ),
         )
-        process.start()
-        sender.close()
-        ended = _end_of(process)
         heard: list[Progress] = []
+        ended: int | None = None
 
         def listener(progress: Progress) -> None:
             heard[:] = [progress]
             on_progress(progress)
 
         try:
-            last, timed_out = _listen(receiver, ended, began + timeout_s, listener)
+            process.start()
+            sender.close()
+            ended = _end_of(process)
+            last, timed_out = _listen(channel, ended, began + timeout_s, listener)
             if ended is not None and not timed_out:
                 connection.wait([ended], _EXIT_GRACE_S)
         finally:
@@ -106,6 +129,10 @@ class LocalEngine:
             receiver.close()
             if ended is not None:
                 os.close(ended)
+            redact_file(log_file)
+        after = _oom_kills(group)
+        if group is not None and limit == "enforced":
+            group.remove()
         return Outcome(
             answer=last.body if last and last.kind == "answer" else None,
             refusal=FtbenchError.from_json(last.body) if last and last.kind == "refusal" else None,
@@ -114,7 +141,27 @@ class LocalEngine:
             wall_s=time.monotonic() - began,
             log_tail=log_tail(log_file),
             last=heard[0] if heard else None,
+            oom_killed=None if before is None or after is None else after > before,
+            limit=limit,
         )
+
+
+def _limited(memory_limit_bytes: int | None) -> tuple[MemoryGroup | None, str | None]:
+    """Return (the group to watch, how a limit holds): `enforced`, or the reason why it does not."""
+    try:
+        own = MemoryGroup.own()
+    except Unavailable as error:
+        return None, None if memory_limit_bytes is None else str(error)
+    if memory_limit_bytes is None:
+        return own, None
+    try:
+        return own.make(memory_limit_bytes), "enforced"
+    except Unavailable as error:
+        return own, str(error)
+
+
+def _oom_kills(group: MemoryGroup | None) -> int | None:
+    return group.oom_kills() if group is not None else None
 
 
 def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
@@ -130,25 +177,24 @@ def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
 
 
 def _listen(
-    receiver: connection.Connection,
+    channel: Channel,
     ended: int | None,
     deadline: float,
     on_progress: Callable[[Progress], None],
 ) -> tuple[Event | None, bool]:
     """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
     while (remaining := deadline - time.monotonic()) > 0:
-        gone = ended is None or ended in connection.wait([receiver, ended], remaining)
-        if not receiver.poll():
-            if gone:  # and left nothing unread
-                return None, False
-            continue
+        # What it left unread is read after its end, too.
+        gone = ended is None or ended in connection.wait([channel.fileno(), ended], remaining)
         try:
-            event = Event.model_validate(json.loads(receiver.recv_bytes()))
-        except (EOFError, OSError, ValueError, ValidationError):
-            return None, False  # closed or cut off in the middle of a message: the worker died
-        if event.kind != "progress":
-            return event, False
-        on_progress(Progress.model_validate(event.body))
+            for event in channel.take():
+                if event.kind != "progress":
+                    return event, False
+                on_progress(Progress.model_validate(event.body))
+        except (EOFError, Nonsense, ValidationError):
+            return None, False  # closed, or cut off in the middle of a line: the worker died
+        if gone:
+            return None, False
     return None, True
 
 
@@ -169,4 +215,4 @@ def log_tail(log_file: Path) -> str:
         lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])
+    return redact("\n".join(lines[-LOG_TAIL_LINES:]))

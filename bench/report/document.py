@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from bench.analysis.along import chains_along
-from bench.analysis.summary import cells_table, headline_memory, varying_axes
+from bench.analysis.ledger import ledger_table
+from bench.analysis.summary import UNTRUSTED, cells_table, headline_memory, varying_axes
 from bench.messages import Preparation
 from bench.profile import Profile
 from bench.record import Environment, Record
+from bench.report.memory import memory_section
 from bench.report.tables import Table, along, axis_word, cells, format_figure, memory_word
+from bench.trust import untrusted_figures
 from bench.units import format_bytes, format_flops, format_ratio, format_seconds
 
 
@@ -29,11 +32,12 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A report, and the table of cells that is written beside it as CSV."""
+    """A report, and the tables that are written beside it as CSV."""
 
     title: str
     sections: tuple[Section, ...]
     cells: pd.DataFrame
+    ledger: pd.DataFrame
 
 
 def build(
@@ -41,8 +45,9 @@ def build(
     profile: Profile,
     preparation: Preparation,
     environments: Mapping[str, Environment],
+    damaged: Sequence[str] = (),
 ) -> Document:
-    """Return the report of a run directory's records."""
+    """Return the report of a run directory's records; `damaged` names those that can't be read."""
     table = cells_table(records)
     axes = varying_axes(records)
     scaling = [
@@ -52,8 +57,9 @@ def build(
         for chain in chains_along(table, axis, axes)
     ]
     sections = [
-        Section("What was found", tuple(_headlines(table, axes))),
-        Section("Cells", tuple(_cell_notes(table, records)), (cells(table, axes),)),
+        Section("What was found", (*_headlines(table, axes), *_damage(damaged))),
+        Section("Cells", tuple(_cell_notes(records)), (cells(table, axes),)),
+        Section("Memory", *memory_section(table, records)),
         Section("How cost scales", (_SCALING_NOTE,), tuple(scaling)),
         Section("How to read this", tuple(_reading_notes(table, records, profile, preparation))),
         Section(
@@ -65,6 +71,7 @@ def build(
         title=f"ftbench: {profile.name}",
         sections=tuple(section for section in sections if section.paragraphs or section.tables),
         cells=table,
+        ledger=ledger_table(records),
     )
 
 
@@ -78,6 +85,12 @@ def _headlines(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """Return the first sentences: what finished, and the ends of the longest chain of each axis."""
     finished = int((table["status"] == "ok").sum())
     lines = [f"{finished} of {len(table)} runs finished."]
+    untrusted = int((table["status"] == UNTRUSTED).sum())
+    if untrusted:
+        lines.append(
+            f"{untrusted} more finished with figures that cannot be right: these are left out of every"
+            " table, and named below."
+        )
     memory = headline_memory(table)
     for axis in axes:
         chains = chains_along(table, axis, axes)
@@ -108,13 +121,25 @@ def _headlines(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     return lines
 
 
-def _cell_notes(table: pd.DataFrame, records: Sequence[Record]) -> list[str]:
-    """Return what must be known about single cells: warnings and failures."""
+def _damage(damaged: Sequence[str]) -> list[str]:
+    return [
+        f"{len(damaged)} records cannot be read and are left out: {'; '.join(damaged)}."
+        " `ftbench run` moves them away and runs their cells again."
+    ] * bool(damaged)
+
+
+def _cell_notes(records: Sequence[Record]) -> list[str]:
+    """Return what must be known about single cells: untrusted figures, warnings and failures."""
     notes = []
     for record in records:
         name = ", ".join(f"{axis_word(axis)} {record.axis_value(axis)}" for axis in record.axes)
+        broken = untrusted_figures(record)
+        if broken:
+            reasons = "; ".join(f"{path}: {reason}" for path, reason in broken.items())
+            notes.append(f"untrusted: {name}: {reasons}")
         if record.measurement is not None and record.measurement.warnings:
-            notes.append(f"(!) {name}: {'; '.join(record.measurement.warnings)}")
+            said = "; ".join(caution.message for caution in record.measurement.warnings)
+            notes.append(f"(!) {name}: {said}")
         if record.failure is not None:
             at = f" at step {record.failure.step}" if record.failure.step else ""
             notes.append(f"{record.status}: {name}{at}: {record.failure.message}")
@@ -129,15 +154,15 @@ def _reading_notes(
 ) -> list[str]:
     """Return what the figures mean and what they do not."""
     data = records[0].cell.data
-    replicates = table.groupby(varying_axes(records)).size()
+    seeds = table.groupby(varying_axes(records))["seed"].nunique()
     notes = []
     if table["eval_accuracy"].notna().any():
         error = 0.5 / math.sqrt(data.eval_size)
         spread = (
-            f"cells were run up to {replicates.max()} times with different seeds, and ±"
+            f"cells were run up to {seeds.max()} times with different seeds, and ±"
             " is the standard deviation over them"
-            if replicates.max() > 1
-            else "every cell was run once, so its spread over seeds is not known"
+            if seeds.max() > 1
+            else "every cell was run with one seed, so its spread over seeds is not known"
         )
         notes.append(
             f"Accuracy is over {data.eval_size} held-out documents, which alone gives it a standard error of up to"
@@ -172,7 +197,9 @@ def _reading_notes(
             f" fastest matrix product measured on the spot: {rates}."
         )
     notes.append(
-        "Step times are medians of full-size steps after the first two, from the moment the batch is asked for."
+        "Step times are medians of full-size steps after warm-up (the first two, and what the step times"
+        " themselves show to be unsteady), from the moment the batch is asked for; cells.csv has their 95 %"
+        " bootstrap intervals."
         " Tokens/s are real tokens; padded ones stand apart. Memory is in powers of 1024."
     )
     return notes

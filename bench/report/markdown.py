@@ -21,6 +21,11 @@ def render(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def render_table(table: Table) -> str:
+    """Return one table under its title as Markdown."""
+    return f"# {_text(table.title)}\n\n{_table(table)}\n"
+
+
 def _table(table: Table) -> str:
     rule = ["---:" if numeric else "---" for numeric in table.numeric]
     lines = [table.columns, rule, *table.rows]

@@ -10,6 +10,8 @@ import pandas as pd
 
 from bench.analysis.along import Chain
 from bench.analysis.summary import headline_memory
+from bench.record import Record
+from bench.trust import untrusted_figures
 from bench.units import format_bytes, format_ratio, format_seconds
 
 AXIS_WORDS = {
@@ -33,7 +35,21 @@ FIGURE_WORDS = {
     "peak_reserved_bytes": "peak reserved",
     "peak_process_bytes": "process",
     "peak_device_bytes": "device",
+    "context_bytes": "context",
+    "peak_pss_bytes": "PSS",
+    "peak_cpu_tensors_bytes": "CPU tensors",
 }
+# From the inside out, the card's first.
+_LEDGER = (
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "context_bytes",
+    "peak_process_bytes",
+    "peak_device_bytes",
+    "peak_cpu_tensors_bytes",
+    "peak_rss_bytes",
+    "peak_pss_bytes",
+)
 _BYTES = tuple(name for name in FIGURE_WORDS if name.endswith("_bytes"))
 # What a narrow terminal does without, the first of them first.
 _OPTIONAL = (
@@ -41,6 +57,9 @@ _OPTIONAL = (
     "eval_loss",
     "train_s",
     "samples_per_s",
+    "context_bytes",
+    "peak_pss_bytes",
+    "peak_cpu_tensors_bytes",
     "peak_device_bytes",
     "peak_process_bytes",
 )
@@ -102,12 +121,12 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
     figures = [name for name in FIGURE_WORDS if table[name].notna().any()]
     if table["padded_tokens_per_s"].equals(table["tokens_per_s"]):
         figures = [name for name in figures if name != "padded_tokens_per_s"]
-    replicated = ["seed"] if table["seed"].nunique() > 1 else []
-    names = [*axes, *replicated, "status", *figures]
+    counted = [name for name in ("seed", "repeat") if table[name].nunique() > 1]
+    names = [*axes, *counted, "status", *figures]
     rows = []
     for _, row in table.iterrows():
         status = row["status"] + (" (!)" if row["warnings"] else "")
-        given = [str(row[name]) for name in (*axes, *replicated)]
+        given = [str(row[name]) for name in (*axes, *counted)]
         rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
     return Table(
         title="Cells",
@@ -122,7 +141,7 @@ def along(chain: Chain) -> Table:
     """Return how each cost changes along an axis: its value, and its ratio to the one before."""
     held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
     figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
-    replicated = bool((chain.values["replicates"] > 1).any())
+    repeated = bool((chain.values["runs"] > 1).any())
     rows = []
     for value, figure, ratio in zip(
         chain.values.index,
@@ -131,9 +150,9 @@ def along(chain: Chain) -> Table:
         strict=True,
     ):
         texts = [_with_ratio(_with_spread(name, figure), ratio[name]) for name in figures]
-        runs = [f"{figure['replicates']:.0f}"] if replicated else []
+        runs = [f"{figure['runs']:.0f}"] if repeated else []
         rows.append((str(value), *runs, *texts))
-    heads = [axis_word(chain.axis), *(["runs"] if replicated else [])]
+    heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
     return Table(
         title=f"Along {axis_word(chain.axis)}, at {held}",
         columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
@@ -151,6 +170,32 @@ def _with_spread(name: str, figure: dict[Any, Any]) -> str:
 
 def _with_ratio(text: str, ratio: float) -> str:
     return text if pd.isna(ratio) else f"{text} ({format_ratio(ratio)})"
+
+
+def ledger(record: Record) -> Table:
+    """Return the ledger of one record: a row a phase, a column a reading, the idle baseline first."""
+    measured = record.measurement
+    assert measured is not None
+    untrusted = untrusted_figures(record)
+    ledgers = [("idle", measured.idle)]
+    ledgers += [(name.replace("_", " "), phase.memory) for name, phase in measured.phases.items()]
+    ledgers += [("cell", measured.memory)]
+    figures = [
+        name for name in _LEDGER if any(getattr(memory, name) is not None for _, memory in ledgers)
+    ]
+    rows = []
+    for phase, memory in ledgers:
+        texts = (
+            "untrusted" if f"memory.{name}" in untrusted else format_figure(name, value)
+            for name, value in ((name, getattr(memory, name)) for name in figures)
+        )
+        rows.append((phase, *texts))
+    return Table(
+        title="The ledger of the largest cell",
+        columns=("phase", *(FIGURE_WORDS[name] for name in figures)),
+        rows=tuple(rows),
+        numeric=(False, *(True for _ in figures)),
+    )
 
 
 def memory_word(table: pd.DataFrame) -> str:

@@ -15,18 +15,22 @@ FORMATS = ("md", "csv")
 
 def load_document(directory: RunDirectory) -> Document:
     """Return the report of a run directory; raises RunDirectoryError where it has no record."""
-    records = directory.records()
+    records, damaged = directory.survey()
     if not records:
         raise RunDirectoryError(
             "no record yet", where=str(directory.path), hint="ftbench run PROFILE"
         )
     return build(
-        records, directory.read_profile(), directory.read_preparation(), directory.environments()
+        records,
+        directory.read_profile(),
+        directory.read_preparation(),
+        directory.environments(),
+        damaged=[f"{one.file.name}: {one.reason}" for one in damaged],
     )
 
 
 def write_report(document: Document, folder: Path, formats: Iterable[str]) -> list[Path]:
-    """Write `report.md` and `cells.csv` into a folder and return their paths."""
+    """Write `report.md`, `cells.csv` and `ledger.csv` into a folder and return their paths."""
     wanted = list(formats)
     for name in wanted:
         if name not in FORMATS:
@@ -46,6 +50,7 @@ def write_report(document: Document, folder: Path, formats: Iterable[str]) -> li
         written.append(folder / "report.md")
         write_atomically(written[-1], markdown.render(document))
     if "csv" in wanted:
-        written.append(folder / "cells.csv")
-        write_atomically(written[-1], document.cells.to_csv(index=False))
+        for name, table in (("cells.csv", document.cells), ("ledger.csv", document.ledger)):
+            written.append(folder / name)
+            write_atomically(written[-1], table.to_csv(index=False))
     return written

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -20,28 +20,25 @@ from bench.grid import Cell
 from bench.messages import CellRequest, Progress, tokenised_key
 from bench.record import (
     FIRST_STEPS,
+    Caution,
     Epoch,
     Failure,
     Measurement,
     Phase,
     PhaseName,
-    Status,
 )
 from bench.worker.data import read_tokenised
 from bench.worker.device import compute_dtype, describe, synchronizer, torch_device
+from bench.worker.failures import status_of
 from bench.worker.finetune import Result, finetune
-from bench.worker.meters import MemoryMeter
-from bench.worker.meters.host import HostMemory
-from bench.worker.meters.machine import MachineLoad, load_warnings
-from bench.worker.meters.nvml import NvmlMemory
-from bench.worker.meters.torch_cuda import NoCuda, TorchCudaMemory
+from bench.worker.ledger import Ledger
+from bench.worker.meters.machine import MachineLoad, load_cautions
 from bench.worker.phases import PhaseBook
-from bench.worker.steps import StepBook, spread_warning, summarise, write_steps
+from bench.worker.steps import StepBook, step_cautions, summarise, write_steps
 
 PROGRESS_INTERVAL_S = 0.5
 RANDOM = "the weights are random: only the cost means anything"
 DIVERGED = "a loss is not a number: the training diverged"
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -49,11 +46,12 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     began = time.perf_counter()
     request = CellRequest.model_validate(body)
     device = torch_device(request.device)
-    meters = _memory_meters(device)
+    ledger = Ledger(device)
     phases = PhaseBook(
-        meters,
+        ledger.meters,
         synchronize=synchronizer(device),
         on_enter=lambda phase: emit(Progress(phase=phase)),
+        energy_j=ledger.sampled.energy_j,
     )
     steps = StepBook()
     machine = MachineLoad()
@@ -63,23 +61,31 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         phases.enter(None)
         table = steps.table(request.preparation.flops)
         write_steps(table, request.steps_file)
+        sampling = ledger.close(request.samples_file)
     except (Exception, MemoryError) as error:
         traceback.print_exc()
         failure = Failure(
             message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
         )
-        return {"status": _status(error), "failure": failure.model_dump(mode="json")}
-    notes = _Notes(absent=phases.absent(), warnings=[])
+        return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
+    notes = _Notes(absent=phases.absent(), warnings=ledger.cautions())
+    if sampling is None:
+        notes.absent["sampling"] = "the sampler ended before the cell did"
     measurement = Measurement(
         device=describe(device),
+        model_device=result.model_device,
         phases=_with_counts(phases.phases(), table, pools[1], request.cell, notes),
         epochs=_epochs(request.cell, result, steps, notes),
         memory=phases.peaks(),
+        idle=phases.idle,
+        sources=phases.sources(),
+        sampling=sampling,
+        metering_s=phases.metering_s,
         total_s=sum(phase.wall_s for phase in phases.phases().values()),
         train_s=sum(phases.phases()[name].wall_s for name in ("first_steps", "train")),
         **_results(request.cell, result, notes),
         **_steps(request, table, notes),
-        **_machine(request.cell, machine, meters, notes),
+        **_machine(request.cell, machine, notes),
         worker_s=time.perf_counter() - began,
         absent=notes.absent,
         warnings=tuple(notes.warnings),
@@ -92,15 +98,16 @@ class _Notes:
     """Why figures are absent, by their path, and what a reader must know before trusting the rest."""
 
     absent: dict[str, str]
-    warnings: list[str]
+    warnings: list[Caution]
 
     def finite(self, path: str, value: float | None) -> float | None:
         """Return a number that is one; else None, noted as a training that diverged."""
         if value is None or math.isfinite(value):
             return value
         self.absent[path] = f"it came out as {value}: the training diverged"
-        if DIVERGED not in self.warnings:
-            self.warnings.append(DIVERGED)
+        diverged = Caution(name="diverged", message=DIVERGED)
+        if diverged not in self.warnings:
+            self.warnings.append(diverged)
         return None
 
 
@@ -156,49 +163,27 @@ def _steps(request: CellRequest, table: pd.DataFrame, notes: _Notes) -> dict[str
     elif preparation.flops_absent:
         notes.absent["steps.flops_per_s"] = preparation.flops_absent
         notes.absent["steps.mfu"] = preparation.flops_absent
-    spread = spread_warning(table, summary)
-    if spread:
-        notes.warnings.append(spread)
+    notes.warnings += step_cautions(table, summary)
     return {"steps": summary, "peak_matmul_flops": peak}
 
 
-def _machine(
-    cell: Cell, machine: MachineLoad, meters: Sequence[MemoryMeter], notes: _Notes
-) -> dict[str, Any]:
+def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
     """Return the load of the machine during the cell, and note what disturbs its figures."""
     load = machine.read()
-    notes.warnings += load_warnings(load)
+    for name, value in load:
+        if value is None:
+            notes.absent[f"load.{name}"] = "the kernel does not count it here"
+    notes.warnings += load_cautions(load)
     loaders = cell.settings.get("dataloader_num_workers", 0)
     if loaders:
-        notes.warnings.append(f"peak RSS leaves out {loaders} data-loader processes")
-    for meter in meters:
-        if isinstance(meter, TorchCudaMemory) and meter.retries():
-            notes.warnings.append(
-                f"{meter.retries()} allocations had to free cached blocks first:"
-                " the reserved peak was clipped by the card"
+        notes.warnings.append(
+            Caution(
+                name="loader_processes",
+                message=f"peak RSS leaves out {loaders} data-loader processes; PSS has them",
+                value=loaders,
             )
+        )
     return {"load": load}
-
-
-def _memory_meters(device: torch.device) -> list[MemoryMeter]:
-    """Return the meters of a device; the host's memory is read on every machine."""
-    if device.type == "cpu":
-        return [HostMemory(), NoCuda()]
-    uuid = describe(device).uuid
-    assert uuid is not None
-    return [HostMemory(), TorchCudaMemory(torch.cuda), NvmlMemory(uuid)]
-
-
-def _status(error: BaseException) -> Status:
-    """Return `oom` for the ways in which memory runs out, `crashed` for anything else."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "oom"
-    said = str(error).lower()
-    return (
-        "oom"
-        if isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY)
-        else "crashed"
-    )
 
 
 def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple[Epoch, ...]:

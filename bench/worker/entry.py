@@ -2,7 +2,7 @@
 
 The process gets a session of its own (so that it and its data-loader children can be ended
 together), dies with its parent, and writes everything it prints into a log file. It speaks to the
-parent in JSON through a pipe; nothing is pickled.
+parent in lines of JSON through a pipe; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from bench.errors import FtbenchError
@@ -26,18 +27,31 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def start(
-    module: str, request: str, channel: Connection, log_file: str, environment: Mapping[str, str]
+    module: str,
+    request: str,
+    channel: Connection,
+    log_file: str,
+    environment: Mapping[str, str],
+    memory_group: str | None = None,
 ) -> None:
-    """Run `module.main(request, emit)` and send its answer; the target of a worker process."""
+    """Run `module.main(request, emit)` and send its answer; the target of a worker process.
+
+    `memory_group` is the file to write this process's PID into before anything large is loaded.
+    """
     parent = os.getppid()
     os.environ.update(environment)
     os.setsid()
     _die_with_parent(parent)
+    _have_children_die_with_parent()
     _redirect_output(log_file)
     faulthandler.enable()  # a crash in native code leaves its stack in the log
+    if memory_group is not None:
+        Path(memory_group).write_text(str(os.getpid()))
 
     def send(event: Event) -> None:
-        channel.send_bytes(event.model_dump_json().encode())
+        line = event.model_dump_json().encode() + b"\n"
+        while line:
+            line = line[os.write(channel.fileno(), line) :]
 
     def emit(progress: Progress) -> None:
         send(Event(kind="progress", body=progress.model_dump(exclude_none=True)))
@@ -59,9 +73,20 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
+def _have_children_die_with_parent() -> None:
+    """Have data-loader processes, which are forked from this one, end with it, however it ends."""
+    forking: list[int] = []
+    os.register_at_fork(
+        before=lambda: forking.append(os.getpid()),
+        after_in_parent=forking.pop,
+        after_in_child=lambda: _die_with_parent(forking.pop()),
+    )
+
+
 def _redirect_output(log_file: str) -> None:
     """Send this process's stdout and stderr, its children's and native code's, to the log file."""
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(log_file, flags, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

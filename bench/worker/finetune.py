@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from bench.grid import Cell
+from bench.worker.ledger import model_device
 from bench.worker.metrics import ComputeAccuracy
 from bench.worker.model import load_model, load_tokenizer
 from bench.worker.phases import PhaseBook
@@ -28,11 +29,15 @@ from bench.worker.trainer import MeteredTrainer
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation."""
+    """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation.
+
+    `model_device` is where the parameters were: `cpu`, or the card's UUID.
+    """
 
     log: list[dict[str, float]]
     train_loss: float
     evaluation: dict[str, float]
+    model_device: str
 
 
 def training_arguments(cell: Cell, *, seed: int, output: str, use_cpu: bool) -> TrainingArguments:
@@ -116,4 +121,9 @@ def finetune(
     evaluation = trainer.evaluate()
     trainer.log_metrics("eval", evaluation)
     trainer.save_metrics("eval", evaluation)
-    return Result(trainer.state.log_history, trained.training_loss, evaluation)
+    return Result(
+        trainer.state.log_history,
+        trained.training_loss,
+        evaluation,
+        model_device(model.parameters()),
+    )

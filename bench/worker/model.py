@@ -29,7 +29,9 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     """Return the tokenizer, with a padding token (the end-of-text one where it has none)."""
     source = model.tokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **_revision(source))
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.location, trust_remote_code=False, **_revision(source)
+        )
     except Exception as error:  # OSError, ValueError, KeyError, by what is missing
         raise WorkloadError(
             f"no tokenizer: {error}", where="workload.tokenizer", got=source.reference
@@ -65,7 +67,9 @@ def _config(source: Source, **fields: Any) -> PreTrainedConfig:
     try:
         if source.kind == "architecture":
             return AutoConfig.for_model(source.location, **fields)
-        return AutoConfig.from_pretrained(source.location, **_revision(source), **fields)
+        return AutoConfig.from_pretrained(
+            source.location, trust_remote_code=False, **_revision(source), **fields
+        )
     except Exception as error:
         raise WorkloadError(
             f"no model config: {error}", where="workload.model", got=source.reference
@@ -81,7 +85,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the classifier in float32, its new head drawn from the generator's present state.
 
-    Weights are read from safetensors only, and no code that comes with a model is run.
+    Weights are read from safetensors only, unless the workload asks for `any` (then torch unpickles
+    nothing but weights), and no code that comes with a model is run.
     """
     config = load_config(model, labels)
     if config.pad_token_id is None:
@@ -96,7 +101,7 @@ def load_model(
             config=config,
             attn_implementation=attn_implementation,
             dtype=torch.float32,
-            use_safetensors=True,
+            use_safetensors=True if model.weights_format == "safetensors" else None,
             trust_remote_code=False,
             **_revision(model.source),
         )

@@ -4,4 +4,5 @@ Imports only: a process that has started threads or touched CUDA must not be for
 """
 
 import bench.worker.cell
-import bench.worker.prepare  # noqa: F401
+import bench.worker.prepare
+import bench.worker.trial  # noqa: F401

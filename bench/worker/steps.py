@@ -16,11 +16,15 @@ from typing import Any
 import pandas as pd
 import torch
 
-from bench.record import FIRST_STEPS, StepSummary
+from bench.record import FIRST_STEPS, Caution, StepSummary
 from bench.worker.meters.clock import StepClock
+from bench.worker.statistics import UNSTEADY_WARN, Warmup, drift, median_interval, warmup
 
-# A spread above this makes a median worth little: the record carries a warning.
+# An interquartile range above this share of the median makes a median worth little.
 SPREAD_WARN = 0.20
+# A median that moves by more than this share from the first third of the steady steps to the last
+# is of no one state of the machine.
+DRIFT_WARN = 0.05
 
 
 class StepBook:
@@ -120,26 +124,34 @@ def write_steps(table: pd.DataFrame, file: str) -> None:
 
 
 def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | None:
-    """Return the statistics of the steps after the first two; None where there are none.
+    """Return the statistics of the steps after warm-up; None where there are none.
 
-    The median and quartiles are of full-size steps only (the last batch of an epoch may be
-    smaller); rates are over every step: what was seen, divided by the time it took.
+    Warm-up is the first two steps, or more where the data shows more to be slower. The median, its
+    interval and the quartiles are of full-size steps only (the last batch of an epoch may be
+    smaller); rates are over every step after warm-up: what was seen, divided by the time it took.
     """
-    later = table[table["step"] > FIRST_STEPS]
+    warm, _ = _warmup(table)
+    later = table[table["step"] > warm]
     if later.empty:
         return None
     full = later[later["samples"] == table["samples"].max()]
     full = later if full.empty else full
-    seconds = float(later["step_s"].sum())
+    seconds, samples = float(later["step_s"].sum()), int(later["samples"].sum())
     flops = float(later["flops"].sum()) / seconds if "flops" in later else None
     quartiles = full["step_s"].quantile([0.25, 0.5, 0.75])
+    low, high = median_interval(full["step_s"].to_numpy(dtype=float))
     return StepSummary(
         count=len(full),
+        warmup_steps=warm,
         median_s=quartiles[0.5],
+        median_low_s=low,
+        median_high_s=high,
         q1_s=quartiles[0.25],
         q3_s=quartiles[0.75],
+        seconds=seconds,
+        samples=samples,
         data_wait_median_s=float(full["data_wait_s"].median()),
-        samples_per_s=float(later["samples"].sum()) / seconds,
+        samples_per_s=samples / seconds,
         real_tokens_per_s=float(later["real_tokens"].sum()) / seconds,
         padded_tokens_per_s=float(later["padded_tokens"].sum()) / seconds,
         flops_per_s=flops,
@@ -147,14 +159,96 @@ def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | No
     )
 
 
-def spread_warning(table: pd.DataFrame, steps: StepSummary | None) -> str | None:
-    """Return a warning where the middle half of the step times is wide.
+def step_cautions(table: pd.DataFrame, steps: StepSummary | None) -> list[Caution]:
+    """Return what the step times say against their own median: no steady state, spread, drift."""
+    if steps is None:
+        return []
+    found = (_unsteady(table), _spread(table, steps), _drift(table, steps))
+    return [caution for caution in found if caution is not None]
+
+
+def _lengths_differ(table: pd.DataFrame) -> bool:
+    return table["length"].nunique() > 1
+
+
+def _full_size(table: pd.DataFrame) -> pd.Series[bool]:
+    """Return which steps had as many samples as any."""
+    return table["samples"] == table["samples"].max()
+
+
+def _pace(table: pd.DataFrame) -> pd.Series[float]:
+    """Return what can be compared between steps: seconds, or where lengths differ seconds a token.
+
+    Padded tokens, as those are what is computed on.
+    """
+    return table["step_s"] / table["padded_tokens"] if _lengths_differ(table) else table["step_s"]
+
+
+def _warmup(table: pd.DataFrame) -> tuple[int, Warmup]:
+    """Return how many steps are warm-up, and what the full-size ones' times say about it."""
+    full = table[_full_size(table)]
+    found = warmup(_pace(table)[full.index].to_numpy(dtype=float))
+    slow = int(full["step"].iloc[found.samples]) - 1 if found.samples else 0
+    return max(FIRST_STEPS, slow), found
+
+
+def _unsteady(table: pd.DataFrame) -> Caution | None:
+    """Return a caution where the steps got faster for too long; its value is a share of the limit."""
+    _, found = _warmup(table)
+    if found.verdict != "unsteady":
+        return None
+    return Caution(
+        name="unsteady",
+        message=(
+            f"steps were still getting faster {found.samples} steps into the cell, probably because"
+            " it is short beside its warm-up: train for more steps"
+        ),
+        value=found.samples / found.limit,
+        threshold=UNSTEADY_WARN,
+    )
+
+
+def _spread(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
+    """Return a caution where the middle half of the step times is wide.
 
     Not where batches have different lengths: then their steps are meant to differ.
     """
-    if steps is None or table["length"].nunique() > 1:
-        return None
-    if (steps.q3_s - steps.q1_s) <= SPREAD_WARN * steps.median_s:
-        return None
     spread = (steps.q3_s - steps.q1_s) / steps.median_s
-    return f"the interquartile range of step times is {spread:.0%} of their median: was the machine busy?"
+    if _lengths_differ(table) or spread <= SPREAD_WARN:
+        return None
+    return Caution(
+        name="spread",
+        message=(
+            f"the interquartile range of step times is {spread:.0%} of their median, probably"
+            " because other work shared the machine: run the cell again on a quiet one"
+        ),
+        value=spread,
+        threshold=SPREAD_WARN,
+    )
+
+
+def _drift(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
+    """Return a caution where the median step moved, and more than chance explains.
+
+    Where batches have different lengths it is the time of a padded token that may not move. That
+    depends on the length a little, so nothing is said where the lengths moved as well: documents
+    grouped by length come longest first.
+    """
+    full = table[(table["step"] > steps.warmup_steps) & _full_size(table)]
+    found = drift(_pace(table)[full.index].to_numpy(dtype=float))
+    if found is None or not found.stands_out or abs(found.change) <= DRIFT_WARN:
+        return None
+    lengths = drift(full["length"].to_numpy(dtype=float))
+    if lengths is not None and lengths.stands_out:
+        return None
+    slower = found.change > 0
+    cause = "the machine heated up or other work came in" if slower else "other work ended"
+    return Caution(
+        name="drift",
+        message=(
+            f"steps got {abs(found.change):.0%} {'slower' if slower else 'faster'} from their first"
+            f" third to their last, probably because {cause}: run the cell again on a settled machine"
+        ),
+        value=found.change,
+        threshold=DRIFT_WARN,
+    )

@@ -1,7 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
-from bench.record import Record
-from tests.factories import cell, environment, record
+from bench.record import NOISY, Record
+from tests.factories import caution, cell, environment, measurement, record
 
 
 def test_a_record_survives_json():
@@ -9,8 +10,35 @@ def test_a_record_survives_json():
     assert Record.model_validate_json(one.model_dump_json()) == one
 
 
-def test_identity_is_cell_and_replicate():
-    assert record(replicate=2).identity == (cell().cell_id, 2)
+def test_identity_is_cell_replicate_and_repeat():
+    assert record(replicate=2, repeat=1).identity == (cell().cell_id, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [((0, 0, 0), "-r0"), ((1, 0, 0), "-r1"), ((1, 2, 0), "-r1-t2"), ((0, 0, 3), "-r0.3")],
+)
+def test_files_of_different_runs_have_different_names(numbers, name):
+    replicate, repeat, attempt = numbers
+    one = record(replicate=replicate, repeat=repeat, attempt=attempt)
+    assert one.file_name == cell().cell_id + name
+
+
+@pytest.mark.parametrize("bad", ["../../etc", "ca6cb733575b/x", "", "CA6CB733575B", "ca6cb733575"])
+def test_a_cell_id_is_no_path(bad):
+    with pytest.raises(ValidationError):
+        record(cell_id=bad)
+
+
+def test_noise_is_a_reason_to_run_a_cell_again():
+    def noisy(*names, **changes):
+        cautions = tuple(caution(name=name) for name in names)
+        return record(measurement=measurement(warnings=cautions), **changes).noisy
+
+    assert not noisy()
+    assert not noisy("loader_processes", "diverged")
+    assert all(noisy(name) for name in NOISY)
+    assert noisy(untrusted={"memory.peak_rss_bytes": "zero"})
 
 
 def test_a_record_knows_its_axis_values():

@@ -13,17 +13,30 @@ from bench.errors import (
     WorkloadError,
 )
 from bench.messages import Progress
-from bench.runner import CELL, PREPARE, Job, Runner, checkpoint_bytes, plan_jobs
+from bench.runner import CELL, PREPARE, TRIAL, Job, Runner, checkpoint_bytes, plan_jobs
 from bench.store import RunDirectory
-from tests.factories import cell, environment, grid, measurement, preparation, profile
+from tests.factories import caution, cell, environment, grid, measurement, preparation, profile
 
 
 def outcome(**changes):
     fields = {"answer": None, "refusal": None, "exit_code": 0, "timed_out": False}
-    return Outcome(**(fields | {"wall_s": 2.0, "log_tail": "the log"} | changes))
+    return Outcome(**(fields | {"wall_s": 10.5, "log_tail": "the log"} | changes))
 
 
 OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
+
+
+TRIED = {
+    "status": "ok",
+    "trial": {
+        "phases": {
+            "first_steps": {"peak_cpu_tensors_bytes": 700},
+            "evaluation": {"peak_cpu_tensors_bytes": 900},
+        },
+        "memory": {"peak_cpu_tensors_bytes": 900},
+        "absent": {"save": "nothing is saved"},
+    },
+}
 
 
 class FakeEngine:
@@ -34,15 +47,21 @@ class FakeEngine:
         self._script = list(script)
         self._prepared = preparation(**prepared).model_dump(mode="json")
         self.prepare_outcome = None
+        self.trial_outcome = outcome(answer=TRIED)
 
     def run(self, module, request, *, log_file, timeout_s, on_progress):
         self.requests.append((module, json.loads(request), timeout_s))
         if module == PREPARE:
             return self.prepare_outcome or outcome(answer=self._prepared)
+        if module == TRIAL:
+            return self.trial_outcome
         return self._script.pop(0) if self._script else outcome(answer=OK)
 
     def cells(self):
         return [body for module, body, _ in self.requests if module == CELL]
+
+    def trials(self):
+        return [body for module, body, _ in self.requests if module == TRIAL]
 
 
 class Silent:
@@ -246,3 +265,144 @@ def test_checkpoint_bytes_a_parameter(settings, expected):
 def test_work_counts_training_thrice():
     job = Job(cell(train_size=10), 0)
     assert job.work == (3 * 3 * 10 + 4 * 8) * 16
+
+
+NOISE = measurement(warnings=(caution(name="others_busy"),))
+NOISY = outcome(answer={"status": "ok", "measurement": NOISE.model_dump(mode="json")})
+
+
+def test_repeats_keep_the_seed_and_replicates_change_it(directory):
+    engine = FakeEngine()
+    records = run(directory, engine, profile(run={"replicates": 2, "repeats": 2}))
+    assert len(records) == 16
+    assert {(r.replicate, r.repeat, r.seed) for r in records} == {
+        (0, 0, 42),
+        (0, 1, 42),
+        (1, 0, 43),
+        (1, 1, 43),
+    }
+    assert len({r.identity for r in directory.records()}) == 16
+
+
+def test_more_repeats_later_are_added_to_those_that_are_there(directory):
+    run(directory, FakeEngine(), profile(run={"replicates": 2}))
+    engine = FakeEngine()
+    run(directory, engine, profile(run={"replicates": 2, "repeats": 2}))
+    assert len(engine.cells()) == 8
+    assert {(b["replicate"], b["seed"]) for b in engine.cells()} == {(0, 42), (1, 43)}
+
+
+def test_noisy_cells_are_run_again_only_when_asked_for(directory):
+    run(directory, FakeEngine([NOISY]))
+    engine = FakeEngine()
+    run(directory, engine)
+    assert engine.cells() == []
+    records = run(directory, engine, rerun_noisy=True)
+    assert len(engine.cells()) == 1
+    assert sorted(r.attempt for r in records) == [0, 0, 0, 1]
+    assert not any(r.noisy for r in records)
+    assert len(list((directory.path / "superseded").iterdir())) == 1
+    assert run(directory, FakeEngine(), rerun_noisy=True) == records
+
+
+def test_a_later_attempt_leaves_the_files_of_the_earlier_alone(directory):
+    first, second = FakeEngine([NOISY]), FakeEngine()
+    run(directory, first)
+    run(directory, second, rerun_noisy=True)
+    (again,) = second.cells()
+    before = {body["steps_file"] for body in first.cells()}
+    assert again["steps_file"] not in before
+    assert again["steps_file"].endswith(".1.parquet")
+
+
+def test_a_rerun_that_fails_takes_nothing_away(directory):
+    run(directory, FakeEngine([NOISY]))
+    before = directory.records()
+    records = run(directory, FakeEngine([outcome(exit_code=-9)]), rerun_noisy=True)
+    assert directory.records() == before
+    assert {r.status for r in records} == {"ok"}
+
+
+def test_a_record_that_breaks_an_invariant_says_so_and_counts_as_noisy(directory):
+    wrong = measurement(memory={"peak_rss_bytes": 2**40})
+    answer = {"status": "ok", "measurement": wrong.model_dump(mode="json")}
+    records = run(directory, FakeEngine([outcome(answer=answer)]))
+    (bad,) = (r for r in records if r.untrusted)
+    assert "more than there is" in bad.untrusted["memory.peak_rss_bytes"]
+    assert bad.status == "ok"
+    engine = FakeEngine()
+    assert not any(r.untrusted for r in run(directory, engine, rerun_noisy=True))
+    assert len(engine.cells()) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", None])
+def test_a_damaged_record_is_moved_away_and_its_cell_run_again(directory, damage):
+    run(directory, FakeEngine())
+    file = sorted((directory.path / "records").iterdir())[1]
+    others = {f: f.read_bytes() for f in (directory.path / "records").iterdir() if f != file}
+    file.write_bytes(file.read_bytes().replace(b"0.75", b"0.95") if damage is None else damage)
+    engine = FakeEngine()
+    records = run(directory, engine)
+    assert [r.status for r in records] == ["ok"] * 4
+    assert len(engine.cells()) == 1
+    assert {f: f.read_bytes() for f in others} == others
+    assert len(list((directory.path / "damaged").iterdir())) == 1
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(directory, monkeypatch):
+    engine = FakeEngine()
+    real, written = directory.write_record, []
+
+    def full_after_two(record):
+        if len(written) == 2:
+            raise RunDirectoryError("the disk is full")
+        written.append(record)
+        real(record)
+
+    monkeypatch.setattr(directory, "write_record", full_after_two)
+    with pytest.raises(RunDirectoryError, match="the disk is full"):
+        run(directory, engine)
+    monkeypatch.undo()
+    engine = FakeEngine()
+    assert len(run(directory, engine)) == 4
+    assert len(engine.cells()) == 2
+
+
+def test_cpu_tensors_come_from_a_pass_of_their_own(directory):
+    engine = FakeEngine()
+    records = run(directory, engine)
+    for one in records:
+        measured = one.measurement
+        assert measured.memory.peak_cpu_tensors_bytes == 900
+        assert measured.phases["first_steps"].memory.peak_cpu_tensors_bytes == 700
+        assert measured.phases["save"].memory.peak_cpu_tensors_bytes is None
+        assert measured.absent["phases.save.memory.peak_cpu_tensors_bytes"] == "nothing is saved"
+        assert "two-step pass" in measured.sources["peak_cpu_tensors_bytes"]
+
+
+def test_one_pass_serves_the_cells_that_differ_only_in_seed_and_size(directory):
+    engine = FakeEngine()
+    block = {"max_length": [16, 32], "per_device_train_batch_size": [4], "train_size": [8, 16]}
+    cells = grid(grid=[block])
+    run(directory, engine, profile(run={"replicates": 3}), cells)
+    assert len(engine.cells()) == 12
+    assert sorted(body["cell"]["max_length"] for body in engine.trials()) == [16, 32]
+    assert all(body["tensors"] for body in engine.trials())
+
+
+def test_a_pass_that_fails_costs_nothing_but_its_figure(directory):
+    engine = FakeEngine()
+    engine.trial_outcome = outcome(exit_code=-9)
+    for one in run(directory, engine):
+        assert one.status == "ok"
+        assert one.measurement.memory.peak_cpu_tensors_bytes is None
+        assert "failed" in one.measurement.absent["memory.peak_cpu_tensors_bytes"]
+        assert one.untrusted == {}
+
+
+def test_the_pass_can_be_left_out(directory):
+    engine = FakeEngine()
+    records = run(directory, engine, profile(run={"cpu_tensors": False}))
+    assert engine.trials() == []
+    reason = records[0].measurement.absent["memory.peak_cpu_tensors_bytes"]
+    assert "run.cpu_tensors" in reason

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.units import KIB
 
-_VM_HWM = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+_VM = {name: re.compile(rf"^{name}:\s+(\d+) kB$", re.MULTILINE) for name in ("VmHWM", "VmRSS")}
 
 
 class HostMemory:
@@ -23,7 +23,11 @@ class HostMemory:
         self._clear_refs = proc / "clear_refs"
         self._reason: str | None = None
 
-    def start(self) -> None:
+    def idle(self) -> dict[str, int]:
+        """Return the resident size of now."""
+        return self._figure("VmRSS")
+
+    def start(self, phase: str) -> None:
         """Begin a new peak at the present resident size."""
         try:
             self._clear_refs.write_text("5")
@@ -32,17 +36,22 @@ class HostMemory:
 
     def read(self) -> dict[str, int]:
         """Return the peak since `start`, in bytes; nothing where it could not be reset."""
-        if self._reason is not None:
-            return {}
+        return self._figure("VmHWM") if self._reason is None else {}
+
+    def _figure(self, name: str) -> dict[str, int]:
         try:
-            match = _VM_HWM.search(self._status.read_text())
+            match = _VM[name].search(self._status.read_text())
         except OSError as error:
             self._reason = f"{self._status}: {error.strerror}"
             return {}
         if match is None:
-            self._reason = f"{self._status} has no VmHWM"
+            self._reason = f"{self._status} has no {name}"
             return {}
         return {"peak_rss_bytes": int(match.group(1)) * KIB}
+
+    def sources(self) -> dict[str, str]:
+        """Return where the figure comes from."""
+        return {"peak_rss_bytes": "VmHWM of /proc/self/status, reset as each phase begins"}
 
     def absent(self) -> dict[str, str]:
         """Return why there is no peak, if there is none."""

@@ -1,71 +1,145 @@
-"""What the driver sees: memory of this process and of the whole card, through NVML.
+"""What the driver says of one card, through NVML: read by the sampler beside the worker.
 
 The binding is `nvidia-ml-py` (imported as `pynvml`). The card is named by UUID, since NVML's order
-need not be CUDA's. Device memory is asked for in version 2, which leaves the driver's own
-reservation out of "used". NVML has no peak; the caching allocator hardly ever gives memory back
-to the driver, so the reading at the end of a phase is taken as the phase's peak.
+need not be CUDA's. This module is imported by a small process: nothing else that is large may be.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pynvml
 
+DEVICE = "peak_device_bytes"
+PROCESS = "peak_process_bytes"
 
-class NvmlMemory:
-    """Process and device memory of one card, read at the end of each phase."""
+NOT_LISTED = (
+    "NVML does not list this PID: it lists the host's (is this a container?),"
+    " and only those that use CUDA"
+)
+NO_PROCESS_FIGURE = "NVML has no per-process figure here (MIG, WSL)"
+VERSION_2 = "NVML nvmlDeviceGetMemoryInfo v2, sampled"
+VERSION_1 = (
+    "NVML nvmlDeviceGetMemoryInfo v1, sampled: counts what the driver keeps for itself as used"
+)
+PROCESSES = "NVML nvmlDeviceGetComputeRunningProcesses, sampled"
 
-    def __init__(self, uuid: str, pid: int | None = None) -> None:
-        self._pid = os.getpid() if pid is None else pid
-        self._absent: dict[str, str] = {}
-        self._handle = None
+# The reasons that hold a card's clocks down against anybody's wish (nvml.h). An idle card and
+# clocks that somebody set (application, display) are left out.
+_SLOWING = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSyncBoost: "sync boost",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal limit of the driver",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "thermal limit of the hardware",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+}
+# After these no reading of the card can be had again in this process.
+_LOST = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
+# What a driver answers that does not know a call, or a version of it.
+_UNKNOWN_CALL = (
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+)
+
+
+class CardReading(NamedTuple):
+    """One reading; what could not be had is None, and `absent` says why by the figure's field.
+
+    `others` has the bytes of every other process on the card by PID; `slowing` names the reasons
+    that held the clocks down.
+    """
+
+    device_bytes: int | None = None
+    process_bytes: int | None = None
+    listed: bool = False
+    others: dict[int, int | None] | None = None
+    slowing: tuple[str, ...] | None = None
+    absent: dict[str, str] = {}  # noqa: RUF012  (a default of a tuple's field, never written to)
+
+
+class NvmlCard:
+    """One card, and one process on it.
+
+    `gone` says why there is no figure at all: no driver, no such card, or a card that was lost.
+    """
+
+    def __init__(self, uuid: str, pid: int) -> None:
+        self._pid = pid
+        self._version: int | None = pynvml.nvmlMemory_v2
+        self._handle: Any = None
+        self.gone: str | None = None
         try:
             pynvml.nvmlInit()
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         except pynvml.NVMLError as error:
-            reason = f"NVML: {error}"
-            self._absent = {"peak_process_bytes": reason, "peak_device_bytes": reason}
+            self.gone = f"NVML: {error}"
 
-    def start(self) -> None:
-        """Do nothing: NVML keeps no peak."""
+    def sources(self) -> dict[str, str]:
+        """Return where each figure comes from, by field."""
+        return {DEVICE: VERSION_2 if self._version else VERSION_1, PROCESS: PROCESSES}
 
-    def read(self) -> dict[str, int]:
-        """Return process and device memory in bytes, each only where NVML has it."""
-        if self._handle is None:
-            return {}
-        figures = {
-            "peak_device_bytes": self._device_bytes(),
-            "peak_process_bytes": self._process_bytes(),
-        }
-        return {name: value for name, value in figures.items() if value is not None}
+    def read(self) -> CardReading:
+        """Return a reading of the card as it is now."""
+        reading = CardReading() if self.gone else self._read()
+        if self.gone:  # before, or while it was read
+            return CardReading(absent=dict.fromkeys((DEVICE, PROCESS), self.gone))
+        return reading
 
-    def absent(self) -> dict[str, str]:
-        """Return why a figure was not to be had."""
-        return dict(self._absent)
+    def energy_mj(self) -> int | None:
+        """Return millijoules since the driver was loaded, of the whole card (Volta and newer)."""
+        energy: int | None = self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        return energy
 
-    def _device_bytes(self) -> int | None:
+    def _read(self) -> CardReading:
+        absent: dict[str, str] = {}
+        info = self._ask(self._memory_info, DEVICE, absent)
+        device_bytes = None if info is None else int(info.used)
+        # The list of graphics processes is left out: a process in both would be counted twice.
+        listing = self._ask(pynvml.nvmlDeviceGetComputeRunningProcesses, PROCESS, absent)
+        mask = self._ask(self._clock_reasons)
+        slowing = None if mask is None else tuple(_SLOWING[bit] for bit in _SLOWING if mask & bit)
+        if listing is None:
+            return CardReading(device_bytes, slowing=slowing, absent=absent)
+        by_pid = {process.pid: process.usedGpuMemory for process in listing}
+        listed = self._pid in by_pid
+        process_bytes = by_pid.pop(self._pid, None)
+        if process_bytes is None:
+            absent[PROCESS] = NO_PROCESS_FIGURE if listed else NOT_LISTED
+        return CardReading(device_bytes, process_bytes, listed, by_pid, slowing, absent)
+
+    def _memory_info(self, handle: Any) -> Any:
+        """Return device memory in version 2, which leaves the driver's reservation out of "used"."""
         try:
-            info = pynvml.nvmlDeviceGetMemoryInfo(self._handle, version=pynvml.nvmlMemory_v2)
+            return pynvml.nvmlDeviceGetMemoryInfo(handle, version=self._version)
         except pynvml.NVMLError as error:
-            self._absent["peak_device_bytes"] = f"NVML: {error}"
-            return None
-        return int(info.used)
+            if self._version is None or error.value not in _UNKNOWN_CALL:
+                raise
+            self._version = None  # and so it stays: one peak may not mix the two
+            return pynvml.nvmlDeviceGetMemoryInfo(handle)
 
-    def _process_bytes(self) -> int | None:
-        name = "peak_process_bytes"
+    def _clock_reasons(self, handle: Any) -> Any:
+        """Return the mask of what holds the clocks down, under its name of today or that until 2023."""
         try:
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+            return pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
         except pynvml.NVMLError as error:
-            self._absent[name] = f"NVML: {error}"
+            if error.value not in _UNKNOWN_CALL:
+                raise
+            return pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+
+    def _ask(
+        self, function: Callable[[Any], Any], name: str = "", absent: dict[str, str] | None = None
+    ) -> Any:
+        """Return what NVML answers; on an error None, with the reason in `absent` under the name."""
+        if self.gone:
             return None
-        mine = [process.usedGpuMemory for process in processes if process.pid == self._pid]
-        if not mine:
-            self._absent[name] = (
-                "NVML does not list this PID (it lists the host's; is this a container?)"
-            )
+        try:
+            return function(self._handle)
+        except pynvml.NVMLError as error:
+            if absent is not None:
+                absent[name] = f"NVML: {error}"
+            if error.value in _LOST:
+                self.gone = f"NVML: {error}: the card was lost, peaks seen before do not count"
             return None
-        if mine[0] is None:
-            self._absent[name] = "NVML has no per-process figure here (MIG, WSL)"
-            return None
-        return int(mine[0])

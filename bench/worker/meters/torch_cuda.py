@@ -16,6 +16,12 @@ class CudaAllocator(Protocol):
     def reset_peak_memory_stats(self) -> None:
         """Begin new peaks at the present figures."""
 
+    def memory_allocated(self) -> int:
+        """Return the bytes that tensors hold now."""
+
+    def memory_reserved(self) -> int:
+        """Return the bytes taken from the driver now."""
+
     def max_memory_allocated(self) -> int:
         """Return the peak of bytes held by tensors."""
 
@@ -32,7 +38,14 @@ class TorchCudaMemory:
     def __init__(self, allocator: CudaAllocator) -> None:
         self._allocator = allocator
 
-    def start(self) -> None:
+    def idle(self) -> dict[str, int]:
+        """Return what is held now, before the cell: nothing, in a process of its own."""
+        return {
+            "peak_allocated_bytes": self._allocator.memory_allocated(),
+            "peak_reserved_bytes": self._allocator.memory_reserved(),
+        }
+
+    def start(self, phase: str) -> None:
         """Begin new peaks."""
         self._allocator.reset_peak_memory_stats()
 
@@ -41,6 +54,13 @@ class TorchCudaMemory:
         return {
             "peak_allocated_bytes": self._allocator.max_memory_allocated(),
             "peak_reserved_bytes": self._allocator.max_memory_reserved(),
+        }
+
+    def sources(self) -> dict[str, str]:
+        """Return where the figures come from."""
+        return {
+            "peak_allocated_bytes": "torch.cuda.max_memory_allocated, reset as each phase begins",
+            "peak_reserved_bytes": "torch.cuda.max_memory_reserved, reset as each phase begins",
         }
 
     def absent(self) -> dict[str, str]:
@@ -60,9 +80,18 @@ class NoCuda:
         "peak_reserved_bytes",
         "peak_process_bytes",
         "peak_device_bytes",
+        "context_bytes",
     )
 
-    def start(self) -> None:
+    def idle(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
+    def sources(self) -> dict[str, str]:
+        """Return nothing."""
+        return {}
+
+    def start(self, phase: str) -> None:
         """Do nothing."""
 
     def read(self) -> dict[str, int]:

@@ -37,9 +37,27 @@ def main(body, emit):
         if child == 0:
             time.sleep(600)
         emit(Progress(phase="train", step=child))
+    elif do == "fork twice":
+        if os.fork() == 0:
+            if os.fork() == 0:
+                emit(Progress(phase="train", step=os.getpid()))
+                signal.pause()
+            signal.pause()
+        signal.pause()
     elif do == "nonsense":
-        os.write(find_channel(), b"\0\0\0\4{..}")
+        os.write(find_channel(), body["line"].encode())
         os._exit(0)
+    elif do == "stop in the middle of a line":
+        emit(Progress(phase="train", step=os.getpid()))
+        os.write(find_channel(), b'{"kind": "answ')
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif do == "big":
+        return {"text": "x" * body["size"]}
+    elif do == "tell":
+        print(os.environ["FTBENCH_TOKEN"])
+    elif do == "eat":
+        time.sleep(body.get("sleep", 0))
+        return {"bytes": len(bytearray(body["size"]))}
     return {
         "asked": body,
         "pid": os.getpid(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.engines.local import LocalEngine, log_tail
-from bench.errors import WorkloadError
+from bench.errors import WorkerError, WorkloadError
 
 WORKER = "tests.unit.engines.odd_worker"
 
@@ -103,9 +103,93 @@ def test_children_of_a_worker_end_with_it(engine, tmp_path):
     assert gone(progress[0].step)
 
 
-def test_nonsense_on_the_channel_is_no_answer(engine, tmp_path):
-    outcome, _ = run(engine, tmp_path, do="nonsense")
+def test_grandchildren_end_with_a_worker_that_is_killed(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, timeout_s=4.0, do="fork twice")
+    assert outcome.timed_out
+    assert gone(progress[0].step)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{..}\n",
+        "3\n",
+        "[" * 10**5 + "\n",
+        '{"kind": "progress", "body": {"phase": 3}}\n',
+        '{"kind": "answer"}\n',
+        '{"kind": "answ',
+        "\n",
+    ],
+)
+def test_nonsense_on_the_channel_is_no_answer(tmp_path, monkeypatch, line):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {})
+    outcome, _ = run(engine, tmp_path, do="nonsense", line=line)
     assert outcome.answer is None
+    assert not outcome.timed_out
+
+
+def test_a_refusal_that_is_none_is_still_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    line = '{"kind": "refusal", "body": {"class": ["x"], "what": 3, "where": {}, "more": 1}}\n'
+    outcome, _ = run(LocalEngine("spawn", {}), tmp_path, do="nonsense", line=line)
+    assert isinstance(outcome.refusal, WorkerError)
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_line_ends_at_the_time_limit(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, timeout_s=4.0, do="stop in the middle of a line")
+    assert outcome.timed_out
+    assert outcome.wall_s < 30
+    assert gone(progress[0].step)
+
+
+def test_an_answer_larger_than_the_pipe(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="big", size=3 * 2**20)
+    assert len(outcome.answer["text"]) == 3 * 2**20
+
+
+def test_secrets_do_not_stay_in_the_log(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTBENCH_TOKEN", "very-secret-value")
+    engine._environment["FTBENCH_TOKEN"] = "very-secret-value"
+    outcome, _ = run(engine, tmp_path, do="tell")
+    assert "very-secret-value" not in (tmp_path / "log").read_text() + outcome.log_tail
+    assert "[redacted]" in outcome.log_tail
+
+
+def test_a_log_that_is_a_link_is_not_followed(engine, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "log").symlink_to(tmp_path / "precious")
+    outcome, _ = run(engine, tmp_path, do="answer")
+    assert outcome.answer is None
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_memory_limit_that_holds_kills_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {"FTBENCH_TEST": "set"})
+
+    def eat(size):
+        return engine.run(
+            WORKER,
+            json.dumps({"do": "eat", "size": size}),
+            log_file=tmp_path / "log",
+            timeout_s=60.0,
+            on_progress=lambda _: None,
+            memory_limit_bytes=200 * 2**20,
+        )
+
+    small, large = eat(2**20), eat(400 * 2**20)
+    assert small.answer is not None
+    if small.limit != "enforced":  # this machine lets nobody make a memory group
+        assert small.limit
+        return
+    assert (large.answer, large.exit_code, large.oom_killed) == (None, -9, True)
+    assert small.oom_killed is False
+
+
+def test_a_kill_without_a_limit_is_not_taken_for_lack_of_memory(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="kill")
+    assert not outcome.oom_killed
 
 
 def test_log_tail(tmp_path):

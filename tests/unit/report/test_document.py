@@ -2,7 +2,7 @@ import pytest
 
 from bench.record import Failure
 from bench.report.document import build
-from tests.factories import cell, environment, measurement, preparation, profile, record
+from tests.factories import caution, cell, environment, measurement, preparation, profile, record
 
 
 def text_of(records, profile_=None, **prepared):
@@ -32,7 +32,7 @@ def test_more_documents_also_mean_more_steps():
 
 
 def test_one_run_a_cell_is_said():
-    assert "every cell was run once" in text_of(LEARNING)
+    assert "every cell was run with one seed" in text_of(LEARNING)
     assert "up to 2 times" in text_of([record(), record(replicate=1)])
 
 
@@ -62,7 +62,9 @@ def test_failures_and_warnings_are_told():
     failed = record(
         status="oom", measurement=None, failure=Failure(message="out of memory", step=7)
     )
-    warned = record(cell(train_size=8), measurement=measurement(warnings=("the machine was busy",)))
+    warned = record(
+        cell(train_size=8), measurement=measurement(warnings=(caution("the machine was busy"),))
+    )
     text = text_of([failed, warned])
     assert "at step 7: out of memory" in text
     assert "the machine was busy" in text

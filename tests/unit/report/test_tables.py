@@ -3,7 +3,7 @@ import pytest
 from bench.analysis.along import chains_along
 from bench.analysis.summary import cells_table, varying_axes
 from bench.report.tables import ABSENT, along, cells, format_figure
-from tests.factories import cell, measurement, record
+from tests.factories import caution, cell, measurement, record
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_card_has_columns_for_what_it_measured():
 
 
 def test_a_warning_marks_its_row():
-    warned = record(measurement=measurement(warnings=("busy",)))
+    warned = record(measurement=measurement(warnings=(caution("busy"),)))
     assert "ok (!)" in cells(cells_table([warned]), varying_axes([warned])).rows[0]
 
 

@@ -30,7 +30,7 @@ def test_a_narrow_terminal_does_without_the_spare_columns():
 def test_notes_stay_in_the_report_file():
     console = Console(file=io.StringIO(), width=80)
     sections = (Section("What was found", ("Found.",)), Section("How to read this", ("Notes.",)))
-    show(console, Document("t", sections, pd.DataFrame()))
+    show(console, Document("t", sections, pd.DataFrame(), pd.DataFrame()))
     assert "Found." in console.file.getvalue()
     assert "Notes." not in console.file.getvalue()
 

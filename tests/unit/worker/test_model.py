@@ -1,3 +1,6 @@
+import json
+import os
+
 import pytest
 import torch
 from transformers import BertConfig, GPT2Config, RobertaConfig, set_seed
@@ -83,6 +86,40 @@ def test_pickled_weights_are_not_read(tmp_path):
     pickled = source(model=str(tmp_path), tokenizer="offline:minilm-l6")
     with pytest.raises(WorkloadError, match="cannot be loaded"):
         load_model(pickled, ("a", "b"), attn_implementation="sdpa")
+    asked_for = pickled.model_copy(update={"weights_format": "any"})
+    loaded = load_model(asked_for, ("a", "b"), attn_implementation="sdpa")
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(loaded.state_dict()[name], model.state_dict()[name])
+
+
+class Payload:
+    """What a pickle that does harm looks like: it runs a command when it is loaded."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.file}",))
+
+
+def test_a_pickle_that_runs_code_runs_none_even_where_pickles_are_read(tmp_path):
+    small = source(weights="random", config=SMALL)
+    load_model(small, ("a", "b"), attn_implementation="sdpa").config.save_pretrained(tmp_path)
+    torch.save({"x": Payload(tmp_path / "harm")}, tmp_path / "pytorch_model.bin")
+    asked_for = source(model=str(tmp_path), tokenizer="offline:minilm-l6", weights_format="any")
+    with pytest.raises(WorkloadError, match="cannot be loaded"):
+        load_model(asked_for, ("a", "b"), attn_implementation="sdpa")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')")
+    auto = {"AutoConfig": "evil.C", "AutoModelForSequenceClassification": "evil.M"}
+    config = {"model_type": "evil", "auto_map": auto}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WorkloadError):
+        load_config(source(model=str(tmp_path), tokenizer="offline:minilm-l6"), ("a", "b"))
+    assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize(

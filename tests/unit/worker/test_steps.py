@@ -1,10 +1,23 @@
 """Steps, with time, tokens and losses planted."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.worker.steps import StepBook, document_flops, spread_warning, summarise, write_steps
+from bench.record import FIRST_STEPS
+from bench.worker.statistics import UNSTEADY_WARN
+from bench.worker.steps import (
+    DRIFT_WARN,
+    SPREAD_WARN,
+    StepBook,
+    document_flops,
+    step_cautions,
+    summarise,
+    write_steps,
+)
 
 FLOPS = (5, 100, 1)
 
@@ -137,15 +150,174 @@ def test_two_steps_have_no_summary():
     assert summarise(planted_table([1.0, 1.0]), 1e10) is None
 
 
-def test_a_wide_spread_is_a_warning():
-    def warning(table):
-        return spread_warning(table, summarise(table, 1e10))
+def noise(steps, seed=0):
+    return np.exp(0.03 * np.random.default_rng(seed).normal(size=steps))
 
-    assert warning(planted_table([1.0] * 9)) is None
-    wide = planted_table([1, 1, 1.0, 1.0, 1.5, 2.0, 2.0])
-    assert "interquartile range" in warning(wide)
-    assert warning(planted_table([1.0])) is None
-    assert warning(wide.assign(length=range(7))) is None  # they are meant to differ
+
+def cautions(table):
+    return step_cautions(table, summarise(table, 1e10))
+
+
+def names(table):
+    return [caution.name for caution in cautions(table)]
+
+
+def test_known_median_quartiles_and_interval():
+    summary = summarise(planted_table([9.0, 9.0, *range(1, 13)]), None)
+    assert (summary.q1_s, summary.median_s, summary.q3_s) == (3.75, 6.5, 9.25)
+    assert summary.median_low_s <= 3  # the third and the tenth of 12: see test_statistics
+    assert summary.median_high_s >= 10
+
+
+def test_warmup_that_the_data_shows_is_left_out():
+    step_s = np.where(np.arange(200) < 20, 3.0, 1.0) * noise(200)
+    table = planted_table(step_s)
+    summary = summarise(table, 1e10)
+    assert 20 <= summary.warmup_steps <= 23
+    later = table[table["step"] > summary.warmup_steps]
+    assert summary.count == len(later) == 200 - summary.warmup_steps
+    assert summary.samples == later["samples"].sum()
+    assert summary.seconds == later["step_s"].sum()
+    assert summary.median_s == later["step_s"].median()
+    assert summary.median_low_s < 1.0 < summary.median_high_s
+    assert names(table) == []
+
+
+def test_a_smaller_batch_in_warmup_is_left_out_with_it():
+    table = planted_table(
+        [5.0] * 4 + [2.0] + [5.0] * 3 + [1.0] * 24, [8] * 4 + [3] + [8] * 3 + [8] * 24
+    )
+    summary = summarise(table, None)
+    assert (summary.warmup_steps, summary.count, summary.samples) == (8, 24, 192)
+
+
+def test_noise_leaves_only_the_first_steps_out():
+    found = [summarise(planted_table(noise(60, seed)), None).warmup_steps for seed in range(50)]
+    assert np.mean([steps == FIRST_STEPS for steps in found]) >= 0.96
+
+
+def test_too_short_a_cell_leaves_only_the_first_steps_out():
+    assert summarise(planted_table([5.0] * 4 + [1.0] * 5), None).warmup_steps == FIRST_STEPS
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 10), st.integers(1, 8)), min_size=3, max_size=80),
+)
+def test_rates_are_the_samples_over_the_seconds_exactly(steps):
+    table = planted_table([step_s for step_s, _ in steps], [samples for _, samples in steps])
+    summary = summarise(table, 1e10)
+    later = table[table["step"] > summary.warmup_steps]
+    assert summary.warmup_steps >= FIRST_STEPS
+    assert summary.samples_per_s == summary.samples / summary.seconds
+    assert (summary.samples, summary.seconds) == (later["samples"].sum(), later["step_s"].sum())
+    assert summary.real_tokens_per_s == later["real_tokens"].sum() / summary.seconds
+    assert summary.median_low_s <= summary.median_s <= summary.median_high_s
+
+
+def test_one_step_in_fifty_that_takes_four_times_as_long():
+    step_s = noise(500)
+    step_s[25::50] = 4.0
+    table = planted_table(step_s)
+    summary = summarise(table, None)
+    assert summary.warmup_steps == FIRST_STEPS
+    assert summary.median_s == pytest.approx(1.0, rel=0.01)
+    assert summary.samples_per_s == 8 * 498 / step_s[2:].sum()  # the mean has them all
+    assert 8 / summary.samples_per_s == pytest.approx(1.06, rel=0.01)
+    assert table["step_s"].max() == 4.0
+    assert names(table) == []
+
+
+def mixed_lengths(steps, seed=0):
+    """Return a table whose batches have two lengths, at random, and take 1 ms a padded token."""
+    lengths = np.random.default_rng(seed).choice([16, 64], size=steps)
+    table = planted_table(8e-3 * lengths * noise(steps, seed))
+    return table.assign(length=lengths, padded_tokens=8 * lengths)
+
+
+def test_warmup_of_batches_of_different_lengths_is_seen_in_the_time_of_a_token():
+    table = mixed_lengths(200)
+    assert summarise(table, None).warmup_steps == FIRST_STEPS
+    slow = table.assign(step_s=table["step_s"] * np.where(np.arange(200) < 20, 1.5, 1.0))
+    assert 20 <= summarise(slow, None).warmup_steps <= 23
+
+
+def test_long_batches_first_are_no_warmup():
+    table = planted_table([4.0] * 20 + [1.0] * 80)
+    table = table.assign(length=[64] * 20 + [16] * 80, padded_tokens=[512] * 20 + [128] * 80)
+    assert summarise(table, None).warmup_steps == FIRST_STEPS
+
+
+def test_a_wide_spread_is_a_caution_over_its_threshold():
+    at = planted_table([5.0, 5.0, 4.0, 4.5, 5.0, 5.5, 6.0])
+    assert names(at) == []
+    over = planted_table([5.0, 5.0, 4.0, 4.49, 5.0, 5.5, 6.0])
+    (caution,) = cautions(over)
+    assert (caution.name, caution.threshold) == ("spread", SPREAD_WARN)
+    assert caution.value == pytest.approx(1.01 / 5)
+    assert "20% of their median" in caution.message
+    assert names(over.assign(length=range(7))) == []  # they are meant to differ
+
+
+def test_no_summary_no_caution():
+    assert cautions(planted_table([1.0])) == []
+
+
+def drifting(change, steps=300):
+    """Return times whose median moves by a share from the first third of 2 + `steps` to the last."""
+    place = np.concatenate(([0, 0], np.arange(steps)))
+    third = (steps // 3 - 1) / 2
+    return 1 + change * (place - third) / (steps - 1 - 2 * third)
+
+
+def test_a_drift_of_ten_per_cent_is_a_caution():
+    (caution,) = cautions(planted_table(drifting(0.10)))
+    assert (caution.name, caution.threshold) == ("drift", DRIFT_WARN)
+    assert caution.value == pytest.approx(0.10)
+    assert "10% slower" in caution.message
+    (caution,) = cautions(planted_table(drifting(0.10) * noise(302)))
+    assert caution.value == pytest.approx(0.10, abs=0.015)
+
+
+def test_drift_is_a_caution_over_its_threshold():
+    at = [20.0] * 22 + [20.5] * 20 + [21.0] * 20
+    assert names(planted_table(at)) == []
+    assert names(planted_table([20.0] * 22 + [20.5] * 20 + [21.01] * 20)) == ["drift"]
+
+
+def test_a_start_that_is_faster_is_a_drift_and_stays_in_the_figures():
+    table = planted_table(np.where(np.arange(202) < 80, 1.0, 1.12) * noise(202))
+    assert names(table) == ["drift"]
+    assert summarise(table, None).warmup_steps == FIRST_STEPS
+
+
+def test_speeding_up_after_half_of_the_steps_is_a_drift():
+    (caution,) = cautions(planted_table(np.where(np.arange(200) < 120, 1.12, 1.0) * noise(200)))
+    assert caution.name == "drift"
+    assert caution.value == pytest.approx(-0.107, abs=0.01)
+    assert "faster" in caution.message
+
+
+def test_drift_of_batches_of_different_lengths_is_that_of_a_token():
+    table = mixed_lengths(302)
+    assert names(table) == []
+    assert names(table.assign(step_s=table["step_s"] * drifting(0.10))) == ["drift"]
+
+
+def test_lengths_that_move_are_no_drift():
+    # Grouped by length, the longest come first, and a token of a short batch takes longer.
+    lengths = np.linspace(64, 16, 60).astype(int)
+    table = planted_table(0.1 + 8e-3 * lengths).assign(length=lengths, padded_tokens=8 * lengths)
+    pace = table["step_s"] / table["padded_tokens"]
+    assert pace.iloc[-20:].median() > 1.2 * pace.iloc[:20].median()
+    assert names(table) == []
+
+
+def test_no_steady_state_is_a_caution():
+    (caution, *others) = cautions(planted_table(np.linspace(2.0, 1.0, 100)))
+    assert (caution.name, caution.threshold) == ("unsteady", UNSTEADY_WARN)
+    assert caution.value == 1.0
+    assert "50 steps into the cell" in caution.message
+    assert [other.name for other in others] == ["drift"]
 
 
 def test_the_last_loss():

@@ -22,6 +22,12 @@ class FakeAllocator:
     def reset_peak_memory_stats(self):
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
 
+    def memory_allocated(self):
+        return self.allocated
+
+    def memory_reserved(self):
+        return self.reserved
+
     def max_memory_allocated(self):
         return self.peak_allocated
 
@@ -68,7 +74,7 @@ def test_retries_tell_that_the_peak_was_clipped():
 
 def test_on_the_cpu_each_figure_is_absent_with_its_reason():
     meter = NoCuda()
-    meter.start()
+    meter.start("train")
     assert meter.read() == {}
     assert set(meter.absent()) == set(NoCuda.FIELDS)
 
@@ -78,7 +84,7 @@ def test_a_planted_tensor_is_seen_to_the_block():
     import torch
 
     meter = TorchCudaMemory(torch.cuda)
-    meter.start()
+    meter.start("train")
     before = meter.read()["peak_allocated_bytes"]
     block = torch.empty(64 * 2**20, dtype=torch.uint8, device="cuda")
     assert meter.read()["peak_allocated_bytes"] - before == block.numel()

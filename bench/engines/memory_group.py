@@ -1,0 +1,136 @@
+"""Memory groups: a limit that the kernel enforces on a worker, and whether it killed one for memory.
+
+Control groups of both versions (Linux, Documentation/admin-guide/cgroup-v1/memory.rst and
+cgroup-v2.rst). A group is made inside the one this process is in, so no limit above it is left.
+Not every machine lets one be made; then `Unavailable` says why, and limits are judged, not enforced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+import time
+from pathlib import Path
+from typing import Literal
+
+Version = Literal[1, 2]
+_SERIAL = itertools.count()
+_REMOVAL_S = 5.0
+_OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+class Unavailable(Exception):  # noqa: N818 - no error: limits are judged instead
+    """No memory group can be made here, with the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryGroup:
+    """One control group with a memory controller."""
+
+    path: Path
+    version: Version
+
+    @classmethod
+    def own(cls, proc: Path = Path("/proc/self")) -> MemoryGroup:
+        """Return the group that this process is in; raises Unavailable."""
+        try:
+            lines = (proc / "cgroup").read_text().splitlines()
+            mounts = (proc / "mountinfo").read_text().splitlines()
+        except OSError as error:
+            raise Unavailable(f"{proc}: {error.strerror}") from error
+        found = _mounted(lines, mounts)
+        if found is None:
+            raise Unavailable("no control group with a memory controller is mounted")
+        return found
+
+    def make(self, limit_bytes: int) -> MemoryGroup:
+        """Return a new group inside this one that holds no more than `limit_bytes`, swap included.
+
+        Raises Unavailable where the kernel or its owner does not allow it.
+        """
+        group = MemoryGroup(
+            self.path / f"ftbench-{os.getpid()}-{next(_SERIAL)}", version=self.version
+        )
+        try:
+            if self.version == 2 and not _offers_memory(self.path / "cgroup.subtree_control"):
+                (self.path / "cgroup.subtree_control").write_text("+memory")
+            group.path.mkdir()
+        except OSError as error:
+            raise Unavailable(f"{self.path}: {error.strerror}") from error
+        try:
+            group._limit(limit_bytes)
+        except OSError as error:
+            group.remove()
+            raise Unavailable(f"{group.path}: {error.strerror}") from error
+        return group
+
+    def _limit(self, limit_bytes: int) -> None:
+        if self.version == 1:
+            (self.path / "memory.limit_in_bytes").write_text(str(limit_bytes))
+            swap = self.path / "memory.memsw.limit_in_bytes"
+            if swap.exists():  # not where the kernel does not count swap
+                swap.write_text(str(limit_bytes))
+            return
+        (self.path / "memory.max").write_text(str(limit_bytes))
+        swap = self.path / "memory.swap.max"
+        if swap.exists():
+            swap.write_text("0")
+        # One process that is killed takes the others with it: no half of a worker lives on.
+        (self.path / "memory.oom.group").write_text("1")
+
+    @property
+    def entrance(self) -> Path:
+        """Return the file that a process writes its PID into to join."""
+        return self.path / "cgroup.procs"
+
+    def oom_kills(self) -> int | None:
+        """Return how many processes of this group the kernel has killed for memory; None unknown."""
+        name = "memory.oom_control" if self.version == 1 else "memory.events"
+        try:
+            found = _OOM_KILL.search((self.path / name).read_text())
+        except OSError:
+            return None
+        return int(found.group(1)) if found else None
+
+    def remove(self) -> None:
+        """Remove the group; it must be empty, which an ended process may leave it a moment later."""
+        deadline = time.monotonic() + _REMOVAL_S
+        while self.path.exists():
+            try:
+                self.path.rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.01)
+
+
+def _mounted(lines: list[str], mounts: list[str]) -> MemoryGroup | None:
+    """Return the group named in /proc/PID/cgroup, at the place where /proc/PID/mountinfo has it."""
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        version: Version = 2 if number == "0" and not controllers else 1
+        if version == 1 and "memory" not in controllers.split(","):
+            continue
+        for mount in mounts:
+            left, _, right = mount.partition(" - ")
+            kind, _, options = right.split(" ", 2)
+            root, point = left.split(" ")[3:5]
+            if kind != ("cgroup2" if version == 2 else "cgroup"):
+                continue
+            if version == 1 and "memory" not in options.split(","):
+                continue
+            if path != root and not path.startswith(root.rstrip("/") + "/"):
+                continue
+            group = MemoryGroup(Path(point) / path.removeprefix(root).lstrip("/"), version)
+            if version == 1 or _offers_memory(group.path / "cgroup.controllers"):
+                return group
+    return None
+
+
+def _offers_memory(file: Path) -> bool:
+    try:
+        return "memory" in file.read_text().split()
+    except OSError:
+        return False

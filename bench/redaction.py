@@ -1,0 +1,49 @@
+"""Redaction: the values of secret environment variables are taken out of whatever is written down.
+
+Workers need some of them (a hub token opens a gated model), and an error message or a library's log
+may repeat one. Records, logs and reports never hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+HIDDEN = "[redacted]"
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH")
+# A value as short as this ("1", "true", "github") is no secret, and is found in every text.
+_SHORTEST = 8
+# Kept by what they begin with even where no variable holds them: hub, GitHub, OpenAI-like, AWS ids.
+_SECRET_TEXT = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16})\b"
+)
+
+
+def secret_values(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the values of the variables whose names say that they are secret, the longest first."""
+    values = {
+        value
+        for name, value in environ.items()
+        if _SECRET_NAME.search(name.upper()) and len(value) >= _SHORTEST and "/" not in value[:1]
+    }
+    return sorted(values, key=len, reverse=True)
+
+
+def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return a text with every secret value in it replaced."""
+    for value in secret_values(environ):
+        text = text.replace(value, HIDDEN)
+    return _SECRET_TEXT.sub(HIDDEN, text)
+
+
+def redact_file(file: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Rewrite a text file without the secrets in it; one that has none is not touched."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return
+    clean = redact(text, environ)
+    if clean != text:
+        file.write_text(clean, encoding="utf-8", errors="surrogateescape")

@@ -1,0 +1,158 @@
+"""Trial: two optimizer steps of a cell, for the peak of memory alone.
+
+The recipe's own model, arguments and Trainer. Two steps, because Adam's state is made at the end
+of the first. Every batch is of the longest document in the pool, so none is wider in a cell that
+pads to the longest; how many documents there are is all that memory depends on besides.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+import transformers
+from datasets import Dataset
+from transformers import set_seed
+
+from bench.grid import Cell
+from bench.messages import Progress, Trial, TrialRequest, tokenised_key
+from bench.record import FIRST_STEPS, Failure, Memory, PhaseName
+from bench.worker.device import synchronizer, torch_device
+from bench.worker.failures import status_of
+from bench.worker.finetune import build_trainer, training_arguments
+from bench.worker.ledger import plain_meters
+from bench.worker.meters.cpu_tensors import CpuTensorMemory
+from bench.worker.model import load_model, load_tokenizer
+from bench.worker.phases import PhaseBook
+from bench.worker.steps import StepBook
+from bench.worker.trainer import MeteredTrainer
+
+# What is changed in a cell's settings: where it ends, and all that isn't a step.
+_SETTINGS: dict[str, Any] = {
+    "max_steps": FIRST_STEPS,
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "logging_strategy": "no",
+    "report_to": "none",
+}
+_NOT_IN_IT: dict[PhaseName, str] = {
+    "train": "the pass ends after two steps: the first steps' peak is the later ones' too",
+    "save": "nothing is saved in the two-step pass",
+}
+_NO_EVALUATION: dict[PhaseName, str] = {"evaluation": "this pass only trains"}
+
+
+def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
+    """Run the `TrialRequest` and return its status with a `Trial` or a `Failure`, as JSON data."""
+    request = TrialRequest.model_validate(body)
+    device = torch_device(request.device)
+    phases = PhaseBook(
+        [CpuTensorMemory()] if request.tensors else plain_meters(device),
+        synchronize=synchronizer(device),
+        on_enter=lambda phase: emit(Progress(phase=phase)),
+    )
+    steps = StepBook()
+    try:
+        _limit(device, request.memory_limit_bytes)
+        phases.enter("load")
+        trainer = _trainer(request, device, phases, steps)
+        trainer.train()
+        if request.tensors:
+            trainer.evaluate()
+        phases.enter(None)
+    except (Exception, MemoryError) as error:
+        traceback.print_exc()
+        failure = Failure(
+            message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
+        )
+        return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
+    trial = _trial(phases, evaluated=request.tensors)
+    return {"status": "ok", "trial": trial.model_dump(mode="json")}
+
+
+def _limit(device: torch.device, limit_bytes: int | None) -> None:
+    """Have torch reserve no more than this on a card; on the CPU the engine sees to a limit."""
+    if limit_bytes is None or device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), device)
+
+
+def _trainer(
+    request: TrialRequest, device: torch.device, phases: PhaseBook, steps: StepBook
+) -> MeteredTrainer:
+    """Return the recipe's Trainer of the cell, cut to two steps."""
+    transformers.utils.logging.disable_progress_bar()
+    cell = _two_steps_of(request.cell)
+    labels = request.preparation.labels
+    files = request.preparation.tokenised[tokenised_key(cell)]
+    set_seed(request.seed)
+    tokenizer = load_tokenizer(cell.model)
+    model = load_model(
+        cell.model,
+        labels,
+        attn_implementation=cell.attn_implementation,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    arguments = training_arguments(
+        cell, seed=request.seed, output=request.output, use_cpu=device.type == "cpu"
+    )
+    evaluated = min(cell.data.eval_size, arguments.per_device_eval_batch_size)
+    pools = (
+        _longest(files.train, _training_documents(cell)),
+        _longest(files.evaluation, evaluated),
+    )
+    return build_trainer(cell, arguments, model, tokenizer, pools, phases=phases, steps=steps)
+
+
+def _two_steps_of(cell: Cell) -> Cell:
+    """Return the cell with the settings that end it after two steps."""
+    settings = cell.settings | _SETTINGS
+    training = tuple(
+        sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
+    )
+    return cell.model_copy(update={"training": training})
+
+
+def _training_documents(cell: Cell) -> int:
+    """Return how many documents to train on: three steps' worth, or one step's where it has no more.
+
+    The third is there for the loader, which fetches the next batch while a step is under way.
+    """
+    one_step = cell.per_device_train_batch_size * int(
+        cell.settings.get("gradient_accumulation_steps", 1)
+    )
+    return cell.train_size if cell.train_size <= one_step else 3 * one_step
+
+
+def _longest(file: str, count: int) -> Dataset:
+    """Return the longest document of a tokenised pool, `count` times, in torch format."""
+    pool = Dataset.from_file(file)
+    lengths = pc.list_value_length(pool.with_format("arrow")[:]["input_ids"])
+    longest = int(lengths.to_numpy().argmax())
+    return pool.select([longest] * count).with_format("torch")
+
+
+def _trial(phases: PhaseBook, *, evaluated: bool) -> Trial:
+    """Return the peaks of the phases that the pass is for, and why it has no others."""
+    absent = _NOT_IN_IT if evaluated else _NOT_IN_IT | _NO_EVALUATION
+    # "train" is begun at the end of step 2, and nothing but the end of training is in it.
+    booked = {n: phase.memory for n, phase in phases.phases().items() if n not in absent}
+    return Trial(
+        phases=booked, memory=_peaks(list(booked.values())), absent=phases.absent() | absent
+    )
+
+
+def _peaks(ledgers: list[Memory]) -> Memory:
+    """Return each figure's largest."""
+    peaks: dict[str, int] = {}
+    for ledger in ledgers:
+        for name, value in ledger.model_dump(exclude_none=True).items():
+            peaks[name] = max(value, peaks.get(name, 0))
+    return Memory(**peaks)
