@@ -61,7 +61,8 @@ def with_batch(cell: Cell, batch: int) -> Cell:
     training = tuple(
         (name, json.dumps(settings[name], sort_keys=True)) for name in sorted(settings)
     )
-    return cell.model_copy(update={"training": training, "train_size": 2 * batch})
+    of_batch = cell.model_copy(update={"training": training})
+    return of_batch.model_copy(update={"train_size": 2 * of_batch.documents_a_step})
 
 
 class Frontier:

@@ -63,6 +63,12 @@ class Cell(Frozen):
         return int(self.settings["per_device_train_batch_size"])
 
     @property
+    def documents_a_step(self) -> int:
+        """Return how many documents an optimizer step takes: the accumulated batches."""
+        accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
+        return self.per_device_train_batch_size * accumulated
+
+    @property
     def facets(self) -> dict[str, Any]:
         """Return all that tells cells apart, by the name a table has for it; each value is plain.
 

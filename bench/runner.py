@@ -311,8 +311,11 @@ def prepare(
 
 
 def _shape_of(cell: Cell) -> str:
-    """Return what decides the memory of two steps: everything but the subset's size and the seed."""
+    """Return what decides the memory of two steps: everything but the seed, and more documents
+    than a step takes.
+    """
     facets = {k: v for k, v in cell.facets.items() if k not in ("train_size", "seed")}
+    facets["documents"] = min(cell.train_size, cell.documents_a_step)
     return json.dumps(facets, sort_keys=True, default=str)
 
 
@@ -403,8 +406,7 @@ def _saves(cell: Cell) -> int:
     strategy = settings["save_strategy"]
     if strategy == "no":
         return 0
-    accumulated = int(settings.get("gradient_accumulation_steps", 1))
-    steps_an_epoch = math.ceil(cell.train_size / (cell.per_device_train_batch_size * accumulated))
+    steps_an_epoch = math.ceil(cell.train_size / cell.documents_a_step)
     steps = math.ceil(float(settings["num_train_epochs"]) * steps_an_epoch)
     if settings.get("max_steps", -1) > 0:
         steps = int(settings["max_steps"])

@@ -28,6 +28,7 @@ from bench.messages import Event, Progress
 from bench.redaction import redact, redact_file
 from bench.worker import entry
 
+SERVER = "bench.worker.server"  # what the fork server imports to end with this process
 LOG_TAIL_LINES = 20
 _EXIT_GRACE_S = 30.0
 
@@ -75,7 +76,7 @@ class LocalEngine:
         self._process: type[ForkServerProcess | SpawnProcess] = self._spawn
         if isolation == "forkserver":
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["bench.worker.preload"])
+            context.set_forkserver_preload([SERVER, "bench.worker.preload"])
             self._process = context.Process
 
     def run(

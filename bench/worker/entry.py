@@ -7,12 +7,10 @@ parent in lines of JSON through a pipe; nothing is pickled.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -22,8 +20,7 @@ from typing import Any
 
 from bench.errors import FtbenchError
 from bench.messages import Event, Progress
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from bench.worker.lifeline import children_die_with_this, die_with_parent
 
 
 def start(
@@ -41,8 +38,8 @@ def start(
     parent = os.getppid()
     os.environ.update(environment)
     os.setsid()
-    _die_with_parent(parent)
-    _have_children_die_with_parent()
+    die_with_parent(parent)
+    children_die_with_this()  # data-loader processes
     _redirect_output(log_file)
     faulthandler.enable()  # a crash in native code leaves its stack in the log
     if memory_group is not None:
@@ -63,24 +60,6 @@ def start(
         send(Event(kind="refusal", body=error.to_json()))
     else:
         send(Event(kind="answer", body=answer))
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, even inside native code (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call above
-            os._exit(1)
-
-
-def _have_children_die_with_parent() -> None:
-    """Have data-loader processes, which are forked from this one, end with it, however it ends."""
-    forking: list[int] = []
-    os.register_at_fork(
-        before=lambda: forking.append(os.getpid()),
-        after_in_parent=forking.pop,
-        after_in_child=lambda: _die_with_parent(forking.pop()),
-    )
 
 
 def _redirect_output(log_file: str) -> None:

@@ -90,21 +90,13 @@ def finetune(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Result:
     """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
-    set_seed(seed)  # before the model: its new classification head is drawn from this generator
-    tokenizer = load_tokenizer(cell.model)
-    model = load_model(
-        cell.model,
-        labels,
-        attn_implementation=cell.attn_implementation,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    arguments = training_arguments(cell, seed=seed, output=output, use_cpu=use_cpu)
-    trainer = build_trainer(
+    trainer = make_trainer(
         cell,
-        arguments,
-        model,
-        tokenizer,
+        labels,
         pools,
+        seed=seed,
+        output=output,
+        use_cpu=use_cpu,
         phases=phases,
         steps=steps,
         callbacks=callbacks,
@@ -125,5 +117,39 @@ def finetune(
         trainer.state.log_history,
         trained.training_loss,
         evaluation,
-        model_device(model.parameters()),
+        model_device(trainer.parameters()),
+    )
+
+
+def make_trainer(
+    cell: Cell,
+    labels: tuple[str, ...],
+    pools: tuple[Dataset, Dataset],
+    *,
+    seed: int,
+    output: str,
+    use_cpu: bool,
+    phases: PhaseBook,
+    steps: StepBook,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MeteredTrainer:
+    """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
+    set_seed(seed)  # before the model: its new classification head is drawn from this generator
+    tokenizer = load_tokenizer(cell.model)
+    model = load_model(
+        cell.model,
+        labels,
+        attn_implementation=cell.attn_implementation,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    arguments = training_arguments(cell, seed=seed, output=output, use_cpu=use_cpu)
+    return build_trainer(
+        cell,
+        arguments,
+        model,
+        tokenizer,
+        pools,
+        phases=phases,
+        steps=steps,
+        callbacks=callbacks,
     )

@@ -16,18 +16,18 @@ It ends with the worker: by the kernel's signal, and where its stdin ends.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import itertools
 import json
 import os
 import select
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from bench.worker.lifeline import die_with_parent
 
 if TYPE_CHECKING:
     from bench.worker.meters.nvml import CardReading, NvmlCard
@@ -47,7 +47,6 @@ SETTLE_INTERVAL_S = 0.1
 DEAR_S = 0.002
 # How much the newest cost counts in the running mean that sets the period.
 _NEWEST = 0.25
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 PSS = "peak_pss_bytes"
 
@@ -267,7 +266,7 @@ class Series:
         self.kept: list[tuple[float, str | None, dict[str, int]]] = []
         self._most = most
         self._stride = 1
-        self._phases: set[str | None] = set()  # those that were sampled
+        self._closed: set[str | None] = set()  # phases that were read as they ended
         self.at_boundary = False  # the last reading closed a phase, just now
 
     def sample(self, now_s: float, phase: str | None) -> None:
@@ -277,7 +276,6 @@ class Series:
             self.peaks[name] = max(value, self.peaks.get(name, 0))
         self.absent |= absent
         self.last = figures
-        self._phases.add(phase)
         if self.count % self._stride == 0:
             self.kept.append((now_s, phase, figures))
         self.count += 1
@@ -286,12 +284,18 @@ class Series:
             self._stride *= 2
 
     def wants(self, phase: str | None) -> bool:
-        """Return whether a phase that ends is to be read: it has no figure yet, or it costs little."""
-        return phase not in self._phases or not self.pace.dear
+        """Return whether a phase that ends is to be read: it never was, or reading costs little."""
+        return phase not in self._closed or not self.pace.dear
+
+    def close(self, phase: str | None) -> None:
+        """Note that the last reading was one of a phase's end."""
+        self._closed.add(phase)
+        self.at_boundary = True
 
     def begin(self) -> None:
         """Begin new peaks: at the reading that closed the last phase, else at none."""
         self.peaks = dict(self.last) if self.at_boundary else {}
+        self.at_boundary = False
         self.absent = {}
 
     def period_s(self) -> float:
@@ -356,8 +360,8 @@ class Sampler:
             case "read":
                 wanted = [series for series in self._series if series.wants(self._phase)]
                 self._sample(wanted)
-                for series in self._series:
-                    series.at_boundary = series in wanted
+                for series in wanted:
+                    series.close(self._phase)
             case "stop":
                 return self._report() | self._totals()
             case other:
@@ -455,17 +459,6 @@ def serve(sampler: Sampler, source: int, say: Callable[[str], object]) -> None:
             say(json.dumps(sampler.answer(command)) + "\n")
             if command["command"] == "stop":
                 return
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends (prctl(2)).
-
-    The end of stdin says so too, but not while a child that the worker forked holds the pipe.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call above
-            os._exit(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

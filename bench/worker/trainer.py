@@ -34,6 +34,11 @@ class MeteredTrainer(Trainer):
         # First, so that a step has ended before anybody else's callback takes its time.
         super().__init__(callbacks=[_Marks(phases, steps), *callbacks], **kwargs)
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the model's parameters, where they are now."""
+        assert self.model is not None
+        return list(self.model.parameters())
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of one optimizer step: the step begins here."""
         self.steps.begin(self.state.epoch or 0.0)

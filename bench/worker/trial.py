@@ -16,17 +16,15 @@ import pyarrow.compute as pc
 import torch
 import transformers
 from datasets import Dataset
-from transformers import set_seed
 
 from bench.grid import Cell
 from bench.messages import Progress, Trial, TrialRequest, tokenised_key
 from bench.record import FIRST_STEPS, Failure, Memory, PhaseName
 from bench.worker.device import synchronizer, torch_device
 from bench.worker.failures import status_of
-from bench.worker.finetune import build_trainer, training_arguments
+from bench.worker.finetune import make_trainer
 from bench.worker.ledger import plain_meters
 from bench.worker.meters.cpu_tensors import CpuTensorMemory
-from bench.worker.model import load_model, load_tokenizer
 from bench.worker.phases import PhaseBook
 from bench.worker.steps import StepBook
 from bench.worker.trainer import MeteredTrainer
@@ -90,25 +88,22 @@ def _trainer(
     """Return the recipe's Trainer of the cell, cut to two steps."""
     transformers.utils.logging.disable_progress_bar()
     cell = _two_steps_of(request.cell)
-    labels = request.preparation.labels
     files = request.preparation.tokenised[tokenised_key(cell)]
-    set_seed(request.seed)
-    tokenizer = load_tokenizer(cell.model)
-    model = load_model(
-        cell.model,
-        labels,
-        attn_implementation=cell.attn_implementation,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    arguments = training_arguments(
-        cell, seed=request.seed, output=request.output, use_cpu=device.type == "cpu"
-    )
-    evaluated = min(cell.data.eval_size, arguments.per_device_eval_batch_size)
+    evaluated = min(cell.data.eval_size, int(cell.settings["per_device_eval_batch_size"]))
     pools = (
         _longest(files.train, _training_documents(cell)),
         _longest(files.evaluation, evaluated),
     )
-    return build_trainer(cell, arguments, model, tokenizer, pools, phases=phases, steps=steps)
+    return make_trainer(
+        cell,
+        request.preparation.labels,
+        pools,
+        seed=request.seed,
+        output=request.output,
+        use_cpu=device.type == "cpu",
+        phases=phases,
+        steps=steps,
+    )
 
 
 def _two_steps_of(cell: Cell) -> Cell:
@@ -125,10 +120,8 @@ def _training_documents(cell: Cell) -> int:
 
     The third is there for the loader, which fetches the next batch while a step is under way.
     """
-    one_step = cell.per_device_train_batch_size * int(
-        cell.settings.get("gradient_accumulation_steps", 1)
-    )
-    return cell.train_size if cell.train_size <= one_step else 3 * one_step
+    few = cell.train_size <= cell.documents_a_step
+    return cell.train_size if few else 3 * cell.documents_a_step
 
 
 def _longest(file: str, count: int) -> Dataset:

@@ -65,6 +65,15 @@ def in_step(step, action):
     before(MeteredTrainer, "training_step", act)
 
 
+def threads(count):
+    """Have torch compute in this many threads.
+
+    In more than one each operator waits for the last of them, and where other work shares the
+    processors a step of 10 ms takes half a second now and then (seen, beside two busy processes).
+    """
+    torch.set_num_threads(count)
+
+
 def memory_in_load(size_mib):
     before(finetune, "load_model", lambda *args, **kwargs: touch("memory_in_load", size_mib))
 

@@ -48,12 +48,12 @@ def bench(tmp_path_factory):
 
 def measured(bench, train_size=SMALL, eval_batch=BATCH, **plants):
     cell = bench.cell(train_size=train_size, per_device_eval_batch_size=eval_batch)
-    return bench.measure(cell, plants=plants)
+    return bench.measure(cell, plants={"threads": {"count": 1}} | plants)
 
 
 @pytest.fixture(scope="module")
 def control(bench):
-    """Nothing planted."""
+    """No memory, pause or stall."""
     return measured(bench)
 
 

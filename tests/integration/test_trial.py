@@ -77,6 +77,10 @@ def test_large_batches_peak_at_another_moment_and_grow_faster(bench, peaks):
     assert a_token > 2 * (peaks[24] - peaks[8]) / 16 / SHORT
 
 
+def test_a_second_pass_gives_the_same_to_the_byte(bench, trial):
+    assert trial_of(bench, 8).phases == trial.phases
+
+
 def test_evaluation_takes_less_than_training(trial):
     assert peak(trial, "evaluation") < peak(trial)
     assert trial.memory.peak_cpu_tensors_bytes == peak(trial)

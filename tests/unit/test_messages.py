@@ -13,6 +13,7 @@ def test_a_request_survives_json():
         preparation=preparation(),
         output="o",
         steps_file="s",
+        samples_file="m",
     )
     assert CellRequest.model_validate_json(request.model_dump_json()) == request
 

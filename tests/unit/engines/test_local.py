@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines.local import LocalEngine, log_tail
+from bench.engines.local import SERVER, LocalEngine, log_tail
 from bench.errors import WorkerError, WorkloadError
 
 WORKER = "tests.unit.engines.odd_worker"
@@ -20,7 +20,9 @@ def engine(request, monkeypatch):
     if request.param == "forkserver":  # this server needn't import torch for these workers
         import multiprocessing
 
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["bench.worker.entry"])
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            [SERVER, "bench.worker.entry"]
+        )
     return engine
 
 
