@@ -115,6 +115,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Break things on purpose and print what was lost: `nox -s faults -- [--kills N] [--rounds N]`."""
+    programs = shared_environment(session)
+    command = (str(programs / "pytest"), "tests/faults", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
     """Measure what the harness costs: step time against a bare Trainer, and the grid against a shell loop."""
     programs = shared_environment(session)

@@ -33,5 +33,5 @@ def _table(table: Table) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text that cannot break out of its place: no HTML, no table borders."""
-    return text.translate(_ESCAPED)
+    """Return a text that cannot break out of its place: no HTML, no table borders, no links."""
+    return text.translate(_ESCAPED).replace("](", "]\\(")

@@ -101,7 +101,7 @@ def test_a_step_inside_the_harness_takes_as_long_as_in_a_bare_trainer(benchmark,
         "name": "overhead",
         "workload": workload,
         "grid": [block | {"train_size": [STEPS * BATCH]}],
-        "run": {"replicates": PAIRS},
+        "run": {"replicates": PAIRS, "cpu_tensors": False},
         "training": {"num_train_epochs": 1, "save_strategy": "no", "eval_strategy": "no"},
     }
     profile = build_profile(data, where="overhead")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.conftest import run
+from tests.integration.conftest import ftbench, run
 
 pytestmark = pytest.mark.integration
 
@@ -36,3 +36,19 @@ def test_refused_before_anything_runs(tmp_path, settings, said):
         assert text in done.process.stderr
     assert "Traceback" not in done.process.stderr
     assert done.records == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--limit", "much"), "not a size"),
+        ((), "a limit is needed on the CPU"),
+        (("--limit", "4GiB", "--max-batch", "0"), "0"),
+    ],
+)
+def test_a_frontier_without_a_usable_limit(tmp_path, arguments, said):
+    done = ftbench("frontier", "smoke", "--out", tmp_path / "run", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
