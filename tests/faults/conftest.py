@@ -30,7 +30,7 @@ CELLS = 6
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=30, help="how often the parent is killed")
     parser.addoption(
-        "--rounds", type=int, default=3, help="how often each worker fault is injected"
+        "--rounds", type=int, default=2, help="how often each worker fault is injected"
     )
 
 

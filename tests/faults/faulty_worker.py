@@ -93,7 +93,7 @@ def half_a_line(trainer):
 
 def nonsense(trainer):
     os.write(channel(), b'{"kind": "answer", "body": {"status": "ok", "measurement": {}}}\n')
-    time.sleep(10**6)
+    os._exit(0)
 
 
 def channel():

@@ -193,11 +193,11 @@ def test_damaged_records(tmp_path, undisturbed, pytestconfig, reliability):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 24 MiB; None where none may be mounted."""
+    """A file system of 64 MiB; None where none may be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=24m"):
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=64m"):
         yield None
         return
     yield folder
@@ -213,10 +213,9 @@ def test_a_disk_that_fills_up(small_disk, undisturbed, reliability):
     parent = Parent(folder, settings=settings)
     wait_for(lambda: len(parent.records()) >= 2 or parent.process.poll() is not None)
     filler = small_disk / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(2**16))
-            file.flush()
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(2**16)):
+            pass
     code, _, err = parent.wait()
     assert code == 2, err
     assert "disk" in err
@@ -232,7 +231,7 @@ def test_a_disk_that_fills_up(small_disk, undisturbed, reliability):
     assert len(now) == CELLS
     reliability(
         "full disk",
-        "a 24 MiB file system filled to the last byte in mid-grid",
+        "a 64 MiB file system filled to the last byte in mid-grid",
         1,
         "a clear refusal; resumed",
         "at most the running cell",
