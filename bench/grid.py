@@ -1,7 +1,7 @@
 """Grid: a profile's blocks of axes, expanded into cells. Pure.
 
 A `Cell` says what is run, by content: two profiles that ask for the same work have the same cell.
-Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate).
+Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate, repeat).
 """
 
 from __future__ import annotations

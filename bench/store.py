@@ -159,7 +159,7 @@ class RunDirectory:
 
     def _replace(self, file: Path, text: str) -> None:
         if file.exists():
-            with contextlib.suppress(RunDirectoryError):  # a damaged one was moved away before
+            with contextlib.suppress(DamagedFile):  # nothing worth keeping
                 earlier = _read_record(file)
                 kept = self.file("superseded", earlier.file_name, ".json")
                 write_atomically(kept, file.read_text(encoding="utf-8"))

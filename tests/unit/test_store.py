@@ -243,6 +243,22 @@ def test_a_full_disk_does_not_take_the_record_of_the_running_cell(directory, mon
     assert not (directory.path / "reserve").exists()
 
 
+def test_a_full_disk_does_not_take_the_record_that_is_replaced_either(directory, monkeypatch):
+    directory.write_record(record(wall_s=11.0))
+    real = os.fsync
+
+    def full_while_reserved(descriptor):
+        if (directory.path / "reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_while_reserved)
+    with directory.lock():
+        directory.write_record(record(wall_s=12.0, attempt=1))
+    assert [one.wall_s for one in directory.records()] == [12.0]
+    assert len(list((directory.path / "superseded").iterdir())) == 1
+
+
 def test_what_a_killed_writer_left_is_cleared(directory):
     half = directory.path / "records" / ".abc.json.123"
     half.write_text("{")
