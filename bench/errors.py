@@ -19,6 +19,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
+# A text from a file or a worker may not move the cursor of the terminal that it is shown on.
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 _DETAILS = ("where", "got", "expected", "nearest", "hint")
 
 EXIT_OK = 0
@@ -57,7 +59,7 @@ class FtbenchError(Exception):
             value = getattr(self, label)
             if value is not None:
                 lines.append(f"  {label + ':':<10}{value}")
-        return "\n".join(lines)
+        return "\n".join(lines).translate(_CONTROL)
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as JSON data, to carry it out of a worker process."""

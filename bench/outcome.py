@@ -40,6 +40,8 @@ def ended(outcome: Outcome, key: str, model: type[Model]) -> Ended[Model]:
     except ValidationError as error:
         message = f"an answer that is no {key}: {error}"
         return _failed("invalid", outcome, message)
+    if status == "crashed" and outcome.oom_killed:  # a child of the worker was: it lived to tell
+        status = "oom"
     said = {"message": redact(failure.message), "log_tail": outcome.log_tail}
     return Ended(status, failure=failure.model_copy(update=said))
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from bench.grid import Cell
 from bench.profile import Frozen
@@ -180,8 +180,8 @@ class Load(Frozen):
 class Sampling(Frozen):
     """How the sampled figures were taken: by a process beside the worker's.
 
-    `growth` has, for each sampled figure, the median reading of the last third of training over
-    that of its middle third: a figure that goes on growing says how long it was sampled.
+    `growth` says, for each sampled figure, how steadily it went on growing in the second half of
+    training, 1.0 for not at all: a figure that only ever grows says how long it was sampled.
     """
 
     period_s: float
@@ -209,7 +209,7 @@ CautionName = Literal[
     "note",
 ]
 NOISY: frozenset[CautionName] = frozenset(
-    {"spread", "drift", "others_busy", "steal", "swap", "throttled"}
+    {"spread", "drift", "others_busy", "steal", "swap", "throttled", "tenant"}
 )
 
 
@@ -272,6 +272,16 @@ class Record(Frozen):
     measurement: Measurement | None = None
     failure: Failure | None = None
     untrusted: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.cell_id != self.cell.cell_id:
+            raise ValueError(f"cell_id: its cell has the id {self.cell.cell_id}")
+        if self.seed != self.cell.seed + self.replicate:
+            raise ValueError("seed: not its cell's and its replicate's")
+        if (self.status == "ok") != (self.measurement is not None):
+            raise ValueError("measurement: there where the status is ok, and only there")
+        return self
 
     @property
     def identity(self) -> Identity:

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 HIDDEN = "[redacted]"
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH")
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)"
+)
 # A value as short as this ("1", "true", "github") is no secret, and is found in every text.
 _SHORTEST = 8
 # Kept by what they begin with even where no variable holds them: hub, GitHub, OpenAI-like, AWS ids.
 _SECRET_TEXT = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16})\b"
+    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|\bgithub_pat_\w{20,}"
+    r"|\b(?:hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16})\b"
 )
 
 
@@ -26,9 +29,17 @@ def secret_values(environ: Mapping[str, str] = os.environ) -> list[str]:
     values = {
         value
         for name, value in environ.items()
-        if _SECRET_NAME.search(name.upper()) and len(value) >= _SHORTEST and "/" not in value[:1]
+        if _SECRET_NAME.search(name.upper()) and len(value) >= _SHORTEST and not _is_path(value)
     }
     return sorted(values, key=len, reverse=True)
+
+
+def _is_path(value: str) -> bool:
+    """Return whether a value names a file that is there (a socket, a file of credentials)."""
+    try:
+        return value.startswith("/") and Path(value).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -41,9 +52,16 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
 def redact_file(file: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Rewrite a text file without the secrets in it; one that has none is not touched."""
     try:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
+            text = stream.read()
     except OSError:
         return
     clean = redact(text, environ)
-    if clean != text:
+    if clean == text:
+        return
+    try:
+        file.unlink()  # not rewritten in place: a full disk must not leave the old text behind
         file.write_text(clean, encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        file.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from bench.messages import CellRequest, Preparation, PrepareRequest, Progress, T
 from bench.outcome import ended, how_it_ended
 from bench.profile import Profile
 from bench.record import Environment, Identity, Measurement, Memory, Record, attempt_name
-from bench.store import Damaged, RunDirectory
+from bench.store import Damaged, RunDirectory, remove_link
 from bench.trust import broken_invariants
 
 PREPARE = "bench.worker.prepare"
@@ -151,11 +151,11 @@ class Runner:
             done = [job for job in jobs if job.identity in finished.keys() - again]
             missing = [job for job in jobs if job.identity not in finished.keys() - again]
             self._listener.planned(missing, done)
-            if missing:
+            if missing or not self._directory.describes_itself():
                 self._clear_remains(finished)
                 preparation = prepare(
                     self._profile,
-                    [job.cell for job in missing],
+                    [job.cell for job in missing or jobs],
                     self._directory,
                     self._engine,
                     self._device,
@@ -207,6 +207,8 @@ class Runner:
             steps_file=str(self._directory.file("steps", name, ".parquet")),
             samples_file=str(self._directory.file("samples", name, ".parquet")),
         )
+        for place in (output, request.steps_file, request.samples_file):
+            remove_link(Path(place))
         self._listener.started(job)
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:

@@ -202,6 +202,15 @@ class RunDirectory:
         """Return what the prepare stage found."""
         return _read(self.path / "preparation.json", Preparation)
 
+    def describes_itself(self) -> bool:
+        """Return whether the files that say what was run here are there and can be read."""
+        try:
+            self.read_profile()
+            self.read_preparation()
+        except DamagedFile:
+            return False
+        return True
+
     def records(self) -> list[Record]:
         """Return all records, by name; raises RunDirectoryError for the first unreadable one."""
         return [_read_record(file) for file in self._record_files()]
@@ -301,6 +310,12 @@ def write_atomically(file: Path, text: str) -> None:
         raise _unwritable(file, error) from error
 
 
+def remove_link(place: Path) -> None:
+    """Remove a link that waits where something of ours is about to be written."""
+    if place.is_symlink():
+        place.unlink()
+
+
 def _require_no_links(path: Path) -> None:
     """Raise RunDirectoryError where a folder of the run directory leads out of it."""
     for name in FOLDERS:
@@ -386,8 +401,10 @@ def _unsealed(file: Path, model: type[Model]) -> Model:
     """Return what a sealed file holds; raises DamagedFile where its checksum does not fit."""
     data = _load(file)
     if isinstance(data, dict):
-        _require_this_schema(data.get("schema_version"), file)
-        if data.pop("sha256", None) != checksum(data):
+        sealed = data.pop("sha256", None)
+        if sealed in (None, checksum(data)):  # whole, so its version is what it says
+            _require_this_schema(data.get("schema_version"), file)
+        if sealed != checksum(data):
             raise DamagedFile(
                 "does not match its own checksum: it was changed after it was written",
                 where=str(file),

@@ -24,9 +24,10 @@ NESTED = (
     "peak_process_bytes",
     "peak_device_bytes",
 )
+EXACT = ("peak_allocated_bytes", "peak_reserved_bytes")
 DEVICE_FIGURES = (*NESTED, "context_bytes")
-# Sampled figures whose last third of training stands this far above the middle third depend on how
-# long they were sampled. What only ever adds up reads 5/3 there; a steady one reads 1.
+# Sampled figures that grow this steadily in the second half of training (`Sampling.growth`) depend on
+# how long they were sampled. What only ever adds up reads about 1.5 there; a steady one reads 1.
 GROWTH_LIMIT = 1.25
 # The driver's own share of a card, which NVML counts in its total and torch does not (a few per cent).
 DEVICE_SLACK = 1.10
@@ -34,6 +35,7 @@ DEVICE_SLACK = 1.10
 CLOCK_SLACK = 1.02
 CLOCK_SLACK_S = 0.5
 _ROUNDING = 1e-6
+_SUM_SLACK = 1 + 1e-6
 
 
 def broken_invariants(record: Record, environment: Environment | None = None) -> dict[str, str]:
@@ -83,7 +85,11 @@ def _ledgers(measured: Measurement) -> Iterator[tuple[str, Memory]]:
 
 
 def _order(where: str, memory: Memory) -> Iterator[Finding]:
-    """Yield both figures of each pair where the inner one is larger: either may be the wrong one."""
+    """Yield both figures of each pair where the inner one is larger: either may be the wrong one.
+
+    But for reserved and process: the first is exact, the second is sampled and may have missed a
+    peak that torch gave back (`empty_cache`, retries). Then only the second is wrong.
+    """
     there = [(name, value) for name in NESTED if (value := getattr(memory, name)) is not None]
     for (inner, small), (outer, large) in itertools.pairwise(there):
         if small > large:
@@ -91,12 +97,23 @@ def _order(where: str, memory: Memory) -> Iterator[Finding]:
                 f"in {where}, {_word(inner)} ({format_bytes(small)})"
                 f" is more than {_word(outer)} ({format_bytes(large)})"
             )
-            yield f"memory.{inner}", reason
-            yield f"memory.{outer}", reason
+            exact = inner in EXACT and outer not in EXACT
+            yield from (
+                (f"memory.{name}", reason) for name in (outer, *(() if exact else (inner,)))
+            )
             if memory.context_bytes is not None and "peak_process_bytes" in (inner, outer):
                 yield "memory.context_bytes", reason
-    if memory.context_bytes is not None and memory.context_bytes < 0:
-        yield "memory.context_bytes", f"in {where} it is {format_bytes(memory.context_bytes)}"
+    process, reserved, context = (
+        memory.peak_process_bytes,
+        memory.peak_reserved_bytes,
+        memory.context_bytes,
+    )
+    if context is not None and context < 0:
+        yield "memory.context_bytes", f"in {where} it is {format_bytes(context)}"
+    elif context is not None and (
+        process is None or reserved is None or context != process - reserved
+    ):
+        yield "memory.context_bytes", f"in {where} it is not process less reserved"
 
 
 def _nothing(where: str, memory: Memory) -> Iterator[Finding]:
@@ -112,7 +129,7 @@ def _totals(measured: Measurement) -> Iterator[Finding]:
             continue
         phases = [getattr(phase.memory, name) for phase in measured.phases.values()]
         known = [value for value in phases if value is not None]
-        if known and total != max(known):
+        if total != max(known, default=None):
             yield f"memory.{name}", "the cell's peak is not the largest of its phases'"
 
 
@@ -139,7 +156,9 @@ def _place(measured: Measurement) -> Iterator[Finding]:
     read = measured.sampling.device_uuid if measured.sampling else None
     if measured.model_device != expected:
         reason = f"the model was on {measured.model_device}, the figures are of {expected}"
-        yield from ((f"memory.{name}", reason) for name in _present(measured, DEVICE_FIGURES))
+        names = tuple(Memory.model_fields) if device.kind == "cpu" else DEVICE_FIGURES
+        yield from ((f"memory.{name}", reason) for name in _present(measured, names))
+        yield "steps.median_s", reason
     if read is not None and read != device.uuid:
         reason = f"NVML read {read}, the model was on {device.uuid}"
         outer = (*NESTED[2:], "context_bytes")
@@ -151,8 +170,8 @@ def _growth(measured: Measurement) -> Iterator[Finding]:
         if ratio > GROWTH_LIMIT:
             yield (
                 f"memory.{name}",
-                f"its readings went on growing in training (last third {ratio:.2f} times the middle"
-                " one): it depends on how long it was sampled",
+                f"its readings went on growing to the end of training (by a factor of {ratio:.2f} in its"
+                " second half): it depends on how long it was sampled",
             )
 
 
@@ -160,6 +179,9 @@ def _times(record: Record, measured: Measurement) -> Iterator[Finding]:
     inside = sum(phase.wall_s for phase in measured.phases.values())
     if not math.isclose(inside, measured.total_s, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         yield "total_s", "it is not the sum of the phases"
+    trained = [measured.phases[n].wall_s for n in ("first_steps", "train") if n in measured.phases]
+    if not math.isclose(sum(trained), measured.train_s, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+        yield "train_s", "it is not the sum of its phases"
     if measured.total_s > record.wall_s * CLOCK_SLACK + CLOCK_SLACK_S:
         yield "total_s", "it is longer than the worker lived"
 
@@ -175,7 +197,18 @@ def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
     if samples and steps.samples > samples:
         yield "steps.samples_per_s", "it counts more samples than were trained on"
     if steps.seconds > seconds * CLOCK_SLACK + CLOCK_SLACK_S:
-        yield "steps.median_s", "the steps took longer than the phases they were in"
+        for name in ("median_s", "samples_per_s"):
+            yield f"steps.{name}", "the steps took longer than the phases they were in"
+    for name in ("real_tokens", "padded_tokens"):
+        counts = [getattr(phase, name) for phase in booked]
+        seen = sum(counts) if counts and None not in counts else None
+        if seen is not None and getattr(steps, f"{name}_per_s") * steps.seconds > seen * _SUM_SLACK:
+            yield f"steps.{name}_per_s", "it counts more tokens than were trained on"
+    peak, flops = measured.peak_matmul_flops, steps.flops_per_s
+    if steps.mfu is not None and (
+        not peak or flops is None or not math.isclose(steps.mfu, flops / peak, rel_tol=_ROUNDING)
+    ):
+        yield "steps.mfu", "it is not the FLOP/s divided by those of the matrix product"
     if steps.real_tokens_per_s > steps.padded_tokens_per_s * (1 + _ROUNDING):
         yield "steps.real_tokens_per_s", "more real tokens than padded ones"
     if not steps.q1_s <= steps.median_s <= steps.q3_s:

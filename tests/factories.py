@@ -148,7 +148,7 @@ def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Meas
         "worker_s": 10.0,
         "metering_s": 0.0,
         "total_s": total_s,
-        "train_s": 6.0,
+        "train_s": walls["first_steps"] + walls["train"],
         "train_loss": 0.6,
         "eval_loss": 0.5,
         "eval_accuracy": 0.75,

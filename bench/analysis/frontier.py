@@ -15,6 +15,8 @@ from bench.record import Try
 # Where no peak says better: a batch is doubled; and never grows faster than this from one that fits.
 _DOUBLE = 2
 _FASTEST = 8
+# Tries after which the line has had its chance.
+_PATIENCE = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +56,12 @@ def next_batch(tries: Sequence[Try], limit_bytes: int, largest: int) -> int | No
         return None
     low = found.fits.batch if found.fits else 0
     high = found.fails.batch if found.fails else min(largest, max(low, 1) * _FASTEST) + 1
-    if low >= largest:
+    if low >= largest or high <= low + 1:  # or tries that contradict each other
         return None
     guess = _where_the_limit_is(tries, limit_bytes)
-    if guess is None:
+    if found.fails is not None and len(tries) >= _PATIENCE:
+        guess = (low + high) // 2  # peaks that waver lead the line about: halving is sure
+    elif guess is None:
         guess = low * _DOUBLE if found.fails is None else (low + high) // 2
     elif guess <= low:  # the line says that it is found: see whether the next one fails
         guess = low + _stride(sorted(one.batch for one in tries if one.fits))

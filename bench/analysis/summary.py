@@ -63,7 +63,13 @@ UNTRUSTED = "untrusted"
 _COLUMN_OF = {
     "steps.median_s": ("step_median_s", "step_q1_s", "step_q3_s", "step_low_s", "step_high_s"),
     "steps.real_tokens_per_s": ("tokens_per_s",),
-    "steps.samples_per_s": ("samples_per_s", "tokens_per_s", "padded_tokens_per_s", "mfu"),
+    "steps.samples_per_s": (
+        "samples_per_s",
+        "tokens_per_s",
+        "padded_tokens_per_s",
+        "flops_per_s",
+        "mfu",
+    ),
 }
 
 # A setting that one cell names and another leaves to its default.

@@ -131,9 +131,9 @@ class LocalEngine:
             if ended is not None:
                 os.close(ended)
             redact_file(log_file)
-        after = _oom_kills(group)
-        if group is not None and limit == "enforced":
-            group.remove()
+            after = _oom_kills(group)
+            if group is not None and limit == "enforced":
+                group.remove()
         return Outcome(
             answer=last.body if last and last.kind == "answer" else None,
             refusal=FtbenchError.from_json(last.body) if last and last.kind == "refusal" else None,
@@ -213,7 +213,9 @@ def _end(process: ForkServerProcess | SpawnProcess) -> None:
 def log_tail(log_file: Path) -> str:
     """Return the last lines of a worker's log; empty where there is none."""
     try:
-        lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        descriptor = os.open(log_file, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
     except OSError:
         return ""
     return redact("\n".join(lines[-LOG_TAIL_LINES:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.report.document import Document
 from bench.report.tables import Table
 
-_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " "})
+_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
 
 
 def render(document: Document) -> str:

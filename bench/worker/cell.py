@@ -82,7 +82,11 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         sampling=sampling,
         metering_s=phases.metering_s,
         total_s=sum(phase.wall_s for phase in phases.phases().values()),
-        train_s=sum(phases.phases()[name].wall_s for name in ("first_steps", "train")),
+        train_s=sum(
+            phase.wall_s
+            for name, phase in phases.phases().items()
+            if name in ("first_steps", "train")  # a single step has no "train"
+        ),
         **_results(request.cell, result, notes),
         **_steps(request, table, notes),
         **_machine(request.cell, machine, notes),

@@ -11,6 +11,7 @@ import faulthandler
 import importlib
 import json
 import os
+import select
 import sys
 import traceback
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from typing import Any
 
 from bench.errors import FtbenchError
 from bench.messages import Event, Progress
-from bench.worker.lifeline import children_die_with_this, die_with_parent
+from bench.worker.lifeline import children_die_with_this, set_death_signal
 
 
 def start(
@@ -35,10 +36,11 @@ def start(
 
     `memory_group` is the file to write this process's PID into before anything large is loaded.
     """
-    parent = os.getppid()
     os.environ.update(environment)
     os.setsid()
-    die_with_parent(parent)
+    set_death_signal()
+    if _nobody_listens(channel):  # the parent ended before the call above
+        os._exit(1)
     children_die_with_this()  # data-loader processes
     _redirect_output(log_file)
     faulthandler.enable()  # a crash in native code leaves its stack in the log
@@ -60,6 +62,13 @@ def start(
         send(Event(kind="refusal", body=error.to_json()))
     else:
         send(Event(kind="answer", body=answer))
+
+
+def _nobody_listens(channel: Connection) -> bool:
+    """Return whether the other end of the pipe is closed, as it is once the parent has ended."""
+    poll = select.poll()
+    poll.register(channel.fileno(), 0)  # errors are reported all the same
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _redirect_output(log_file: str) -> None:

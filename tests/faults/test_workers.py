@@ -19,7 +19,7 @@ from bench.store import RunDirectory
 from bench.workload import resolve_data, resolve_model
 from tests.faults.conftest import GRID, Parent, nobody_left
 
-TIMEOUT_S = 12
+TIMEOUT_S = 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,3 +53,18 @@ def test_unknown_fields_are_refused():
 def test_the_environment_is_named_by_content_but_not_by_commit():
     assert environment().environment_id == environment(git_commit="abc").environment_id
     assert environment().environment_id != environment(cores=4).environment_id
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cell": cell(max_length=512)},
+        {"seed": 7},
+        {"measurement": None},
+        {"status": "oom"},
+    ],
+)
+def test_a_record_agrees_with_itself(wrong):
+    data = record().model_dump() | wrong
+    with pytest.raises(ValidationError):
+        Record.model_validate(data)

@@ -7,7 +7,8 @@ ENVIRON = {
     "MY_API_KEY": "abcdefgh12345678",
     "DB_PASSWORD": "pass word with spaces",
     "HOME": "/home/somebody",
-    "SSH_AUTH_SOCK": "/tmp/agent.socket",
+    "SSH_AUTH_SOCK": "/dev/null",
+    "GIT_AUTHOR_NAME": "training",
     "GITHUB_TOKEN": "short",
     "PATH": "/usr/bin",
 }
@@ -34,10 +35,19 @@ def test_a_secret_inside_another_leaves_no_rest():
 
 @pytest.mark.parametrize(
     "secret",
-    ["hf_" + "a" * 34, "ghp_" + "B1" * 18, "sk-proj-" + "x" * 40, "AKIA" + "ABCD" * 4],
+    [
+        "user:pass@host"[:9],
+        "github_pat_" + "a" * 40,
+        "hf_" + "a" * 34,
+        "ghp_" + "B1" * 18,
+        "sk-proj-" + "x" * 40,
+        "AKIA" + "ABCD" * 4,
+    ],
 )
 def test_well_known_forms_go_without_a_variable(secret):
-    assert secret not in redact(f"with {secret}, it failed", {})
+    assert secret not in redact(
+        f"with https://{secret}@host {secret if ':' not in secret else ''}", {}
+    )
 
 
 def test_an_ordinary_text_is_left_alone():

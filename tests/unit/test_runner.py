@@ -406,3 +406,27 @@ def test_the_pass_can_be_left_out(directory):
     assert engine.trials() == []
     reason = records[0].measurement.absent["memory.peak_cpu_tensors_bytes"]
     assert "run.cpu_tensors" in reason
+
+
+@pytest.mark.parametrize("damage", ["", None, "{}"])
+@pytest.mark.parametrize("name", ["preparation.json", "profile.json"])
+def test_side_files_that_are_damaged_or_gone_are_made_anew(directory, name, damage):
+    run(directory, FakeEngine())
+    file = directory.path / name
+    file.unlink() if damage is None else file.write_text(damage)
+    engine = FakeEngine()
+    run(directory, engine)
+    assert engine.cells() == []
+    assert directory.describes_itself()
+
+
+def test_links_that_wait_for_a_cells_files_are_not_followed(directory, tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    one = grid().cells[0]
+    name = f"{one.cell_id}-r0"
+    for place in ("checkpoints", "steps", "samples"):
+        suffix = "" if place == "checkpoints" else ".parquet"
+        (directory.path / place / f"{name}{suffix}").symlink_to(victim)
+    run(directory, FakeEngine())
+    assert not any(path.is_symlink() for path in directory.path.rglob("*"))

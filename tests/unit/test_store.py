@@ -77,7 +77,8 @@ def test_a_newer_schema_is_refused_and_not_touched(directory):
     directory.write_record(record())
     (file,) = (directory.path / "records").iterdir()
     newer = json.loads(file.read_text()) | {"schema_version": SCHEMA_VERSION + 1}
-    file.write_text(json.dumps(newer))
+    del newer["sha256"]
+    file.write_text(json.dumps({"sha256": checksum(newer), **newer}))
     before = file.read_bytes()
     with pytest.raises(RunDirectoryError, match="written by a newer ftbench"):
         directory.records()
@@ -165,12 +166,20 @@ def test_damage_is_surveyed_and_set_aside(directory):
 
 def test_another_schema_is_no_damage(directory):
     file = written(directory)
+    whole = json.loads(file.read_text())
+    del whole["sha256"]
     for version, said in ((SCHEMA_VERSION + 1, "newer"), (SCHEMA_VERSION - 1, "older")):
-        data = json.loads(file.read_text()) | {"schema_version": version}
-        file.write_text(json.dumps(data))
+        data = whole | {"schema_version": version}
+        file.write_text(json.dumps({"sha256": checksum(data), **data}))
         with pytest.raises(RunDirectoryError, match=f"written by an? {said} ftbench") as caught:
             directory.survey()
         assert not isinstance(caught.value, DamagedFile)
+
+
+def test_a_digit_of_the_version_that_flipped_is_damage(directory):
+    file = written(directory)
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 3', 1))
+    assert directory.survey()[0] == []
 
 
 def test_the_record_that_is_replaced_is_kept(directory):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -163,6 +165,7 @@ def test_a_log_that_is_a_link_is_not_followed(engine, tmp_path):
     (tmp_path / "log").symlink_to(tmp_path / "precious")
     outcome, _ = run(engine, tmp_path, do="answer")
     assert outcome.answer is None
+    assert outcome.log_tail == ""
     assert (tmp_path / "precious").read_text() == "mine"
 
 
@@ -200,3 +203,18 @@ def test_log_tail(tmp_path):
     assert len(lines) == 20
     assert lines[0] == "81"
     assert log_tail(tmp_path / "none") == ""
+
+
+def test_a_worker_whose_parent_is_gone_before_it_begins_ends_at_once(tmp_path):
+    """It can't tell by its parent's PID, which is another process's by then."""
+    code = """
+import os, sys
+from multiprocessing.connection import Connection
+from bench.worker import entry
+reading, writing = os.pipe()
+os.close(reading)
+entry.start("tests.unit.engines.odd_worker", '{"do": "eat", "size": 1, "sleep": 600}',
+            Connection(writing, readable=False), sys.argv[1], {})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], timeout=60)
+    assert done.returncode == 1
