@@ -43,7 +43,7 @@ def test_refused_before_anything_runs(tmp_path, settings, said):
     [
         (("--limit", "much"), "not a size"),
         ((), "a limit is needed on the CPU"),
-        (("--limit", "4GiB", "--max-batch", "0"), "0"),
+        (("--limit", "4GiB", "--max-batch", "0"), "--max-batch"),
     ],
 )
 def test_a_frontier_without_a_usable_limit(tmp_path, arguments, said):
