@@ -26,9 +26,9 @@ VERSION_1 = (
 PROCESSES = "NVML nvmlDeviceGetComputeRunningProcesses, sampled"
 
 # The reasons that hold a card's clocks down against anybody's wish (nvml.h). An idle card and
-# clocks that somebody set (application, display) are left out.
+# clocks that somebody set (application, display) are left out, and so is the power cap: a large card
+# under full load is held by it as a rule.
 _SLOWING = {
-    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
     pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
     pynvml.nvmlClocksEventReasonSyncBoost: "sync boost",
     pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal limit of the driver",

@@ -221,15 +221,15 @@ class TestCautions:
         assert self.read(sampling)[1]["tenant"].value == 1.0
 
     def test_clocks_that_were_held_down(self, driver, sampling):
-        frames = [used(1, 1, reasons=mask) for mask in (1, 0x24, 0x4, 0)]
+        frames = [used(1, 1, reasons=mask) for mask in (1, 0x2C, 0x8, 0x4)]
         driver("card GPU-a", IDLE, IDLE, *frames)
         _, cautions = self.read(sampling, times=3)
         assert cautions["throttled"].value == pytest.approx(0.5)
         assert cautions["throttled"].threshold == sampled.THROTTLED_WARN
-        assert "power cap, thermal limit" in cautions["throttled"].message
+        assert "hardware slowdown, thermal limit" in cautions["throttled"].message
 
     def test_an_idle_card_is_not_throttled(self, driver, sampling):
-        driver("card GPU-a", IDLE, IDLE, used(1, 1, reasons=3))
+        driver("card GPU-a", IDLE, IDLE, used(1, 1, reasons=3 | 0x4))  # nor one at its power cap
         assert "throttled" not in self.read(sampling)[1]
 
     def test_the_cost_of_sampling(self, driver, sampling, monkeypatch):
