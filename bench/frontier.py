@@ -22,7 +22,7 @@ from bench.outcome import Ended, ended
 from bench.profile import Profile
 from bench.record import Try
 from bench.runner import TRIAL, prepare
-from bench.store import RunDirectory
+from bench.store import RunDirectory, remove_link
 
 ENFORCED = "enforced"
 _TRIED_AXES = ("per_device_train_batch_size", "train_size", "seed")
@@ -137,6 +137,7 @@ class Frontier:
         """Return how two steps at a batch size ended, in a process of its own."""
         on_host = self._device.kind == "cpu"
         output = self._directory.path / "checkpoints" / "try"
+        remove_link(output)
         outcome = self._engine.run(
             TRIAL,
             TrialRequest(

@@ -187,6 +187,7 @@ class Runner:
         """Remove the checkpoints of cells that never finished: a run was killed over them."""
         names = {identity.name for identity in finished}
         for folder in (self._directory.path / "checkpoints").iterdir():
+            remove_link(folder)
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -428,5 +428,6 @@ def test_links_that_wait_for_a_cells_files_are_not_followed(directory, tmp_path)
     for place in ("checkpoints", "steps", "samples"):
         suffix = "" if place == "checkpoints" else ".parquet"
         (directory.path / place / f"{name}{suffix}").symlink_to(victim)
+    (directory.path / "checkpoints" / f"{name}-trial").symlink_to(victim)
     run(directory, FakeEngine())
     assert not any(path.is_symlink() for path in directory.path.rglob("*"))
