@@ -7,6 +7,8 @@
     ├── RunDirectoryError      2   a run directory that cannot be read or written
     │   ├── EnvironmentMismatch 2  a run directory measured under another environment
     │   └── DamagedFile        2   a file in it that is broken, or was changed afterwards
+    ├── PredictionError        2   something that prediction does not cover
+    │   └── PatchError         2   a version of torch or transformers that it does not know
     └── WorkerError            2   a worker that ended without an answer before the first cell
 
 A cell that fails raises nothing: it is a record with its status (see `bench.record`), and the
@@ -106,6 +108,14 @@ class DamagedFile(RunDirectoryError):  # noqa: N818 - reads better than ...Error
     """A file of a run directory that is broken, cut off, or was changed after it was written."""
 
 
+class PredictionError(FtbenchError):
+    """Something that prediction does not cover, by name: it refuses, and never guesses."""
+
+
+class PatchError(PredictionError):
+    """A private name of torch or transformers that this version of it does not have."""
+
+
 class WorkerError(FtbenchError):
     """A worker that ended without an answer, before any cell could run."""
 
@@ -119,6 +129,8 @@ _CLASSES: dict[str, type[FtbenchError]] = {
         RunDirectoryError,
         EnvironmentMismatch,
         DamagedFile,
+        PredictionError,
+        PatchError,
         WorkerError,
     )
 }

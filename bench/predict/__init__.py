@@ -1,0 +1,1 @@
+"""Prediction: what a training step will need of a card, found without one."""

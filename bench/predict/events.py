@@ -1,0 +1,194 @@
+"""Events: what a training step asks of the device's memory, as an ordered list. Plain data.
+
+A `Trace` is a table with one row an event: a storage is allocated, a storage is freed, or a kernel
+runs that may ask for a workspace of its own (`Kernel`; which, and how much, depends on the card and
+is decided when the trace is simulated, not when it is taken).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal[
+    "parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries"
+]
+# What a tracer sees for itself; the other two roles follow from lifetimes (`Trace.roles`).
+TracedRole = Literal["parameters", "gradients", "optimizer state", "inputs"]
+
+FORWARD, BACKWARD, OPTIMIZER, INPUT, SETUP = "forward", "backward", "optimizer", "input", "setup"
+
+
+class Kind(IntEnum):
+    """What an event is."""
+
+    FREE = 0
+    ALLOCATE = 1
+    KERNEL = 2
+
+
+class Site(NamedTuple):
+    """Where an event comes from: phase, step (counted from 1; 0 before the first), module, operator."""
+
+    phase: str
+    step: int
+    module: str
+    operator: str
+
+
+class Kernel(NamedTuple):
+    """A kernel that may ask for a workspace: its operator, the sizes that decide it, its thread.
+
+    `sizes` may vary with batch and length; `traits` (flags, element sizes) may not. `autograd` tells
+    the two host threads apart that a training step has: each has a cuBLAS handle of its own.
+    """
+
+    operator: str
+    sizes: tuple[int, ...]
+    traits: tuple[int, ...]
+    autograd: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """Every allocation and free of a few training steps, in order.
+
+    `kind`, `block`, `nbytes` and `site` have one entry an event. `block` numbers storages from 0 in
+    order of allocation (for a kernel: its place in `kernels`); `nbytes` is what was requested, the
+    same at allocation and free, 0 for a kernel; `site` is a place in `sites`.
+    """
+
+    kind: NDArray[np.int8]
+    block: NDArray[np.int32]
+    nbytes: NDArray[np.int64]
+    site: NDArray[np.int32]
+    sites: tuple[Site, ...]
+    kernels: tuple[Kernel, ...]
+    traced_roles: dict[int, TracedRole]
+    versions: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.kind)
+
+    @property
+    def live_bytes(self) -> NDArray[np.int64]:
+        """Return the bytes requested and not yet freed after each event."""
+        sign = np.where(self.kind == Kind.KERNEL, 0, 2 * self.kind.astype(np.int64) - 1)
+        return np.cumsum(sign * self.nbytes)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Return the largest sum of live requested bytes; workspaces are not in it."""
+        return int(self.live_bytes.max(initial=0))
+
+    @property
+    def peak_event(self) -> int:
+        """Return the number of the event that first reaches the peak."""
+        return int(self.live_bytes.argmax())
+
+    def live_at(self, event: int) -> list[int]:
+        """Return the rows of the allocations that are live after an event, oldest first."""
+        live: dict[int, int] = {}
+        rows = zip(self.kind[: event + 1].tolist(), self.block[: event + 1].tolist(), strict=True)
+        for row, (kind, block) in enumerate(rows):
+            if kind == Kind.ALLOCATE:
+                live[block] = row
+            elif kind == Kind.FREE:
+                del live[block]
+        return list(live.values())
+
+    def roles(self) -> dict[int, Role]:
+        """Return what each block is for.
+
+        Where the tracer could not see it: made in a forward pass and still there in the backward
+        one, an activation; else a temporary.
+        """
+        found: dict[int, Role] = dict(self.traced_roles)
+        allocated: dict[int, int] = {}
+        backward = [site.phase == BACKWARD for site in self.sites]
+        passes = np.cumsum(np.diff(np.array([backward[s] for s in self.site]), prepend=False) > 0)
+        for row, (kind, block, site) in enumerate(self.rows()):
+            if kind == Kind.ALLOCATE:
+                allocated[block] = row
+            elif kind == Kind.FREE and block not in found:
+                born = allocated[block]
+                forward = self.sites[self.site[born]].phase == FORWARD
+                lived = passes[row] > passes[born] or self.sites[site].phase == BACKWARD
+                found[block] = "activations" if forward and lived else "temporaries"
+        for block, row in allocated.items():
+            phase = self.sites[self.site[row]].phase
+            found.setdefault(block, "activations" if phase == FORWARD else "temporaries")
+        return found
+
+    def rows(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (kind, block, site) of each event, as plain integers."""
+        yield from zip(self.kind.tolist(), self.block.tolist(), self.site.tolist(), strict=True)
+
+    def same_course(self, other: Trace) -> bool:
+        """Return whether another trace has the same events but for their sizes."""
+        return (
+            len(self) == len(other)
+            and np.array_equal(self.kind, other.kind)
+            and np.array_equal(self.block, other.block)
+            and np.array_equal(self.site, other.site)
+            and self.sites == other.sites
+            and [(k.operator, k.traits, k.autograd, len(k.sizes)) for k in self.kernels]
+            == [(k.operator, k.traits, k.autograd, len(k.sizes)) for k in other.kernels]
+        )
+
+
+class TraceBuilder:
+    """Collects events while they happen."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, int, int]] = []
+        self._sites: dict[Site, int] = {}
+        self._kernels: list[Kernel] = []
+        self._blocks = 0
+        self.roles: dict[int, TracedRole] = {}
+
+    def allocate(self, nbytes: int, site: Site) -> int:
+        """Note an allocation and return its block."""
+        block = self._blocks
+        self._blocks += 1
+        self._rows.append((Kind.ALLOCATE, block, nbytes, self._number(site)))
+        return block
+
+    def free(self, block: int, nbytes: int, site: Site) -> None:
+        """Note that a block is freed."""
+        self._rows.append((Kind.FREE, block, nbytes, self._number(site)))
+
+    def kernel(self, kernel: Kernel, site: Site) -> None:
+        """Note that a kernel runs."""
+        self._rows.append((Kind.KERNEL, len(self._kernels), 0, self._number(site)))
+        self._kernels.append(kernel)
+
+    def _number(self, site: Site) -> int:
+        return self._sites.setdefault(site, len(self._sites))
+
+    def build(self, versions: Sequence[tuple[str, str]] = ()) -> Trace:
+        """Return the trace so far.
+
+        Frees with nothing between them are put in the order of their blocks: autocast drops its cache
+        of weights in the order of a hash table, and an allocator comes to the same either way.
+        """
+        rows = np.array(self._rows, dtype=np.int64).reshape(-1, 4)
+        frees = rows[:, 0] == Kind.FREE
+        run = np.cumsum(np.diff(frees, prepend=False) | ~frees)
+        rows = rows[np.lexsort((np.where(frees, rows[:, 1], 0), run))]
+        return Trace(
+            kind=rows[:, 0].astype(np.int8),
+            block=rows[:, 1].astype(np.int32),
+            nbytes=rows[:, 2].copy(),
+            site=rows[:, 3].astype(np.int32),
+            sites=tuple(self._sites),
+            kernels=tuple(self._kernels),
+            traced_roles=dict(self.roles),
+            versions=tuple(versions),
+        )

@@ -1,0 +1,361 @@
+"""Tracer: runs training steps on tensors without data, and notes every allocation and free.
+
+The model, the optimizer and the loop are the real ones; only the data is missing. A tensor on the
+traced device is a fake tensor of torch's own (`FakeTensorMode`) on `cpu:0`, and the host's are on
+`cpu`: to torch those are two devices, so a step counter that Adam keeps on the host, or a batch
+before it is copied, is not taken for the card's memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.modules import module as module_hooks
+from torch.optim import optimizer as optimizer_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.errors import PredictionError
+from bench.predict import patches
+from bench.predict.events import (
+    BACKWARD,
+    FORWARD,
+    INPUT,
+    OPTIMIZER,
+    SETUP,
+    Site,
+    Trace,
+    TracedRole,
+    TraceBuilder,
+)
+from bench.predict.kernels import kernel_of
+from bench.predict.operators import AttentionKernel, cuda_operators
+
+# Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
+# step to the next (the last outputs) shows in reserved memory only in the third.
+STEPS = 3
+
+_ADD = torch.ops.aten.add.Tensor
+_LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
+_ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
+_EQUAL = torch.ops.aten.eq.Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The device that a trace is of.
+
+    `attention` forces one kernel of scaled dot product attention; None takes the one that torch would
+    for each call on a card of this compute capability. `padding` answers the question that models
+    ask of a batch's attention mask: whether any token in it is padding.
+    """
+
+    device: Literal["cuda", "cpu"] = "cuda"
+    compute_capability: tuple[int, int] = (8, 0)
+    attention: AttentionKernel | None = None
+    padding: bool = True
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Return the device to build on, inside a trace."""
+        return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
+
+
+Step = Callable[[], Any]
+
+
+def trace(
+    factory: Callable[[torch.device], Step], *, steps: int = STEPS, target: Target | None = None
+) -> Trace:
+    """Return the memory events of `steps` training steps on any module.
+
+    `factory(device)` is called once, inside the trace; it builds model, optimizer and batch on the
+    device that it is given, and returns the function that runs one step. Nothing that exists
+    outside is touched: a real tensor that gets into the trace is a PredictionError.
+
+    The step's result is kept until the next one returns, as a variable of a training loop is.
+    """
+    target = target or Target()
+    with tracing(target) as tracer:
+        step = factory(target.torch_device)
+        tracer.begin()
+        result = None  # noqa: F841 - bound from step to step, as in a loop
+        for _ in range(steps):
+            tracer.next_step()
+            result = step()  # noqa: F841
+        recorded = tracer.finish()
+        del step, result
+    return recorded
+
+
+@contextlib.contextmanager
+def tracing(target: Target) -> Iterator[Tracer]:
+    """Run the body on fake tensors and yield the tracer that watches it.
+
+    Python's cyclic garbage collector is off meanwhile: when it runs depends on all else in the process.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    tracer = Tracer(target)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(patches.modules_move())
+            stack.enter_context(patches.masks_as_with_data())
+            if target.device == "cuda":
+                stack.enter_context(patches.multi_tensor_optimizers())
+                stack.enter_context(cuda_operators(target.attention, target.compute_capability))
+            stack.enter_context(FakeTensorMode())
+            stack.enter_context(tracer.hooks())
+            stack.enter_context(tracer)
+            tracer.while_stepping = stack.enter_context
+            yield tracer
+    finally:
+        tracer.close()
+        if collecting:
+            gc.enable()
+
+
+class Tracer(TorchDispatchMode):
+    """Sees every operator, and through it every storage on the traced device."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+        self._device = target.torch_device
+        self._builder = TraceBuilder()
+        self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
+        self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
+        self._questions: set[int] = set()  # storages that say whether every token is real
+        self._modules = _ModulePath()
+        self._phase = SETUP
+        self._step = 0
+        self._closed = False
+        self.while_stepping: Callable[[Any], Any] = lambda context: None
+
+    # The course of the trace.
+
+    def begin(self) -> None:
+        """Note that what was to be built is built: steps come next."""
+        if self._target.device == "cuda":
+            self.while_stepping(patches.on_a_card())
+
+    def next_step(self) -> None:
+        """Note that a step begins."""
+        self._step += 1
+        self.phase(INPUT)
+
+    def phase(self, name: str) -> None:
+        """Note what is done from here on."""
+        self._phase = name
+
+    def finish(self) -> Trace:
+        """Return the trace; what happens afterwards is not in it."""
+        self._closed = True
+        return self._builder.build(patches.library_versions())
+
+    def close(self) -> None:
+        """Stop watching storages."""
+        self._closed = True
+        self._watched.clear()
+
+    # What is seen.
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator, and note what it allocated."""
+        kwargs = kwargs or {}
+        if func is _LOCAL_SCALAR:
+            return self._answer(args[0])
+        if func is _ADD and _accumulates_in_place(args, kwargs):
+            return args[0].add_(args[1])
+        output = func(*args, **kwargs)
+        if not self._closed:
+            self._note(func, args, output)
+        return output
+
+    def _note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
+        leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
+        site: Site | None = None
+        for tensor in leaves:
+            if isinstance(tensor, FakeTensor) and tensor.fake_device == self._device:
+                site = site or self._site(func)
+                self.see(tensor, site)
+        if func in _ALL or (func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()):
+            self._questions.add(output.untyped_storage()._cdata)
+        if self._target.device == "cuda":
+            kernel = kernel_of(func, args, self._device, autograd=_in_backward())
+            if kernel is not None:
+                self._builder.kernel(kernel, site or self._site(func))
+
+    def see(self, tensor: torch.Tensor, site: Site) -> None:
+        """Note a tensor's storage, unless it was seen before and has its size still."""
+        storage = tensor.untyped_storage()
+        key, nbytes = storage._cdata, storage.nbytes()
+        known = self._live.get(key)
+        if known is not None:
+            if known[1] != nbytes:  # resized: what it had is freed, what it has now is new
+                self._builder.free(known[0], known[1], site)
+                self._watch(storage, key, nbytes, site)
+            return
+        self._watch(storage, key, nbytes, site)
+
+    def _watch(self, storage: Any, key: int, nbytes: int, site: Site) -> None:
+        self._questions.discard(key)
+        block = self._builder.allocate(nbytes, site)
+        self._live[key] = (block, nbytes)
+        if site.phase == INPUT:
+            self._builder.roles[block] = "inputs"
+
+        def freed(_: Any) -> None:
+            self._watched.pop(block, None)
+            if self._live.get(key, (None,))[0] == block:
+                del self._live[key]
+                if not self._closed:
+                    self._builder.free(block, nbytes, self._site(None))
+
+        self._watched[block] = weakref.ref(storage, freed)
+
+    def _answer(self, scalar: torch.Tensor) -> Any:
+        """Return what `.item()` gives of a tensor without data.
+
+        False, so that nothing is NaN; 0; and 1.0, since Adam divides by 1 - beta ** step. Whether
+        all tokens are real is what the target says of padding.
+        """
+        if scalar.dtype is torch.bool:
+            asked = scalar.untyped_storage()._cdata in self._questions
+            return asked and not self._target.padding
+        return 1.0 if scalar.is_floating_point() else 0
+
+    def _site(self, func: Any) -> Site:
+        operator = "" if func is None else str(func._schema.name)
+        if _in_backward():
+            return Site(BACKWARD, self._step, self._modules.of_backward(), operator)
+        return Site(self._phase, self._step, self._modules.current, operator)
+
+    # What the hooks see: which module runs, and what optimizers hold.
+
+    @contextlib.contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Follow modules and optimizers while the context lasts."""
+        handles = [
+            module_hooks.register_module_forward_pre_hook(self._enter),
+            module_hooks.register_module_forward_hook(self._leave, always_call=True),
+            optimizer_hooks.register_optimizer_step_pre_hook(self._before_optimizer),
+            optimizer_hooks.register_optimizer_step_post_hook(self._after_optimizer),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: torch.nn.Module, args: Any) -> None:
+        if self._modules.enter(module) and not _in_backward():  # the outermost one
+            self._phase = FORWARD
+            for tensor in (*module.parameters(), *module.buffers()):
+                self._mark(tensor, "parameters")
+
+    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        self._modules.leave()
+
+    def _before_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._phase = OPTIMIZER
+        for parameter in _parameters(optimizer):
+            self._mark(parameter, "parameters")
+            if parameter.grad is not None:
+                self._mark(parameter.grad, "gradients")
+
+    def _after_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for state in optimizer.state.values():
+            for value in tree_leaves(state):
+                if isinstance(value, torch.Tensor):
+                    self._mark(value, "optimizer state")
+
+    def _mark(self, tensor: torch.Tensor, role: TracedRole) -> None:
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        if known is not None:
+            self._builder.roles.setdefault(known[0], role)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _in_backward() -> bool:
+    """Return whether autograd is running: the current operator is of its thread on a card."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _accumulates_in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether this sum is autograd's own, of two gradients, and would be made in place.
+
+    torch/csrc/autograd/input_buffer.cpp adds into the first where it is dense, nobody else holds
+    it or its storage, and it is no tensor subclass. Under a dispatch mode every tensor looks like
+    one, and the sum comes out of place: this puts that right.
+    """
+    if kwargs or not _in_backward() or torch.is_grad_enabled():
+        return False
+    one, other = args
+    if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return False
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    owners = torch._C._storage_Use_Count(one.untyped_storage()._cdata)
+    return owners == 1 and torch._prims_common.is_non_overlapping_and_dense(one)
+
+
+class _ModulePath:
+    """Where in the model an operator runs; for one of the backward pass, where its forward ran."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._stack: list[str] = []
+        # From which autograd sequence number on a module was the current one.
+        self._since: list[int] = []
+        self._path: list[str] = []
+
+    @property
+    def current(self) -> str:
+        """Return the path of the innermost module that runs, empty outside and for the root."""
+        return self._stack[-1] if self._stack else ""
+
+    def enter(self, module: torch.nn.Module) -> bool:
+        """Note that a module's forward begins; returns whether it is the outermost."""
+        outermost = not self._stack
+        if outermost and (not _in_backward() or id(module) not in self._names):
+            self._names = {id(part): name for name, part in module.named_modules()}
+        self._stack.append(self._names.get(id(module), self.current))
+        self._note()
+        return outermost
+
+    def leave(self) -> None:
+        """Note that the innermost module's forward ended."""
+        if self._stack:
+            self._stack.pop()
+        self._note()
+
+    def _note(self) -> None:
+        number = torch.autograd._get_sequence_nr()
+        if self._since and number < self._since[-1]:  # another thread's count
+            return
+        self._since.append(number)
+        self._path.append(self.current)
+
+    def of_backward(self) -> str:
+        """Return the path of the module whose forward made the node that autograd is running."""
+        if self._stack:  # a checkpointed block is being recomputed
+            return self.current
+        node = torch._C._current_autograd_node()
+        if node is None or not self._since:
+            return ""
+        place = bisect_right(self._since, node._sequence_nr()) - 1
+        return self._path[place] if place >= 0 else ""
