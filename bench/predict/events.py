@@ -7,6 +7,7 @@ is decided when the trace is simulated, not when it is taken).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -21,7 +22,8 @@ Role = Literal[
 # What a tracer sees for itself; the other two roles follow from lifetimes (`Trace.roles`).
 TracedRole = Literal["parameters", "gradients", "optimizer state", "inputs"]
 
-FORWARD, BACKWARD, OPTIMIZER, INPUT, SETUP = "forward", "backward", "optimizer", "input", "setup"
+SETUP, INPUT, FORWARD, BACKWARD, OPTIMIZER = "setup", "input", "forward", "backward", "optimizer"
+EVALUATION = "evaluation"
 
 
 class Kind(IntEnum):
@@ -29,7 +31,8 @@ class Kind(IntEnum):
 
     FREE = 0
     ALLOCATE = 1
-    KERNEL = 2
+    KERNEL = 2  # a kernel that may want a workspace begins; its results are allocated next
+    RESULT = 3  # they are, and the kernel runs
 
 
 class Site(NamedTuple):
@@ -79,8 +82,12 @@ class Trace:
     @property
     def live_bytes(self) -> NDArray[np.int64]:
         """Return the bytes requested and not yet freed after each event."""
-        sign = np.where(self.kind == Kind.KERNEL, 0, 2 * self.kind.astype(np.int64) - 1)
-        return np.cumsum(sign * self.nbytes)
+        return np.cumsum(self.signs * self.nbytes)
+
+    @property
+    def signs(self) -> NDArray[np.int64]:
+        """Return +1 for an allocation, -1 for a free and 0 for a kernel."""
+        return np.array([-1, 1, 0, 0], dtype=np.int64)[self.kind]
 
     @property
     def peak_bytes(self) -> int:
@@ -164,10 +171,16 @@ class TraceBuilder:
         """Note that a block is freed."""
         self._rows.append((Kind.FREE, block, nbytes, self._number(site)))
 
-    def kernel(self, kernel: Kernel, site: Site) -> None:
-        """Note that a kernel runs."""
-        self._rows.append((Kind.KERNEL, len(self._kernels), 0, self._number(site)))
-        self._kernels.append(kernel)
+    @contextlib.contextmanager
+    def kernel(self, kernel: Kernel | None, site: Site) -> Iterator[None]:
+        """Note that a kernel runs whose results are allocated in the body; nothing for None."""
+        number, place = len(self._kernels), self._number(site)
+        if kernel is not None:
+            self._kernels.append(kernel)
+            self._rows.append((Kind.KERNEL, number, 0, place))
+        yield
+        if kernel is not None:
+            self._rows.append((Kind.RESULT, number, 0, place))
 
     def _number(self, site: Site) -> int:
         return self._sites.setdefault(site, len(self._sites))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import PredictionError
-from bench.predict.events import Kernel, Kind, Trace
+from bench.predict.events import Trace
 
 Shape = tuple[int, int]  # batch size, length
 
@@ -76,10 +76,7 @@ class FittedTrace:
 
         Every term is positive, so a sum with no coefficient above another's is never above it.
         """
-        sign = np.where(
-            self.template.kind == Kind.KERNEL, 0, 2 * self.template.kind.astype(np.int64) - 1
-        )
-        live = np.cumsum(sign[:, None] * self.coefficients[self.row], axis=0)
+        live = np.cumsum(self.template.signs[:, None] * self.coefficients[self.row], axis=0)
         sums: NDArray[np.float64] = np.unique(live, axis=0)[::-1]
         kept: list[NDArray[np.float64]] = []
         for candidate in sums[np.argsort(-sums.sum(axis=1), kind="stable")]:
@@ -153,6 +150,3 @@ def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[n
         sizes = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
         raise FitError("a size that is no sum of two terms", got=str(sizes))
     return found
-
-
-__all__ = ["FitError", "FittedTrace", "Kernel", "fit_events"]

@@ -40,11 +40,15 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
     """Have `owner.name` be what `make(original)` returns; raises PatchError where it isn't there."""
     original = require(owner, name)
+    inherited = name not in vars(owner)  # as Tensor's methods are that are written in C
     setattr(owner, name, make(original))
     try:
         yield
     finally:
-        setattr(owner, name, original)
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)
 
 
 def require(owner: Any, name: str) -> Any:
@@ -86,6 +90,50 @@ def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
             if value is not None:
                 setattr(tensor, slot, value)
     torch._C._swap_tensor_impl(one, other)
+
+
+@contextlib.contextmanager
+def constants_move(device: torch.device) -> Iterator[None]:
+    """Let `torch.tensor(values, device=device)` arrive on the traced device.
+
+    torch makes a constant on the CPU and then moves it, out of a fake mode's sight; a real tensor does
+    not tell `cpu:0` from `cpu`, and the constant would stay on the host. Here it is moved in sight.
+    """
+
+    def make(original: Any) -> Any:
+        def constant(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+            if device is None or torch.device(device) != traced:
+                return original(*args, device=device, **kwargs)
+            return original(*args, **kwargs).to(traced)
+
+        return constant
+
+    traced = device
+    with contextlib.ExitStack() as stack:
+        for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch.Tensor, "new_tensor")):
+            stack.enter_context(replaced(owner, name, make))
+        yield
+
+
+@contextlib.contextmanager
+def scalars_assigned_from_host(device: torch.device) -> Iterator[None]:
+    """Let `tensor[...] = 0` take the number from the host, where the tensor is on the traced device.
+
+    torch/csrc/autograd/python_variable_indexing.cpp makes a tensor of the number: on the host where
+    `is_cuda()`, else on the tensor's own device.
+    """
+
+    def make(original: Any) -> Any:
+        def assign(tensor: torch.Tensor, index: Any, value: Any) -> None:
+            number = isinstance(value, (bool, int, float))
+            if number and isinstance(tensor, FakeTensor) and tensor.fake_device == device:
+                value = torch.scalar_tensor(value, dtype=tensor.dtype, device="cpu")
+            original(tensor, index, value)
+
+        return assign
+
+    with replaced(torch.Tensor, "__setitem__", make):
+        yield
 
 
 @contextlib.contextmanager

@@ -2,20 +2,20 @@
 
 The trace says what was asked for; the card and its torch decide the workspaces of kernels, and the
 allocator what is reserved for it all. What nobody documents (on which side of earlier segments the
-driver places a new one, whether a kernel's estimated scratch is really there) is simulated both ways,
-and the figures come as intervals over these scenarios.
+driver places a new one) or what is only known by its largest extent (workspaces) is simulated both
+ways, and the figures come as intervals over these scenarios.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from bench.predict.allocator import AllocatorSettings, Replay, replay
 from bench.predict.events import Kind, Trace
-from bench.predict.workspaces import Runtime, Workspaces
+from bench.predict.workspaces import Runtime, Steps, Workspaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,11 @@ class Scenario:
     """One answer to each question that has no documented one."""
 
     address_order: Literal["ascending", "descending"] = "descending"
-    workspaces: bool = True  # of kernels: their estimated scratch space
+    workspaces: bool = True
 
 
-# The first is the one a single figure is given for.
+# The first is the one that a single figure is given for: its address order is the one that the
+# published cells of two consumer cards were measured with (`nox -s validate`).
 SCENARIOS = tuple(
     Scenario(order, workspaces)
     for workspaces, order in itertools.product((True, False), ("descending", "ascending"))
@@ -42,24 +43,44 @@ class Requests:
     nbytes: list[int]
     events: list[int]
 
+    def add(self, sign: int, block: int, nbytes: int, event: int) -> None:
+        """Note one more."""
+        self.signs.append(sign)
+        self.blocks.append(block)
+        self.nbytes.append(nbytes)
+        self.events.append(event)
 
-def requests(trace: Trace, runtime: Runtime, *, workspaces: bool = True) -> Requests:
-    """Return a trace's allocations and frees with those of its kernels' workspaces in between."""
+
+def requests(trace: Trace, runtime: Runtime | None) -> Requests:
+    """Return a trace's allocations and frees, with those of its kernels' workspaces in between.
+
+    Without a runtime there are no workspaces.
+    """
     made = Requests([], [], [], [])
-    spaces = Workspaces(runtime, scratch=workspaces)
+    spaces = None if runtime is None else Workspaces(runtime)
     names = itertools.count(int(trace.block.max(initial=0)) + 1)
     columns = (trace.kind.tolist(), trace.block.tolist(), trace.nbytes.tolist())
+    scratch: dict[str, tuple[int, int]] = {}
+    left: Steps = ()
     for event, (kind, block, nbytes) in enumerate(zip(*columns, strict=True)):
-        steps: Iterator[tuple[int, int, int]]
-        if kind == Kind.KERNEL:
-            steps = spaces.of(trace.kernels[block], names)
+        steps: Steps = ()
+        if kind == Kind.ALLOCATE:
+            made.add(1, block, nbytes, event)
+        elif kind == Kind.FREE:
+            made.add(-1, block, nbytes, event)
+        elif spaces is None:
+            continue
+        elif kind == Kind.KERNEL:
+            steps, left = spaces.of(trace.kernels[block])
+            scratch.clear()
         else:
-            steps = iter([(1 if kind == Kind.ALLOCATE else -1, block, nbytes)])
-        for sign, name, size in steps:
-            made.signs.append(sign)
-            made.blocks.append(name)
-            made.nbytes.append(size)
-            made.events.append(event)
+            steps = left
+        for step in steps:
+            if step.action == "allocate":
+                scratch[step.name] = (next(names), step.nbytes)
+                made.add(1, *scratch[step.name], event)
+            else:
+                made.add(-1, *scratch.pop(step.name), event)
     return made
 
 
@@ -75,7 +96,10 @@ def simulate(
     `allocator` has the card's limit and the allocator's settings, `runtime` its compute capability
     and its version of torch, which decide the workspaces. Event numbers are the trace's.
     """
-    made = requests(trace, runtime or Runtime(), workspaces=workspaces)
+    return _played(requests(trace, (runtime or Runtime()) if workspaces else None), allocator)
+
+
+def _played(made: Requests, allocator: AllocatorSettings | None) -> Replay:
     played = replay(made.signs, made.blocks, made.nbytes, allocator or AllocatorSettings())
 
     def event(index: int | None) -> int | None:
@@ -87,3 +111,66 @@ def simulate(
         at_reserved=event(played.at_reserved),
         failed_at=event(played.failed_at),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A trace under every scenario, for the least and the most that a card lets a process reserve.
+
+    `replays` has the first scenario first, and no two that are known to be the same.
+    """
+
+    replays: tuple[Replay, ...]
+    out_of_memory: Literal["never", "always", "sometimes"]
+
+    @property
+    def first(self) -> Replay:
+        """Return what the single figure is."""
+        return self.replays[0]
+
+    def interval(self, name: str) -> tuple[int, int]:
+        """Return the least and the largest value of one of a replay's peaks."""
+        values = [getattr(played, name) for played in self.replays]
+        return min(values), max(values)
+
+
+def simulate_all(
+    traces: Iterable[Trace],
+    runtime: Runtime,
+    capacities: Sequence[int | None] = (None,),
+    *,
+    expandable_segments: bool = False,
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Simulated:
+    """Return traces (of one cell: one for each order of lengths) under every scenario.
+
+    `capacities` are the ends of what a process may reserve. A limit that the unlimited run does not
+    reach changes nothing, so most traces are played once a scenario.
+    """
+    replays: list[Replay] = []
+    for trace in traces:
+        made = {
+            workspaces: requests(trace, runtime if workspaces else None)
+            for workspaces in {scenario.workspaces for scenario in scenarios}
+        }
+        for scenario in scenarios:
+            settings = AllocatorSettings(None, scenario.address_order, expandable_segments)
+            replays += _under_limits(made[scenario.workspaces], settings, capacities)
+    failed = [played.out_of_memory for played in replays]
+    verdict: Literal["never", "always", "sometimes"] = "sometimes"
+    if all(failed) or not any(failed):
+        verdict = "always" if failed[0] else "never"
+    return Simulated(tuple(replays), verdict)
+
+
+def _under_limits(
+    made: Requests, settings: AllocatorSettings, capacities: Sequence[int | None]
+) -> list[Replay]:
+    """Return the replays under each limit; those beyond reach are one, and it comes first."""
+    unlimited = _played(made, settings)
+    reached = [c for c in capacities if c is not None and c < unlimited.peak_reserved_bytes]
+    limited = [
+        _played(made, dataclasses.replace(settings, capacity_bytes=capacity))
+        for capacity in sorted(set(reached), reverse=True)
+    ]
+    return limited if len(reached) == len(capacities) else [unlimited, *limited]

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import random
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules import module as module_hooks
@@ -27,24 +29,28 @@ from bench.errors import PredictionError
 from bench.predict import patches
 from bench.predict.events import (
     BACKWARD,
+    EVALUATION,
     FORWARD,
     INPUT,
     OPTIMIZER,
     SETUP,
+    Kernel,
     Site,
     Trace,
     TracedRole,
     TraceBuilder,
 )
 from bench.predict.kernels import kernel_of
-from bench.predict.operators import AttentionKernel, cuda_operators
+from bench.predict.operators import AttentionKernel, cuda_operators, results_on_card
 
 # Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
 # step to the next (the last outputs) shows in reserved memory only in the third.
 STEPS = 3
 
 _ADD = torch.ops.aten.add.Tensor
+_LIFTS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)  # constants come with data
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
+_TO_COPY = torch.ops.aten._to_copy.default
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
 _EQUAL = torch.ops.aten.eq.Scalar
 
@@ -107,20 +113,39 @@ def tracing(target: Target) -> Iterator[Tracer]:
     tracer = Tracer(target)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_generators_kept())
             stack.enter_context(patches.modules_move())
             stack.enter_context(patches.masks_as_with_data())
             if target.device == "cuda":
+                stack.enter_context(patches.constants_move(target.torch_device))
+                stack.enter_context(patches.scalars_assigned_from_host(target.torch_device))
                 stack.enter_context(patches.multi_tensor_optimizers())
                 stack.enter_context(cuda_operators(target.attention, target.compute_capability))
+            else:
+                stack.enter_context(patches.replaced(torch, "get_rng_state", tracer.with_state_seen))
             stack.enter_context(FakeTensorMode())
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
+            tracer.calibrate()
+            tracer.start()
             tracer.while_stepping = stack.enter_context
             yield tracer
     finally:
         tracer.close()
         if collecting:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Give the random generators back as they were: the traced code may seed them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 class Tracer(TorchDispatchMode):
@@ -130,6 +155,7 @@ class Tracer(TorchDispatchMode):
         super().__init__()
         self._target = target
         self._device = target.torch_device
+        self._on_card = target.device == "cuda"
         self._builder = TraceBuilder()
         self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
         self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
@@ -137,10 +163,14 @@ class Tracer(TorchDispatchMode):
         self._modules = _ModulePath()
         self._phase = SETUP
         self._step = 0
-        self._closed = False
+        self._closed = True
         self.while_stepping: Callable[[Any], Any] = lambda context: None
 
     # The course of the trace.
+
+    def start(self) -> None:
+        """Note from here on what happens."""
+        self._closed = False
 
     def begin(self) -> None:
         """Note that what was to be built is built: steps come next."""
@@ -166,35 +196,73 @@ class Tracer(TorchDispatchMode):
         self._closed = True
         self._watched.clear()
 
+    def calibrate(self) -> None:
+        """Learn how many references a gradient has here that nobody but autograd holds.
+
+        Python's own are among them, and how many those are is the version's affair.
+        """
+        self._sole: tuple[int, int] | None = None
+        leaf = torch.ones(1, requires_grad=True)
+        twice = leaf * 2
+        (twice * 3 + twice * 5).sum().backward()  # two fresh gradients of `twice`, added up
+        if self._sole is None:
+            raise PredictionError("autograd's sum of two gradients was not seen", where="torch")
+
     # What is seen.
+
+    def _accumulates_in_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether this sum is autograd's own, of two gradients, and would be made in place.
+
+        torch/csrc/autograd/input_buffer.cpp adds into the first where it is dense, nobody else holds
+        it or its storage, and it is no tensor subclass. Under a dispatch mode every tensor looks
+        like one, and the sum comes out of place: this puts that right.
+        """
+        if kwargs or not _in_backward() or torch.is_grad_enabled():
+            return False
+        one, other = args
+        if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+            return False
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if self._sole is None:
+            self._sole = _owners(one)
+        return _owners(one) == self._sole and _dense(one)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operator, and note what it allocated."""
         kwargs = kwargs or {}
+        # Before anything is done: torch writes to a real tensor before it refuses it.
+        _refuse_data(func, args, kwargs)
         if func is _LOCAL_SCALAR:
             return self._answer(args[0])
-        if func is _ADD and _accumulates_in_place(args, kwargs):
+        if func is _ADD and self._accumulates_in_place(args, kwargs):
             return args[0].add_(args[1])
+        if func is _TO_COPY and isinstance(args[0], FakeTensor):
+            # A constant's value is known, and copying it would be done with real tensors, to which
+            # `cpu:0` is `cpu`.
+            args[0].constant = None
         output = func(*args, **kwargs)
+        if self._on_card:
+            output = results_on_card(func, output)
         if not self._closed:
             self._note(func, args, output)
         return output
 
     def _note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
-        site: Site | None = None
-        for tensor in leaves:
-            if isinstance(tensor, FakeTensor) and tensor.fake_device == self._device:
-                site = site or self._site(func)
-                self.see(tensor, site)
+        ours = [t for t in leaves if isinstance(t, FakeTensor) and t.fake_device == self._device]
+        if ours:
+            site = self._site(func)
+            with self._builder.kernel(self._kernel(func, args), site):
+                for tensor in ours:
+                    self.see(tensor, site)
         if func in _ALL or (func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()):
             self._questions.add(output.untyped_storage()._cdata)
-        if self._target.device == "cuda":
-            kernel = kernel_of(func, args, self._device, autograd=_in_backward())
-            if kernel is not None:
-                self._builder.kernel(kernel, site or self._site(func))
+
+    def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:
+        return kernel_of(func, args, autograd=_in_backward()) if self._on_card else None
 
     def see(self, tensor: torch.Tensor, site: Site) -> None:
         """Note a tensor's storage, unless it was seen before and has its size still."""
@@ -207,6 +275,20 @@ class Tracer(TorchDispatchMode):
                 self._watch(storage, key, nbytes, site)
             return
         self._watch(storage, key, nbytes, site)
+
+    def with_state_seen(self, original: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        """Return `torch.get_rng_state` with its tensor noted: it is made out of a dispatch mode's sight.
+
+        Checkpointing keeps one for each block. It is on the host, so only a trace of a CPU has it.
+        """
+
+        def state() -> torch.Tensor:
+            made = original()
+            if not self._closed:
+                self.see(made, self._site(None))
+            return made
+
+        return state
 
     def _watch(self, storage: Any, key: int, nbytes: int, site: Site) -> None:
         self._questions.discard(key)
@@ -260,7 +342,7 @@ class Tracer(TorchDispatchMode):
 
     def _enter(self, module: torch.nn.Module, args: Any) -> None:
         if self._modules.enter(module) and not _in_backward():  # the outermost one
-            self._phase = FORWARD
+            self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
             for tensor in (*module.parameters(), *module.buffers()):
                 self._mark(tensor, "parameters")
 
@@ -286,6 +368,21 @@ class Tracer(TorchDispatchMode):
             self._builder.roles.setdefault(known[0], role)
 
 
+def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise PredictionError where an operator is given a tensor that was made outside the trace."""
+    if func in _LIFTS:
+        return
+    for leaf in tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
+            raise PredictionError(
+                "a tensor with data got into a trace",
+                where=str(func),
+                got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
+                expected="tensors that are made in the trace",
+                hint="build model, optimizer and batch in the factory, on the device it is given",
+            )
+
+
 def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -295,22 +392,22 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _accumulates_in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether this sum is autograd's own, of two gradients, and would be made in place.
+def _dense(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor fills its memory with no gap and no overlap, in any order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
-    torch/csrc/autograd/input_buffer.cpp adds into the first where it is dense, nobody else holds
-    it or its storage, and it is no tensor subclass. Under a dispatch mode every tensor looks like
-    one, and the sum comes out of place: this puts that right.
-    """
-    if kwargs or not _in_backward() or torch.is_grad_enabled():
-        return False
-    one, other = args
-    if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
-        return False
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    owners = torch._C._storage_Use_Count(one.untyped_storage()._cdata)
-    return owners == 1 and torch._prims_common.is_non_overlapping_and_dense(one)
+
+def _owners(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return how many references there are to a tensor's storage, and to the tensor."""
+    count = patches.require(torch._C, "_storage_Use_Count")
+    return count(tensor.untyped_storage()._cdata), patches.require(tensor, "_use_count")()
 
 
 class _ModulePath:

@@ -29,9 +29,8 @@ from bench.worker.phases import PhaseBook
 from bench.worker.steps import StepBook
 from bench.worker.trainer import MeteredTrainer
 
-# What is changed in a cell's settings: where it ends, and all that isn't a step.
+# What is changed in a cell's settings beside where it ends: all that isn't a step.
 _SETTINGS: dict[str, Any] = {
-    "max_steps": FIRST_STEPS,
     "eval_strategy": "no",
     "eval_on_start": False,
     "save_strategy": "no",
@@ -87,7 +86,7 @@ def _trainer(
 ) -> MeteredTrainer:
     """Return the recipe's Trainer of the cell, cut to two steps."""
     transformers.utils.logging.disable_progress_bar()
-    cell = _two_steps_of(request.cell)
+    cell = first_steps_of(request.cell)
     files = request.preparation.tokenised[tokenised_key(cell)]
     evaluated = min(cell.data.eval_size, int(cell.settings["per_device_eval_batch_size"]))
     pools = (
@@ -106,9 +105,9 @@ def _trainer(
     )
 
 
-def _two_steps_of(cell: Cell) -> Cell:
-    """Return the cell with the settings that end it after two steps."""
-    settings = cell.settings | _SETTINGS
+def first_steps_of(cell: Cell, steps: int = FIRST_STEPS) -> Cell:
+    """Return the cell with the settings that end it after its first steps, and all that isn't a step off."""
+    settings = cell.settings | _SETTINGS | {"max_steps": steps}
     training = tuple(
         sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
     )

@@ -1,0 +1,102 @@
+"""Prediction: what a training step is predicted to need of a card's memory. Plain data.
+
+Every figure is in bytes and says what it is: `exact` (to the byte, whatever the card), `simulated` (by
+the allocator's own rules, for one answer to each question that has no documented one) or `interval`
+(nobody can know it beforehand; the middle is a guess). Low and high hold over all those answers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bench.profile import Frozen
+
+Certainty = Literal["exact", "simulated", "interval"]
+Verdict = Literal["fits", "does not fit", "too close to call"]
+
+
+class Figure(Frozen):
+    """A number of bytes, the interval that holds it, and how sure it is."""
+
+    value_bytes: int
+    low_bytes: int
+    high_bytes: int
+    certainty: Certainty
+
+
+class Share(Frozen):
+    """A part of the peak: what it is of, and how much."""
+
+    name: str
+    nbytes: int
+
+
+class Moment(Frozen):
+    """When the peak is reached."""
+
+    phase: str
+    step: int
+    module: str
+    operator: str
+
+
+class Composition(Frozen):
+    """What the peak of live tensors consists of, three ways, each from the largest down; and when.
+
+    `timeline` has the live bytes over the traced steps, as (event, bytes) at every turn worth drawing.
+    """
+
+    moment: Moment
+    roles: tuple[Share, ...]
+    modules: tuple[Share, ...]
+    operators: tuple[Share, ...]
+    timeline: tuple[tuple[int, int], ...] = ()
+    phases: tuple[tuple[int, str], ...] = ()
+
+
+class CardPrediction(Frozen):
+    """What a cell needs on one card, and whether it fits.
+
+    `tensors` is the peak of what tensors ask for, `requested` with the workspaces of kernels;
+    `allocated` and `reserved` are what `torch.cuda.max_memory_allocated` and `..._reserved` would say,
+    `process` what NVML would. Where it does not fit, they are what it had when it failed.
+    """
+
+    gpu: str
+    tensors: Figure
+    requested: Figure
+    allocated: Figure
+    reserved: Figure
+    process: Figure
+    capacity_low_bytes: int
+    capacity_high_bytes: int
+    verdict: Verdict
+
+
+class CellPrediction(Frozen):
+    """The prediction of one cell, for every card that was asked about."""
+
+    cell_id: str
+    source: Literal["traced", "fitted"]
+    cards: tuple[CardPrediction, ...]
+    composition: Composition | None = None
+
+
+class LargestBatch(Frozen):
+    """The largest batch size that fits at one length; 0 where none does.
+
+    `certain` is one that fits whatever is unknown; `possible` one that may.
+    """
+
+    gpu: str
+    max_length: int
+    certain: int
+    possible: int
+    reserved_bytes: int | None
+
+
+class Refused(Frozen):
+    """A cell that is not predicted, and why."""
+
+    cell_id: str
+    reason: str

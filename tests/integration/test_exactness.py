@@ -1,0 +1,165 @@
+"""A trace of the CPU's memory against the real Trainer, which torch's profiler watches.
+
+Eager attention multiplies its scores by a number. Torch makes that a tensor of one double, by no
+operator, so no dispatch mode sees it; autograd keeps it. All of the differences below are these:
+
+    bytes   cells of eager attention, two layers
+    -16     that peak in forward or backward: one for each layer
+    -24     checkpointing: the same, which hooks for saved tensors leave alone ("avoid wrapped numbers
+            from being leaked", torch/csrc/autograd/saved_variable.cpp), and the recomputed block's
+    -12     DistilBERT's evaluation, which peaks in that product: the double, and its copy in float32
+      0     BERT's evaluation, and Adafactor, which peaks in the optimizer's step
+
+With sdpa every cell agrees to the byte. The generator's states that checkpointing keeps, 5056 bytes
+a block, are noted by the tracer itself.
+"""
+
+import functools
+import tempfile
+from dataclasses import dataclass, field
+
+import pytest
+
+from bench.predict import trainer
+from bench.predict.tracer import Target
+from bench.units import KIB
+from bench.worker.finetune import make_trainer
+from bench.worker.meters.cpu_tensors import CpuTensorMemory
+from bench.worker.phases import PhaseBook
+from bench.worker.steps import StepBook
+from bench.worker.trial import first_steps_of
+from tests.integration.traced import LAYERS, traced_cell
+
+pytestmark = pytest.mark.integration
+
+STEPS = 2
+LIMIT = 8 * KIB
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a cell differs in: its settings, its shape, and whether its documents are padded."""
+
+    settings: dict[str, object] = field(default_factory=dict)
+    shape: dict[str, object] = field(default_factory=dict)
+    padded: bool = False
+
+
+WHOLE_VOCABULARY = {"config": {"vocab_size": 30522}}
+OPTIONS = {
+    "plain": Option(),
+    "padded": Option(shape={"batch": 6, "length": 72}, padded=True),
+    "checkpointing": Option(
+        {"gradient_checkpointing": True, "optim": "adamw_torch"}, {"batch": 16, "length": 64}
+    ),
+    "accumulation": Option(
+        {"gradient_accumulation_steps": 2, "label_smoothing_factor": 0.1},
+        {"batch": 4, "length": 96},
+    ),
+    "bf16": Option({"bf16": True}, {"batch": 12, "length": 40}),
+    "adafactor": Option({"optim": "adafactor"}, {"batch": 2, "length": 16, **WHOLE_VOCABULARY}),
+    "sgd": Option({"optim": "sgd", "max_grad_norm": 0.0}, {"batch": 3, "length": 136}),
+    "evaluation": Option(
+        {"per_device_eval_batch_size": 64}, {"batch": 1, "length": 48, "eval_size": 128}
+    ),
+}
+CELLS = [
+    (model, attention, option)
+    for model in ("bert", "distilbert")
+    for attention in ("eager", "sdpa")
+    for option in OPTIONS
+]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell's peak as measured, its trace, and where that peaks."""
+
+    measured: int
+    trace: object
+
+    @property
+    def difference(self):
+        return self.trace.peak_bytes - self.measured
+
+    @property
+    def place(self):
+        return self.trace.sites[self.trace.site[self.trace.peak_event]]
+
+    @property
+    def share_of_batch(self):
+        """The share of the peak that comes with the documents: all but the model and its training."""
+        roles = self.trace.roles()
+        live = self.trace.live_at(self.trace.peak_event)
+        of_batch = [
+            row
+            for row in live
+            if roles[self.trace.block[row]] in ("activations", "temporaries", "inputs")
+        ]
+        return self.trace.nbytes[of_batch].sum() / self.trace.peak_bytes
+
+
+@functools.cache
+def compared(model, attention, name):
+    option = OPTIONS[name]
+    cell = traced_cell(model, attention, **option.shape, **option.settings)
+    target = Target(device="cpu", padding=option.padded)
+    return Comparison(
+        peak_of_training(cell, padded=option.padded),
+        trainer.trace_trainer(cell, target, steps=STEPS),
+    )
+
+
+def peak_of_training(cell, *, padded):
+    """The peak of the real Trainer's tensors, on the documents that the trace is made with."""
+    pools = trainer._pools(cell, trainer.Batches.of(cell), STEPS)
+    if padded:
+        pools = tuple(with_padding(pool) for pool in pools)
+    with tempfile.TemporaryDirectory() as output, trainer._states_of_its_own():
+        meter = CpuTensorMemory()
+        meter.start()
+        real = make_trainer(
+            first_steps_of(cell, STEPS),
+            ("0", "1"),
+            pools,
+            seed=cell.seed,
+            output=output,
+            use_cpu=True,
+            phases=PhaseBook([]),
+            steps=StepBook(),
+        )
+        real.train()
+        real.evaluate()
+        return meter.read()["peak_cpu_tensors_bytes"]
+
+
+def with_padding(pool):
+    """The same documents, their last token one of padding."""
+    rows = pool.with_format(None).to_list()
+    for row in rows:
+        row["attention_mask"][-1] = 0
+    return type(pool).from_list(rows).with_format("torch")
+
+
+def test_there_are_enough_cells():
+    assert len(CELLS) >= 24
+
+
+@pytest.mark.parametrize(("model", "attention", "option"), CELLS)
+def test_the_trace_agrees_with_the_trainer(model, attention, option):
+    found = compared(model, attention, option)
+    assert abs(found.difference) <= LIMIT
+    unseen = 8 * (LAYERS + 1) if attention == "eager" else 0
+    assert -unseen <= found.difference <= 0, "a difference that the table above does not explain"
+
+
+def test_the_peaks_are_at_different_places():
+    # Else a trace that is right about one moment would pass.
+    places = {compared(*cell).place for cell in CELLS}
+    assert {place.phase for place in places} >= {"forward", "backward", "optimizer", "evaluation"}
+    assert len({place.operator for place in places}) >= 5
+
+
+def test_most_peaks_come_with_the_documents():
+    shares = [compared(*cell).share_of_batch for cell in CELLS]
+    assert sum(share > 0.5 for share in shares) > len(CELLS) / 2

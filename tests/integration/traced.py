@@ -1,0 +1,49 @@
+"""Cells for tests that trace: two small models of a cell's own recipe, a second or so to trace."""
+
+from bench.grid import Cell, expand
+from bench.workload import resolve_model
+from tests.factories import data_source, profile
+
+LAYERS = 2
+# A batch outweighs such a model: hidden states of width 64, and a vocabulary that holds no more than
+# the tokens of the documents that a trace is made with.
+VOCABULARY = 1100
+CONFIGS = {
+    "bert": {
+        "num_hidden_layers": LAYERS,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+    },
+    "distilbert": {"n_layers": LAYERS, "dim": 64, "hidden_dim": 128, "n_heads": 4},
+}
+
+
+def traced_cell(
+    model: str,
+    attention: str = "sdpa",
+    *,
+    batch: int = 8,
+    length: int = 64,
+    eval_size: int = 16,
+    config: dict[str, int] | None = None,
+    **training: object,
+) -> Cell:
+    """Return a cell of a small model with random weights; `training` are its settings."""
+    axes = {
+        "max_length": [length],
+        "per_device_train_batch_size": [batch],
+        "train_size": [16 * batch],
+    }
+    of = profile(
+        workload={
+            "model": f"architecture:{model}",
+            "tokenizer": "offline:minilm-l6",
+            "weights": "random",
+            "config": CONFIGS[model] | {"vocab_size": VOCABULARY} | (config or {}),
+        },
+        grid=[axes],
+        training=training,
+        attn_implementation=attention,
+    )
+    return expand(of, resolve_model(of.workload), data_source(eval_size=eval_size)).cells[0]
