@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bench.gpus import Gpu
+from bench.grid import Cell
 from bench.profile import Frozen
 
 Certainty = Literal["exact", "simulated", "interval"]
@@ -57,13 +59,12 @@ class Composition(Frozen):
 class CardPrediction(Frozen):
     """What a cell needs on one card, and whether it fits.
 
-    `tensors` is the peak of what tensors ask for, `requested` with the workspaces of kernels;
+    `requested` is what tensors and the workspaces of kernels ask for;
     `allocated` and `reserved` are what `torch.cuda.max_memory_allocated` and `..._reserved` would say,
     `process` what NVML would. Where it does not fit, they are what it had when it failed.
     """
 
     gpu: str
-    tensors: Figure
     requested: Figure
     allocated: Figure
     reserved: Figure
@@ -74,25 +75,32 @@ class CardPrediction(Frozen):
 
 
 class CellPrediction(Frozen):
-    """The prediction of one cell, for every card that was asked about."""
+    """The prediction of one cell, for every card that was asked about.
+
+    `tensors` is the peak of what tensors ask for: the same on every card but for its attention
+    kernels, and known without one.
+    """
 
     cell_id: str
     source: Literal["traced", "fitted"]
-    cards: tuple[CardPrediction, ...]
+    tensors: Figure
+    cards: tuple[CardPrediction, ...] = ()
     composition: Composition | None = None
 
 
 class LargestBatch(Frozen):
-    """The largest batch size that fits at one length; 0 where none does.
+    """The largest batch size that fits on a card at one length; 0 where none does.
 
-    `certain` is one that fits whatever is unknown; `possible` one that may.
+    `certain` fits whatever is unknown; `possible` may. `cell_id` is of a cell of the same workload
+    and length, `reserved` the figure at `certain` (None where that is 0).
     """
 
+    cell_id: str
     gpu: str
     max_length: int
     certain: int
     possible: int
-    reserved_bytes: int | None
+    reserved: Figure | None
 
 
 class Refused(Frozen):
@@ -100,3 +108,35 @@ class Refused(Frozen):
 
     cell_id: str
     reason: str
+
+
+class PredictRequest(Frozen):
+    """Asks for predictions of cells on cards; all cells are of one profile.
+
+    `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
+    `data_at_hand` is False where the data set cannot be read.
+    """
+
+    cells: tuple[Cell, ...]
+    gpus: tuple[Gpu, ...] = ()
+    largest_batch: bool = False
+    explain: bool = False
+    attention: Literal["math", "efficient", "flash", "cudnn"] | None = None
+    expandable_segments: bool = False
+    data_at_hand: bool = True
+    on_cpu: bool = False
+    processes: int = 1
+
+
+class Predictions(Frozen):
+    """The answer: a prediction or a refusal for every cell, in their order."""
+
+    cells: tuple[CellPrediction, ...]
+    refused: tuple[Refused, ...] = ()
+    largest: tuple[LargestBatch, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+
+    def of(self, cell_id: str) -> CellPrediction | None:
+        """Return a cell's prediction; None where it was refused."""
+        return next((cell for cell in self.cells if cell.cell_id == cell_id), None)

@@ -26,6 +26,10 @@ SETUP, INPUT, FORWARD, BACKWARD, OPTIMIZER = "setup", "input", "forward", "backw
 EVALUATION = "evaluation"
 
 
+# What a block is that the tracer could not place, by the phase it was made in and has outlived.
+_UNSEEN: dict[str, Role] = {FORWARD: "activations", SETUP: "inputs"}
+
+
 class Kind(IntEnum):
     """What an event is."""
 
@@ -114,7 +118,8 @@ class Trace:
         """Return what each block is for.
 
         Where the tracer could not see it: made in a forward pass and still there in the backward
-        one, an activation; else a temporary.
+        one, an activation; made before the first step and still there in it, an input; else a
+        temporary.
         """
         found: dict[int, Role] = dict(self.traced_roles)
         allocated: dict[int, int] = {}
@@ -124,13 +129,14 @@ class Trace:
             if kind == Kind.ALLOCATE:
                 allocated[block] = row
             elif kind == Kind.FREE and block not in found:
-                born = allocated[block]
-                forward = self.sites[self.site[born]].phase == FORWARD
-                lived = passes[row] > passes[born] or self.sites[site].phase == BACKWARD
-                found[block] = "activations" if forward and lived else "temporaries"
+                born, ended = allocated[block], self.sites[site].phase
+                began = self.sites[self.site[born]].phase
+                waited = passes[row] > passes[born] or ended == BACKWARD
+                outlived = waited if began == FORWARD else ended != began
+                found[block] = _UNSEEN.get(began, "temporaries") if outlived else "temporaries"
         for block, row in allocated.items():
-            phase = self.sites[self.site[row]].phase
-            found.setdefault(block, "activations" if phase == FORWARD else "temporaries")
+            began = self.sites[self.site[row]].phase
+            found.setdefault(block, _UNSEEN.get(began, "temporaries"))
         return found
 
     def rows(self) -> Iterator[tuple[int, int, int]]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import PredictionError
-from bench.predict.events import Trace
+from bench.predict.events import Kind, Trace
 
 Shape = tuple[int, int]  # batch size, length
 
@@ -62,6 +62,30 @@ class FittedTrace:
             for kernel, rows in zip(self.template.kernels, self.kernel_rows, strict=True)
         )
         return dataclasses.replace(self.template, nbytes=sizes[self.row], kernels=kernels)
+
+    def in_order(self, batch: int, lengths: Sequence[int]) -> Trace:
+        """Return the trace of steps whose batches have these lengths, one each, in this order.
+
+        What a step allocates has its own batch's length, wherever it is freed.
+        """
+        steps = np.array([site.step for site in self.template.sites])[self.template.site]
+        place = np.clip(steps, 1, len(lengths)) - 1
+        born = np.zeros(int(self.template.block.max(initial=0)) + 1, dtype=np.int64)
+        allocated = self.template.kind == Kind.ALLOCATE
+        born[self.template.block[allocated]] = place[allocated]
+        freed = self.template.kind == Kind.FREE
+        place[freed] = born[self.template.block[freed]]
+        sizes = np.stack([self._sizes(batch, length) for length in lengths])
+        kernel_place = np.zeros(len(self.template.kernels), dtype=np.int64)
+        launched = self.template.kind == Kind.KERNEL
+        kernel_place[self.template.block[launched]] = place[launched]
+        kernels = tuple(
+            kernel._replace(sizes=tuple(int(sizes[step, row]) for row in rows))
+            for kernel, rows, step in zip(
+                self.template.kernels, self.kernel_rows, kernel_place, strict=True
+            )
+        )
+        return dataclasses.replace(self.template, nbytes=sizes[place, self.row], kernels=kernels)
 
     def _sizes(self, batch: int, length: int) -> NDArray[np.int64]:
         return np.rint(self.coefficients @ _terms(batch, length)).astype(np.int64)

@@ -4,7 +4,11 @@ A trace of a card's memory runs on fake CPU tensors: no CUDA build of torch is n
 runtime. A few operators choose another path, or save something else for backward, by the kind of
 device; those are replaced in torch's dispatcher (`torch.library`) while a trace runs, so every
 caller gets them: a model's Python, torch's own C++, and the recomputation of checkpointed blocks.
-A tensor that has data is passed on to the CPU's own kernels.
+A tensor that has data is passed on to the CPU's own kernels; only `torch.autocast("cpu")` has CUDA's
+lists for it too, as long as a trace runs.
+
+What is replaced is checked, event by event, against a fake CUDA device on which torch's own C++ takes its
+CUDA branches (tests/fake_cuda).
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ HEAD_ALIGNMENT = 8
 
 
 @contextlib.contextmanager
-def cuda_operators(attention: AttentionKernel | None, capability: tuple[int, int]) -> Iterator[None]:
+def cuda_operators(
+    attention: AttentionKernel | None, capability: tuple[int, int]
+) -> Iterator[None]:
     """Replace the operators whose path on CUDA differs; `attention` forces one fused kernel."""
 
     def sdpa(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -371,7 +377,7 @@ def _cudnn_runs(call: _Call) -> bool:
     return (
         call.low_precision
         and call.fusable
-        and (call.mask is None or not call.mask.requires_grad)
+        and (call.mask is None or (call.mask.dim() in (2, 4) and not call.mask.requires_grad))
         and all(width % 8 == 0 and width <= 128 for width in call.widths)
         and call.dropout * 16 == int(call.dropout * 16)
         and call.key.shape[2] != 1
@@ -394,7 +400,12 @@ _RUNS: dict[AttentionKernel, Callable[[_Call], bool]] = {
 # The CPU's lists differ: there softmax, layer norm, sums and powers stay in half precision.
 Policy = Literal["lower_precision", "float32", "float32_dtype", "norm", "promote", "banned"]
 
-_FLOAT32 = """
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_FLOAT32 = _words("""
 acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Tensor_Scalar
 pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm rms_norm group_norm frobenius_norm.dim
 nuclear_norm nuclear_norm.dim cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss
@@ -404,27 +415,27 @@ binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp upsample_near
 _upsample_nearest_exact1d upsample_nearest2d _upsample_nearest_exact2d upsample_nearest3d
 _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa
 upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa
-""".split()
-_FLOAT32_DTYPE = """
+""")
+_FLOAT32_DTYPE = _words("""
 prod prod.dim_int softmax.int log_softmax.int cumprod cumsum linalg_vector_norm linalg_matrix_norm
 linalg_matrix_norm.str_ord sum sum.dim_IntList
-""".split()
+""")
 # Take no `dtype`; the overload that does, and what it wants said that these may leave out.
 _NORMS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "norm.Scalar": ("norm.ScalarOpt_dtype", (2,)),
     "norm.ScalarOpt_dim": ("norm.ScalarOpt_dim_dtype", (2, (), False)),
 }
-_PROMOTE = """
+_PROMOTE = _words("""
 addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add
-""".split()
-_LOWER_PRECISION = """
+""")
+_LOWER_PRECISION = _words("""
 _convolution.deprecated _convolution conv1d conv2d conv3d conv_tbc conv_transpose1d
 conv_transpose2d.input conv_transpose3d.input convolution prelu addmm addmv addr matmul einsum mm mv
 linalg_vecdot linear addbmm baddbmm bmm chain_matmul linalg_multi_dot _thnn_fused_lstm_cell
 _thnn_fused_gru_cell lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
 _scaled_dot_product_flash_attention scaled_dot_product_attention cudnn_convolution
 cudnn_convolution_transpose
-""".split()
+""")
 _BANNED = ("binary_cross_entropy",)
 
 
@@ -485,7 +496,9 @@ def _operator(name: str) -> Any:
 def _lower_precision(name: str) -> Callable[..., Any]:
     """Arguments in autocast's type."""
     operator = _operator(name)
-    return lambda *args, **kwargs: operator(*_cast_all(args, torch.get_autocast_dtype("cpu")), **kwargs)
+    return lambda *args, **kwargs: operator(
+        *_cast_all(args, torch.get_autocast_dtype("cpu")), **kwargs
+    )
 
 
 def _float32(name: str) -> Callable[..., Any]:

@@ -137,6 +137,25 @@ def scalars_assigned_from_host(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def autocast_moves() -> Iterator[None]:
+    """Let `torch.autocast("cuda")` be that of the traced device.
+
+    Where there is no card it would only warn, and the step would be traced in float32.
+    """
+
+    def make(original: Any) -> Any:
+        def init(self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any) -> None:
+            if device_type == "cuda":
+                device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
+            original(self, device_type, dtype, *args, **kwargs)
+
+        return init
+
+    with replaced(torch.amp.autocast_mode.autocast, "__init__", make):
+        yield
+
+
+@contextlib.contextmanager
 def multi_tensor_optimizers() -> Iterator[None]:
     """Let optimizers and gradient clipping choose as they do for parameters on a card.
 

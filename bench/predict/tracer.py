@@ -53,6 +53,7 @@ _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _TO_COPY = torch.ops.aten._to_copy.default
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
 _EQUAL = torch.ops.aten.eq.Scalar
+_UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,7 @@ def tracing(target: Target) -> Iterator[Tracer]:
             if target.device == "cuda":
                 stack.enter_context(patches.constants_move(target.torch_device))
                 stack.enter_context(patches.scalars_assigned_from_host(target.torch_device))
+                stack.enter_context(patches.autocast_moves())
                 stack.enter_context(patches.multi_tensor_optimizers())
                 stack.enter_context(cuda_operators(target.attention, target.compute_capability))
             else:
@@ -160,6 +162,7 @@ class Tracer(TorchDispatchMode):
         self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
         self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
         self._questions: set[int] = set()  # storages that say whether every token is real
+        self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
         self._modules = _ModulePath()
         self._phase = SETUP
         self._step = 0
@@ -258,6 +261,8 @@ class Tracer(TorchDispatchMode):
             with self._builder.kernel(self._kernel(func, args), site):
                 for tensor in ours:
                     self.see(tensor, site)
+        if func is _UNSCALE:
+            self._overflows.add(args[1].untyped_storage()._cdata)
         if func in _ALL or (func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()):
             self._questions.add(output.untyped_storage()._cdata)
 
@@ -270,9 +275,10 @@ class Tracer(TorchDispatchMode):
         key, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(key)
         if known is not None:
-            if known[1] != nbytes:  # resized: what it had is freed, what it has now is new
-                self._builder.free(known[0], known[1], site)
+            if known[1] != nbytes:
+                # Resized: what it has now is there before what it had goes (`resize_bytes_cuda`).
                 self._watch(storage, key, nbytes, site)
+                self._builder.free(known[0], known[1], site)
             return
         self._watch(storage, key, nbytes, site)
 
@@ -292,6 +298,7 @@ class Tracer(TorchDispatchMode):
 
     def _watch(self, storage: Any, key: int, nbytes: int, site: Site) -> None:
         self._questions.discard(key)
+        self._overflows.discard(key)
         block = self._builder.allocate(nbytes, site)
         self._live[key] = (block, nbytes)
         if site.phase == INPUT:
@@ -315,6 +322,8 @@ class Tracer(TorchDispatchMode):
         if scalar.dtype is torch.bool:
             asked = scalar.untyped_storage()._cdata in self._questions
             return asked and not self._target.padding
+        if scalar.untyped_storage()._cdata in self._overflows:
+            return 0.0  # GradScaler takes the optimizer's step
         return 1.0 if scalar.is_floating_point() else 0
 
     def _site(self, func: Any) -> Site:

@@ -56,7 +56,14 @@ def _compile(library: Path) -> None:
     # Beside its final place, so that two test processes can compile at once: the last one wins.
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         made = Path(scratch) / library.name
-        command = [compiler, *FLAGS, *(f"-I{path}" for path in includes), str(SOURCE), "-o", str(made)]
+        command = [
+            compiler,
+            *FLAGS,
+            *(f"-I{path}" for path in includes),
+            str(SOURCE),
+            "-o",
+            str(made),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"the fake CUDA device does not compile:\n{done.stderr[-4000:]}")

@@ -132,7 +132,14 @@ _SIZES: Mapping[str, Mapping[str, Any]] = {
         "intermediate_size": 128,
         "pad_token_id": 0,
     },
-    "t5": {"d_model": 64, "d_kv": 16, "num_layers": 2, "num_heads": 4, "d_ff": 128, "decoder_start_token_id": 0},
+    "t5": {
+        "d_model": 64,
+        "d_kv": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "d_ff": 128,
+        "decoder_start_token_id": 0,
+    },
 }
 
 
@@ -161,7 +168,9 @@ class Medley(torch.nn.Module):
             hidden = gate(hidden)
         hidden = torch.einsum("bsi,ij->bsj", hidden, self.mix)
         weights = torch.nn.functional.softmax(hidden, dim=1, dtype=torch.float32)
-        weights = torch.nn.functional.log_softmax(weights.to(hidden.dtype), dim=-1, dtype=torch.float32)
+        weights = torch.nn.functional.log_softmax(
+            weights.to(hidden.dtype), dim=-1, dtype=torch.float32
+        )
         hidden = torch.addcmul(hidden, weights, hidden).cumsum(dim=1)
         masked = attention_mask.clone()
         masked[:, 0] = 0

@@ -1,0 +1,311 @@
+"""Cells: predictions for the cells of a profile on cards: peaks, verdicts, largest batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from typing import Any
+
+from bench.errors import PredictionError
+from bench.gpus import Gpu
+from bench.grid import Cell
+from bench.predict import patches
+from bench.predict.cards import Card, card_of, on_card, verdict_of
+from bench.predict.composition import compose
+from bench.predict.courses import Courses, Map, Workload, trace_courses
+from bench.predict.documents import Documents
+from bench.predict.events import Trace
+from bench.predict.fit import Shape
+from bench.predict.simulation import simulate_all
+from bench.predict.tracer import STEPS, Target
+from bench.predict.trainer import refuse_uncovered
+from bench.prediction import (
+    CardPrediction,
+    CellPrediction,
+    Figure,
+    LargestBatch,
+    PredictRequest,
+    Predictions,
+    Refused,
+)
+
+# Settings that do not change what a step allocates: cells that differ in nothing else share traces.
+_NO_MATTER = frozenset(
+    """per_device_train_batch_size seed data_seed num_train_epochs learning_rate weight_decay
+    warmup_steps warmup_ratio lr_scheduler_type logging_steps max_steps adam_beta1 adam_beta2
+    adam_epsilon eval_strategy save_strategy load_best_model_at_end metric_for_best_model""".split()
+)
+# Nobody trains on more at once on one card; a search ends here.
+LARGEST_BATCH = 1 << 16
+
+
+def predict(
+    cells: Sequence[Cell],
+    gpus: Sequence[Gpu] = (),
+    *,
+    documents: Documents | None = None,
+    request: PredictRequest | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Predictions:
+    """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
+
+    `documents` is what is known of the data (`read_documents`); without it two labels are assumed,
+    and padding. `request` has the options. Cells that are not covered are refused, one by one.
+    """
+    request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
+    documents = documents or Documents()
+    cards = [card_of(gpu) for gpu in gpus]
+    refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
+    covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
+    with ExitStack() as stack:
+        run = _runner(stack, request.processes)
+        found: dict[str, CellPrediction] = {}
+        largest: list[LargestBatch] = []
+        for group in _groups(covered):
+            on_progress(f"tracing {group[0].model.source.reference}")
+            for target, its_cards in _targets(cards, request):
+                try:
+                    one = _Group(group, target, documents, request, its_cards, run)
+                    one.trace()
+                except PredictionError as error:
+                    refused |= {cell.cell_id: str(error) for cell in group}
+                    break
+                on_progress(f"simulating {len(group)} cells")
+                for prediction in one.predictions():
+                    before = found.get(prediction.cell_id)
+                    found[prediction.cell_id] = _joined(before, prediction)
+                if request.largest_batch:
+                    largest += one.largest()
+    order = {card.name: place for place, card in enumerate(cards)}
+    return Predictions(
+        cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
+        refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
+        largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
+        notes=_notes(cells, documents, request),
+        versions=patches.library_versions(),
+    )
+
+
+class _Group:
+    """The cells of one workload, on the cards that run it in the same way."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        target: Target,
+        documents: Documents,
+        request: PredictRequest,
+        cards: Sequence[Card],
+        run: Map,
+    ) -> None:
+        self._cells = cells
+        self._documents = documents
+        self._request = request
+        self._cards = cards
+        self._run = run
+        self._workload = Workload(cells[0], target, documents)
+        self._shapes = {cell.cell_id: _shape_of(cell, documents) for cell in cells}
+
+    def trace(self) -> None:
+        """Trace what all of the cells can be told from."""
+        self._courses = trace_courses(
+            self._workload,
+            set(self._shapes.values()),
+            self._run,
+            every_batch=self._request.largest_batch,
+        )
+
+    def predictions(self) -> list[CellPrediction]:
+        """Return a prediction for every cell; cells of one shape share their simulations."""
+        shapes = sorted(set(self._shapes.values()))
+        on_cards: dict[Shape, tuple[CardPrediction, ...]] = dict.fromkeys(shapes, ())
+        if self._cards:
+            jobs = [(self._traces(shape), self._cards, self._request) for shape in shapes]
+            on_cards = dict(zip(shapes, self._run(_on_cards, jobs), strict=True))
+        return [self._prediction(cell, on_cards[self._shapes[cell.cell_id]]) for cell in self._cells]
+
+    def _traces(self, shape: Shape) -> list[Trace]:
+        """Return the shape's trace, and where batches vary in length those of other orders."""
+        orders = self._orders(shape)[1:]
+        return [self._courses.at(shape), *self._courses.in_orders(shape[0], orders)]
+
+    def _orders(self, shape: Shape) -> list[tuple[int, ...]]:
+        if self._cells[0].padding != "longest":
+            return [(shape[1],) * STEPS]
+        return self._documents.orders(shape[0], shape[1], STEPS)
+
+    def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
+        shape = self._shapes[cell.cell_id]
+        peak = self._courses.peak_bytes(shape)
+        orders = self._courses.in_orders(shape[0], self._orders(shape)[1:])
+        low = min([peak, *(trace.peak_bytes for trace in orders)])
+        explained = compose(self._courses.at(shape)) if self._request.explain else None
+        return CellPrediction(
+            cell_id=cell.cell_id,
+            source="traced" if shape in self._courses.traced else "fitted",
+            tensors=Figure(
+                value_bytes=peak,
+                low_bytes=low,
+                high_bytes=peak,
+                certainty="exact" if low == peak else "interval",
+            ),
+            cards=cards,
+            composition=explained,
+        )
+
+    def largest(self) -> list[LargestBatch]:
+        """Return the largest batch that fits, for each length and card."""
+        lengths = {self._shapes[cell.cell_id][1]: cell for cell in reversed(self._cells)}
+        jobs = [
+            (self._courses, length, cell, card, self._request)
+            for length, cell in sorted(lengths.items(), key=lambda pair: pair[0])
+            for card in self._cards
+            if self._courses.fitted(length) is not None
+        ]
+        return self._run(_largest, jobs)
+
+
+def _on_cards(job: tuple[list[Trace], Sequence[Card], PredictRequest]) -> tuple[CardPrediction, ...]:
+    """Return what traces of one cell come to on every card."""
+    traces, cards, request = job
+    return tuple(_on_card(traces, card, request) for card in cards)
+
+
+def _on_card(traces: list[Trace], card: Card, request: PredictRequest) -> CardPrediction:
+    simulated = simulate_all(
+        traces, card.runtime, card.capacity, expandable_segments=request.expandable_segments
+    )
+    return on_card(card, simulated)
+
+
+def _largest(job: tuple[Courses, int, Cell, Card, PredictRequest]) -> LargestBatch:
+    """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
+
+    Reserved memory does not always grow with the batch; the edges found are ones where the next
+    larger batch tried does not fit.
+    """
+    courses, length, cell, card, request = job
+    fitted = courses.fitted(length)
+    assert fitted is not None
+    limit = card.capacity[1]
+    top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
+
+    def verdict(batch: int) -> str:
+        simulated = simulate_all(
+            [fitted.at(batch, length)],
+            card.runtime,
+            card.capacity,
+            expandable_segments=request.expandable_segments,
+        )
+        return verdict_of(simulated)
+
+    possible = _last(lambda batch: verdict(batch) != "does not fit", top)
+    certain = _last(lambda batch: verdict(batch) == "fits", possible)
+    reserved = (
+        _on_card([fitted.at(certain, length)], card, request).reserved if certain else None
+    )
+    return LargestBatch(
+        cell_id=cell.cell_id,
+        gpu=card.name,
+        max_length=cell.max_length,
+        certain=certain,
+        possible=possible,
+        reserved=reserved,
+    )
+
+
+def _last(holds: Callable[[int], bool], most: int) -> int:
+    """Return the largest number up to `most` for which something holds that holds for smaller ones; or 0."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return cells by workload: what differs within one is batch, length and what does not matter."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        settings = {k: v for k, v in cell.training if k not in _NO_MATTER}
+        identity = (
+            cell.model.model_dump(mode="json"),
+            cell.data.eval_size,
+            cell.padding,
+            cell.attn_implementation,
+            settings,
+        )
+        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
+    return list(groups.values())
+
+
+def _targets(
+    cards: Sequence[Card], request: PredictRequest
+) -> list[tuple[Target, list[Card]]]:
+    """Return the devices to trace: one for cards that choose the same kernels of attention."""
+    if request.on_cpu:
+        return [(Target(device="cpu"), [])]
+    groups: dict[tuple[int, int], list[Card]] = {}
+    for card in cards:
+        groups.setdefault(_generation(card.runtime.compute_capability), []).append(card)
+    groups = groups or {(8, 0): []}
+    return [
+        (Target(compute_capability=capability, attention=request.attention), its)
+        for capability, its in groups.items()
+    ]
+
+
+def _generation(capability: tuple[int, int]) -> tuple[int, int]:
+    """Return the first capability of those that choose kernels of attention alike."""
+    return next(first for first in ((8, 0), (7, 0), (0, 0)) if capability >= first)
+
+
+def _shape_of(cell: Cell, documents: Documents) -> Shape:
+    """Return the batch and length of a cell's largest step."""
+    batch = min(cell.per_device_train_batch_size, cell.train_size)
+    length = cell.max_length
+    return batch, documents.longest(length) if cell.padding == "longest" else length
+
+
+def _joined(before: CellPrediction | None, new: CellPrediction) -> CellPrediction:
+    """Return one prediction from those on two groups of cards."""
+    return new if before is None else before.model_copy(update={"cards": before.cards + new.cards})
+
+
+def _refusal(cell: Cell) -> str | None:
+    try:
+        refuse_uncovered(cell)
+    except PredictionError as error:
+        return str(error)
+    return None
+
+
+def _notes(
+    cells: Sequence[Cell], documents: Documents, request: PredictRequest
+) -> tuple[str, ...]:
+    notes = []
+    if not request.data_at_hand:
+        notes.append("the data set is not at hand: two labels, and padding in batches, are assumed")
+    if any(cell.padding == "longest" for cell in cells):
+        what = "draws of its documents" if documents.lengths else "no documents"
+        notes.append(
+            "batches padded to their longest document vary: intervals are over orders of lengths"
+            f" from {what}"
+        )
+    return tuple(notes)
+
+
+def _runner(stack: ExitStack, processes: int) -> Map:
+    """Return what runs jobs: here, or in processes forked from this one, which has torch loaded."""
+    if processes <= 1:
+        return lambda function, jobs: [function(job) for job in jobs]
+    pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("fork")))
+
+    def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+        return list(pool.map(function, jobs))
+
+    return run
+

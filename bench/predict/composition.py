@@ -1,0 +1,72 @@
+"""Composition: what the peak of a trace consists of, and when it is reached."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.predict.events import Kind, Trace
+from bench.prediction import Composition, Moment, Share
+
+# Lines of a table of modules or operators; the rest are one line.
+LARGEST = 12
+TIMELINE_POINTS = 240
+REST = "the rest"
+
+
+def compose(trace: Trace) -> Composition:
+    """Return what is live at the peak, by role, by module and by operator, and the memory timeline."""
+    at = trace.peak_event
+    live = trace.live_at(at)
+    roles = trace.roles()
+    site = trace.sites[trace.site[at]]
+
+    def shares(name_of: Callable[[int], str]) -> tuple[Share, ...]:
+        sums: Counter[str] = Counter()
+        for row in live:
+            sums[name_of(row)] += int(trace.nbytes[row])
+        return tuple(Share(name=name, nbytes=nbytes) for name, nbytes in sums.most_common())
+
+    modules = shares(lambda row: trace.sites[trace.site[row]].module or "(outside the model)")
+    operators = shares(lambda row: trace.sites[trace.site[row]].operator)
+    return Composition(
+        moment=Moment(
+            phase=site.phase, step=site.step, module=site.module, operator=site.operator
+        ),
+        roles=shares(lambda row: roles[int(trace.block[row])]),
+        modules=_largest(modules),
+        operators=_largest(operators),
+        timeline=_timeline(trace),
+        phases=_phases(trace),
+    )
+
+
+def _largest(shares: tuple[Share, ...]) -> tuple[Share, ...]:
+    if len(shares) <= LARGEST:
+        return shares
+    rest = sum(share.nbytes for share in shares[LARGEST:])
+    return (*shares[:LARGEST], Share(name=REST, nbytes=rest))
+
+
+def _timeline(trace: Trace) -> tuple[tuple[int, int], ...]:
+    """Return (event, live bytes): the largest of each of equal parts of the events."""
+    live = trace.live_bytes
+    edges = np.linspace(0, len(live), min(TIMELINE_POINTS, len(live)) + 1).astype(int)
+    tops = [
+        begin + int(live[begin:end].argmax())
+        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
+    return tuple((event, int(live[event])) for event in tops)
+
+
+def _phases(trace: Trace) -> tuple[tuple[int, str], ...]:
+    """Return (event, name) where each step's phases begin, such as `2 backward`."""
+    found: list[tuple[int, str]] = []
+    for event, (kind, _, site) in enumerate(trace.rows()):
+        place = trace.sites[site]
+        name = f"{place.step} {place.phase}" if place.step else place.phase
+        if kind == Kind.ALLOCATE and (not found or found[-1][1] != name):
+            found.append((event, name))
+    return tuple(found)
