@@ -14,6 +14,7 @@ from bench.errors import (
     EXIT_FINDING,
     EXIT_INTERRUPTED,
     FtbenchError,
+    PredictionError,
     ProfileError,
     WorkloadError,
 )
@@ -75,9 +76,15 @@ def plan(
     profile: ProfileArgument,
     overrides: SetOption = None,
     only: OnlyOption = None,
+    predicted: Annotated[
+        bool,
+        typer.Option(
+            "--predict/--no-predict", help="Show the predicted peak memory of tensors on a GPU."
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the cells of a profile; runs nothing."""
+    """Print the cells of a profile, with the GPU memory they are predicted to need; runs nothing."""
     from bench.plan import plan_grid, plan_json, plan_table
     from bench.profile import load_profile
     from bench.report.terminal import show_table
@@ -86,10 +93,179 @@ def plan(
     grid, unresolved = plan_grid(loaded, _selection(only))
     if unresolved is not None:
         print(f"ftbench: cells have no id yet: {unresolved}", file=sys.stderr)
+    resolved = unresolved is None
+    peaks = None
+    if predicted and resolved:
+        try:
+            peaks = _forecast(grid, ())
+        except FtbenchError as error:
+            print(f"ftbench: no predicted memory: {error}", file=sys.stderr)
     if as_json:
-        print(json.dumps(plan_json(loaded, grid, resolved=unresolved is None), indent=1))
+        print(json.dumps(plan_json(loaded, grid, resolved=resolved, predicted=peaks), indent=1))
         return
-    show_table(_console(), plan_table(loaded, grid, resolved=unresolved is None))
+    show_table(_console(), plan_table(loaded, grid, resolved=resolved, predicted=peaks))
+
+
+GpuOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="A card of the catalogue, or a memory size such as 24GiB; repeatable.",
+    ),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--attention",
+        metavar="KERNEL",
+        help="math, efficient, flash or cudnn; else each card's own choice.",
+    ),
+]
+ExpandableOption = Annotated[
+    bool, typer.Option("--expandable-segments", help="As with PYTORCH_ALLOC_CONF set so.")
+]
+
+
+@app.command()
+def predict(
+    profile: ProfileArgument,
+    gpu: GpuOption = None,
+    attention: AttentionOption = None,
+    expandable_segments: ExpandableOption = False,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict the peak GPU memory of every cell, and the largest batch that fits; needs no GPU."""
+    from bench.report.prediction import (
+        LEGEND,
+        largest_table,
+        predictions_json,
+        predictions_table,
+    )
+    from bench.report.terminal import show_table
+
+    loaded, grid = _resolved(profile, overrides, only)
+    gpus = _gpus(gpu)
+    predictions = _forecast(
+        grid,
+        gpus,
+        largest_batch=bool(gpus),
+        attention=_attention(attention),
+        expandable_segments=expandable_segments,
+    )
+    if as_json:
+        print(json.dumps(predictions_json(grid, predictions, loaded.name), indent=1))
+    else:
+        console, names = _console(), [one.name for one in gpus]
+        show_table(console, predictions_table(grid, predictions, names))
+        if predictions.largest:
+            show_table(console, largest_table(grid, predictions, names))
+        for note in (LEGEND, *predictions.notes):
+            console.print(note, soft_wrap=True, style="dim")
+    if predictions.refused:
+        raise typer.Exit(EXIT_FINDING)
+
+
+@app.command()
+def explain(
+    profile: ProfileArgument,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="KEY=VALUE,...", help="The cell, by its axes.")
+    ] = None,
+    gpu: GpuOption = None,
+    attention: AttentionOption = None,
+    expandable_segments: ExpandableOption = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the predicted peak of one cell consists of, and its memory over the steps."""
+    from bench.report.prediction import (
+        explanation_tables,
+        moment_text,
+        predictions_json,
+        timeline_chart,
+    )
+    from bench.report.terminal import show_table
+
+    loaded, grid = _resolved(profile, overrides, cell, option="--cell")
+    one = grid.model_copy(update={"cells": grid.cells[:1]})
+    gpus = _gpus(gpu)
+    predictions = _forecast(
+        one,
+        gpus,
+        explain=True,
+        attention=_attention(attention),
+        expandable_segments=expandable_segments,
+    )
+    if predictions.refused:
+        raise PredictionError(predictions.refused[0].reason)
+    if as_json:
+        print(json.dumps(predictions_json(one, predictions, loaded.name), indent=1))
+        return
+    console, found = _console(), predictions.cells[0]
+    if len(grid.cells) > 1:
+        print(f"ftbench: the first of {len(grid.cells)} cells; --cell names one", file=sys.stderr)
+    for table in explanation_tables(found):
+        show_table(console, table)
+    assert found.composition is not None
+    console.print()
+    for line in (*timeline_chart(found.composition), "", moment_text(found.composition)):
+        console.print(line, soft_wrap=True)
+
+
+def _resolved(
+    profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
+) -> tuple[Any, Any]:
+    """Return a profile, and the part of its grid that is asked for."""
+    from bench.grid import expand
+    from bench.profile import load_profile, parse_selection
+    from bench.workload import resolve_data, resolve_model
+
+    loaded = load_profile(profile, overrides or ())
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    selection = parse_selection(only, option=option) if only else {}
+    return loaded, grid.only(selection, option=option)
+
+
+def _gpus(names: list[str] | None) -> list[Any]:
+    from bench.gpus import find_gpu
+
+    return list({gpu.name: gpu for gpu in map(find_gpu, names or ())}.values())
+
+
+def _attention(name: str | None) -> Any:
+    from bench.errors import nearest_name
+
+    kernels = ("math", "efficient", "flash", "cudnn")
+    if name is None or name in kernels:
+        return name
+    raise ProfileError(
+        "no such attention kernel",
+        where="--attention",
+        got=name,
+        expected=f"one of {', '.join(kernels)}",
+        nearest=nearest_name(name, kernels),
+    )
+
+
+def _forecast(grid: Any, gpus: Any, **options: Any) -> Any:
+    """Return a worker's predictions of a grid; what it is at goes to stderr."""
+    from bench.devices import DeviceChoice
+    from bench.engines.local import LocalEngine
+    from bench.forecast import forecast, processes
+    from bench.prediction import PredictRequest
+    from bench.progress import phases_on
+
+    request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), processes=processes(), **options)
+    # No card is used, or seen: what a prediction says must not depend on this machine's.
+    engine = LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
+    try:
+        with phases_on(sys.stderr) as show:
+            return forecast(request, engine, on_progress=show)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
 
 
 @app.command()
@@ -108,6 +284,12 @@ def run(
         typer.Option(
             "--rerun-noisy",
             help="Run cells again whose load or spread passed a threshold, or with untrusted figures.",
+        ),
+    ] = False,
+    skip_unfit: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unfit", help="Do not run cells that are predicted not to fit; recorded as such."
         ),
     ] = False,
 ) -> None:
@@ -135,14 +317,14 @@ def run(
         engine = LocalEngine(isolation, device.environment)
         runner = Runner(loaded, grid, directory, engine, device, display, kept=kept)
         try:
-            records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy)
+            records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy, skip_unfit=skip_unfit)
         except (ProfileError, WorkloadError):
             directory.discard()  # nothing was run: nothing is left behind
             raise
         except KeyboardInterrupt:
             _fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
     _report(directory, directory.path, ("md", "csv"))
-    if any(record.status != "ok" or record.untrusted for record in records):
+    if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
         raise typer.Exit(EXIT_FINDING)
 
 

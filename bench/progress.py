@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
@@ -165,3 +166,14 @@ class FrontierDisplay:
             ),
             soft_wrap=True,
         )
+
+
+@contextmanager
+def phases_on(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
+    """Show what a worker is at as one line that is gone afterwards; nothing where it is no terminal."""
+    console = Console(file=stream)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("starting") as status:
+        yield lambda progress: status.update(progress.phase)

@@ -7,6 +7,7 @@ Schema history
     1  2026-11  first version
     2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
+    3  2026-11  predicted figures; the status `unfit`
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from pydantic import Field, StrictInt, model_validator
 from bench.grid import Cell
 from bench.profile import Frozen
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-Status = Literal["ok", "oom", "timeout", "crashed", "invalid"]
+# `unfit`: predicted not to fit on the device, and not run because that was asked for.
+Status = Literal["ok", "oom", "timeout", "crashed", "invalid", "unfit"]
 # "save" is every checkpoint, loading the best one at the end, and the final model and metrics.
 PhaseName = Literal["load", "first_steps", "train", "evaluation", "save"]
 PHASES: tuple[PhaseName, ...] = ("load", "first_steps", "train", "evaluation", "save")
@@ -250,6 +252,14 @@ class Measurement(Frozen):
     warnings: tuple[Caution, ...] = ()
 
 
+class PredictedPeaks(Frozen):
+    """What the cell was predicted to need of its device; on the CPU, tensors alone."""
+
+    tensors_bytes: int
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+
 class Record(Frozen):
     """One run of one cell: what was asked, how it ended, what was measured.
 
@@ -271,6 +281,7 @@ class Record(Frozen):
     wall_s: float
     measurement: Measurement | None = None
     failure: Failure | None = None
+    predicted: PredictedPeaks | None = None
     untrusted: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

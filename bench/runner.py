@@ -19,11 +19,22 @@ from typing import Any, Protocol
 from bench.devices import DeviceChoice
 from bench.engines.local import Engine
 from bench.errors import EnvironmentMismatch, WorkerError
+from bench.forecast import does_not_fit, forecast, gpu_of, predicted_peaks, processes
 from bench.grid import Cell, Grid
 from bench.messages import CellRequest, Preparation, PrepareRequest, Progress, Trial, TrialRequest
 from bench.outcome import ended, how_it_ended
+from bench.prediction import Predictions, PredictRequest
 from bench.profile import Profile
-from bench.record import Environment, Identity, Measurement, Memory, Record, attempt_name
+from bench.record import (
+    Environment,
+    Failure,
+    Identity,
+    Measurement,
+    Memory,
+    PredictedPeaks,
+    Record,
+    attempt_name,
+)
 from bench.store import Damaged, RunDirectory, remove_link
 from bench.trust import broken_invariants
 
@@ -130,10 +141,15 @@ class Runner:
         self._kept = kept
         self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
         self._trials: dict[str, Trial | None] = {}  # two-step passes that were made
+        self._predicted: Predictions | None = None
 
-    def run(self, *, mixed: bool = False, rerun_noisy: bool = False) -> list[Record]:
+    def run(
+        self, *, mixed: bool = False, rerun_noisy: bool = False, skip_unfit: bool = False
+    ) -> list[Record]:
         """Run what is missing and return the records of the whole grid; a failed cell is tried again.
 
+        With `skip_unfit` memory is predicted first, and a cell that does not fit the device whatever
+        is unknown gets a record that says so, and is not run.
         With `rerun_noisy` so is one whose load or spread passed a named threshold, or with a figure
         that is untrusted; its earlier record is kept aside. A record that cannot be read is moved
         away and its cell run again. Raises EnvironmentMismatch where the directory's records come
@@ -167,13 +183,59 @@ class Runner:
                 self._directory.write_environment(environment)
                 self._directory.write_preparation(preparation)
                 self._directory.write_profile(self._profile)
+                if skip_unfit and missing:
+                    self._predicted = self._predict(missing, environment)
                 for number, job in enumerate(missing):
                     self._require_free(missing[number:], preparation.parameters)
-                    record = self._run(job, preparation)
+                    record = self._unfit(job, environment) or self._run(job, preparation)
                     # A rerun that failed takes nothing away from the run before it.
                     if record.status == "ok" or job.identity not in finished:
                         finished[job.identity] = record
             return [finished[job.identity] for job in jobs]
+
+    def _predict(self, jobs: Sequence[Job], environment: Environment) -> Predictions:
+        """Return what the cells need of this machine's device."""
+        on_cpu = self._device.kind == "cpu"
+        request = PredictRequest(
+            cells=tuple(dict.fromkeys(job.cell for job in jobs)),
+            gpus=() if on_cpu else (gpu_of(environment.device),),
+            on_cpu=on_cpu,
+            processes=processes(),
+        )
+        log = self._directory.file("logs", "predict", ".log")
+        listener = self._listener.preparing
+        return forecast(request, self._engine, log_file=log, on_progress=listener)
+
+    def _unfit(self, job: Job, environment: Environment) -> Record | None:
+        """Return the record of a job whose cell will not fit, written; None where it may."""
+        found = self._predicted.of(job.cell.cell_id) if self._predicted else None
+        why = None if found is None else does_not_fit(found, environment.device)
+        if why is None:
+            return None
+        earlier = self._earlier.get(job.identity)
+        record = Record(
+            cell_id=job.cell.cell_id,
+            replicate=job.replicate,
+            repeat=job.repeat,
+            attempt=earlier.attempt + 1 if earlier else 0,
+            seed=job.seed,
+            cell=job.cell,
+            axes=tuple(axis.name for axis in self._grid.axes),
+            environment_id=environment.environment_id,
+            started_at=_now(),
+            wall_s=0.0,
+            status="unfit",
+            failure=Failure(message=why),
+            predicted=self._peaks(job),
+        )
+        if earlier is None or earlier.status != "ok":
+            self._directory.write_record(record)
+        self._listener.finished(job, record)
+        return record
+
+    def _peaks(self, job: Job) -> PredictedPeaks | None:
+        found = self._predicted.of(job.cell.cell_id) if self._predicted else None
+        return None if found is None else predicted_peaks(found)
 
     def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
         """Raise RunDirectoryError where the disk can't hold what stays, and the largest of the rest."""
@@ -211,7 +273,7 @@ class Runner:
         for place in (output, request.steps_file, request.samples_file):
             remove_link(Path(place))
         self._listener.started(job)
-        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        started_at = _now()
         try:
             outcome = self._engine.run(
                 CELL,
@@ -239,6 +301,7 @@ class Runner:
             status=came.status,
             measurement=measured,
             failure=came.failure,
+            predicted=self._peaks(job),
         )
         broken = broken_invariants(record, preparation.environment)
         record = record.model_copy(update={"untrusted": broken})
@@ -278,6 +341,10 @@ class Runner:
         if trial is None:
             return _without_tensors(measured, "the two-step pass failed: see its log")
         return _merged(measured, trial)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def prepare(

@@ -124,6 +124,9 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
     row |= {name: record.axis_value(name) for name in axes}
     if record.measurement is not None:
         row |= _figures(record.measurement, record.wall_s)
+    if record.predicted is not None:
+        row["predicted_allocated_bytes"] = record.predicted.allocated_bytes
+        row["predicted_reserved_bytes"] = record.predicted.reserved_bytes
     if record.failure is not None:
         row["failure"] = record.failure.message
     return row | _withheld(record)

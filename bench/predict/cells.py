@@ -27,16 +27,33 @@ from bench.prediction import (
     CellPrediction,
     Figure,
     LargestBatch,
-    PredictRequest,
     Predictions,
+    PredictRequest,
     Refused,
 )
 
 # Settings that do not change what a step allocates: cells that differ in nothing else share traces.
 _NO_MATTER = frozenset(
-    """per_device_train_batch_size seed data_seed num_train_epochs learning_rate weight_decay
-    warmup_steps warmup_ratio lr_scheduler_type logging_steps max_steps adam_beta1 adam_beta2
-    adam_epsilon eval_strategy save_strategy load_best_model_at_end metric_for_best_model""".split()
+    (
+        "per_device_train_batch_size",
+        "seed",
+        "data_seed",
+        "num_train_epochs",
+        "max_steps",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "warmup_ratio",
+        "weight_decay",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "logging_steps",
+        "eval_strategy",
+        "save_strategy",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+    )
 )
 # Nobody trains on more at once on one card; a search ends here.
 LARGEST_BATCH = 1 << 16
@@ -66,7 +83,7 @@ def predict(
         largest: list[LargestBatch] = []
         for group in _groups(covered):
             on_progress(f"tracing {group[0].model.source.reference}")
-            for target, its_cards in _targets(cards, request):
+            for target, its_cards in _targets(group[0], cards, request):
                 try:
                     one = _Group(group, target, documents, request, its_cards, run)
                     one.trace()
@@ -125,7 +142,9 @@ class _Group:
         if self._cards:
             jobs = [(self._traces(shape), self._cards, self._request) for shape in shapes]
             on_cards = dict(zip(shapes, self._run(_on_cards, jobs), strict=True))
-        return [self._prediction(cell, on_cards[self._shapes[cell.cell_id]]) for cell in self._cells]
+        return [
+            self._prediction(cell, on_cards[self._shapes[cell.cell_id]]) for cell in self._cells
+        ]
 
     def _traces(self, shape: Shape) -> list[Trace]:
         """Return the shape's trace, and where batches vary in length those of other orders."""
@@ -168,7 +187,9 @@ class _Group:
         return self._run(_largest, jobs)
 
 
-def _on_cards(job: tuple[list[Trace], Sequence[Card], PredictRequest]) -> tuple[CardPrediction, ...]:
+def _on_cards(
+    job: tuple[list[Trace], Sequence[Card], PredictRequest],
+) -> tuple[CardPrediction, ...]:
     """Return what traces of one cell come to on every card."""
     traces, cards, request = job
     return tuple(_on_card(traces, card, request) for card in cards)
@@ -202,11 +223,9 @@ def _largest(job: tuple[Courses, int, Cell, Card, PredictRequest]) -> LargestBat
         )
         return verdict_of(simulated)
 
-    possible = _last(lambda batch: verdict(batch) != "does not fit", top)
-    certain = _last(lambda batch: verdict(batch) == "fits", possible)
-    reserved = (
-        _on_card([fitted.at(certain, length)], card, request).reserved if certain else None
-    )
+    possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
+    certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
+    reserved = _on_card([fitted.at(certain, length)], card, request).reserved if certain else None
     return LargestBatch(
         cell_id=cell.cell_id,
         gpu=card.name,
@@ -226,6 +245,15 @@ def _last(holds: Callable[[int], bool], most: int) -> int:
     return low
 
 
+def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
+    """Return the same, for an expensive test and an answer that is near `most`."""
+    fails, step = most + 1, max(1, most // 64)
+    low = most
+    while low > 0 and not holds(low):
+        fails, low, step = low, max(0, low - step), 2 * step
+    return low + _last(lambda more: holds(low + more), fails - low - 1)
+
+
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Return cells by workload: what differs within one is batch, length and what does not matter."""
     groups: dict[str, list[Cell]] = {}
@@ -243,14 +271,19 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _targets(
-    cards: Sequence[Card], request: PredictRequest
+    cell: Cell, cards: Sequence[Card], request: PredictRequest
 ) -> list[tuple[Target, list[Card]]]:
-    """Return the devices to trace: one for cards that choose the same kernels of attention."""
+    """Return the devices to trace: one for cards that choose the same kernels of attention.
+
+    In float32 all do.
+    """
     if request.on_cpu:
         return [(Target(device="cpu"), [])]
     groups: dict[tuple[int, int], list[Card]] = {}
+    half = cell.settings.get("bf16") or cell.settings.get("fp16")
     for card in cards:
-        groups.setdefault(_generation(card.runtime.compute_capability), []).append(card)
+        capability = card.runtime.compute_capability if half else (8, 0)
+        groups.setdefault(_generation(capability), []).append(card)
     groups = groups or {(8, 0): []}
     return [
         (Target(compute_capability=capability, attention=request.attention), its)
@@ -258,9 +291,14 @@ def _targets(
     ]
 
 
+# Where `choose_attention` makes a difference: cuDNN first on 9.x and 10.x, wide heads on 12.x and
+# 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
+_GENERATIONS = ((12, 0), (9, 0), (8, 6), (8, 0), (7, 0), (0, 0))
+
+
 def _generation(capability: tuple[int, int]) -> tuple[int, int]:
     """Return the first capability of those that choose kernels of attention alike."""
-    return next(first for first in ((8, 0), (7, 0), (0, 0)) if capability >= first)
+    return next(first for first in _GENERATIONS if capability >= first)
 
 
 def _shape_of(cell: Cell, documents: Documents) -> Shape:
@@ -283,9 +321,7 @@ def _refusal(cell: Cell) -> str | None:
     return None
 
 
-def _notes(
-    cells: Sequence[Cell], documents: Documents, request: PredictRequest
-) -> tuple[str, ...]:
+def _notes(cells: Sequence[Cell], documents: Documents, request: PredictRequest) -> tuple[str, ...]:
     notes = []
     if not request.data_at_hand:
         notes.append("the data set is not at hand: two labels, and padding in batches, are assumed")
@@ -308,4 +344,3 @@ def _runner(stack: ExitStack, processes: int) -> Map:
         return list(pool.map(function, jobs))
 
     return run
-

@@ -32,9 +32,7 @@ def compose(trace: Trace) -> Composition:
     modules = shares(lambda row: trace.sites[trace.site[row]].module or "(outside the model)")
     operators = shares(lambda row: trace.sites[trace.site[row]].operator)
     return Composition(
-        moment=Moment(
-            phase=site.phase, step=site.step, module=site.module, operator=site.operator
-        ),
+        moment=Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator),
         roles=shares(lambda row: roles[int(trace.block[row])]),
         modules=_largest(modules),
         operators=_largest(operators),

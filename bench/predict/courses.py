@@ -17,7 +17,14 @@ import numpy as np
 from bench.grid import Cell
 from bench.predict.documents import ROUNDED_TO, Documents
 from bench.predict.events import Trace
-from bench.predict.fit import FEWEST_TRACES, FitError, FittedTrace, Shape, fit_events
+from bench.predict.fit import (
+    ATTENTION_TILE,
+    FEWEST_TRACES,
+    FitError,
+    FittedTrace,
+    Shape,
+    fit_events,
+)
 from bench.predict.tracer import Target
 from bench.predict.trainer import Batches, trace_trainer
 
@@ -44,7 +51,9 @@ class Workload:
         return trace_trainer(cell, target, batches=Batches((length,), self.documents.labels))
 
     def _has_padding(self, length: int) -> bool:
-        if self.cell.padding == "longest":  # the longest document has none, the others of a batch do
+        if (
+            self.cell.padding == "longest"
+        ):  # the longest document has none, the others of a batch do
             return True
         return self.documents.padded(length)
 
@@ -161,4 +170,6 @@ def _fit_shapes(lengths: Sequence[int]) -> list[Shape]:
     longest = max(max(lengths) // ROUNDED_TO * ROUNDED_TO, _SHORTEST_FIT + 4 * ROUNDED_TO)
     shortest = min(max(min(lengths), _SHORTEST_FIT), longest - 4 * ROUNDED_TO)
     spread = np.linspace(shortest, longest, len(_FIT_BATCHES)) // ROUNDED_TO * ROUNDED_TO
+    if len(set(spread % ATTENTION_TILE)) == 1:  # whole tiles could not be told from lengths
+        spread[1:4] -= np.array([3, 2, 1]) * ROUNDED_TO
     return list(zip(_FIT_BATCHES, map(int, spread), strict=True))

@@ -16,9 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Role = Literal[
-    "parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries"
-]
+Role = Literal["parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries"]
 # What a tracer sees for itself; the other two roles follow from lifetimes (`Trace.roles`).
 TracedRole = Literal["parameters", "gradients", "optimizer state", "inputs"]
 

@@ -20,9 +20,12 @@ from bench.predict.events import Kind, Trace
 
 Shape = tuple[int, int]  # batch size, length
 
-# A storage of a transformer's step has one of these sizes times a constant, or a sum of two. The
-# last is the row sums of fused attention, which come in whole tiles of 32 rows (kAlignLSE in
+# Rows of a tile of fused attention (kAlignLSE in
 # ATen/native/transformers/cuda/mem_eff_attention/kernel_forward.h).
+ATTENTION_TILE = 32
+
+# A storage of a transformer's step has one of these sizes times a constant, or a sum of two. The
+# last is the row sums of fused attention, which come in whole tiles.
 TERMS: dict[str, Callable[[int, int], int]] = {
     "1": lambda batch, length: 1,
     "B": lambda batch, length: batch,
@@ -30,7 +33,7 @@ TERMS: dict[str, Callable[[int, int], int]] = {
     "B S": lambda batch, length: batch * length,
     "S^2": lambda batch, length: length**2,
     "B S^2": lambda batch, length: batch * length**2,
-    "B ceil32(S)": lambda batch, length: batch * (-(-length // 32) * 32),
+    "B ceil32(S)": lambda batch, length: batch * (-(-length // ATTENTION_TILE) * ATTENTION_TILE),
 }
 MOST_TERMS = 2
 # Two unknowns a size, and at least as many traces again to contradict a wrong choice of terms.
@@ -112,8 +115,9 @@ class FittedTrace:
 def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
     """Return what holds for all shapes, from the traces of at least five.
 
-    Raises FitError where the traces differ in more than sizes, or where a size is no exact whole
-    multiple of one term, or of two.
+    They hold for all lengths only if the traces have several, and for all batch sizes likewise.
+    Raises FitError where the traces differ in more than sizes, where a size is no exact whole
+    multiple of one term, or of two, or where the shapes are too much alike to tell which.
     """
     if len(traces) < FEWEST_TRACES:
         raise FitError(
@@ -145,31 +149,53 @@ def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
     )
 
 
+def _elsewhere(shapes: list[Shape]) -> list[Shape]:
+    """Return a few other shapes; of the same length or batch size where there is only one."""
+    batches, lengths = ({shape[axis] for shape in shapes} for axis in (0, 1))
+    return [
+        (
+            min(batches) if len(batches) == 1 else batch,
+            min(lengths) if len(lengths) == 1 else length,
+        )
+        for batch, length in ((11, 97), (97, 1013), (1013, 33))
+    ]
+
+
 def _terms(batch: int, length: int) -> NDArray[np.float64]:
     return np.array([term(batch, length) for term in TERMS.values()], dtype=np.float64)
 
 
 def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[np.float64]:
-    """Return each size's coefficients: the first choice of terms that gives it exactly everywhere.
+    """Return each size's coefficients: the fewest terms that give it exactly everywhere.
 
+    Raises FitError where two choices of as many terms do, but are not the same at other shapes.
     Sizes are whole numbers below 2**53, and so are coefficients: doubles hold both exactly.
     """
-    terms = np.array([_terms(*shape) for shape in shapes])
+    terms, elsewhere = (np.array([_terms(*s) for s in of]) for of in (shapes, _elsewhere(shapes)))
     found = np.zeros((len(distinct), len(TERMS)))
     left = np.ones(len(distinct), dtype=bool)
-    choices = itertools.chain.from_iterable(
-        itertools.combinations(range(len(TERMS)), count) for count in range(1, MOST_TERMS + 1)
-    )
-    for choice in choices:
-        columns = terms[:, choice]
-        solved, _, rank, _ = np.linalg.lstsq(columns, distinct[left].T.astype(float), rcond=None)
-        if rank < len(choice):
-            continue
-        whole = np.rint(solved)
-        exact = (columns @ whole == distinct[left].T).all(axis=0) & (whole >= 0).all(axis=0)
-        rows = np.flatnonzero(left)[exact]
-        found[np.ix_(rows, choice)] = whole.T[exact]
-        left[rows] = False
+    for count in range(1, MOST_TERMS + 1):
+        sizes = np.flatnonzero(left)
+        for choice in itertools.combinations(range(len(TERMS)), count):
+            columns = terms[:, choice]
+            solved, _, rank, _ = np.linalg.lstsq(
+                columns, distinct[sizes].T.astype(float), rcond=None
+            )
+            if rank < count:
+                continue
+            whole = np.rint(solved)
+            exact = (columns @ whole == distinct[sizes].T).all(axis=0) & (whole >= 0).all(axis=0)
+            made = np.zeros((int(exact.sum()), len(TERMS)))
+            made[:, choice] = whole.T[exact]
+            rows, new = sizes[exact], left[sizes[exact]]
+            if ((made @ elsewhere.T != found[rows] @ elsewhere.T).any(axis=1) & ~new).any():
+                raise FitError(
+                    "these shapes cannot tell sizes apart",
+                    got=str(shapes),
+                    expected="several batch sizes and lengths, and lengths that differ modulo 32",
+                )
+            found[rows[new]] = made[new]
+            left[rows] = False
     if left.any():
         sizes = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
         raise FitError("a size that is no sum of two terms", got=str(sizes))

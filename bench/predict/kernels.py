@@ -58,11 +58,14 @@ def _column_sum(matrix: torch.Tensor, dims: Any = None, *_: Any) -> Description 
 
 
 def _layer_norm_backward(
-    grad: torch.Tensor, input: torch.Tensor, normalized: Any, *_: Any  # noqa: A002
+    grad: torch.Tensor,
+    rows: torch.Tensor,
+    normalized: Any,
+    *_: Any,
 ) -> Description:
     """Return a layer norm's gradient: rows, width."""
     width = math.prod(normalized)
-    return (input.numel() // width, width), (input.element_size(),)
+    return (rows.numel() // width, width), (rows.element_size(),)
 
 
 def _norms(tensors: Any, *_: Any) -> Description | None:

@@ -208,7 +208,7 @@ def on_a_card() -> Iterator[None]:
     try:
         for function in _model_functions():
             code = function.__code__
-            if _CUDA_NAMES <= set(code.co_names):
+            if set(code.co_names) >= _CUDA_NAMES:
                 constants = tuple(_for_cuda(constant) for constant in code.co_consts)
                 if constants != code.co_consts:
                     changed.append((function, code))

@@ -26,11 +26,11 @@ class Scenario:
     workspaces: bool = True
 
 
+_ORDERS: tuple[Literal["descending", "ascending"], ...] = ("descending", "ascending")
 # The first is the one that a single figure is given for: its address order is the one that the
 # published cells of two consumer cards were measured with (`nox -s validate`).
 SCENARIOS = tuple(
-    Scenario(order, workspaces)
-    for workspaces, order in itertools.product((True, False), ("descending", "ascending"))
+    Scenario(order, workspaces) for workspaces, order in itertools.product((True, False), _ORDERS)
 )
 
 

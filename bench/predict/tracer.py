@@ -37,8 +37,8 @@ from bench.predict.events import (
     Kernel,
     Site,
     Trace,
-    TracedRole,
     TraceBuilder,
+    TracedRole,
 )
 from bench.predict.kernels import kernel_of
 from bench.predict.operators import AttentionKernel, cuda_operators, results_on_card
@@ -48,7 +48,10 @@ from bench.predict.operators import AttentionKernel, cuda_operators, results_on_
 STEPS = 3
 
 _ADD = torch.ops.aten.add.Tensor
-_LIFTS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)  # constants come with data
+_LIFTS = (
+    torch.ops.aten.lift_fresh.default,
+    torch.ops.aten.lift.default,
+)  # constants come with data
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _TO_COPY = torch.ops.aten._to_copy.default
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
@@ -94,10 +97,10 @@ def trace(
     with tracing(target) as tracer:
         step = factory(target.torch_device)
         tracer.begin()
-        result = None  # noqa: F841 - bound from step to step, as in a loop
+        result = None
         for _ in range(steps):
             tracer.next_step()
-            result = step()  # noqa: F841
+            result = step()
         recorded = tracer.finish()
         del step, result
     return recorded
@@ -124,7 +127,9 @@ def tracing(target: Target) -> Iterator[Tracer]:
                 stack.enter_context(patches.multi_tensor_optimizers())
                 stack.enter_context(cuda_operators(target.attention, target.compute_capability))
             else:
-                stack.enter_context(patches.replaced(torch, "get_rng_state", tracer.with_state_seen))
+                stack.enter_context(
+                    patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
+                )
             stack.enter_context(FakeTensorMode())
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
@@ -263,7 +268,9 @@ class Tracer(TorchDispatchMode):
                     self.see(tensor, site)
         if func is _UNSCALE:
             self._overflows.add(args[1].untyped_storage()._cdata)
-        if func in _ALL or (func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()):
+        if func in _ALL or (
+            func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()
+        ):
             self._questions.add(output.untyped_storage()._cdata)
 
     def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:
@@ -396,6 +403,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def _sequence_number() -> int:
+    """Return the number that the next node of autograd's graph will have."""
+    number: int = patches.require(torch.autograd, "_get_sequence_nr")()
+    return number
+
+
 def _in_backward() -> bool:
     """Return whether autograd is running: the current operator is of its thread on a card."""
     return torch._C._current_graph_task_id() != -1
@@ -450,7 +463,7 @@ class _ModulePath:
         self._note()
 
     def _note(self) -> None:
-        number = torch.autograd._get_sequence_nr()
+        number = _sequence_number()
         if self._since and number < self._since[-1]:  # another thread's count
             return
         self._since.append(number)

@@ -143,9 +143,11 @@ def trace_trainer(
             steps=StepBook(),
             callbacks=[_Marks(tracer)],
         )
-        trainer.remove_callback(PrinterCallback)  # it would print the figures of a loss without data
+        trainer.remove_callback(
+            PrinterCallback
+        )  # it would print the figures of a loss without data
         if len(batches.lengths) > 1:
-            sampler = SequentialSampler(pools[0])  # type: ignore[arg-type]
+            sampler = SequentialSampler(pools[0])
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
         if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
             _scale_gradients(trainer)
@@ -255,7 +257,9 @@ def _trainer_without_data(target: Target) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if target.device == "cuda":
             stack.enter_context(patches.replaced(TrainingArguments, "_setup_devices", place))
-            stack.enter_context(patches.replaced(torch.amp.GradScaler, "_maybe_opt_step", _stepping))
+            stack.enter_context(
+                patches.replaced(torch.amp.GradScaler, "_maybe_opt_step", _stepping)
+            )
         stack.enter_context(patches.replaced(trainer_pt_utils, "nested_numpify", outputs))
         stack.enter_context(patches.replaced(accelerator, "pad_across_processes", _not_padded))
         yield

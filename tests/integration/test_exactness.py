@@ -28,7 +28,7 @@ from bench.worker.meters.cpu_tensors import CpuTensorMemory
 from bench.worker.phases import PhaseBook
 from bench.worker.steps import StepBook
 from bench.worker.trial import first_steps_of
-from tests.integration.traced import LAYERS, traced_cell
+from tests.traced import LAYERS, traced_cell
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,10 @@ STAGES = [
     "units",
     "arguments",
     "profile",
+    "gpus",
     "workload",
     "grid",
+    "prediction",
     "record",
     "trust",
     "messages",
@@ -28,6 +30,7 @@ STAGES = [
     "store",
     "engines",
     "outcome",
+    "forecast",
     "runner",
     "analysis",
     "frontier",
@@ -46,6 +49,8 @@ WORKER_MAY_IMPORT = {
     "messages",
     "worker",
 }
+PREDICT_MAY_IMPORT = WORKER_MAY_IMPORT | {"gpus", "prediction", "predict"}
+HEAVY_STAGES = ("worker", "predict")
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "accelerate", "tokenizers")
 
 
@@ -77,7 +82,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def test_every_stage_is_in_the_list():
-    stages = {stage(module_name(file)) for file in FILES} - {"bench", "worker"}
+    stages = {stage(module_name(file)) for file in FILES} - {"bench", *HEAVY_STAGES}
     assert stages == set(STAGES)
 
 
@@ -87,6 +92,8 @@ def test_imports_follow_the_flow_of_data(file):
     theirs = {stage(name) for name in imports(file) if name.split(".")[0] == "bench"} - {"bench"}
     if own == "worker":
         assert theirs <= WORKER_MAY_IMPORT
+    elif own == "predict":  # the recipe's own code, traced
+        assert theirs <= PREDICT_MAY_IMPORT
     elif own == "engines":  # starts the worker's entry, which is light
         assert theirs - {"worker"} <= set(STAGES[: STAGES.index(own) + 1])
         assert {name for name in imports(file) if "worker" in name} <= {"bench.worker.entry"}
@@ -96,13 +103,13 @@ def test_imports_follow_the_flow_of_data(file):
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_only_the_worker_names_heavy_packages(file):
-    if stage(module_name(file)) != "worker":
+    if stage(module_name(file)) not in HEAVY_STAGES:
         assert not {name for name in imports(file) if name.split(".")[0] in HEAVY}
 
 
 def test_only_the_command_line_prints_or_exits():
     for file in FILES:
-        if stage(module_name(file)) in ("cli", "worker"):
+        if stage(module_name(file)) in ("cli", *HEAVY_STAGES):
             continue
         calls = {
             ast.unparse(node.func)

@@ -24,7 +24,9 @@ def error_table(predictions: pd.DataFrame) -> str:
         sections.append(_markdown([_line("all", group), *_lines(group)]))
         if name == "none":
             sections.append("\nPublished predictors on the same cells:\n")
-            sections.append(_markdown([_peer_line(peer, group) for peer in PEERS if _has(peer, rows)]))
+            sections.append(
+                _markdown([_peer_line(peer, group) for peer in PEERS if _has(peer, rows)])
+            )
     return "\n".join(sections) + "\n"
 
 
@@ -32,7 +34,9 @@ def distinct(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each distinct cell."""
     rows = predictions.copy()
     rows["family"] = rows["optimizer"].replace({"AdamW": "Adam"})
-    rows["zero_grad"] = rows["zero_grad_mode"].astype(str).replace({"": "0"}) if "zero_grad_mode" in rows else "0"
+    rows["zero_grad"] = (
+        rows["zero_grad_mode"].astype(str).replace({"": "0"}) if "zero_grad_mode" in rows else "0"
+    )
     if "noise_flag" not in rows:
         rows["noise_flag"] = ""
     rows["noise_flag"] = rows["noise_flag"].fillna("")
@@ -48,7 +52,9 @@ def _line(name: str, group: pd.DataFrame) -> dict[str, str]:
     judged = group[(group["oom"].astype(int) == 0) & (group["predicted_oom"] == 0)]
     measured = judged["measured_bytes"].astype(float)
     error = (judged["predicted_reserved_bytes"] - measured).abs() / measured * 100
-    width = (judged["predicted_reserved_high_bytes"] - judged["predicted_reserved_low_bytes"]) / measured
+    width = (
+        judged["predicted_reserved_high_bytes"] - judged["predicted_reserved_low_bytes"]
+    ) / measured
     inside = (judged["predicted_reserved_low_bytes"] <= measured) & (
         measured <= judged["predicted_reserved_high_bytes"]
     )

@@ -86,7 +86,9 @@ def _card(row: pd.Series) -> Card:  # type: ignore[type-arg]
     return card_of(gpu, TORCH)
 
 
-def _predict(key: Key, cards: Sequence[Card], configs: Path) -> list[tuple[Card, dict[str, object]]]:
+def _predict(
+    key: Key, cards: Sequence[Card], configs: Path
+) -> list[tuple[Card, dict[str, object]]]:
     """Return the predicted columns of a key on each of its cards."""
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()

@@ -464,8 +464,11 @@ def course(changes):
     return found
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [(torch.optim.SGD, None), (torch.optim.Adam, torch.bfloat16)],
+    ids=["float32", "bfloat16"],
+)
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_every_allocation_is_torchs_own(function, optimizer, dtype):
     factory = training(function, optimizer, dtype)

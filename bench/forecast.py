@@ -1,0 +1,92 @@
+"""Forecast: predictions asked of a worker process, since tracing needs torch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.engines.local import Engine
+from bench.errors import ProfileError, WorkerError
+from bench.gpus import Gpu, custom_gpu, find_gpu
+from bench.messages import Progress
+from bench.outcome import how_it_ended
+from bench.prediction import CellPrediction, Predictions, PredictRequest
+from bench.record import Device, PredictedPeaks
+from bench.units import format_bytes
+
+PREDICT = "bench.predict.main"
+TIMEOUT_S = 3600.0
+MOST_PROCESSES = 4
+
+
+def processes() -> int:
+    """Return how many processes a forecast traces and simulates in: one a core, up to four."""
+    return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+
+
+def forecast(
+    request: PredictRequest,
+    engine: Engine,
+    *,
+    log_file: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Predictions:
+    """Return what a worker predicts; raises what it refuses, and WorkerError where it has no answer."""
+    with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
+        log = log_file or Path(scratch) / "predict.log"
+        outcome = engine.run(
+            PREDICT,
+            request.model_dump_json(),
+            log_file=log,
+            timeout_s=TIMEOUT_S,
+            on_progress=on_progress,
+        )
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        if outcome.answer is None:
+            raise WorkerError(
+                f"the prediction {how_it_ended(outcome)}",
+                where=str(log_file) if log_file else None,
+                got=outcome.log_tail or None,
+            )
+        return Predictions.model_validate(outcome.answer)
+
+
+def gpu_of(device: Device) -> Gpu:
+    """Return the catalogue's entry for the card of this machine, with the memory that it reports."""
+    assert device.total_memory_bytes is not None
+    total = device.total_memory_bytes
+    try:
+        gpu = find_gpu(device.name)
+    except ProfileError:  # not in the catalogue: a card of its size
+        gpu = custom_gpu(f"{total}B")
+    return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
+
+
+def does_not_fit(prediction: CellPrediction, device: Device) -> str | None:
+    """Return why a cell does not fit on a device, whatever is unknown; None where it may."""
+    if device.kind == "cpu":
+        need, room = prediction.tensors.low_bytes, device.total_memory_bytes
+        if room is None or need <= room:
+            return None
+        return (
+            f"predicted not to fit: its tensors need {format_bytes(need)} of {format_bytes(room)}"
+        )
+    for card in prediction.cards:
+        if card.verdict == "does not fit":
+            room = card.capacity_high_bytes
+            return f"predicted not to fit: out of memory with {format_bytes(room)} to reserve"
+    return None
+
+
+def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
+    """Return the single figures of a prediction, to stand beside what is measured."""
+    card = prediction.cards[0] if prediction.cards else None
+    fits = card is not None and card.verdict != "does not fit"
+    return PredictedPeaks(
+        tensors_bytes=prediction.tensors.value_bytes,
+        allocated_bytes=card.allocated.value_bytes if card and fits else None,
+        reserved_bytes=card.reserved.value_bytes if card and fits else None,
+    )
