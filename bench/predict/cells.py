@@ -197,7 +197,7 @@ def _on_cards(
 
 def _on_card(traces: list[Trace], card: Card, request: PredictRequest) -> CardPrediction:
     simulated = simulate_all(
-        traces, card.runtime, card.capacity, expandable_segments=request.expandable_segments
+        traces, card.runtime, card.capacities, expandable_segments=request.expandable_segments
     )
     return on_card(card, simulated)
 
@@ -218,7 +218,7 @@ def _largest(job: tuple[Courses, int, Cell, Card, PredictRequest]) -> LargestBat
         simulated = simulate_all(
             [fitted.at(batch, length)],
             card.runtime,
-            card.capacity,
+            card.capacities,
             expandable_segments=request.expandable_segments,
         )
         return verdict_of(simulated)

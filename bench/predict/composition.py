@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.predict.events import Kind, Trace
+from bench.predict.events import EVALUATION, Kind, Trace
 from bench.prediction import Composition, Moment, Share
 
 # Lines of a table of modules or operators; the rest are one line.
 LARGEST = 12
 TIMELINE_POINTS = 240
 REST = "the rest"
+OUTSIDE = "(outside the model)"
 
 
 def compose(trace: Trace) -> Composition:
@@ -29,7 +30,7 @@ def compose(trace: Trace) -> Composition:
             sums[name_of(row)] += int(trace.nbytes[row])
         return tuple(Share(name=name, nbytes=nbytes) for name, nbytes in sums.most_common())
 
-    modules = shares(lambda row: trace.sites[trace.site[row]].module or "(outside the model)")
+    modules = shares(lambda row: _module(trace, row))
     operators = shares(lambda row: trace.sites[trace.site[row]].operator)
     return Composition(
         moment=Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator),
@@ -39,6 +40,13 @@ def compose(trace: Trace) -> Composition:
         timeline=_timeline(trace),
         phases=_phases(trace),
     )
+
+
+def _module(trace: Trace, row: int) -> str:
+    """Return the module that an allocation belongs to; the layers of a stack under one name."""
+    name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
+    parts = ("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join(parts) or OUTSIDE
 
 
 def _largest(shares: tuple[Share, ...]) -> tuple[Share, ...]:
@@ -60,11 +68,13 @@ def _timeline(trace: Trace) -> tuple[tuple[int, int], ...]:
 
 
 def _phases(trace: Trace) -> tuple[tuple[int, str], ...]:
-    """Return (event, name) where each step's phases begin, such as `2 backward`."""
+    """Return (event, name) where each step begins, and what comes before and after the steps."""
     found: list[tuple[int, str]] = []
     for event, (kind, _, site) in enumerate(trace.rows()):
         place = trace.sites[site]
-        name = f"{place.step} {place.phase}" if place.step else place.phase
+        name = f"step {place.step}" if place.step else place.phase
+        if place.phase == EVALUATION:
+            name = EVALUATION
         if kind == Kind.ALLOCATE and (not found or found[-1][1] != name):
             found.append((event, name))
     return tuple(found)

@@ -22,6 +22,7 @@ TracedRole = Literal["parameters", "gradients", "optimizer state", "inputs"]
 
 SETUP, INPUT, FORWARD, BACKWARD, OPTIMIZER = "setup", "input", "forward", "backward", "optimizer"
 EVALUATION = "evaluation"
+AFTER_BACKWARD = "after backward"  # clipping, until the optimizer or the next forward
 
 
 # What a block is that the tracer could not place, by the phase it was made in and has outlived.
@@ -65,7 +66,8 @@ class Trace:
 
     `kind`, `block`, `nbytes` and `site` have one entry an event. `block` numbers storages from 0 in
     order of allocation (for a kernel: its place in `kernels`); `nbytes` is what was requested, the
-    same at allocation and free, 0 for a kernel; `site` is a place in `sites`.
+    same at allocation and free, 0 for a kernel; `site` is a place in `sites`. `owners` has
+    the module of the parameter that a block is, or is the gradient or the state of.
     """
 
     kind: NDArray[np.int8]
@@ -75,6 +77,7 @@ class Trace:
     sites: tuple[Site, ...]
     kernels: tuple[Kernel, ...]
     traced_roles: dict[int, TracedRole]
+    owners: dict[int, str] = dataclasses.field(default_factory=dict)
     versions: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
@@ -163,6 +166,7 @@ class TraceBuilder:
         self._kernels: list[Kernel] = []
         self._blocks = 0
         self.roles: dict[int, TracedRole] = {}
+        self.owners: dict[int, str] = {}
 
     def allocate(self, nbytes: int, site: Site) -> int:
         """Note an allocation and return its block."""
@@ -207,5 +211,6 @@ class TraceBuilder:
             sites=tuple(self._sites),
             kernels=tuple(self._kernels),
             traced_roles=dict(self.roles),
+            owners=dict(self.owners),
             versions=tuple(versions),
         )

@@ -144,8 +144,8 @@ def simulate_all(
 ) -> Simulated:
     """Return traces (of one cell: one for each order of lengths) under every scenario.
 
-    `capacities` are the ends of what a process may reserve. A limit that the unlimited run does not
-    reach changes nothing, so most traces are played once a scenario.
+    `capacities` is what a process may reserve: the likeliest first, then the ends. A limit that the
+    unlimited run does not reach changes nothing, so most traces are played once a scenario.
     """
     replays: list[Replay] = []
     for trace in traces:
@@ -166,11 +166,13 @@ def simulate_all(
 def _under_limits(
     made: Requests, settings: AllocatorSettings, capacities: Sequence[int | None]
 ) -> list[Replay]:
-    """Return the replays under each limit; those beyond reach are one, and it comes first."""
+    """Return the replays under each limit, in their order; those out of reach are one."""
     unlimited = _played(made, settings)
-    reached = [c for c in capacities if c is not None and c < unlimited.peak_reserved_bytes]
-    limited = [
-        _played(made, dataclasses.replace(settings, capacity_bytes=capacity))
-        for capacity in sorted(set(reached), reverse=True)
-    ]
-    return limited if len(reached) == len(capacities) else [unlimited, *limited]
+    found: dict[int | None, Replay] = {}
+    for capacity in capacities:
+        if capacity is None or capacity >= unlimited.peak_reserved_bytes:
+            found.setdefault(None, unlimited)
+        elif capacity not in found:
+            limited = dataclasses.replace(settings, capacity_bytes=capacity)
+            found[capacity] = _played(made, limited)
+    return list(found.values())

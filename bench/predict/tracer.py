@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from bench.errors import PredictionError
 from bench.predict import patches
 from bench.predict.events import (
+    AFTER_BACKWARD,
     BACKWARD,
     EVALUATION,
     FORWARD,
@@ -170,6 +171,8 @@ class Tracer(TorchDispatchMode):
         self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
         self._modules = _ModulePath()
         self._phase = SETUP
+        self._after_forward = FORWARD  # what follows the model's forward, outside of it
+        self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._step = 0
         self._closed = True
         self.while_stepping: Callable[[Any], Any] = lambda context: None
@@ -336,8 +339,11 @@ class Tracer(TorchDispatchMode):
     def _site(self, func: Any) -> Site:
         operator = "" if func is None else str(func._schema.name)
         if _in_backward():
+            self._after_forward = AFTER_BACKWARD
             return Site(BACKWARD, self._step, self._modules.of_backward(), operator)
-        return Site(self._phase, self._step, self._modules.current, operator)
+        forward = self._phase == FORWARD and not self._modules.running
+        phase = self._after_forward if forward else self._phase
+        return Site(phase, self._step, self._modules.current, operator)
 
     # What the hooks see: which module runs, and what optimizers hold.
 
@@ -359,8 +365,10 @@ class Tracer(TorchDispatchMode):
     def _enter(self, module: torch.nn.Module, args: Any) -> None:
         if self._modules.enter(module) and not _in_backward():  # the outermost one
             self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
-            for tensor in (*module.parameters(), *module.buffers()):
-                self._mark(tensor, "parameters")
+            self._after_forward = FORWARD
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                self._owners[id(tensor)] = name.rpartition(".")[0]
+                self._mark(tensor, "parameters", tensor)
 
     def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
         self._modules.leave()
@@ -368,20 +376,22 @@ class Tracer(TorchDispatchMode):
     def _before_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._phase = OPTIMIZER
         for parameter in _parameters(optimizer):
-            self._mark(parameter, "parameters")
+            self._mark(parameter, "parameters", parameter)
             if parameter.grad is not None:
-                self._mark(parameter.grad, "gradients")
+                self._mark(parameter.grad, "gradients", parameter)
 
     def _after_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for state in optimizer.state.values():
+        for parameter, state in optimizer.state.items():
             for value in tree_leaves(state):
                 if isinstance(value, torch.Tensor):
-                    self._mark(value, "optimizer state")
+                    self._mark(value, "optimizer state", parameter)
 
-    def _mark(self, tensor: torch.Tensor, role: TracedRole) -> None:
+    def _mark(self, tensor: torch.Tensor, role: TracedRole, parameter: torch.Tensor) -> None:
+        """Note what a storage is for, and the module whose parameter it belongs to."""
         known = self._live.get(tensor.untyped_storage()._cdata)
         if known is not None:
             self._builder.roles.setdefault(known[0], role)
+            self._builder.owners.setdefault(known[0], self._owners.get(id(parameter), ""))
 
 
 def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -441,6 +451,11 @@ class _ModulePath:
         # From which autograd sequence number on a module was the current one.
         self._since: list[int] = []
         self._path: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        """Return whether a module's forward is running."""
+        return bool(self._stack)
 
     @property
     def current(self) -> str:

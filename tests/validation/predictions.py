@@ -124,7 +124,7 @@ def _traces(key: Key, configs: Path) -> list[Trace]:
 
 def _columns(traces: Sequence[Trace], card: Card, traced_s: float) -> dict[str, object]:
     began = time.perf_counter()
-    simulated = simulate_all(traces, card.runtime, card.capacity, scenarios=SCENARIOS)
+    simulated = simulate_all(traces, card.runtime, card.capacities, scenarios=SCENARIOS)
     low, high = simulated.interval("peak_reserved_bytes")
     least, most = card.context_growth
     return {
