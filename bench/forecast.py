@@ -7,13 +7,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench.engines.local import Engine
 from bench.errors import ProfileError, WorkerError
 from bench.gpus import Gpu, custom_gpu, find_gpu
 from bench.messages import Progress
 from bench.outcome import how_it_ended
 from bench.prediction import CellPrediction, Predictions, PredictRequest
-from bench.record import Device, PredictedPeaks
+from bench.record import Device, Environment, PredictedPeaks
 from bench.units import format_bytes
 
 PREDICT = "bench.predict.main"
@@ -51,7 +53,10 @@ def forecast(
                 where=str(log_file) if log_file else None,
                 got=outcome.log_tail or None,
             )
-        return Predictions.model_validate(outcome.answer)
+        try:
+            return Predictions.model_validate(outcome.answer)
+        except ValidationError as error:
+            raise WorkerError("an answer that is no prediction", got=str(error)) from error
 
 
 def gpu_of(device: Device) -> Gpu:
@@ -65,11 +70,11 @@ def gpu_of(device: Device) -> Gpu:
     return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
 
 
-def does_not_fit(prediction: CellPrediction, device: Device) -> str | None:
-    """Return why a cell does not fit on a device, whatever is unknown; None where it may."""
-    if device.kind == "cpu":
-        need, room = prediction.tensors.low_bytes, device.total_memory_bytes
-        if room is None or need <= room:
+def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | None:
+    """Return why a cell does not fit on a machine's device, whatever is unknown; None where it may."""
+    if environment.device.kind == "cpu":
+        need, room = prediction.tensors.low_bytes, environment.memory_bytes
+        if need <= room:
             return None
         return (
             f"predicted not to fit: its tensors need {format_bytes(need)} of {format_bytes(room)}"

@@ -209,7 +209,7 @@ class Runner:
     def _unfit(self, job: Job, environment: Environment) -> Record | None:
         """Return the record of a job whose cell will not fit, written; None where it may."""
         found = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        why = None if found is None else does_not_fit(found, environment.device)
+        why = None if found is None else does_not_fit(found, environment)
         if why is None:
             return None
         earlier = self._earlier.get(job.identity)

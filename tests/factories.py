@@ -4,6 +4,15 @@ from typing import Any
 
 from bench.grid import Cell, Grid, expand
 from bench.messages import Preparation, TokenisedPools
+from bench.prediction import (
+    CardPrediction,
+    CellPrediction,
+    Composition,
+    Figure,
+    Moment,
+    Predictions,
+    Share,
+)
 from bench.profile import Profile, build_profile
 from bench.record import (
     Caution,
@@ -179,3 +188,66 @@ def record(of: Cell | None = None, *, replicate: int = 0, **changes: Any) -> Rec
     measured = fields["measurement"]
     fields.setdefault("wall_s", measured.total_s + 0.5 if measured else 10.5)
     return Record(**fields)
+
+
+MIB = 2**20
+
+
+def figure(
+    value: int, low: int | None = None, high: int | None = None, certainty: Any = "simulated"
+) -> Figure:
+    """Return a figure in MiB; without an interval low and high are its value."""
+    ends = (value if low is None else low, value if high is None else high)
+    low_bytes, high_bytes = (end * MIB for end in ends)
+    return Figure(
+        value_bytes=value * MIB, low_bytes=low_bytes, high_bytes=high_bytes, certainty=certainty
+    )
+
+
+def predicted_card(gpu: str = "t4", **changes: Any) -> CardPrediction:
+    """Return what a cell needs on one card, which it fits on."""
+    fields: dict[str, Any] = {
+        "gpu": gpu,
+        "requested": figure(100),
+        "allocated": figure(110),
+        "reserved": figure(120, 116, 124),
+        "process": figure(620, 416, 924, certainty="interval"),
+        "capacity_low_bytes": 14000 * MIB,
+        "capacity_high_bytes": 15000 * MIB,
+        "verdict": "fits",
+    }
+    return CardPrediction(**(fields | changes))
+
+
+def composition(**changes: Any) -> Composition:
+    """Return what a peak of 90 MiB consists of, over a timeline of ten events."""
+    fields: dict[str, Any] = {
+        "moment": Moment(phase="backward", step=2, module="layer", operator="aten::mm"),
+        "roles": (
+            Share(name="parameters", nbytes=60 * MIB),
+            Share(name="activations", nbytes=30 * MIB),
+        ),
+        "modules": (Share(name="layer", nbytes=90 * MIB),),
+        "operators": (Share(name="aten::mm", nbytes=90 * MIB),),
+        "timeline": tuple((event, 9 * (event + 1) * MIB) for event in range(10)),
+        "phases": ((0, "setup"), (3, "step 1")),
+    }
+    return Composition(**(fields | changes))
+
+
+def predicted_cell(cell_id: str, *gpus: str, **changes: Any) -> CellPrediction:
+    """Return the prediction of a cell, on these cards."""
+    fields: dict[str, Any] = {
+        "cell_id": cell_id,
+        "source": "traced",
+        "tensors": figure(90, certainty="exact"),
+        "cards": tuple(map(predicted_card, gpus)),
+    }
+    return CellPrediction(**(fields | changes))
+
+
+def predictions(of: Grid, *gpus: str, explain: bool = False, **changes: Any) -> Predictions:
+    """Return predictions for every cell of a grid."""
+    explained = composition() if explain else None
+    cells = tuple(predicted_cell(c.cell_id, *gpus, composition=explained) for c in of.cells)
+    return Predictions(**({"cells": cells, "versions": (("torch", "2.13.0"),)} | changes))

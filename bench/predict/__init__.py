@@ -5,6 +5,7 @@
     peaks = bench.predict.simulate(trace, AllocatorSettings(capacity_bytes=...))
     fitted = bench.predict.fit_events({(batch, length): trace, ...})
     fitted.at(16, 512), fitted.peak_bytes(16, 512)       # any other shape, to the byte
+    bench.predict.predict(cells, gpus, documents=read_documents(cells))  # cells on cards
 
 torch is imported with the first name that needs it.
 """
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.predict.allocator import AllocatorSettings, CachingAllocator, Replay
     from bench.predict.cards import Card, card_of
+    from bench.predict.cells import predict
+    from bench.predict.documents import Documents, read_documents
     from bench.predict.events import Trace
     from bench.predict.fit import FitError, FittedTrace, fit_events
     from bench.predict.simulation import SCENARIOS, Scenario, Simulated, simulate, simulate_all
@@ -30,6 +33,9 @@ _PLACES = {
     "Replay": "allocator",
     "Card": "cards",
     "card_of": "cards",
+    "predict": "cells",
+    "Documents": "documents",
+    "read_documents": "documents",
     "Trace": "events",
     "FitError": "fit",
     "FittedTrace": "fit",
@@ -52,6 +58,7 @@ __all__ = [
     "Batches",
     "CachingAllocator",
     "Card",
+    "Documents",
     "FitError",
     "FittedTrace",
     "Replay",
@@ -62,6 +69,8 @@ __all__ = [
     "Trace",
     "card_of",
     "fit_events",
+    "predict",
+    "read_documents",
     "simulate",
     "simulate_all",
     "trace",

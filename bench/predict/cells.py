@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
-from bench.errors import PredictionError
+from bench.errors import PredictionError, WorkloadError
 from bench.gpus import Gpu
 from bench.grid import Cell
 from bench.predict import patches
@@ -75,6 +75,7 @@ def predict(
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     documents = documents or Documents()
     cards = [card_of(gpu) for gpu in gpus]
+    order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
     covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
     with ExitStack() as stack:
@@ -87,16 +88,17 @@ def predict(
                 try:
                     one = _Group(group, target, documents, request, its_cards, run)
                     one.trace()
-                except PredictionError as error:
-                    refused |= {cell.cell_id: str(error) for cell in group}
+                except (PredictionError, WorkloadError) as error:
+                    for cell in group:
+                        refused[cell.cell_id] = str(error)
+                        found.pop(cell.cell_id, None)
                     break
                 on_progress(f"simulating {len(group)} cells")
                 for prediction in one.predictions():
                     before = found.get(prediction.cell_id)
-                    found[prediction.cell_id] = _joined(before, prediction)
+                    found[prediction.cell_id] = _joined(before, prediction, order)
                 if request.largest_batch:
                     largest += one.largest()
-    order = {card.name: place for place, card in enumerate(cards)}
     return Predictions(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
@@ -132,7 +134,7 @@ class _Group:
             self._workload,
             set(self._shapes.values()),
             self._run,
-            every_batch=self._request.largest_batch,
+            every_batch=self._request.largest_batch or self._cells[0].padding == "longest",
         )
 
     def predictions(self) -> list[CellPrediction]:
@@ -177,12 +179,12 @@ class _Group:
 
     def largest(self) -> list[LargestBatch]:
         """Return the largest batch that fits, for each length and card."""
-        lengths = {self._shapes[cell.cell_id][1]: cell for cell in reversed(self._cells)}
+        lengths = {cell.max_length: cell for cell in reversed(self._cells)}
         jobs = [
-            (self._courses, length, cell, card, self._request)
-            for length, cell in sorted(lengths.items(), key=lambda pair: pair[0])
+            (self._courses, self._shapes[cell.cell_id][1], cell, card, self._request)
+            for _, cell in sorted(lengths.items(), key=lambda pair: pair[0])
             for card in self._cards
-            if self._courses.fitted(length) is not None
+            if self._courses.fitted(self._shapes[cell.cell_id][1]) is not None
         ]
         return self._run(_largest, jobs)
 
@@ -308,9 +310,14 @@ def _shape_of(cell: Cell, documents: Documents) -> Shape:
     return batch, documents.longest(length) if cell.padding == "longest" else length
 
 
-def _joined(before: CellPrediction | None, new: CellPrediction) -> CellPrediction:
-    """Return one prediction from those on two groups of cards."""
-    return new if before is None else before.model_copy(update={"cards": before.cards + new.cards})
+def _joined(
+    before: CellPrediction | None, new: CellPrediction, order: Mapping[str, int]
+) -> CellPrediction:
+    """Return one prediction from those on two groups of cards, which are put in order."""
+    if before is None:
+        return new
+    cards = sorted(before.cards + new.cards, key=lambda card: order[card.gpu])
+    return before.model_copy(update={"cards": tuple(cards)})
 
 
 def _refusal(cell: Cell) -> str | None:

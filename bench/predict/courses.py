@@ -13,7 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 
+from bench.errors import PredictionError
 from bench.grid import Cell
 from bench.predict.documents import ROUNDED_TO, Documents
 from bench.predict.events import Trace
@@ -44,11 +49,19 @@ class Workload:
     documents: Documents
 
     def trace(self, shape: Shape) -> Trace:
-        """Return the trace of one shape, from the Trainer itself."""
+        """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
         batch, length = shape
         cell = with_shape(self.cell, batch, length)
         target = dataclasses.replace(self.target, padding=self._has_padding(length))
-        return trace_trainer(cell, target, batches=Batches((length,), self.documents.labels))
+        batches = Batches((length,), self.documents.labels)
+        try:
+            return trace_trainer(cell, target, batches=batches)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise PredictionError(
+                "the sizes of this model's tensors depend on what is in a batch",
+                where=cell.model.source.reference,
+                got=str(error.func),
+            ) from error
 
     def _has_padding(self, length: int) -> bool:
         if (
@@ -73,12 +86,12 @@ class Courses:
     """The traces of a workload's shapes: fitted for all lengths, or by length, or traced."""
 
     everywhere: FittedTrace | None
-    by_length: dict[int, FittedTrace]
+    by_length: dict[int, FittedTrace | None]  # of lengths that `everywhere` does not hold for
     traced: dict[Shape, Trace]
 
     def fitted(self, length: int) -> FittedTrace | None:
         """Return what gives all batch sizes at a length; None where there is nothing."""
-        return self.everywhere or self.by_length.get(length)
+        return self.by_length.get(length, self.everywhere)
 
     def at(self, shape: Shape) -> Trace:
         """Return the trace of a shape that was asked for."""
@@ -122,33 +135,46 @@ def trace_courses(
         wanted = sorted(shapes)
         return Courses(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
     odd = sorted(set(shapes) - set(regular))
-    check = regular[-1:]
     made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
+    check = [shape for shape in regular if shape not in made_from][-1:]
     wanted = list(dict.fromkeys([*made_from, *check, *odd]))
     traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
     traced = {shape: traces[shape] for shape in odd}
     everywhere = _fit({shape: traces[shape] for shape in made_from}, traces, check)
-    if everywhere is not None:
-        return Courses(everywhere, {}, traced)
-    return _by_length(workload, regular, traced, run)
+    # Lengths whose every batch takes a course of its own.
+    apart = {length for _, length in odd if every_batch and not workload.regular((2, length))}
+    if everywhere is None:
+        return _by_length(workload, regular, apart, traced, run)
+    fits, _ = _fits_of(workload, apart, run)
+    return Courses(everywhere, fits, traced)
 
 
 def _by_length(
-    workload: Workload, regular: Sequence[Shape], traced: dict[Shape, Trace], run: Map
+    workload: Workload,
+    regular: Sequence[Shape],
+    apart: Collection[int],
+    traced: dict[Shape, Trace],
+    run: Map,
 ) -> Courses:
     """Return the courses where lengths differ in more than sizes: each length is fitted alone."""
-    lengths = sorted({length for _, length in regular})
-    wanted = [(batch, length) for length in lengths for batch in _FIT_BATCHES]
+    fits, traces = _fits_of(workload, {length for _, length in regular}.union(apart), run)
+    left = [shape for shape in regular if fits[shape[1]] is None and shape not in traces]
+    traces |= dict(zip(left, run(workload.trace, left), strict=True))
+    rest = {shape: traces[shape] for shape in regular if fits[shape[1]] is None}
+    return Courses(None, fits, traced | rest)
+
+
+def _fits_of(
+    workload: Workload, lengths: Collection[int], run: Map
+) -> tuple[dict[int, FittedTrace | None], dict[Shape, Trace]]:
+    """Return what gives all batch sizes at each length, None where nothing does, and the traces."""
+    wanted = [(batch, length) for length in sorted(lengths) for batch in _FIT_BATCHES]
     traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
     fits = {
         length: _fit({s: traces[s] for s in wanted if s[1] == length}, traces, [])
-        for length in lengths
+        for length in sorted(lengths)
     }
-    found = {length: fit for length, fit in fits.items() if fit is not None}
-    left = [shape for shape in regular if shape[1] not in found and shape not in traces]
-    traces |= dict(zip(left, run(workload.trace, left), strict=True))
-    rest = {shape: traces[shape] for shape in regular if shape[1] not in found}
-    return Courses(None, found, traced | rest)
+    return fits, traces
 
 
 def _fit(

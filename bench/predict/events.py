@@ -182,13 +182,14 @@ class TraceBuilder:
     @contextlib.contextmanager
     def kernel(self, kernel: Kernel | None, site: Site) -> Iterator[None]:
         """Note that a kernel runs whose results are allocated in the body; nothing for None."""
+        if kernel is None:  # and no site either: those without events may differ with the shape
+            yield
+            return
         number, place = len(self._kernels), self._number(site)
-        if kernel is not None:
-            self._kernels.append(kernel)
-            self._rows.append((Kind.KERNEL, number, 0, place))
+        self._kernels.append(kernel)
+        self._rows.append((Kind.KERNEL, number, 0, place))
         yield
-        if kernel is not None:
-            self._rows.append((Kind.RESULT, number, 0, place))
+        self._rows.append((Kind.RESULT, number, 0, place))
 
     def _number(self, site: Site) -> int:
         return self._sites.setdefault(site, len(self._sites))

@@ -398,15 +398,16 @@ def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
     """Raise PredictionError where an operator is given a tensor that was made outside the trace."""
     if func in _LIFTS:
         return
-    for leaf in tree_leaves((args, kwargs)):
-        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
-            raise PredictionError(
-                "a tensor with data got into a trace",
-                where=str(func),
-                got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
-                expected="tensors that are made in the trace",
-                hint="build model, optimizer and batch in the factory, on the device it is given",
-            )
+    for argument in (*args, *kwargs.values()):  # of an operator: tensors, or lists of them
+        for leaf in argument if isinstance(argument, (list, tuple)) else (argument,):
+            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
+                raise PredictionError(
+                    "a tensor with data got into a trace",
+                    where=str(func),
+                    got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
+                    expected="tensors that are made in the trace",
+                    hint="build model, optimizer and batch in the factory, on the device it is given",
+                )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -44,6 +45,9 @@ from bench.worker.trial import first_steps_of
 # What a setting must be for a trace to be what a card would do; anything else is refused by name.
 _NOT_COVERED: dict[str, str] = {
     "torch_compile": "compiled graphs plan their memory themselves",
+    "torch_compile_backend": "it sets torch_compile",
+    "torch_compile_mode": "it sets torch_compile",
+    "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
     "use_liger_kernel": "Triton kernels allocate out of sight",
     "deepspeed": "several cards",
     "fsdp": "several cards",
@@ -60,6 +64,14 @@ COVERED_OPTIMIZERS = (
     "rmsprop",
 )
 COVERED_ATTENTION = ("eager", "sdpa")
+# Without effect on a card's memory, and not to be had here: a loader's processes cannot send tensors
+# without data (the Trainer would wait for them for ever), and transformers refuses TF32 without a card.
+_SETTINGS: dict[str, Any] = {
+    "tf32": None,
+    "dataloader_num_workers": 0,
+    "dataloader_persistent_workers": False,
+    "dataloader_prefetch_factor": None,
+}
 # In fixed lengths of evaluation: two batches, since the outputs of the first are still there then.
 _EVALUATION_BATCHES = 2
 
@@ -124,7 +136,7 @@ def trace_trainer(
     target = target or Target()
     batches = batches or Batches.of(cell)
     cell = first_steps_of(_without_weights(cell), steps)
-    pools = _pools(cell, batches, steps)
+    pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
     transformers.utils.logging.disable_progress_bar()
     with (
         tempfile.TemporaryDirectory(prefix="ftbench-") as output,
@@ -143,9 +155,8 @@ def trace_trainer(
             steps=StepBook(),
             callbacks=[_Marks(tracer)],
         )
-        trainer.remove_callback(
-            PrinterCallback
-        )  # it would print the figures of a loss without data
+        # It would print the figures of a loss without data.
+        trainer.remove_callback(PrinterCallback)
         if len(batches.lengths) > 1:
             sampler = SequentialSampler(pools[0])
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
@@ -162,11 +173,19 @@ def trace_trainer(
 
 
 def _without_weights(cell: Cell) -> Cell:
-    """Return the cell with a model made from its config."""
-    return cell.model_copy(update={"model": cell.model.model_copy(update={"weights": "random"})})
+    """Return the cell with a model made from its config, and nothing asked that isn't to be had here."""
+    training = dict(cell.training) | {name: json.dumps(value) for name, value in _SETTINGS.items()}
+    return cell.model_copy(
+        update={
+            "model": cell.model.model_copy(update={"weights": "random"}),
+            "training": tuple(sorted(training.items())),
+        }
+    )
 
 
-def _pools(cell: Cell, batches: Batches, steps: int) -> tuple[Dataset, Dataset]:
+def _pools(
+    cell: Cell, batches: Batches, steps: int, *, on_cpu: bool = True
+) -> tuple[Dataset, Dataset]:
     """Return documents of the lengths asked for: a step's worth for each step, and some to evaluate on.
 
     One more batch than there are steps, as the loader fetches ahead.
@@ -181,10 +200,10 @@ def _pools(cell: Cell, batches: Batches, steps: int) -> tuple[Dataset, Dataset]:
         _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"]),
     )
     longest = [len(distinct) - 1] * evaluated
-    return (
-        rows.select(numbers).with_format("torch"),
-        rows.select(longest).with_format("torch"),
-    )
+    # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
+    # data would ask for every token by itself.
+    form = "torch" if on_cpu else None
+    return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
 
 
 def _document(tokenizer: Any, length: int) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str])
         own = tuple(str(cell.value(axis)) for axis in axes)
         found = predictions.of(cell.cell_id)
         if found is None:
-            why = refused.get(cell.cell_id, "")
-            rows.append((*own, f"not predicted: {why.splitlines()[0]}", *[ABSENT] * len(gpus)))
+            why, _, _ = refused.get(cell.cell_id, "").partition("\n")
+            rows.append((*own, f"not predicted: {why}", *[ABSENT] * len(gpus)))
             continue
         by_gpu = {card.gpu: card for card in found.cards}
         cards = (_card_text(by_gpu[gpu]) if gpu in by_gpu else ABSENT for gpu in gpus)

@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from bench import cli, forecast
+from bench.errors import EXIT_FINDING, PredictionError, WorkerError
+from bench.prediction import LargestBatch, Refused
 from bench.store import RunDirectory
-from tests.factories import environment, preparation, profile, record
+from tests.factories import (
+    environment,
+    figure,
+    predicted_cell,
+    predictions,
+    preparation,
+    profile,
+    record,
+)
 
 FTBENCH = str(Path(sys.executable).with_name("ftbench"))
 
@@ -20,7 +31,7 @@ def ftbench(*arguments, cwd=None):
 def test_help_names_the_commands():
     done = ftbench("--help")
     assert done.returncode == 0
-    for command in ("plan", "run", "report", "schema"):
+    for command in ("plan", "predict", "explain", "run", "report", "schema"):
         assert command in done.stdout
 
 
@@ -29,13 +40,14 @@ def test_version():
 
 
 def test_plan_prints_the_cells():
-    done = ftbench("plan", "smoke")
+    done = ftbench("plan", "smoke", "--no-predict")
     assert done.returncode == 0
     assert "smoke: 4 cells" in done.stdout
+    assert "predicted" not in done.stdout
 
 
 def test_plan_json_is_one_document_and_nothing_else():
-    done = ftbench("plan", "smoke", "--json", "--only", "max_length=16")
+    done = ftbench("plan", "smoke", "--no-predict", "--json", "--only", "max_length=16")
     data = json.loads(done.stdout)
     assert [cell["max_length"] for cell in data["cells"]] == [16, 16]
     assert done.stderr == ""
@@ -76,6 +88,23 @@ def test_plan_of_a_hub_profile_without_a_network(tmp_path):
         (
             ("run", "smoke", "--set", 'run.keep_checkpoints=["max_length=9"]'),
             "no cell has this value",
+        ),
+        (("predict", "smok"), "nearest:  smoke"),
+        (("predict", "smoke", "--gpu", "a10"), "nearest:  a10"),
+        (("predict", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
+        (("predict", "smoke", "--gpu", "a teapot"), "24GiB"),
+        (("predict", "smoke", "--gpu", "1MiB"), "too little memory for a GPU"),
+        (("predict", "smoke", "--gpu", "t4", "--gpu", "h1"), "nearest:  h100"),
+        (("predict", "smoke", "--attention", "flush"), "nearest:  flash"),
+        (("predict", "smoke", "--only", "max_lengt=16"), "nearest:  max_length"),
+        (("explain", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
+        (("explain", "smoke", "--attention", "x"), "one of math, efficient, flash, cudnn"),
+        (("explain", "smoke", "--cell", "max_lengt=16"), "nearest:  max_length"),
+        (("explain", "smoke", "--cell", "max_length=17"), "--cell max_length"),
+        (("explain", "smoke", "--cell", "16"), "--cell"),
+        (
+            ("predict", "imdb-distilbert", "--set", "workload.model=no-such/model"),
+            "the hub cannot be reached",
         ),
     ],
 )
@@ -125,3 +154,203 @@ def test_output_that_is_no_terminal_is_plain_and_not_cut(run_directory):
     done = ftbench("report", run_directory)
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout
+
+
+# Predictions: what the worker says is planted, and the command line is in this process
+
+
+class Forecast:
+    """In the place of `bench.forecast.forecast`: answers at once, and remembers what was asked."""
+
+    def __init__(self):
+        self.requests = []
+        self.error = None
+        self.refused = ()
+
+    def __call__(self, request, engine, *, on_progress):
+        if self.error is not None:
+            raise self.error
+        self.requests.append(request)
+        names = [gpu.name for gpu in request.gpus]
+        left = [cell for cell in request.cells if cell.max_length not in self.refused]
+        answer = predictions(request, *names, explain=request.explain)
+        return answer.model_copy(
+            update={
+                "cells": tuple(answer.of(cell.cell_id) for cell in left),
+                "refused": tuple(
+                    Refused(cell_id=cell.cell_id, reason="training.optim: not covered")
+                    for cell in request.cells
+                    if cell not in left
+                ),
+                "largest": tuple(
+                    LargestBatch(
+                        cell_id=cell.cell_id,
+                        gpu=name,
+                        max_length=cell.max_length,
+                        certain=512,
+                        possible=512,
+                        reserved=figure(100),
+                    )
+                    for cell in left
+                    for name in names
+                    if request.largest_batch
+                ),
+                "notes": ("a note",),
+            }
+        )
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    made = Forecast()
+    monkeypatch.setattr(forecast, "forecast", made)
+    return made
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command line in this process: returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_predict_shows_cells_and_largest_batches(planted, command):
+    code, out, err = command("predict", "smoke", "--gpu", "t4", "--gpu", "H100")
+    assert (code, err) == (0, "")
+    for text in (
+        "Predicted peak GPU memory",
+        "90.0 MiB",
+        "Largest batch that fits",
+        "512",
+        "a note",
+    ):
+        assert text in out
+    (request,) = planted.requests
+    assert [gpu.name for gpu in request.gpus] == ["t4", "h100"]
+    assert len(request.cells) == 4
+    assert request.largest_batch
+    assert not request.explain
+
+
+def test_predict_without_a_card_has_no_largest_batch(planted, command):
+    _, out, _ = command("predict", "smoke")
+    assert "Largest batch" not in out
+    assert not planted.requests[0].largest_batch
+
+
+def test_a_card_that_is_named_twice_is_one(planted, command):
+    command("predict", "smoke", "--gpu", "t4", "--gpu", "Tesla T4", "--gpu", "24GiB")
+    assert [gpu.name for gpu in planted.requests[0].gpus] == ["t4", "24GiB"]
+
+
+@pytest.mark.parametrize("name", ["predict", "explain"])
+def test_options_of_the_allocator_and_of_attention_are_passed_on(planted, command, name):
+    command(name, "smoke", "--attention", "efficient", "--expandable-segments")
+    (request,) = planted.requests
+    assert (request.attention, request.expandable_segments) == ("efficient", True)
+
+
+def test_predict_json_is_one_document_and_nothing_else(planted, command):
+    code, out, err = command("predict", "smoke", "--gpu", "t4", "--json")
+    data = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [cell["max_length"] for cell in data["cells"]] == [16, 16, 32, 32]
+    assert data["cells"][0]["cards"][0]["gpu"] == "t4"
+    assert len(data["largest_batch"]) == 4
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_refused_cell_ends_predict_with_1(planted, command, more):
+    planted.refused = (16,)
+    code, out, _ = command("predict", "smoke", *more)
+    assert code == EXIT_FINDING
+    assert "training.optim: not covered" in out
+    if more:
+        assert [len(json.loads(out)[name]) for name in ("cells", "refused")] == [2, 2]
+
+
+def test_explain_shows_one_cell(planted, command):
+    code, out, err = command(
+        "explain", "smoke", "--cell", "max_length=32,train_size=16", "--gpu", "t4"
+    )
+    assert (code, err) == (0, "")
+    for text in ("What the peak consists of", "66.7%", "│", "The peak is reached in the backward"):
+        assert text in out
+    (request,) = planted.requests
+    assert [(cell.max_length, cell.train_size) for cell in request.cells] == [(32, 16)]
+    assert request.explain
+
+
+def test_explain_of_several_cells_is_of_the_first(planted, command):
+    code, _, err = command("explain", "smoke", "--cell", "max_length=32")
+    assert code == 0
+    assert "the first of 2 cells; --cell names one" in err
+    assert len(planted.requests[0].cells) == 1
+
+
+def test_explain_json_is_one_document_and_nothing_else(planted, command):
+    _, out, _ = command("explain", "smoke", "--cell", "max_length=32,train_size=16", "--json")
+    (cell,) = json.loads(out)["cells"]
+    assert cell["composition"]["moment"]["phase"] == "backward"
+    assert (
+        sum(role["nbytes"] for role in cell["composition"]["roles"])
+        == (cell["tensors"]["value_bytes"])
+    )
+
+
+def test_explain_of_a_refused_cell_says_why(planted, command):
+    planted.refused = (16, 32)
+    code, out, err = command("explain", "smoke")
+    assert (code, out) == (2, "")
+    assert "training.optim: not covered" in err
+
+
+@pytest.mark.parametrize("error", [PredictionError("no such patch point"), WorkerError("it died")])
+@pytest.mark.parametrize("name", ["predict", "explain"])
+def test_a_prediction_that_fails_is_told_on_stderr(planted, command, name, error):
+    planted.error = error
+    code, out, err = command(name, "smoke", "--json")
+    assert (code, out) == (2, "")
+    assert str(error) in err
+
+
+def test_plan_shows_what_is_predicted(planted, command):
+    code, out, err = command("plan", "smoke")
+    assert (code, err) == (0, "")
+    assert "predicted GPU peak (tensors)" in out
+    assert out.count("90.0 MiB") == 4
+    assert planted.requests[0].gpus == ()
+
+
+def test_plan_json_has_what_is_predicted(planted, command):
+    planted.refused = (16,)
+    _, out, _ = command("plan", "smoke", "--json")
+    peaks = [cell["predicted"] for cell in json.loads(out)["cells"]]
+    assert peaks[:2] == [None, None]
+    assert peaks[2]["value_bytes"] == predicted_cell("x").tensors.value_bytes
+
+
+def test_a_plan_without_a_prediction_is_still_a_plan(planted, command):
+    planted.error = WorkerError("it died")
+    code, out, err = command("plan", "smoke")
+    assert code == 0
+    assert "smoke: 4 cells" in out
+    assert "no predicted memory: it died" in err
+    assert "predicted" not in out
+
+
+def test_a_plan_that_is_to_predict_nothing_asks_nothing(planted, command):
+    command("plan", "smoke", "--no-predict")
+    assert planted.requests == []
+
+
+def test_an_interrupted_prediction_ends_with_130(planted, command):
+    planted.error = KeyboardInterrupt()
+    assert command("predict", "smoke")[0] == 130

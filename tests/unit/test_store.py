@@ -178,7 +178,9 @@ def test_another_schema_is_no_damage(directory):
 
 def test_a_digit_of_the_version_that_flipped_is_damage(directory):
     file = written(directory)
-    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 3', 1))
+    here, other = (f'"schema_version": {v}' for v in (SCHEMA_VERSION, SCHEMA_VERSION + 1))
+    assert here in file.read_text()
+    file.write_text(file.read_text().replace(here, other, 1))
     assert directory.survey()[0] == []
 
 

@@ -23,7 +23,7 @@ def site(phase, step=1, module="", operator=""):
 def step_by_hand():
     """A weight; in two steps an input, an activation, a temporary, gradients; state after the first.
 
-    The frees at the end of a step are put in the order of their blocks: the batch, then the gradient.
+    Frees with nothing between them are put in the order of their blocks: the batch's comes first.
     """
     builder = TraceBuilder()
     weight = builder.allocate(100, site(SETUP, 0))
@@ -65,7 +65,7 @@ def built(*moves):
 
 def test_live_bytes_after_each_event(by_hand):
     first = [100, 110, 160, 190, 160, 260, 210, 310, 300, 200]
-    second = [210, 260, 360, 310, 300, 200]
+    second = [210, 260, 360, 350, 300, 200]
     assert by_hand.live_bytes.tolist() == first + second
     assert len(by_hand) == len(first) + len(second)
 
@@ -137,6 +137,18 @@ def test_a_kernel_takes_no_bytes_and_stands_around_its_results():
     assert (trace.kernels, trace.block.tolist()) == ((GEMM,), [0, 0, 0, 1])
     assert trace.live_at(2) == [1]
     assert trace.roles() == {0: "activations", 1: "activations"}
+
+
+def test_a_place_where_nothing_happens_is_no_part_of_the_course():
+    # As a slice of a whole tensor, which is another operator than a slice of a part.
+    traces = []
+    for operator in ("aten::slice", "aten::alias"):
+        builder = TraceBuilder()
+        with builder.kernel(None, site(FORWARD, operator=operator)):
+            pass
+        builder.allocate(1, site(FORWARD))
+        traces.append(builder.build())
+    assert traces[0].same_course(traces[1])
 
 
 def test_frees_with_nothing_between_come_in_the_order_of_their_blocks():

@@ -18,7 +18,7 @@ from torch.utils import _foreach_utils
 from torch.utils.checkpoint import checkpoint
 
 from bench.errors import PredictionError
-from bench.predict.events import BACKWARD, FORWARD, INPUT, OPTIMIZER, SETUP
+from bench.predict.events import AFTER_BACKWARD, BACKWARD, FORWARD, INPUT, OPTIMIZER, SETUP
 from bench.predict.tracer import Target, trace, tracing
 from bench.worker.meters.cpu_tensors import _changes
 from tests.unit.predict.modules import (
@@ -51,10 +51,10 @@ def test_every_event_of_a_linear_layer():
         (BATCH, "aten::addmm"),
         (FLOAT, "aten::sum"),
         (-BATCH, ""),
-        (FLOAT, "aten::ones_like"),  # the loss's own gradient, which goes when all are there
-        (-FLOAT, ""),
+        (FLOAT, "aten::ones_like"),  # the loss's own gradient
     ]
     assert events(found, BACKWARD) == [(WEIGHT, "aten::mm"), (BIAS, "aten::sum")]
+    assert events(found, AFTER_BACKWARD) == [(-FLOAT, "")]
     assert events(found, OPTIMIZER) == [(-WEIGHT, ""), (-BIAS, "")]
     assert found.peak_bytes == 2 * WEIGHT + 2 * BIAS + BATCH + 2 * FLOAT
 
@@ -72,7 +72,11 @@ def test_phases_and_steps():
     phases = [(place.phase, place.step) for place in (found.sites[n] for n in found.site)]
     assert list(dict.fromkeys(phases)) == [
         (SETUP, 0),
-        *((phase, step) for step in (1, 2, 3) for phase in (FORWARD, BACKWARD, OPTIMIZER)),
+        *(
+            (phase, step)
+            for step in (1, 2, 3)
+            for phase in (FORWARD, BACKWARD, AFTER_BACKWARD, OPTIMIZER)
+        ),
     ]
     # What Adam keeps is made in the first step's end, and in no other.
     state = [

@@ -1,0 +1,76 @@
+"""The worker's side of a forecast: JSON in, JSON out."""
+
+import json
+import os
+
+import pytest
+
+from bench.errors import WorkloadError
+from bench.gpus import find_gpu
+from bench.predict import main as module
+from bench.predict.documents import Documents
+from bench.prediction import Predictions, PredictRequest
+from tests.factories import grid
+
+KNOWN = Documents(labels=("a", "b", "c"), lengths=(3, 4))
+ANSWER = Predictions(cells=(), notes=("a note",))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of `read_documents` and of `predict`."""
+    found = {}
+
+    def read_documents(cells):
+        found["read"] = cells
+        return KNOWN
+
+    def predict(cells, gpus, **options):
+        found["predict"] = (cells, gpus, options)
+        options["on_progress"]("tracing m")
+        return ANSWER
+
+    monkeypatch.setattr(module, "read_documents", read_documents)
+    monkeypatch.setattr(module, "predict", predict)
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    return found
+
+
+def ask(**options):
+    request = PredictRequest(cells=grid().cells, gpus=(find_gpu("t4"),), **options)
+    said = []
+    answer = module.main(json.loads(request.model_dump_json()), said.append)
+    return request, answer, [progress.phase for progress in said]
+
+
+def test_a_request_goes_through_json_and_back(calls):
+    request, answer, said = ask(largest_batch=True, attention="math")
+    cells, gpus, options = calls["predict"]
+    assert (cells, gpus) == (request.cells, request.gpus)
+    assert [cell.cell_id for cell in cells] == [cell.cell_id for cell in grid().cells]
+    assert options["request"] == request
+    assert options["documents"] == KNOWN
+    assert calls["read"] == request.cells
+    assert Predictions.model_validate(json.loads(json.dumps(answer))) == ANSWER
+    assert said == ["reading the data", "tracing m"]
+
+
+def test_data_that_are_not_at_hand_are_not_read(calls):
+    _, _, said = ask(data_at_hand=False)
+    assert "read" not in calls
+    assert calls["predict"][2]["documents"] == Documents()
+    assert said == ["tracing m"]
+
+
+def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
+    def gone(cells):
+        raise WorkloadError("no such column")
+
+    monkeypatch.setattr(module, "read_documents", gone)
+    with pytest.raises(WorkloadError, match="no such column"):
+        ask()
+
+
+def test_tokenizers_do_not_complain_of_forks(calls):
+    ask()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
