@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,7 @@ from bench.predict.courses import Courses, Map, Workload, trace_courses
 from bench.predict.documents import Documents
 from bench.predict.events import Trace
 from bench.predict.fit import Shape
-from bench.predict.simulation import simulate_all
+from bench.predict.simulation import Simulated, simulate_all
 from bench.predict.tracer import STEPS, Target
 from bench.predict.trainer import refuse_uncovered
 from bench.prediction import (
@@ -82,7 +83,7 @@ def predict(
         run = _runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
         largest: list[LargestBatch] = []
-        for group in _groups(covered):
+        for group in _groups(covered, documents):
             on_progress(f"tracing {group[0].model.source.reference}")
             for target, its_cards in _targets(group[0], cards, request):
                 try:
@@ -125,6 +126,7 @@ class _Group:
         self._request = request
         self._cards = cards
         self._run = run
+        target = dataclasses.replace(target, padding=_has_padding(cells[0], documents))
         self._workload = Workload(cells[0], target, documents)
         self._shapes = {cell.cell_id: _shape_of(cell, documents) for cell in cells}
 
@@ -142,26 +144,22 @@ class _Group:
         shapes = sorted(set(self._shapes.values()))
         on_cards: dict[Shape, tuple[CardPrediction, ...]] = dict.fromkeys(shapes, ())
         if self._cards:
-            jobs = [(self._traces(shape), self._cards, self._request) for shape in shapes]
-            on_cards = dict(zip(shapes, self._run(_on_cards, jobs), strict=True))
+            on_cards = dict(zip(shapes, self._run(self._simulator().on_cards, shapes), strict=True))
         return [
             self._prediction(cell, on_cards[self._shapes[cell.cell_id]]) for cell in self._cells
         ]
 
-    def _traces(self, shape: Shape) -> list[Trace]:
-        """Return the shape's trace, and where batches vary in length those of other orders."""
-        orders = self._orders(shape)[1:]
-        return [self._courses.at(shape), *self._courses.in_orders(shape[0], orders)]
+    def _simulator(self) -> _Simulator:
+        return _Simulator(self._courses, tuple(self._cards), self._request, self._varying())
 
-    def _orders(self, shape: Shape) -> list[tuple[int, ...]]:
-        if self._cells[0].padding != "longest":
-            return [(shape[1],) * STEPS]
-        return self._documents.orders(shape[0], shape[1], STEPS)
+    def _varying(self) -> Documents | None:
+        """Return the documents that decide the batches' lengths, where they vary."""
+        return self._documents if self._cells[0].padding == "longest" else None
 
     def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
         shape = self._shapes[cell.cell_id]
         peak = self._courses.peak_bytes(shape)
-        orders = self._courses.in_orders(shape[0], self._orders(shape)[1:])
+        orders = _other_orders(self._courses, shape, self._varying())
         low = min([peak, *(trace.peak_bytes for trace in orders)])
         explained = compose(self._courses.at(shape)) if self._request.explain else None
         return CellPrediction(
@@ -181,61 +179,72 @@ class _Group:
         """Return the largest batch that fits, for each length and card."""
         lengths = {cell.max_length: cell for cell in reversed(self._cells)}
         jobs = [
-            (self._courses, self._shapes[cell.cell_id][1], cell, card, self._request)
+            (self._shapes[cell.cell_id][1], cell, card)
             for _, cell in sorted(lengths.items(), key=lambda pair: pair[0])
             for card in self._cards
             if self._courses.fitted(self._shapes[cell.cell_id][1]) is not None
         ]
-        return self._run(_largest, jobs)
+        return self._run(self._simulator().largest_batch, jobs)
 
 
-def _on_cards(
-    job: tuple[list[Trace], Sequence[Card], PredictRequest],
-) -> tuple[CardPrediction, ...]:
-    """Return what traces of one cell come to on every card."""
-    traces, cards, request = job
-    return tuple(_on_card(traces, card, request) for card in cards)
+@dataclasses.dataclass(frozen=True)
+class _Simulator:
+    """Simulates the shapes of a workload on cards. It goes whole to the process that does it."""
 
+    courses: Courses
+    cards: tuple[Card, ...]
+    request: PredictRequest
+    varying: Documents | None
 
-def _on_card(traces: list[Trace], card: Card, request: PredictRequest) -> CardPrediction:
-    simulated = simulate_all(
-        traces, card.runtime, card.capacities, expandable_segments=request.expandable_segments
-    )
-    return on_card(card, simulated)
+    def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
+        """Return what a shape comes to on every card."""
+        traces = [self.courses.at(shape), *_other_orders(self.courses, shape, self.varying)]
+        return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
+    def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
+        """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
 
-def _largest(job: tuple[Courses, int, Cell, Card, PredictRequest]) -> LargestBatch:
-    """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
+        Reserved memory does not always grow with the batch; the edges found are ones where the next
+        larger batch tried does not fit.
+        """
+        length, cell, card = job
+        fitted = self.courses.fitted(length)
+        assert fitted is not None
+        limit = card.capacity[1]
+        top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
-    Reserved memory does not always grow with the batch; the edges found are ones where the next
-    larger batch tried does not fit.
-    """
-    courses, length, cell, card, request = job
-    fitted = courses.fitted(length)
-    assert fitted is not None
-    limit = card.capacity[1]
-    top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
+        def verdict(batch: int) -> str:
+            return verdict_of(self._simulated([fitted.at(batch, length)], card))
 
-    def verdict(batch: int) -> str:
-        simulated = simulate_all(
-            [fitted.at(batch, length)],
+        possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
+        certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
+        reserved = None
+        if certain:
+            reserved = on_card(card, self._simulated([fitted.at(certain, length)], card)).reserved
+        return LargestBatch(
+            cell_id=cell.cell_id,
+            gpu=card.name,
+            max_length=cell.max_length,
+            certain=certain,
+            possible=possible,
+            reserved=reserved,
+        )
+
+    def _simulated(self, traces: list[Trace], card: Card) -> Simulated:
+        return simulate_all(
+            traces,
             card.runtime,
             card.capacities,
-            expandable_segments=request.expandable_segments,
+            expandable_segments=self.request.expandable_segments,
         )
-        return verdict_of(simulated)
 
-    possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
-    certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
-    reserved = _on_card([fitted.at(certain, length)], card, request).reserved if certain else None
-    return LargestBatch(
-        cell_id=cell.cell_id,
-        gpu=card.name,
-        max_length=cell.max_length,
-        certain=certain,
-        possible=possible,
-        reserved=reserved,
-    )
+
+def _other_orders(courses: Courses, shape: Shape, varying: Documents | None) -> list[Trace]:
+    """Return a shape's traces for other orders of lengths than the longest throughout."""
+    if varying is None:
+        return []
+    batch, length = shape
+    return courses.in_orders(batch, varying.orders(batch, length, STEPS)[1:])
 
 
 def _last(holds: Callable[[int], bool], most: int) -> int:
@@ -256,8 +265,11 @@ def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
     return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
-def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Return cells by workload: what differs within one is batch, length and what does not matter."""
+def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
+    """Return cells by workload: what differs within one is batch, length and what does not matter.
+
+    Where no document is shorter than a cell's length its batches have no padding, and no mask.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         settings = {k: v for k, v in cell.training if k not in _NO_MATTER}
@@ -266,10 +278,16 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
             cell.data.eval_size,
             cell.padding,
             cell.attn_implementation,
+            _has_padding(cell, documents),
             settings,
         )
         groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
     return list(groups.values())
+
+
+def _has_padding(cell: Cell, documents: Documents) -> bool:
+    """Return whether batches have padding; of those padded to their longest, only that one has none."""
+    return cell.padding == "longest" or documents.padded(cell.max_length)
 
 
 def _targets(
@@ -348,6 +366,8 @@ def _runner(stack: ExitStack, processes: int) -> Map:
     pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("fork")))
 
     def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-        return list(pool.map(function, jobs))
+        # The function is pickled with each chunk: it may hold a workload's traces.
+        chunk = max(1, len(jobs) // (8 * processes))
+        return list(pool.map(function, jobs, chunksize=chunk))
 
     return run

@@ -42,7 +42,10 @@ _SHORTEST_FIT = 16
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Cells that differ in nothing but batch, length and what memory does not depend on."""
+    """Cells that differ in nothing but batch, length and what memory does not depend on.
+
+    The target says whether their batches have padding.
+    """
 
     cell: Cell
     target: Target
@@ -52,23 +55,15 @@ class Workload:
         """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
         batch, length = shape
         cell = with_shape(self.cell, batch, length)
-        target = dataclasses.replace(self.target, padding=self._has_padding(length))
         batches = Batches((length,), self.documents.labels)
         try:
-            return trace_trainer(cell, target, batches=batches)
+            return trace_trainer(cell, self.target, batches=batches)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise PredictionError(
                 "the sizes of this model's tensors depend on what is in a batch",
                 where=cell.model.source.reference,
                 got=str(error.func),
             ) from error
-
-    def _has_padding(self, length: int) -> bool:
-        if (
-            self.cell.padding == "longest"
-        ):  # the longest document has none, the others of a batch do
-            return True
-        return self.documents.padded(length)
 
     def regular(self, shape: Shape) -> bool:
         """Return whether a shape takes the course of most.

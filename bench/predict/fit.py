@@ -197,6 +197,6 @@ def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[n
             found[rows[new]] = made[new]
             left[rows] = False
     if left.any():
-        sizes = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
-        raise FitError("a size that is no sum of two terms", got=str(sizes))
+        unfit = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
+        raise FitError("a size that is no sum of two terms", got=str(unfit))
     return found

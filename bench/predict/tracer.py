@@ -19,7 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.nn.modules import module as module_hooks
 from torch.optim import optimizer as optimizer_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,6 +53,7 @@ from bench.predict.operators import AttentionKernel, cuda_operators, results_on_
 # step to the next (the last outputs) shows in reserved memory only in the third.
 STEPS = 3
 
+_DEVICES = frozenset({"cpu", "meta"})
 _ADD = torch.ops.aten.add.Tensor
 _LIFTS = (
     torch.ops.aten.lift_fresh.default,
@@ -254,7 +260,14 @@ class Tracer(TorchDispatchMode):
             # A constant's value is known, and copying it would be done with real tensors, to which
             # `cpu:0` is `cpu`.
             args[0].constant = None
-        output = func(*args, **kwargs)
+        try:
+            output = func(*args, **kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise PredictionError(
+                "a result whose size depends on the data",
+                where=str(func),
+                hint="only steps whose tensors have the same sizes whatever the data can be traced",
+            ) from error
         if self._on_card:
             output = results_on_card(func, output)
         if not self._closed:
@@ -263,7 +276,19 @@ class Tracer(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
-        ours = [t for t in leaves if isinstance(t, FakeTensor) and t.fake_device == self._device]
+        fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
+        for tensor in fakes:
+            if (
+                tensor.fake_device.type not in _DEVICES
+            ):  # torch makes them, with no card there at all
+                raise PredictionError(
+                    "a tensor on another device than the traced one",
+                    where=str(func),
+                    got=str(tensor.fake_device),
+                    expected=f"{self._device}, which stands for the card, or the host",
+                    hint="make tensors on the device that the factory is given",
+                )
+        ours = [tensor for tensor in fakes if tensor.fake_device == self._device]
         if ours:
             site = self._site(func)
             with self._builder.kernel(self._kernel(func, args), site):

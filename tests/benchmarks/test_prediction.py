@@ -96,7 +96,8 @@ def test_a_fitted_cell():
         fitted.peak_bytes(8, length)
     each = (time.perf_counter() - began) / 1000
     report.show(
-        "the live peak of a fitted cell: microseconds", {"mean": each * 1e6, "bar": FITTED_CELL_S * 1e6}
+        "the live peak of a fitted cell: microseconds",
+        {"mean": each * 1e6, "bar": FITTED_CELL_S * 1e6},
     )
     assert each <= FITTED_CELL_S
 
@@ -107,7 +108,11 @@ def test_a_grid_of_a_thousand_cells(grid, gpus, bar):
     command = [sys.executable, "-m", "bench.cli", "predict", str(grid), *options, "--json"]
     began = time.perf_counter()
     done = subprocess.run(
-        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True
+        command,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     seconds = time.perf_counter() - began
     answer = json.loads(done.stdout)

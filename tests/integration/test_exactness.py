@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from bench.predict import trainer
 from bench.predict.tracer import Target
@@ -97,6 +98,15 @@ class Comparison:
             if roles[self.trace.block[row]] in ("activations", "temporaries", "inputs")
         ]
         return self.trace.nbytes[of_batch].sum() / self.trace.peak_bytes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Such small tensors are no work for two, which wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @functools.cache

@@ -89,23 +89,6 @@ def test_plan_of_a_hub_profile_without_a_network(tmp_path):
             ("run", "smoke", "--set", 'run.keep_checkpoints=["max_length=9"]'),
             "no cell has this value",
         ),
-        (("predict", "smok"), "nearest:  smoke"),
-        (("predict", "smoke", "--gpu", "a10"), "nearest:  a10"),
-        (("predict", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
-        (("predict", "smoke", "--gpu", "a teapot"), "24GiB"),
-        (("predict", "smoke", "--gpu", "1MiB"), "too little memory for a GPU"),
-        (("predict", "smoke", "--gpu", "t4", "--gpu", "h1"), "nearest:  h100"),
-        (("predict", "smoke", "--attention", "flush"), "nearest:  flash"),
-        (("predict", "smoke", "--only", "max_lengt=16"), "nearest:  max_length"),
-        (("explain", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
-        (("explain", "smoke", "--attention", "x"), "one of math, efficient, flash, cudnn"),
-        (("explain", "smoke", "--cell", "max_lengt=16"), "nearest:  max_length"),
-        (("explain", "smoke", "--cell", "max_length=17"), "--cell max_length"),
-        (("explain", "smoke", "--cell", "16"), "--cell"),
-        (
-            ("predict", "imdb-distilbert", "--set", "workload.model=no-such/model"),
-            "the hub cannot be reached",
-        ),
     ],
 )
 def test_bad_input_is_told_on_stderr_and_ends_with_2(arguments, said):
@@ -219,6 +202,35 @@ def command(monkeypatch, capsys):
         return ended.value.code or 0, said.out, said.err
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("predict", "smok"), "nearest:  smoke"),
+        (("predict", "smoke", "--gpu", "a100"), "nearest:  a100-40gb, a100-80gb"),
+        (("predict", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
+        (("predict", "smoke", "--gpu", "a teapot"), "24GiB"),
+        (("predict", "smoke", "--gpu", "1MiB"), "too little memory for a GPU"),
+        (("predict", "smoke", "--gpu", "t4", "--gpu", "h1"), "nearest:  h100"),
+        (("predict", "smoke", "--attention", "flush"), "nearest:  flash"),
+        (("predict", "smoke", "--only", "max_lengt=16"), "nearest:  max_length"),
+        (("explain", "smoke", "--gpu", "rtx-309"), "nearest:  rtx-3090"),
+        (("explain", "smoke", "--attention", "x"), "one of math, efficient, flash, cudnn"),
+        (("explain", "smoke", "--cell", "max_lengt=16"), "nearest:  max_length"),
+        (("explain", "smoke", "--cell", "max_length=17"), "--cell max_length"),
+        (("explain", "smoke", "--cell", "16"), "--cell"),
+        (
+            ("predict", "imdb-distilbert", "--set", "workload.model=no-such/model"),
+            "the hub cannot be reached",
+        ),
+    ],
+)
+def test_nothing_is_predicted_for_bad_input(planted, command, arguments, said):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert planted.requests == []
 
 
 def test_predict_shows_cells_and_largest_batches(planted, command):

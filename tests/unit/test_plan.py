@@ -39,7 +39,7 @@ def test_a_plan_without_the_hub_has_cells_but_no_ids(monkeypatch):
 def test_a_plan_with_what_is_predicted():
     of = profile()
     grid, _ = plan_grid(of, {})
-    first, *others = grid.cells
+    _, *others = grid.cells
     varying = figure(90, 80, 90, certainty="interval")
     cells = [predicted_cell(others[0].cell_id, tensors=varying)]
     cells += [predicted_cell(cell.cell_id) for cell in others[1:]]

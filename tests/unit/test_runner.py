@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.analysis.summary import cells_table
 from bench.devices import DeviceChoice
 from bench.engines.local import Outcome
 from bench.errors import (
@@ -12,10 +13,26 @@ from bench.errors import (
     WorkerError,
     WorkloadError,
 )
+from bench.forecast import PREDICT
 from bench.messages import Progress
+from bench.prediction import PredictRequest, Refused
 from bench.runner import CELL, PREPARE, TRIAL, Job, Runner, checkpoint_bytes, plan_jobs
 from bench.store import RunDirectory
-from tests.factories import caution, cell, environment, grid, measurement, preparation, profile
+from tests.factories import (
+    MIB,
+    caution,
+    cell,
+    device,
+    environment,
+    figure,
+    grid,
+    measurement,
+    predicted_card,
+    predicted_cell,
+    predictions,
+    preparation,
+    profile,
+)
 
 
 def outcome(**changes):
@@ -48,6 +65,7 @@ class FakeEngine:
         self._prepared = preparation(**prepared).model_dump(mode="json")
         self.prepare_outcome = None
         self.trial_outcome = outcome(answer=TRIED)
+        self.predict_outcome = None
 
     def run(self, module, request, *, log_file, timeout_s, on_progress):
         self.requests.append((module, json.loads(request), timeout_s))
@@ -55,6 +73,8 @@ class FakeEngine:
             return self.prepare_outcome or outcome(answer=self._prepared)
         if module == TRIAL:
             return self.trial_outcome
+        if module == PREDICT:
+            return self.predict_outcome
         return self._script.pop(0) if self._script else outcome(answer=OK)
 
     def cells(self):
@@ -74,10 +94,10 @@ def directory(tmp_path):
     return RunDirectory.create(tmp_path / "run")
 
 
-def run(directory, engine, profile_=None, grid_=None, kept=frozenset(), **options):
-    device = DeviceChoice(kind="cpu")
+def run(directory, engine, profile_=None, grid_=None, kept=frozenset(), device_="cpu", **options):
+    choice = DeviceChoice(kind=device_)
     cells = grid_ or grid()
-    runner = Runner(profile_ or profile(), cells, directory, engine, device, Silent(), kept=kept)
+    runner = Runner(profile_ or profile(), cells, directory, engine, choice, Silent(), kept=kept)
     return runner.run(**options)
 
 
@@ -431,3 +451,162 @@ def test_links_that_wait_for_a_cells_files_are_not_followed(directory, tmp_path)
     (directory.path / "checkpoints" / f"{name}-trial").symlink_to(victim)
     run(directory, FakeEngine())
     assert not any(path.is_symlink() for path in directory.path.rglob("*"))
+
+
+# Cells that are predicted not to fit
+
+CUDA = {"device": device(kind="cuda", name="Tesla T4", total_memory_bytes=15000 * MIB)}
+
+
+def predicting(verdicts, engine=None, **changes):
+    """An engine on a machine with a card, that predicts a verdict for each length."""
+    engine = engine or FakeEngine(environment=environment(**CUDA))
+    of = grid()
+    cells = [
+        predicted_cell(one.cell_id, cards=(predicted_card("t4", verdict=verdicts[one.max_length]),))
+        for one in of.cells
+    ]
+    answer = predictions(of, **({"cells": cells} | changes))
+    engine.predict_outcome = outcome(answer=answer.model_dump(mode="json"))
+    return engine
+
+
+def asked(engine):
+    return [body for module, body, _ in engine.requests if module == PREDICT]
+
+
+VERDICTS = {16: "fits", 32: "does not fit"}
+
+
+def skipping(directory, engine, **options):
+    return run(directory, engine, device_="cuda", skip_unfit=True, **options)
+
+
+def test_a_cell_that_does_not_fit_is_recorded_and_not_run(directory):
+    engine = predicting(VERDICTS)
+    records = skipping(directory, engine)
+    by_length = {(r.cell.max_length, r.status) for r in records}
+    assert by_length == {(16, "ok"), (32, "unfit")}
+    assert {body["cell"]["max_length"] for body in engine.cells()} == {16}
+    for record in records:
+        if record.status == "unfit":
+            assert record.failure.message.startswith("predicted not to fit: out of memory with")
+            assert record.measurement is None
+            assert record.wall_s == 0
+    assert sorted(r.identity for r in directory.records()) == sorted(r.identity for r in records)
+
+
+def test_the_prediction_is_of_this_machines_card_and_of_the_missing_cells(directory):
+    engine = predicting(VERDICTS)
+    records = skipping(directory, engine, grid_=grid().only({"max_length": 32}))
+    assert len(records) == 2
+    (body,) = asked(engine)
+    request = PredictRequest.model_validate(body)
+    assert {cell.max_length for cell in request.cells} == {32}
+    (gpu,) = request.gpus
+    assert (gpu.name, gpu.memory_low_bytes, gpu.memory_bytes) == ("t4", 15000 * MIB, 15000 * MIB)
+    assert not request.on_cpu
+    assert not request.largest_batch
+
+
+def test_records_hold_what_was_predicted_and_so_does_the_table(directory):
+    records = skipping(directory, predicting(VERDICTS))
+    for record in records:
+        assert record.predicted.tensors_bytes == 90 * MIB
+    fits, unfit = ([r for r in records if r.status == status] for status in ("ok", "unfit"))
+    for record in fits:
+        assert record.predicted.allocated_bytes == 110 * MIB
+        assert record.predicted.reserved_bytes == 120 * MIB
+    assert {r.predicted.reserved_bytes for r in unfit} == {None}
+    table = cells_table(directory.records()).set_index("max_length")
+    assert set(table.loc[16, "predicted_reserved_bytes"]) == {120 * MIB}
+    assert set(table.loc[16, "predicted_allocated_bytes"]) == {110 * MIB}
+    assert table.loc[32, "predicted_reserved_bytes"].isna().all()
+    assert set(table.loc[32, "status"]) == {"unfit"}
+    assert all("predicted not to fit" in said for said in table.loc[32, "failure"])
+
+
+@pytest.mark.parametrize("verdict", ["fits", "too close to call"])
+def test_what_may_fit_is_run(directory, verdict):
+    records = skipping(directory, predicting(dict.fromkeys((16, 32), verdict)))
+    assert [r.status for r in records] == ["ok"] * 4
+
+
+def test_without_the_flag_nothing_is_predicted(directory):
+    engine = predicting(VERDICTS)
+    records = run(directory, engine, device_="cuda")
+    assert asked(engine) == []
+    assert {r.predicted for r in records} == {None}
+    assert {r.status for r in records} == {"ok"}
+
+
+def test_what_did_not_fit_is_run_by_a_command_without_the_flag(directory):
+    skipping(directory, predicting(VERDICTS))
+    engine = predicting(VERDICTS)
+    records = run(directory, engine, device_="cuda")
+    assert {body["cell"]["max_length"] for body in engine.cells()} == {32}
+    assert [r.status for r in records] == ["ok"] * 4
+    assert {r.attempt for r in records if r.cell.max_length == 32} == {1}
+    again = FakeEngine(environment=environment(**CUDA))
+    assert skipping(directory, again) == records
+    assert again.requests == []
+
+
+def test_what_did_not_fit_is_predicted_again_under_the_flag(directory):
+    skipping(directory, predicting(VERDICTS))
+    engine = predicting(dict.fromkeys((16, 32), "fits"))
+    records = skipping(directory, engine)
+    assert {one["max_length"] for one in asked(engine)[0]["cells"]} == {32}
+    assert [r.status for r in records] == ["ok"] * 4
+
+
+def test_a_noisy_record_is_kept_where_its_cell_no_longer_fits(directory):
+    engine = FakeEngine([NOISY] * 4, environment=environment(**CUDA))
+    run(directory, engine, device_="cuda")
+    before = directory.records()
+    records = skipping(directory, predicting(VERDICTS), rerun_noisy=True)
+    kept = [r for r in directory.records() if r.cell.max_length == 32]
+    assert kept == [r for r in before if r.cell.max_length == 32]
+    assert [r.status for r in records] == ["ok"] * 4
+
+
+def test_every_replicate_of_a_cell_that_does_not_fit_is_recorded(directory):
+    engine = predicting(VERDICTS)
+    records = skipping(directory, engine, profile_=profile(run={"replicates": 2, "repeats": 2}))
+    unfit = [r for r in records if r.status == "unfit"]
+    assert len(unfit) == 8
+    assert {(r.replicate, r.repeat, r.seed) for r in unfit} == {
+        (replicate, repeat, 42 + replicate) for replicate in (0, 1) for repeat in (0, 1)
+    }
+    assert len(asked(engine)[0]["cells"]) == 4
+
+
+def test_a_cell_that_is_not_predicted_is_run(directory):
+    refused = [Refused(cell_id=one.cell_id, reason="not covered") for one in grid().cells]
+    engine = predicting(VERDICTS, cells=[], refused=refused)
+    records = skipping(directory, engine)
+    assert [(r.status, r.predicted) for r in records] == [("ok", None)] * 4
+
+
+def test_a_prediction_that_dies_ends_the_run_before_any_cell(directory):
+    engine = predicting(VERDICTS)
+    engine.predict_outcome = outcome(exit_code=-9)
+    with pytest.raises(WorkerError, match="the prediction was killed by signal 9") as caught:
+        skipping(directory, engine)
+    assert caught.value.where.endswith("predict.log")
+    assert engine.cells() == []
+
+
+def test_on_a_processor_tensors_have_to_fit_its_memory(directory):
+    engine = FakeEngine(environment=environment(memory_bytes=100 * MIB))
+    cells = [
+        predicted_cell(one.cell_id, tensors=figure(6 * one.max_length, certainty="exact"))
+        for one in grid().cells
+    ]
+    predicting(VERDICTS, engine, cells=cells)
+    records = run(directory, engine, skip_unfit=True)
+    assert {(r.cell.max_length, r.status) for r in records} == {(16, "ok"), (32, "unfit")}
+    (body,) = asked(engine)
+    assert (body["on_cpu"], body["gpus"]) == (True, [])
+    (said,) = {r.failure.message for r in records if r.failure}
+    assert said == "predicted not to fit: its tensors need 192 MiB of 100 MiB"

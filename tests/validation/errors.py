@@ -34,9 +34,9 @@ def distinct(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each distinct cell."""
     rows = predictions.copy()
     rows["family"] = rows["optimizer"].replace({"AdamW": "Adam"})
-    rows["zero_grad"] = (
-        rows["zero_grad_mode"].astype(str).replace({"": "0"}) if "zero_grad_mode" in rows else "0"
-    )
+    rows["zero_grad"] = 0
+    if "zero_grad_mode" in rows:
+        rows["zero_grad"] = pd.to_numeric(rows["zero_grad_mode"], errors="coerce").fillna(0)
     if "noise_flag" not in rows:
         rows["noise_flag"] = ""
     rows["noise_flag"] = rows["noise_flag"].fillna("")

@@ -65,7 +65,8 @@ def _key(row: pd.Series) -> Key:  # type: ignore[type-arg]
     batch = int(row["batch"])
     capability = _gpu(row).compute_capability
     # Where no position is recorded, gradients were zeroed at the loop's start.
-    zero_grad_at = int(row.get("zero_grad_mode") or 0)
+    recorded = pd.to_numeric(row.get("zero_grad_mode"), errors="coerce")
+    zero_grad_at = 0 if pd.isna(recorded) else int(recorded)
     varying = batch < SURELY_FULL and not _of_fixed_length(str(row["model"]))
     return Key(str(row["model"]), str(row["optimizer"]), batch, zero_grad_at, varying, capability)
 

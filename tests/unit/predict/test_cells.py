@@ -13,10 +13,8 @@ from bench.predict import cells as module
 from bench.predict import courses
 from bench.predict.cards import card_of
 from bench.predict.cells import predict
-from bench.predict.courses import Courses
 from bench.predict.documents import Documents
 from bench.predict.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
-from bench.predict.fit import fit_events
 from bench.predict.simulation import simulate_all
 from bench.prediction import PredictRequest
 from tests.factories import cell, grid, model_source
@@ -466,13 +464,11 @@ def verdict(batch, length, card=SMALL):
         (64, (100, 300)),
     ],
 )
-def test_the_largest_batch_is_the_one_of_a_search_through_all(length, capacity):
+def test_the_largest_batch_is_the_one_of_a_search_through_all(monkeypatch, length, capacity):
     card = dataclasses.replace(SMALL, capacity=(capacity[0] * MIB, capacity[1] * MIB))
-    shapes = [(3, 32), (5, 40), (7, 80), (2, 56), (4, 64)]
-    fitted = fit_events({(b, s): trained(b, *[s] * 3) for b, s in shapes})
-    one = cell(max_length=length)
-    request = PredictRequest(cells=(one,))
-    found = module._largest((Courses(fitted, {}, {}), length, one, card, request))
+    monkeypatch.setattr(module, "card_of", lambda gpu: card)
+    of = cells(max_length=[length], per_device_train_batch_size=[4])
+    (found,) = asking(of, "t4", largest_batch=True).largest
     told = {batch: verdict(batch, length, card) for batch in range(1, 600)}
     assert told[599] == "does not fit"
     assert found.certain == max((b for b, v in told.items() if v == "fits"), default=0)

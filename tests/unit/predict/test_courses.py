@@ -1,10 +1,11 @@
 """Which shapes are traced, and what the others are read off; with planted traces, so that none is slow."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
@@ -104,8 +105,8 @@ lengths_asked_for = st.lists(st.integers(1, 4096), min_size=1, max_size=12)
 @given(lengths_asked_for)
 def test_what_a_fit_is_made_from_lies_within_what_is_asked_for(lengths):
     shapes = module._fit_shapes(lengths)
-    assert len(shapes) == len(set(shapes)) == 5
-    assert len({batch for batch, _ in shapes}) == len({length for _, length in shapes}) == 5
+    assert len({batch for batch, _ in shapes}) == len(shapes) == 5
+    assert len({length for _, length in shapes}) >= 4
     for batch, length in shapes:
         assert batch > 1
         assert length % 8 == 0
@@ -114,11 +115,15 @@ def test_what_a_fit_is_made_from_lies_within_what_is_asked_for(lengths):
 
 @settings(max_examples=25)
 @given(lengths_asked_for, st.integers(2, 500), st.integers(2, 500))
+@example([16, 32], 100, 4)
+@example([16, 144], 100, 40)  # all at one place in a tile, if they were spread evenly
 def test_what_a_fit_is_made_from_tells_every_size_apart(lengths, batch, eighths):
     def every_term(batch, length):
-        builder = TraceBuilder()
-        for number, term in enumerate(TERMS.values(), start=1):
-            builder.allocate(512 * number * term(batch, length), AT)
+        builder, terms = TraceBuilder(), [term(batch, length) for term in TERMS.values()]
+        for term in terms:
+            builder.allocate(512 * term, AT)
+        for one, other in itertools.combinations(terms, 2):
+            builder.allocate(3 * one + 5 * other, AT)
         return builder.build()
 
     fitted = fit_events({shape: every_term(*shape) for shape in module._fit_shapes(lengths)})

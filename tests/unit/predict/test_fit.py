@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.predict.events import BACKWARD, FORWARD, Kernel, Kind, Site, TraceBuilder
@@ -83,6 +83,8 @@ def sums(draw):
     return lambda b, s: sum(factor * term(b, s) for term, factor in chosen)
 
 
+# What others do on this machine is none of this test's affair.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(sums(), min_size=1, max_size=6),
     st.tuples(st.integers(1, 512), st.integers(1, 4096)),
@@ -264,7 +266,7 @@ def fitted_bert():
     return fitted(bert)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batch=st.integers(2, 64), length=st.integers(2, 500))
 def test_a_model_at_any_shape_is_its_own_trace_event_by_event(fitted_bert, batch, length):
     assert_the_same(fitted_bert.at(batch, length), bert(batch, length))

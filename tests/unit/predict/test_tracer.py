@@ -701,6 +701,36 @@ def test_a_tensor_with_data_is_refused_before_anything_is_written(use, target, o
     assert trained.state() == before
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda device: torch.ones(3, device="cuda"),
+        lambda device: torch.ones(3, device=device).to("cuda:1"),
+        lambda device: nn.Linear(2, 2, device="cuda"),
+    ],
+)
+def test_a_tensor_on_a_card_that_is_not_the_traced_one_is_refused(make):
+    # torch makes them without data and without a card, and they would not be counted.
+    with unchanged(), pytest.raises(PredictionError, match="another device") as refused:
+        trace(calls(make))
+    assert "cuda" in refused.value.got
+    assert "factory" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tensor: tensor.nonzero(),
+        lambda tensor: tensor[tensor > 0],
+        lambda tensor: tensor.unique(),
+    ],
+)
+def test_a_result_whose_size_depends_on_the_data_is_refused(call):
+    with unchanged(), pytest.raises(PredictionError, match="depends on the data") as refused:
+        trace(calls(lambda device: call(torch.ones(3, device=device))))
+    assert refused.value.where.startswith("aten.")
+
+
 def test_what_happens_after_the_end_is_not_in_the_trace():
     with tracing(Target()) as tracer:
         kept = [torch.ones(ROWS, WIDTH, device=Target().torch_device)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.prediction import LargestBatch, Refused, Share
+from bench.prediction import LargestBatch, Refused
 from bench.report.prediction import (
     CHART_HEIGHT,
     CHART_WIDTH,
