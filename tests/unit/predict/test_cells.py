@@ -102,7 +102,7 @@ def asking(of, *names, **options):
 )
 def test_what_does_not_change_a_step_is_one_group(axes):
     of = cells(**axes)
-    assert module._groups(of) == [list(of)]
+    assert module._groups(of, Documents()) == [list(of)]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_does_not_change_a_step_is_one_group(axes):
 )
 def test_what_changes_a_step_is_a_group_of_its_own(axes):
     of = cells(**axes)
-    groups = module._groups(of)
+    groups = module._groups(of, Documents())
     assert sorted(map(len, groups)) == [len(of) // 2] * 2
     for group in groups:
         assert len({json.dumps([c.value(name) for name in axes]) for c in group}) == 1
@@ -129,7 +129,27 @@ def test_what_changes_a_step_is_a_group_of_its_own(axes):
 def test_another_model_is_a_group_of_its_own():
     one = cell()
     other = one.model_copy(update={"model": model_source(config=(("num_hidden_layers", 2),))})
-    assert module._groups([one, other]) == [[one], [other]]
+    assert module._groups([one, other], Documents()) == [[one], [other]]
+
+
+@pytest.mark.parametrize(
+    ("padding", "lengths", "padded"),
+    [
+        ("max_length", (), [(16, True), (32, True)]),  # nothing is known
+        ("max_length", (8, 48), [(16, True), (32, True)]),
+        ("max_length", (20, 48), [(16, False), (32, True)]),
+        ("max_length", (48, 48), [(16, False), (32, False)]),
+        ("longest", (48, 48), [(16, True), (32, True)]),
+    ],
+)
+def test_batches_without_padding_are_traced_as_such(planted, padding, lengths, padded):
+    of = cells(padding=[padding])
+    found = predict(of, documents=Documents(lengths=lengths))
+    assert [one.cell_id for one in found.cells] == [one.cell_id for one in of]
+    traced = {(cell.max_length, target.padding) for cell, target, _ in planted.calls}
+    if padding == "max_length":
+        assert sorted(traced) == padded
+    assert {told for _, told in traced} == {told for _, told in padded}
 
 
 # Targets: cards that share traces

@@ -294,21 +294,6 @@ def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
     assert (batches.lengths, batches.labels) == ((48,), ("a", "b", "c"))
 
 
-@pytest.mark.parametrize(
-    ("padding", "lengths", "padded"),
-    [
-        ("max_length", (), True),  # nothing is known
-        ("max_length", (16, 48), True),
-        ("max_length", (48, 48), False),
-        ("longest", (48, 48), True),
-    ],
-)
-def test_whether_a_batch_has_padding(asked, padding, lengths, padded):
-    Workload(cell(padding=padding), Target(), Documents(lengths=lengths)).trace((6, 48))
-    ((_, target, _),) = asked
-    assert target.padding == padded
-
-
 def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
     def trace_trainer(*_, **__):
         raise DynamicOutputShapeException("aten.unique_consecutive.default")
