@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
 )
 
-from bench.errors import PredictionError
+from bench.errors import FtbenchError, PredictionError
 from bench.grid import Cell
 from bench.predict.documents import ROUNDED_TO, Documents
 from bench.predict.events import Trace
@@ -63,6 +64,15 @@ class Workload:
                 "the sizes of this model's tensors depend on what is in a batch",
                 where=cell.model.source.reference,
                 got=str(error.func),
+            ) from error
+        except FtbenchError:
+            raise
+        except Exception as error:  # whatever an unusual model raises without data
+            traceback.print_exc()
+            raise PredictionError(
+                f"this model could not be traced: {error}",
+                where=cell.model.source.reference,
+                got=f"{type(error).__name__} at batch {batch}, length {length}",
             ) from error
 
     def regular(self, shape: Shape) -> bool:
