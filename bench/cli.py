@@ -96,10 +96,14 @@ def plan(
     resolved = unresolved is None
     peaks = None
     if predicted and resolved:
-        try:
-            peaks = _forecast(grid, ())
+        try:  # a plan fetches no data
+            peaks = _forecast(grid, (), data_at_hand=grid.cells[0].data.source.kind != "hub")
         except FtbenchError as error:
             print(f"ftbench: no predicted memory: {error}", file=sys.stderr)
+        else:
+            reasons = {one.reason for one in peaks.refused}
+            for text in (*peaks.notes, *(f"not predicted: {reason}" for reason in reasons)):
+                print(f"ftbench: {text}", file=sys.stderr)
     if as_json:
         print(json.dumps(plan_json(loaded, grid, resolved=resolved, predicted=peaks), indent=1))
         return
@@ -250,20 +254,24 @@ def _attention(name: str | None) -> Any:
     )
 
 
-def _forecast(grid: Any, gpus: Any, **options: Any) -> Any:
-    """Return a worker's predictions of a grid; what it is at goes to stderr."""
+def _predictor() -> Any:
+    """Return the engine of predictions, which shows its worker no card: none may matter."""
     from bench.devices import DeviceChoice
     from bench.engines.local import LocalEngine
+
+    return LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
+
+
+def _forecast(grid: Any, gpus: Any, **options: Any) -> Any:
+    """Return a worker's predictions of a grid; what it is at goes to stderr."""
     from bench.forecast import forecast, processes
     from bench.prediction import PredictRequest
     from bench.progress import phases_on
 
     request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), processes=processes(), **options)
-    # No card is used, or seen: what a prediction says must not depend on this machine's.
-    engine = LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
     try:
         with phases_on(sys.stderr) as show:
-            return forecast(request, engine, on_progress=show)
+            return forecast(request, _predictor(), on_progress=show)
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
 
@@ -315,7 +323,9 @@ def run(
     console = _console()
     with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
         engine = LocalEngine(isolation, device.environment)
-        runner = Runner(loaded, grid, directory, engine, device, display, kept=kept)
+        runner = Runner(
+            loaded, grid, directory, engine, device, display, kept=kept, predictor=_predictor()
+        )
         try:
             records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy, skip_unfit=skip_unfit)
         except (ProfileError, WorkloadError):

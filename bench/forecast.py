@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.engines.local import Engine
-from bench.errors import ProfileError, WorkerError
-from bench.gpus import Gpu, custom_gpu, find_gpu
+from bench.errors import PredictionError, ProfileError, WorkerError
+from bench.gpus import Gpu, find_gpu
 from bench.messages import Progress
 from bench.outcome import how_it_ended
 from bench.prediction import CellPrediction, Predictions, PredictRequest
@@ -65,8 +65,12 @@ def gpu_of(device: Device) -> Gpu:
     total = device.total_memory_bytes
     try:
         gpu = find_gpu(device.name)
-    except ProfileError:  # not in the catalogue: a card of its size
-        gpu = custom_gpu(f"{total}B")
+    except ProfileError as error:  # its kernels and workspaces are not known
+        raise PredictionError(
+            "this machine's card is not in the catalogue: what fits it cannot be foretold",
+            where="--skip-unfit",
+            got=device.name,
+        ) from error
     return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
 
 
@@ -89,7 +93,7 @@ def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | 
 def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
     """Return the single figures of a prediction, to stand beside what is measured."""
     card = prediction.cards[0] if prediction.cards else None
-    fits = card is not None and card.verdict != "does not fit"
+    fits = card is not None and card.verdict == "fits"  # else some had failed where they stand
     return PredictedPeaks(
         tensors_bytes=prediction.tensors.value_bytes,
         allocated_bytes=card.allocated.value_bytes if card and fits else None,

@@ -130,8 +130,12 @@ class Runner:
         listener: Listener,
         *,
         kept: frozenset[Cell] = frozenset(),
+        predictor: Engine | None = None,
     ) -> None:
-        """Make a runner; the checkpoints of the cells in `kept` stay."""
+        """Make a runner; the checkpoints of the cells in `kept` stay.
+
+        `predictor` runs predictions: an engine that shows its worker no card.
+        """
         self._profile = profile
         self._grid = grid
         self._directory = directory
@@ -139,6 +143,7 @@ class Runner:
         self._device = device
         self._listener = listener
         self._kept = kept
+        self._predictor = predictor or engine
         self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
         self._trials: dict[str, Trial | None] = {}  # two-step passes that were made
         self._predicted: Predictions | None = None
@@ -185,9 +190,12 @@ class Runner:
                 self._directory.write_profile(self._profile)
                 if skip_unfit and missing:
                     self._predicted = self._predict(missing, environment)
+                unfit = {job.identity: self._unfit(job, environment) for job in missing}
+                finished |= {i: record for i, record in unfit.items() if record is not None}
+                missing = [job for job in missing if unfit[job.identity] is None]
                 for number, job in enumerate(missing):
                     self._require_free(missing[number:], preparation.parameters)
-                    record = self._unfit(job, environment) or self._run(job, preparation)
+                    record = self._run(job, preparation)
                     # A rerun that failed takes nothing away from the run before it.
                     if record.status == "ok" or job.identity not in finished:
                         finished[job.identity] = record
@@ -204,20 +212,25 @@ class Runner:
         )
         log = self._directory.file("logs", "predict", ".log")
         listener = self._listener.preparing
-        return forecast(request, self._engine, log_file=log, on_progress=listener)
+        return forecast(request, self._predictor, log_file=log, on_progress=listener)
 
     def _unfit(self, job: Job, environment: Environment) -> Record | None:
-        """Return the record of a job whose cell will not fit, written; None where it may."""
+        """Return the record of a job whose cell will not fit; None where it may.
+
+        One that is there already stays: a measured end says more, and the same prediction the same.
+        """
         found = self._predicted.of(job.cell.cell_id) if self._predicted else None
         why = None if found is None else does_not_fit(found, environment)
         if why is None:
             return None
         earlier = self._earlier.get(job.identity)
+        if earlier is not None:
+            self._listener.finished(job, earlier)
+            return earlier
         record = Record(
             cell_id=job.cell.cell_id,
             replicate=job.replicate,
             repeat=job.repeat,
-            attempt=earlier.attempt + 1 if earlier else 0,
             seed=job.seed,
             cell=job.cell,
             axes=tuple(axis.name for axis in self._grid.axes),
@@ -228,8 +241,7 @@ class Runner:
             failure=Failure(message=why),
             predicted=self._peaks(job),
         )
-        if earlier is None or earlier.status != "ok":
-            self._directory.write_record(record)
+        self._directory.write_record(record)
         self._listener.finished(job, record)
         return record
 

@@ -45,7 +45,6 @@ _NO_MATTER = frozenset(
         "lr_scheduler_type",
         "warmup_steps",
         "warmup_ratio",
-        "weight_decay",
         "adam_beta1",
         "adam_beta2",
         "adam_epsilon",
@@ -87,19 +86,22 @@ def predict(
             on_progress(f"tracing {group[0].model.source.reference}")
             for target, its_cards in _targets(group[0], cards, request):
                 try:
-                    one = _Group(group, target, documents, request, its_cards, run)
-                    one.trace()
+                    workload = _Group(group, target, documents, request, its_cards, run)
+                    workload.trace()
                 except (PredictionError, WorkloadError) as error:
+                    on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
                     for cell in group:
-                        refused[cell.cell_id] = str(error)
+                        refused[cell.cell_id] = f"{on}{error}"
                         found.pop(cell.cell_id, None)
+                    names = {cell.cell_id for cell in group}
+                    largest = [one for one in largest if one.cell_id not in names]
                     break
                 on_progress(f"simulating {len(group)} cells")
-                for prediction in one.predictions():
+                for prediction in workload.predictions():
                     before = found.get(prediction.cell_id)
                     found[prediction.cell_id] = _joined(before, prediction, order)
                 if request.largest_batch:
-                    largest += one.largest()
+                    largest += workload.largest()
     return Predictions(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
@@ -150,7 +152,9 @@ class _Group:
         ]
 
     def _simulator(self) -> _Simulator:
-        return _Simulator(self._courses, tuple(self._cards), self._request, self._varying())
+        return _Simulator(
+            self._workload, self._courses, tuple(self._cards), self._request, self._varying()
+        )
 
     def _varying(self) -> Documents | None:
         """Return the documents that decide the batches' lengths, where they vary."""
@@ -161,6 +165,7 @@ class _Group:
         peak = self._courses.peak_bytes(shape)
         orders = _other_orders(self._courses, shape, self._varying())
         low = min([peak, *(trace.peak_bytes for trace in orders)])
+        exact = self._varying() is None
         explained = compose(self._courses.at(shape)) if self._request.explain else None
         return CellPrediction(
             cell_id=cell.cell_id,
@@ -169,7 +174,7 @@ class _Group:
                 value_bytes=peak,
                 low_bytes=low,
                 high_bytes=peak,
-                certainty="exact" if low == peak else "interval",
+                certainty="exact" if exact else "interval",
             ),
             cards=cards,
             composition=explained,
@@ -191,6 +196,7 @@ class _Group:
 class _Simulator:
     """Simulates the shapes of a workload on cards. It goes whole to the process that does it."""
 
+    workload: Workload
     courses: Courses
     cards: tuple[Card, ...]
     request: PredictRequest
@@ -205,7 +211,7 @@ class _Simulator:
         """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
 
         Reserved memory does not always grow with the batch; the edges found are ones where the next
-        larger batch tried does not fit.
+        larger batch tried does not fit. A batch of one takes a course of its own, and is traced.
         """
         length, cell, card = job
         fitted = self.courses.fitted(length)
@@ -213,14 +219,20 @@ class _Simulator:
         limit = card.capacity[1]
         top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
+        def simulated(batch: int) -> Simulated:
+            if batch == 1:
+                return self._simulated([self.workload.trace((1, length))], card)
+            orders = _other_orders(self.courses, (batch, length), self.varying)
+            return self._simulated([fitted.at(batch, length), *orders], card)
+
         def verdict(batch: int) -> str:
-            return verdict_of(self._simulated([fitted.at(batch, length)], card))
+            return verdict_of(simulated(batch))
 
         possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
         certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
         reserved = None
         if certain:
-            reserved = on_card(card, self._simulated([fitted.at(certain, length)], card)).reserved
+            reserved = on_card(card, simulated(certain)).reserved
         return LargestBatch(
             cell_id=cell.cell_id,
             gpu=card.name,
@@ -273,6 +285,8 @@ def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         settings = {k: v for k, v in cell.training if k not in _NO_MATTER}
+        # SGD and RMSprop make another list of gradients for a decay, whatever it is, and none for 0.
+        settings["weight_decay"] = str(bool(cell.settings.get("weight_decay")))
         identity = (
             cell.model.model_dump(mode="json"),
             cell.data.eval_size,
@@ -325,7 +339,9 @@ def _shape_of(cell: Cell, documents: Documents) -> Shape:
     """Return the batch and length of a cell's largest step."""
     batch = min(cell.per_device_train_batch_size, cell.train_size)
     length = cell.max_length
-    return batch, documents.longest(length) if cell.padding == "longest" else length
+    return batch, documents.longest(
+        length, cell.train_size
+    ) if cell.padding == "longest" else length
 
 
 def _joined(

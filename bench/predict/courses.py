@@ -38,6 +38,7 @@ from bench.predict.trainer import Batches, trace_trainer
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 
 _FIT_BATCHES = (3, 5, 7, 2, 4)
+_CHECK = 11  # a batch that no fit is made from
 _SHORTEST_FIT = 16
 
 
@@ -141,7 +142,8 @@ def trace_courses(
         return Courses(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
     odd = sorted(set(shapes) - set(regular))
     made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
-    check = [shape for shape in regular if shape not in made_from][-1:]
+    longest = max(length for _, length in made_from)
+    check = [shape for shape in regular if shape not in made_from][-1:] or [(_CHECK, longest)]
     wanted = list(dict.fromkeys([*made_from, *check, *odd]))
     traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
     traced = {shape: traces[shape] for shape in odd}
@@ -173,10 +175,15 @@ def _fits_of(
     workload: Workload, lengths: Collection[int], run: Map
 ) -> tuple[dict[int, FittedTrace | None], dict[Shape, Trace]]:
     """Return what gives all batch sizes at each length, None where nothing does, and the traces."""
-    wanted = [(batch, length) for length in sorted(lengths) for batch in _FIT_BATCHES]
+    batches = (*_FIT_BATCHES, _CHECK)
+    wanted = [(batch, length) for length in sorted(lengths) for batch in batches]
     traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
     fits = {
-        length: _fit({s: traces[s] for s in wanted if s[1] == length}, traces, [])
+        length: _fit(
+            {(batch, length): traces[batch, length] for batch in _FIT_BATCHES},
+            traces,
+            [(_CHECK, length)],
+        )
         for length in sorted(lengths)
     }
     return fits, traces

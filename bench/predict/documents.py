@@ -22,18 +22,25 @@ ROUNDED_TO = 8
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """The labels' names, and the tokens of each of the first training documents; none where unknown."""
+    """The labels' names, and the tokens of training documents, cut at the longest cell; none if unknown.
+
+    `complete` says that they are all that the cells train on, and none evaluated on is longer; else
+    they are a sample, and what the longest or the shortest is remains open.
+    """
 
     labels: tuple[str, ...] = ("0", "1")
     lengths: tuple[int, ...] = ()
+    complete: bool = True
 
     def padded(self, max_length: int) -> bool:
         """Return whether a batch of this length can have padding in it."""
-        return not self.lengths or min(self.lengths) < max_length
+        return not (self.lengths and self.complete) or min(self.lengths) < max_length
 
-    def longest(self, max_length: int) -> int:
+    def longest(self, max_length: int, train_size: int | None = None) -> int:
         """Return the length of the longest batch, at most `max_length`."""
-        return min(max_length, max(self.lengths, default=max_length))
+        if not self.complete:
+            return max_length
+        return min(max_length, max(self.lengths[:train_size], default=max_length))
 
     def orders(self, batch: int, max_length: int, steps: int) -> list[tuple[int, ...]]:
         """Return the lengths of successive batches, as draws of documents make them; seeded.
@@ -56,8 +63,15 @@ def read_documents(cells: Sequence[Cell]) -> Documents:
     datasets.disable_progress_bars()
     pools = load_pools(cells[0].data)
     tokenizer = load_tokenizer(cells[0].model)
-    count = min(SAMPLE, len(pools.train), max(cell.train_size for cell in cells))
     longest = max(cell.max_length for cell in cells)
-    texts = pools.train.select(range(count))["text"]
-    encoded = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
-    return Documents(pools.labels, tuple(map(len, encoded)))
+    trained = max(cell.train_size for cell in cells)
+    evaluated = cells[0].data.eval_size
+
+    def lengths(pool: datasets.Dataset, count: int) -> list[int]:
+        texts = pool.select(range(min(count, SAMPLE, len(pool))))["text"]
+        found = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+        return list(map(len, found))
+
+    train, evaluation = lengths(pools.train, trained), lengths(pools.evaluation, evaluated)
+    complete = max(trained, evaluated) <= SAMPLE and max(evaluation) <= max(train)
+    return Documents(pools.labels, tuple(train), complete)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from bench.errors import WorkloadError
 from bench.messages import Progress
 from bench.predict.cells import predict
 from bench.predict.documents import Documents, read_documents
@@ -22,7 +23,12 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     documents = Documents()
     if request.data_at_hand:
         emit(Progress(phase="reading the data"))
-        documents = read_documents(request.cells)
+        try:
+            documents = read_documents(request.cells)
+        except WorkloadError:
+            if request.cells[0].data.source.kind != "hub":
+                raise
+            request = request.model_copy(update={"data_at_hand": False})
     predictions = predict(
         request.cells,
         request.gpus,

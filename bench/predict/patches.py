@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import importlib
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -65,6 +66,20 @@ def require(owner: Any, name: str) -> Any:
             got=present,
             expected=f"versions that are known to work: {known}",
         ) from None
+
+
+@contextlib.contextmanager
+def cards_not_seeded() -> Iterator[None]:
+    """Leave the generators of real cards alone: `torch.manual_seed` seeds those, too."""
+
+    def nothing(original: Any) -> Any:
+        return lambda seed: None
+
+    with (
+        replaced(torch.cuda, "manual_seed", nothing),
+        replaced(torch.cuda, "manual_seed_all", nothing),
+    ):
+        yield
 
 
 @contextlib.contextmanager
@@ -188,10 +203,11 @@ def masks_as_with_data() -> Iterator[None]:
     Since 5.0 it takes a fake tensor for a sign of compilation, and then never leaves out a mask. The
     questions it asks of the data instead are answered by the tracer.
     """
-    utils = sys.modules.get("transformers.utils.import_utils")
-    if utils is None or not hasattr(utils, "is_fake_tensor"):  # before 5.0 it does not look
-        yield
+    transformers = sys.modules.get("transformers")
+    if transformers is None or int(transformers.__version__.split(".")[0]) < 5:
+        yield  # before 5.0 it does not look
         return
+    utils = importlib.import_module("transformers.utils.import_utils")
     with replaced(utils, "is_fake_tensor", lambda _: lambda tensor: False):
         yield
 
@@ -223,8 +239,8 @@ def _for_cuda(constant: Any) -> Any:
     """Return a constant of a comparison with "cuda", so that it holds for the device of a trace."""
     if constant == "cuda":
         return "cpu"
-    if isinstance(constant, tuple) and "cuda" in constant:
-        return ("cpu", *constant)
+    if isinstance(constant, (tuple, frozenset)) and "cuda" in constant:
+        return type(constant)(("cpu", *constant))
     return constant
 
 

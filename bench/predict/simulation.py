@@ -129,9 +129,14 @@ class Simulated:
         return self.replays[0]
 
     def interval(self, name: str) -> tuple[int, int]:
-        """Return the least and the largest value of one of a replay's peaks."""
-        values = [getattr(played, name) for played in self.replays]
-        return min(values), max(values)
+        """Return the least and the largest value of one of a replay's peaks.
+
+        Of those that ended, and the first: one that failed had less than it needed.
+        """
+        ended = [played for played in self.replays if not played.out_of_memory]
+        values = [getattr(played, name) for played in ended or self.replays]
+        first = getattr(self.first, name)
+        return min(first, *values), max(first, *values)
 
 
 def simulate_all(

@@ -125,8 +125,8 @@ def tracing(target: Target) -> Iterator[Tracer]:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_generators_kept())
+            stack.enter_context(patches.cards_not_seeded())
             stack.enter_context(patches.modules_move())
-            stack.enter_context(patches.masks_as_with_data())
             if target.device == "cuda":
                 stack.enter_context(patches.constants_move(target.torch_device))
                 stack.enter_context(patches.scalars_assigned_from_host(target.torch_device))
@@ -191,6 +191,7 @@ class Tracer(TorchDispatchMode):
 
     def begin(self) -> None:
         """Note that what was to be built is built: steps come next."""
+        self.while_stepping(patches.masks_as_with_data())
         if self._target.device == "cuda":
             self.while_stepping(patches.on_a_card())
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -137,7 +138,6 @@ def trace_trainer(
     batches = batches or Batches.of(cell)
     cell = first_steps_of(_without_weights(cell), steps)
     pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
-    transformers.utils.logging.disable_progress_bar()
     with (
         tempfile.TemporaryDirectory(prefix="ftbench-") as output,
         _states_of_its_own(),
@@ -243,9 +243,16 @@ def _states_of_its_own() -> Iterator[None]:
     """Give accelerate's process-wide states back as they were: the caller's own Trainer has them too."""
     states: Sequence[Any] = (PartialState, AcceleratorState, GradientState)
     kept = [dict(state._shared_state) for state in states]
+    environment = dict(os.environ)  # transformers 4.51 leaves the mixed precision there
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+        os.environ.clear()
+        os.environ.update(environment)
         for state, values in zip(states, kept, strict=True):
             state._shared_state.clear()
             state._shared_state.update(values)

@@ -405,14 +405,10 @@ def flash_attention_backward_workspace(
 
 
 class Workspaces:
-    """What the kernels of one process allocate, in order: it remembers which handles have a workspace.
+    """What the kernels of one process allocate, in order: it remembers which handles have a workspace."""
 
-    Without `scratch`, matrix products alone: the workspaces of cuBLAS and cuBLASLt.
-    """
-
-    def __init__(self, runtime: Runtime, *, scratch: bool = True):
+    def __init__(self, runtime: Runtime):
         self._runtime = runtime
-        self._scratch = scratch
         self._threads: set[bool] = set()  # that have a cuBLAS handle: forward, autograd
         self._lt_threads: set[bool] = set()  # that have a cuBLASLt workspace
 
@@ -426,7 +422,7 @@ class Workspaces:
         """Return what a kernel does, in order. What it allocates and does not free stays."""
         if kernel.operator in _PRODUCTS:
             return self._product(kernel)
-        scratch = _SCRATCH.get(kernel.operator) if self._scratch else None
+        scratch = _SCRATCH.get(kernel.operator)
         return scratch(kernel, self._runtime) or () if scratch else ()
 
     def _product(self, kernel: Kernel) -> Steps:

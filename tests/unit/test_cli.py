@@ -335,7 +335,7 @@ def test_a_prediction_that_fails_is_told_on_stderr(planted, command, name, error
 
 def test_plan_shows_what_is_predicted(planted, command):
     code, out, err = command("plan", "smoke")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "ftbench: a note\n")
     assert "predicted GPU peak (tensors)" in out
     assert out.count("90.0 MiB") == 4
     assert planted.requests[0].gpus == ()

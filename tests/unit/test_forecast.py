@@ -115,10 +115,9 @@ def test_a_card_of_the_catalogue_has_the_memory_that_it_reports():
     assert find_gpu("t4").memory_bytes != 15 * GIB  # the catalogue has its own
 
 
-def test_another_card_is_one_of_its_size():
-    gpu = gpu_of(card("NVIDIA Imaginary 9000", 30 * GIB + 1))
-    assert gpu.memory_low_bytes == gpu.memory_bytes == 30 * GIB + 1
-    assert gpu.multiprocessors is None
+def test_a_card_that_is_not_in_the_catalogue_is_refused():
+    with pytest.raises(PredictionError, match="not in the catalogue"):
+        gpu_of(card("NVIDIA Imaginary 9000", 30 * GIB + 1))
 
 
 # Whether a cell fits

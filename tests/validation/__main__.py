@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     options.out.mkdir(parents=True, exist_ok=True)
     predictions.to_csv(options.out / "predictions.csv", index=False)
-    if "measured_bytes" in cells:
+    if {"measured_bytes", "oom"} <= set(cells):
         table = error_table(predictions)
         (options.out / "errors.md").write_text(table)
         print(table)

@@ -85,7 +85,9 @@ def data(monkeypatch):
         asked.append(source)
         texts = ["word " * number for number in range(1, SAMPLE + 100)]
         return SimpleNamespace(
-            labels=("neg", "pos", "so-so"), train=Dataset.from_dict({"text": texts})
+            labels=("neg", "pos", "so-so"),
+            train=Dataset.from_dict({"text": texts}),
+            evaluation=Dataset.from_dict({"text": texts[:1]}),
         )
 
     monkeypatch.setattr(module, "load_pools", load_pools)
@@ -111,13 +113,36 @@ def test_lengths_are_cut_at_the_longest_of_the_cells(data):
     assert max(read_documents(cells(train_size=[100], max_length=[64, 8])).lengths) == 64
 
 
-def test_a_sample_is_enough(data):
-    assert len(read_documents(cells(train_size=[10**6])).lengths) == SAMPLE
+def test_of_very_many_documents_a_sample_is_read_and_nothing_concluded(data):
+    documents = read_documents(cells(train_size=[10**6]))
+    assert len(documents.lengths) == SAMPLE
+    assert not documents.complete
+    assert documents.longest(4096) == 4096
+    assert documents.padded(1)
+
+
+def test_the_longest_is_of_the_subset_that_a_cell_trains_on():
+    documents = Documents(lengths=(5, 6, 90))
+    assert documents.longest(128, 2) == 6
+    assert documents.longest(128, 3) == 90
+
+
+def test_a_longer_document_to_evaluate_on_leaves_the_longest_open(monkeypatch):
+    pools = SimpleNamespace(
+        labels=("a", "b"),
+        train=Dataset.from_dict({"text": ["one"]}),
+        evaluation=Dataset.from_dict({"text": ["one two three"]}),
+    )
+    monkeypatch.setattr(module, "load_pools", lambda source: pools)
+    monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
+    assert not read_documents(cells()).complete
 
 
 def test_all_there_are_may_be_few(monkeypatch):
     pools = SimpleNamespace(
-        labels=("a", "b"), train=Dataset.from_dict({"text": ["one", "one two"]})
+        labels=("a", "b"),
+        train=Dataset.from_dict({"text": ["one", "one two"]}),
+        evaluation=Dataset.from_dict({"text": ["one"]}),
     )
     monkeypatch.setattr(module, "load_pools", lambda source: pools)
     monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
