@@ -36,7 +36,7 @@ train_size = [1000]
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    lengths = ", ".join(str(length) for length in range(32, 432, 16))
+    lengths = ", ".join(str(length) for length in range(48, 448, 16))
     batches = ", ".join(str(batch) for batch in range(2, 82, 2))
     file = tmp_path_factory.mktemp("profiles") / "thousand.toml"
     file.write_text(PROFILE.format(lengths=lengths, batches=batches))
