@@ -252,7 +252,7 @@ class Tracer(TorchDispatchMode):
     ) -> Any:
         """Run an operator, and note what it allocated."""
         if func is _DEVICE and isinstance(one := args[0], FakeTensor):
-            # Two calls in three are this one: the way through the fake mode is a fifth of a trace.
+            # Two calls in three are this one: the way through the fake mode is a tenth of a trace.
             return torch.device("meta") if one.fake_mode.in_kernel_invocation else one.fake_device
         kwargs = kwargs or {}
         # Before anything is done: torch writes to a real tensor before it refuses it.
