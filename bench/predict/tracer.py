@@ -99,7 +99,8 @@ def trace(
     device that it is given, and returns the function that runs one step. Nothing that exists
     outside is touched: a real tensor that gets into the trace is a PredictionError.
 
-    The step's result is kept until the next one returns, as a variable of a training loop is.
+    The step's result is kept until the next one returns, as a variable of a training loop is. There is
+    no data: `bool(tensor)` is False and `.item()` 0 or 1.0, except where `target` answers.
     """
     target = target or Target()
     with tracing(target) as tracer:

@@ -24,8 +24,12 @@ def error_table(predictions: pd.DataFrame) -> str:
         sections.append(_markdown([_line("all", group), *_lines(group)]))
         if name == "none":
             sections.append("\nPublished predictors on the same cells:\n")
+            peers = [peer for peer in PEERS if _has(peer, rows)]
+            parts = {"": group} | {f", {on}": part for on, part in _by_card(group)}
             sections.append(
-                _markdown([_peer_line(peer, group) for peer in PEERS if _has(peer, rows)])
+                _markdown(
+                    [_peer_line(peer, of, part) for of, part in parts.items() for peer in peers]
+                )
             )
     return "\n".join(sections) + "\n"
 
@@ -45,7 +49,16 @@ def distinct(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _lines(group: pd.DataFrame) -> list[dict[str, str]]:
     by = group.groupby(["model", "family"], sort=True)
-    return [_line(f"{model}, {family}", part) for (model, family), part in by]
+    return [
+        *(_line(on, part) for on, part in _by_card(group)),
+        *(_line(f"{model}, {family}", part) for (model, family), part in by),
+    ]
+
+
+def _by_card(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the cells on each line of cards, as `on GeForce`; nothing where there is only one."""
+    found = list(group.groupby(group["gpu"].str.split("-").str[0], sort=True))
+    return [(f"on {name}", part) for name, part in found] if len(found) > 1 else []
 
 
 def _line(name: str, group: pd.DataFrame) -> dict[str, str]:
@@ -67,13 +80,13 @@ def _line(name: str, group: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _peer_line(peer: str, group: pd.DataFrame) -> dict[str, str]:
+def _peer_line(peer: str, of: str, group: pd.DataFrame) -> dict[str, str]:
     out = pd.to_numeric(group[f"{peer}_oom"], errors="coerce").fillna(0).astype(int)
     known = pd.to_numeric(group[f"{peer}_bytes"], errors="coerce")
     judged = group[(group["oom"].astype(int) == 0) & (out == 0) & (known > 0)]
     measured = judged["measured_bytes"].astype(float)
     error = (known[judged.index] - measured).abs() / measured * 100
-    return {"predictor": peer, **_quantiles(error), "misjudged OOM": _misjudged(group, out)}
+    return {"predictor": peer + of, **_quantiles(error), "misjudged OOM": _misjudged(group, out)}
 
 
 def _quantiles(error: pd.Series) -> dict[str, str]:  # type: ignore[type-arg]
