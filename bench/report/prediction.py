@@ -161,6 +161,8 @@ def _phase_line(composition: Composition, width: int) -> str:
     line = [" "] * width
     free_from = 0
     for event, name in composition.phases:
+        if name == "setup":  # short, and in the way of the first step's name
+            continue
         place = min(width - 1, event * width // (last + 1))
         if place >= free_from and place + len(name) <= width:
             line[place : place + len(name)] = name
