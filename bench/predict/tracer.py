@@ -284,9 +284,8 @@ class Tracer(TorchDispatchMode):
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
         fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
         for tensor in fakes:
-            if (
-                tensor.fake_device.type not in _DEVICES
-            ):  # torch makes them, with no card there at all
+            # torch makes tensors on a card that is not there at all.
+            if tensor.fake_device.type not in _DEVICES and tensor.fake_device != self._device:
                 raise PredictionError(
                     "a tensor on another device than the traced one",
                     where=str(func),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import gc
 import json
 import os
 import tempfile
@@ -287,8 +286,6 @@ def _trainer_without_data(target: Target) -> Iterator[None]:
             stack.enter_context(
                 patches.replaced(torch.amp.GradScaler, "_maybe_opt_step", _stepping)
             )
-        # accelerate collects before training; a trace has the collector off, and nothing to free.
-        stack.enter_context(patches.replaced(gc, "collect", lambda _: lambda *generation: 0))
         stack.enter_context(patches.replaced(trainer_pt_utils, "nested_numpify", outputs))
         stack.enter_context(patches.replaced(accelerator, "pad_across_processes", _not_padded))
         yield
