@@ -49,6 +49,7 @@ def without_emulation() -> None:
         (tracer, "cuda_operators"),
         (patches, "constants_move"),
         (patches, "scalars_assigned_from_host"),
+        (patches, "autocast_moves"),
         (patches, "on_a_card"),
     ]
     for owner, name in contexts:
