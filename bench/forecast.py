@@ -18,7 +18,7 @@ from bench.prediction import CellPrediction, Predictions, PredictRequest
 from bench.record import Device, Environment, PredictedPeaks
 from bench.units import format_bytes
 
-PREDICT = "bench.predict.main"
+PREDICT = "bench.predict.process"
 TIMEOUT_S = 3600.0
 MOST_PROCESSES = 4
 

@@ -121,8 +121,12 @@ def tracing(target: Target) -> Iterator[Tracer]:
 
     Python's cyclic garbage collector is off meanwhile: when it runs depends on all else in the process.
     """
-    collecting = gc.isenabled()
+    collecting, thaw = gc.isenabled(), gc.get_freeze_count() == 0
     gc.disable()
+    if (
+        thaw
+    ):  # what collects all the same (accelerate, before training) need not look at torch itself
+        gc.freeze()
     tracer = Tracer(target)
     try:
         with contextlib.ExitStack() as stack:
@@ -148,6 +152,8 @@ def tracing(target: Target) -> Iterator[Tracer]:
             yield tracer
     finally:
         tracer.close()
+        if thaw:
+            gc.unfreeze()
         if collecting:
             gc.enable()
 

@@ -208,7 +208,14 @@ def test_the_highest_of_the_events_that_share_a_bar_is_what_it_shows():
 
 
 def test_phases_stand_where_they_begin_as_far_as_there_is_room():
-    phases = ((0, "setup"), (4, "step 0"), (20, "step 1"), (22, "step 2"), (60, "evaluation"), (99, "the end"))
+    phases = (
+        (0, "setup"),
+        (4, "step 0"),
+        (20, "step 1"),
+        (22, "step 2"),
+        (60, "evaluation"),
+        (99, "the end"),
+    )
     line = chart([MIB] * 100, phases)[-1]
     text = line[len("1.0 MiB ") + 1 :]
     assert text == "    step 0" + " " * 10 + "step 1" + " " * 34 + "evaluation"
