@@ -23,8 +23,19 @@ def test_help(benchmark):
 def test_plan(benchmark):
     benchmark.pedantic(
         subprocess.run,
-        ([FTBENCH, "plan", "quick"],),
+        ([FTBENCH, "plan", "quick", "--no-predict"],),
         {"check": True, "capture_output": True},
         rounds=10,
     )
-    show("ftbench plan quick", {"median of 10": f"{benchmark.stats.stats.median * 1e3:.0f} ms"})
+    figure = f"{benchmark.stats.stats.median * 1e3:.0f} ms"
+    show("ftbench plan quick --no-predict", {"median of 10": figure})
+
+
+def test_plan_with_predictions(benchmark):
+    benchmark.pedantic(
+        subprocess.run,
+        ([FTBENCH, "plan", "quick"],),
+        {"check": True, "capture_output": True},
+        rounds=3,
+    )
+    show("ftbench plan quick", {"median of 3": f"{benchmark.stats.stats.median:.1f} s"})
