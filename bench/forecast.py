@@ -7,13 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bench.engines.local import Engine
-from bench.errors import PredictionError, ProfileError, WorkerError
+from bench.errors import PredictionError, ProfileError
 from bench.gpus import Gpu, find_gpu
 from bench.messages import Progress
-from bench.outcome import how_it_ended
+from bench.outcome import answered
 from bench.prediction import CellPrediction, Predictions, PredictRequest
 from bench.record import Device, Environment, PredictedPeaks
 from bench.units import format_bytes
@@ -45,18 +43,7 @@ def forecast(
             timeout_s=TIMEOUT_S,
             on_progress=on_progress,
         )
-        if outcome.refusal is not None:
-            raise outcome.refusal
-        if outcome.answer is None:
-            raise WorkerError(
-                f"the prediction {how_it_ended(outcome)}",
-                where=str(log_file) if log_file else None,
-                got=outcome.log_tail or None,
-            )
-        try:
-            return Predictions.model_validate(outcome.answer)
-        except ValidationError as error:
-            raise WorkerError("an answer that is no prediction", got=str(error)) from error
+        return answered(outcome, "prediction", Predictions, log_file)
 
 
 def gpu_of(device: Device) -> Gpu:

@@ -6,11 +6,13 @@ An answer is checked strictly before it is believed; no answer is a failure with
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench.engines.local import Outcome
+from bench.errors import WorkerError
 from bench.record import Failure, Status
 from bench.redaction import redact
 
@@ -44,6 +46,24 @@ def ended(outcome: Outcome, key: str, model: type[Model]) -> Ended[Model]:
         status = "oom"
     said = {"message": redact(failure.message), "log_tail": outcome.log_tail}
     return Ended(status, failure=failure.model_copy(update=said))
+
+
+def answered(outcome: Outcome, stage: str, model: type[Model], log: Path | None) -> Model:
+    """Return the answer of a worker that a command cannot do without.
+
+    Raises what it refused, and WorkerError where it has no answer, or one that is no `model`.
+    """
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    where = str(log) if log else None
+    if outcome.answer is None:
+        tail = outcome.log_tail or None
+        raise WorkerError(f"the {stage} {how_it_ended(outcome)}", where=where, got=tail)
+    try:
+        return model.model_validate(outcome.answer)
+    except ValidationError as error:
+        what = f"the {stage} gave an answer that is none"
+        raise WorkerError(what, where=where, got=str(error)) from error
 
 
 def how_it_ended(outcome: Outcome) -> str:

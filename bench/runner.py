@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 from bench.devices import DeviceChoice
 from bench.engines.local import Engine
-from bench.errors import EnvironmentMismatch, WorkerError
+from bench.errors import EnvironmentMismatch
 from bench.forecast import does_not_fit, forecast, gpu_of, predicted_peaks, processes
 from bench.grid import Cell, Grid
 from bench.messages import CellRequest, Preparation, PrepareRequest, Progress, Trial, TrialRequest
-from bench.outcome import ended, how_it_ended
+from bench.outcome import answered, ended
 from bench.prediction import Predictions, PredictRequest
 from bench.profile import Profile
 from bench.record import (
@@ -381,15 +381,7 @@ def prepare(
         timeout_s=float(profile.run.timeout_s),
         on_progress=on_progress,
     )
-    if outcome.refusal is not None:
-        raise outcome.refusal
-    if outcome.answer is None:
-        raise WorkerError(
-            f"the prepare stage {how_it_ended(outcome)}",
-            where=str(log),
-            got=outcome.log_tail or None,
-        )
-    return Preparation.model_validate(outcome.answer)
+    return answered(outcome, "prepare stage", Preparation, log)
 
 
 def _shape_of(cell: Cell) -> str:

@@ -89,7 +89,7 @@ def test_a_worker_without_an_answer_is_named_with_its_log(ended, said):
     ],
 )
 def test_an_answer_that_is_no_prediction_is_refused(answer):
-    with pytest.raises(WorkerError, match="no prediction"):
+    with pytest.raises(WorkerError, match="an answer that is none"):
         forecast(REQUEST, FakeEngine(outcome(answer=answer)))
 
 

@@ -1,9 +1,9 @@
 import pytest
 
 from bench.engines.local import Outcome
-from bench.errors import WorkloadError
+from bench.errors import WorkerError, WorkloadError
 from bench.messages import Progress
-from bench.outcome import ended
+from bench.outcome import answered, ended
 from bench.record import Measurement
 from tests.factories import measurement
 
@@ -65,3 +65,15 @@ def test_secrets_do_not_get_into_a_failure(monkeypatch):
     answer = {"status": "crashed", "failure": {"message": "401 for a-token-of-the-hub"}}
     for came in (outcome(answer=answer), outcome(refusal=WorkloadError("a-token-of-the-hub"))):
         assert "a-token" not in ended(came, "measurement", Measurement).failure.message
+
+
+def test_an_answer_that_a_command_needs(tmp_path):
+    found = measurement()
+    came = outcome(answer=found.model_dump(mode="json"))
+    assert answered(came, "stage", Measurement, None) == found
+    with pytest.raises(WorkloadError, match="not there"):
+        answered(outcome(refusal=WorkloadError("not there")), "stage", Measurement, None)
+    with pytest.raises(WorkerError, match="the stage ended without an answer"):
+        answered(outcome(exit_code=3), "stage", Measurement, tmp_path)
+    with pytest.raises(WorkerError, match="an answer that is none"):
+        answered(outcome(answer={"steps": "many"}), "stage", Measurement, None)
