@@ -157,7 +157,9 @@ def test_figures_for_a_record():
     assert (peaks.allocated_bytes, peaks.reserved_bytes) == (110 * MIB, 120 * MIB)
 
 
-@pytest.mark.parametrize("prediction", [predicted_cell("x"), on("does not fit")])
+@pytest.mark.parametrize(
+    "prediction", [predicted_cell("x"), on("does not fit"), on("too close to call")]
+)
 def test_what_it_would_have_is_not_known_where_it_fails_or_is_no_card(prediction):
     peaks = predicted_peaks(prediction)
     assert peaks.tensors_bytes == 90 * MIB
