@@ -40,6 +40,8 @@ def test_a_parent_that_ends_in_mid_grid(tmp_path, number, code):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: records.is_dir() and len(list(records.glob("*.json"))) == 1)
     wait_for(lambda: workers_of(folder))
