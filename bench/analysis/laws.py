@@ -1,0 +1,108 @@
+"""Laws: what a fit says, in plain values; the fitting itself is in `scaling` and `learning`.
+
+Every figure that was not measured comes with a 95 % interval, and every fit with its error on cells
+that it has not seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A value and the interval that holds the true one in 95 of 100 cases."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """How far a fit is off on cells that it was not given, as shares of the measured value.
+
+    `interpolation` leaves out one cell at a time that lies inside the rest; `extrapolation` leaves out the
+    largest cells and is fitted to the others. `within` is the share of them inside the interval.
+    """
+
+    kind: Literal["interpolation", "extrapolation"]
+    cells: int
+    median_error: float
+    largest_error: float
+    within: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why there is no fit of a cost."""
+
+    cost: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A law of one cost over the cells of one group.
+
+    `cost` is a column of the table, `law` its formula, `coefficients` its constants in the cost's unit.
+    `predict` takes a point (`max_length`, `per_device_train_batch_size`, `train_size`, ...) and returns
+    the cost of one more run there. `weak` names the threshold that the fit failed; empty where it held.
+    """
+
+    cost: str
+    law: str
+    coefficients: Mapping[str, Interval]
+    runs: int
+    cells: int
+    predict: Callable[[Mapping[str, Any]], Interval]
+    interpolation: HeldOut | None
+    extrapolation: HeldOut | None
+    weak: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Exponent:
+    """The local exponent d log cost / d log axis between two values of an axis, all others held.
+
+    2 ** exponent is the ratio that a doubling costs.
+    """
+
+    cost: str
+    axis: str
+    held: Mapping[str, Any]
+    start: float
+    end: float
+    exponent: Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The fits of cells that differ in length, batch and documents only; `held` is the same in all."""
+
+    held: Mapping[str, Any]
+    fits: Mapping[str, Fit]
+    refused: tuple[Refusal, ...]
+    exponents: tuple[Exponent, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningCurve:
+    """Accuracy against training documents: error = floor + a * documents ** -b, over replicates.
+
+    `points` has, for every size, the mean accuracy and its interval, and the number of seeds.
+    """
+
+    held: Mapping[str, Any]
+    floor: Interval
+    a: Interval
+    b: Interval
+    points: Mapping[int, tuple[Interval, int]]
+    accuracy: Callable[[float], Interval]
+    interpolation: HeldOut | None
+    extrapolation: HeldOut | None
+    weak: str = ""
