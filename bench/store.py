@@ -295,13 +295,17 @@ def checksum(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Text is written as UTF-8, with the ends of lines that it has.
+    """
+    data = content if isinstance(content, bytes) else content.encode()
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         beside.unlink(missing_ok=True)  # were it a link, opening it would follow it
-        with beside.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        with beside.open("xb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(file)

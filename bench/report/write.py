@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from bench.errors import ProfileError, RunDirectoryError, nearest_name
@@ -10,7 +10,8 @@ from bench.report import markdown
 from bench.report.document import Document, build
 from bench.store import RunDirectory, write_atomically
 
-FORMATS = ("md", "csv")
+# Writes one format into a folder that exists, and returns the paths of what it wrote.
+Writer = Callable[[Document, Path], list[Path]]
 
 
 def load_document(directory: RunDirectory) -> Document:
@@ -30,8 +31,8 @@ def load_document(directory: RunDirectory) -> Document:
 
 
 def write_report(document: Document, folder: Path, formats: Iterable[str]) -> list[Path]:
-    """Write `report.md`, `cells.csv` and `ledger.csv` into a folder and return their paths."""
-    wanted = list(formats)
+    """Write a report in these formats into a folder and return the paths of all its files."""
+    wanted = list(dict.fromkeys(formats))
     for name in wanted:
         if name not in FORMATS:
             raise ProfileError(
@@ -45,12 +46,23 @@ def write_report(document: Document, folder: Path, formats: Iterable[str]) -> li
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"cannot be made: {error.strerror}", where=str(folder)) from error
-    written = []
-    if "md" in wanted:
-        written.append(folder / "report.md")
-        write_atomically(written[-1], markdown.render(document))
-    if "csv" in wanted:
-        for name, table in (("cells.csv", document.cells), ("ledger.csv", document.ledger)):
-            written.append(folder / name)
-            write_atomically(written[-1], table.to_csv(index=False))
-    return written
+    return [file for name in wanted for file in FORMATS[name](document, folder)]
+
+
+def _markdown(document: Document, folder: Path) -> list[Path]:
+    """Write `report.md`."""
+    file = folder / "report.md"
+    write_atomically(file, markdown.render(document))
+    return [file]
+
+
+def _csv(document: Document, folder: Path) -> list[Path]:
+    """Write `cells.csv` and `ledger.csv`."""
+    tables = {"cells.csv": document.cells, "ledger.csv": document.ledger}
+    for name, table in tables.items():
+        write_atomically(folder / name, table.to_csv(index=False))
+    return [folder / name for name in tables]
+
+
+# A writer that needs a heavy package imports it itself: most reports want two formats.
+FORMATS: Mapping[str, Writer] = {"md": _markdown, "csv": _csv}
