@@ -32,12 +32,19 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A report, and the tables that are written beside it as CSV."""
+    """A report, and the tables that are written beside it as CSV.
+
+    `profile` and `environments` (by id) are what the run directory says of itself, for formats that a
+    program reads. `stem` is the name of the report's file, without its ending.
+    """
 
     title: str
     sections: tuple[Section, ...]
     cells: pd.DataFrame
     ledger: pd.DataFrame
+    profile: Profile | None = None
+    environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
+    stem: str = "report"
 
 
 def build(
@@ -72,6 +79,8 @@ def build(
         sections=tuple(section for section in sections if section.paragraphs or section.tables),
         cells=table,
         ledger=ledger_table(records),
+        profile=profile,
+        environments=environments,
     )
 
 

@@ -50,8 +50,8 @@ def write_report(document: Document, folder: Path, formats: Iterable[str]) -> li
 
 
 def _markdown(document: Document, folder: Path) -> list[Path]:
-    """Write `report.md`."""
-    file = folder / "report.md"
+    """Write `report.md`, by the document's stem."""
+    file = folder / f"{document.stem}.md"
     write_atomically(file, markdown.render(document))
     return [file]
 
