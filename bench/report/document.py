@@ -16,18 +16,10 @@ from bench.messages import Preparation
 from bench.profile import Profile
 from bench.record import Environment, Record
 from bench.report.memory import memory_section
-from bench.report.tables import Table, along, axis_word, cells, format_figure, memory_word
+from bench.report.section import Section as Section  # part of a document
+from bench.report.tables import along, axis_word, cells, format_figure, memory_word
 from bench.trust import untrusted_figures
 from bench.units import format_bytes, format_flops, format_ratio, format_seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A heading, paragraphs, and tables below them."""
-
-    heading: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

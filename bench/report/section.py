@@ -1,0 +1,16 @@
+"""Section: one part of a report, whatever it is rendered to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bench.report.tables import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs, and tables below them."""
+
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
