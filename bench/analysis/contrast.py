@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from scipy.special import ndtri, stdtrit
@@ -21,6 +22,7 @@ from bench.analysis.laws import CONFIDENCE, Interval
 
 Verdict = Literal["more", "less", "not told apart", "not known"]
 Point = tuple[Hashable, ...]
+Run = Mapping[Hashable, Any]  # one row of a table of cells
 
 # From so many runs on a cell's spread is its own; with fewer it is that of all cells together.
 OWN_SPREAD = 3
@@ -108,7 +110,7 @@ def median_ratio(ratios: Sequence[float]) -> Contrast:
     """
     ordered = sorted(ratios)
     count = len(ordered)
-    value = float(pd.Series(ordered, dtype=float).median())
+    value = statistics.median(ordered)
     tail, outside = 0.0, 0
     for rank in range(count // 2):
         tail += math.comb(count, rank) / 2**count
@@ -120,31 +122,38 @@ def median_ratio(ratios: Sequence[float]) -> Contrast:
     return contrast(value, Interval(value, ordered[outside - 1], ordered[-outside]), same=1.0)
 
 
-def points(table: pd.DataFrame, axes: Sequence[str]) -> dict[Point, pd.DataFrame]:
-    """Return the runs of each point of the axes; only those that are `ok` count."""
-    complete = table[table["status"] == "ok"]
-    groups = complete.groupby(list(axes), sort=True, dropna=False)
-    return {key if isinstance(key, tuple) else (key,): runs for key, runs in groups}
+def points(table: pd.DataFrame, axes: Sequence[str]) -> dict[Point, list[Run]]:
+    """Return the runs of each point of the axes, by column; only those that are `ok` count."""
+    found: dict[Point, list[Run]] = {}
+    for run in table[table["status"] == "ok"].to_dict("records"):
+        found.setdefault(tuple(run[axis] for axis in axes), []).append(run)
+    return found
+
+
+def known(runs: Iterable[Run], column: str) -> list[float]:
+    """Return the figures of a column that are there."""
+    return [float(run[column]) for run in runs if pd.notna(run[column])]
+
+
+def by_seed(runs: Iterable[Run]) -> dict[int, float]:
+    """Return the accuracy of each seed that has one: repeats of a seed are no further evidence."""
+    found: dict[int, float] = {}
+    for run in runs:
+        if pd.notna(run["eval_accuracy"]):
+            found.setdefault(int(run["seed"]), float(run["eval_accuracy"]))
+    return found
 
 
 def accuracies(
-    runs: Mapping[Point, pd.DataFrame], eval_size: int | None = None
+    runs: Mapping[Point, Sequence[Run]], eval_size: int | None = None
 ) -> dict[Point, Estimate]:
     """Return the mean accuracy over seeds of every point that has one.
 
     Its variance is that of the seeds, and that of `eval_size` documents where it is given. Then, if no
     point has two seeds, the first is left out: a difference that is told apart may still be the seed's.
     """
-    samples = {}
-    for point, group in runs.items():
-        scores = group.dropna(subset=["eval_accuracy"]).drop_duplicates("seed")["eval_accuracy"]
-        if len(scores):
-            samples[point] = scores.astype(float)
-    pooled = _pooled(samples.values())
-    found = {
-        point: Estimate(float(scores.mean()), *_spread(scores, pooled))
-        for point, scores in samples.items()
-    }
+    samples = {point: list(by_seed(group).values()) for point, group in runs.items()}
+    found = _estimates(samples)
     if eval_size is None:
         return found
     return {
@@ -181,46 +190,45 @@ def _evaluated(of_seeds: Estimate, variance: float) -> Estimate:
     return combined((1.0, 1.0), (known, Estimate(0.0, variance)))
 
 
-def log_costs(runs: Mapping[Point, pd.DataFrame], cost: str) -> dict[Point, Estimate]:
+def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Estimate]:
     """Return the mean logarithm of a cost over all runs of every point that has it.
 
     A single step time has the spread that its own steps show, if no cell was run twice: that is less than
     what another run would show. Another cost that was read once has no variance.
     """
-    samples = {}
-    for point, group in runs.items():
-        values = group[cost].dropna().astype(float)
-        values = values[values > 0]
-        if len(values):
-            samples[point] = values.map(math.log)
-    pooled = _pooled(samples.values())
+    samples = {
+        point: [math.log(value) for value in known(group, cost) if value > 0]
+        for point, group in runs.items()
+    }
+    found = _estimates(samples)
+    if cost != "step_median_s":
+        return found
+    return {
+        point: dataclasses.replace(one, variance=_bootstrapped(runs[point]))
+        if one.variance is None
+        else one
+        for point, one in found.items()
+    }
+
+
+def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate]:
+    """Return the mean of every sample that is not empty; few runs have the spread of all samples."""
+    squares, df = 0.0, 0
+    for values in samples.values():
+        if len(values) > 1:
+            squares += statistics.variance(values) * (len(values) - 1)
+            df += len(values) - 1
     found = {}
     for point, values in samples.items():
-        variance, df = _spread(values, pooled)
-        if variance is None and cost == "step_median_s":
-            variance = _bootstrapped(runs[point])
-        found[point] = Estimate(float(values.mean()), variance, df)
+        count = len(values)
+        if not count:
+            continue
+        mean = statistics.fmean(values)
+        if count >= OWN_SPREAD:
+            found[point] = Estimate(mean, statistics.variance(values) / count, count - 1)
+        else:
+            found[point] = Estimate(mean, squares / df / count, df) if df else Estimate(mean, None)
     return found
-
-
-def _pooled(samples: Iterable[pd.Series[float]]) -> tuple[float, int] | None:
-    """Return (variance of one run, degrees of freedom) within all samples; None where all are single."""
-    squares, df = 0.0, 0
-    for values in samples:
-        if len(values) > 1:
-            squares += float(values.var()) * (len(values) - 1)
-            df += len(values) - 1
-    return (squares / df, df) if df else None
-
-
-def _spread(
-    values: pd.Series[float], pooled: tuple[float, int] | None
-) -> tuple[float | None, float]:
-    """Return (variance of the mean, degrees of freedom) of one point's runs."""
-    count = len(values)
-    if count >= OWN_SPREAD:
-        return float(values.var()) / count, count - 1
-    return (pooled[0] / count, pooled[1]) if pooled else (None, math.inf)
 
 
 def _binomial(share: float, documents: int) -> float:
@@ -229,11 +237,10 @@ def _binomial(share: float, documents: int) -> float:
     return near * (1 - near) / documents
 
 
-def _bootstrapped(runs: pd.DataFrame) -> float | None:
+def _bootstrapped(runs: Sequence[Run]) -> float | None:
     """Return the variance of the logarithm of a median step time, from its bootstrap interval."""
-    known = runs.dropna(subset=["step_low_s", "step_high_s"])
-    if known.empty:
+    ends = [known(runs[:1], name) for name in ("step_low_s", "step_high_s")]
+    if not all(ends):
         return None
-    one = known.iloc[0]
-    width = math.log(one["step_high_s"] / one["step_low_s"])
+    width = math.log(ends[1][0] / ends[0][0])
     return float((width / (2 * float(ndtri(_QUANTILE)))) ** 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,13 @@ from bench.analysis.contrast import (
     Contrast,
     Estimate,
     Point,
+    Run,
     accuracies,
+    by_seed,
     combined,
     contrast,
     difference,
+    known,
     log_costs,
     points,
     ratio,
@@ -104,15 +108,14 @@ def pareto_front(
 
 
 def _row(
-    point: Point, axes: Sequence[str], runs: pd.DataFrame, score: Estimate, cost: str
+    point: Point, axes: Sequence[str], runs: Sequence[Run], score: Estimate, cost: str
 ) -> dict[str, Any]:
     held = score.interval
-    scored = runs.dropna(subset=["eval_accuracy"])
     row: dict[str, Any] = dict(zip(axes, point, strict=True))
-    row |= {"runs": len(runs), "seeds": scored["seed"].nunique(), "accuracy": score.value}
+    row |= {"runs": len(runs), "seeds": len(by_seed(runs)), "accuracy": score.value}
     if held is not None:
         row |= {"accuracy_low": max(held.low, 0.0), "accuracy_high": min(held.high, 1.0)}
-    return row | {"cost": float(runs[cost].median())}
+    return row | {"cost": statistics.median(known(runs, cost))}
 
 
 def _holds(lead: Contrast) -> bool:
@@ -251,7 +254,7 @@ def _steps(table: pd.DataFrame, axes: Sequence[str]) -> list[_Step]:
 
 
 def _widest(
-    steps: Sequence[_Step], runs: Mapping[Point, pd.DataFrame], scores: Mapping[Point, Estimate]
+    steps: Sequence[_Step], runs: Mapping[Point, Sequence[Run]], scores: Mapping[Point, Estimate]
 ) -> list[_Step]:
     """Return one step an axis, from as few cells as possible; of equal ones from the best known."""
     chosen: list[_Step] = []
@@ -262,8 +265,8 @@ def _widest(
             by_cell.setdefault(step.points[0], []).append(step)
 
         def order(cell: Point) -> tuple[int, int, float]:
-            known = min(len(runs[end]) for step in by_cell[cell] for end in step.points)  # noqa: B023
-            return (len(by_cell[cell]), known, scores[cell].value)  # noqa: B023
+            fewest = min(len(runs[end]) for step in by_cell[cell] for end in step.points)  # noqa: B023
+            return (len(by_cell[cell]), fewest, scores[cell].value)  # noqa: B023
 
         chosen += by_cell[max(by_cell, key=order)]
         left = [step for step in left if step.axis not in {one.axis for one in chosen}]
