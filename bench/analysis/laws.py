@@ -27,7 +27,8 @@ class HeldOut:
     """How far a fit is off on cells that it was not given, as shares of the measured value.
 
     `interpolation` leaves out one cell at a time that lies inside the rest; `extrapolation` leaves out the
-    largest cells and is fitted to the others. `within` is the share of them inside the interval.
+    largest cells and is fitted to the others. `within` is the share of them inside the interval, as it
+    was before these errors widened it.
     """
 
     kind: Literal["interpolation", "extrapolation"]
@@ -39,10 +40,11 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why there is no fit of a cost."""
+    """Why there is no fit of a cost; `held` names the cells that it is about."""
 
     cost: str
     reason: str
+    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +65,14 @@ class Fit:
     interpolation: HeldOut | None
     extrapolation: HeldOut | None
     weak: str = ""
+    exact: bool = False  # no residual beyond the allocator's alignment: a law, not an estimate
 
 
 @dataclasses.dataclass(frozen=True)
 class Exponent:
     """The local exponent d log cost / d log axis between two values of an axis, all others held.
 
-    2 ** exponent is the ratio that a doubling costs.
+    2 ** exponent is the ratio that a doubling costs. `source` says what its interval is from.
     """
 
     cost: str
@@ -78,6 +81,7 @@ class Exponent:
     start: float
     end: float
     exponent: Interval
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""Exponents: how fast a cost grows along one axis, from one measured value to the next.
+
+The exponent between two cells is log(cost ratio) / log(axis ratio), so 2 ** exponent is what a doubling
+costs. Its interval is Student's, from the noise of the two means: the spread over repeats and replicates
+where enough cells have several runs, else the residual of the fit, which has misfit in it too; of a step
+time never less than the runs' own intervals of their medians.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench.analysis.laws import CONFIDENCE, Exponent, Interval
+from bench.analysis.regression import student
+
+# Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
+SPARE_RUNS = 3
+_NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+_AXIS_NOUNS = {
+    "max_length": "the length",
+    "per_device_train_batch_size": "the batch",
+    "train_size": "the documents",
+}
+_COST_WORDS = {
+    "step_median_s": "the time of a step",
+    "total_s": "the total time",
+    "peak_rss_bytes": "the peak RSS",
+    "peak_cpu_tensors_bytes": "the peak of CPU tensors",
+    "peak_allocated_bytes": "the allocated memory",
+    "peak_reserved_bytes": "the reserved memory",
+    "peak_process_bytes": "the process's memory",
+    "predicted_tensors_bytes": "the predicted memory of tensors",
+    "predicted_allocated_bytes": "the predicted allocated memory",
+    "predicted_reserved_bytes": "the predicted reserved memory",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """The relative standard deviation of one run's cost, and what it is known from."""
+
+    deviation: float
+    freedom: int
+    source: str
+
+
+# A prediction says the same every time.
+EXACT = Noise(0.0, 1, "predictions, which have no noise")
+
+
+def noise(
+    table: pd.DataFrame, cost: str, axes: Sequence[str], residual: Noise | None
+) -> Noise | None:
+    """Return the noise of a cost: over the runs of a cell, else `residual`; None where neither is known."""
+    cells = table.groupby(list(axes))[cost]
+    shares = table[cost] / cells.transform("mean") - 1
+    spare = int((cells.count() - 1).sum())
+    if spare >= SPARE_RUNS:
+        return Noise(float(np.sqrt((shares**2).sum() / spare)), spare, "runs of the same cell")
+    return residual
+
+
+def exponents(
+    table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise
+) -> tuple[Exponent, ...]:
+    """Return the exponents of a cost along each of the axes, between neighbours in the table.
+
+    `table` is of one group; rows without the cost are passed over.
+    """
+    cells = _cells(table.dropna(subset=[cost]), cost, axes, of)
+    return tuple(exponent for axis in axes for exponent in _along(cells, cost, axis, axes, of))
+
+
+def _cells(table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise) -> pd.DataFrame:
+    """Return a row a cell: its mean cost, and the relative variance of that mean."""
+    own = pd.Series(0.0, index=table.index)
+    if cost == "step_median_s" and {"step_low_s", "step_high_s"} <= set(table):
+        width = (table["step_high_s"] - table["step_low_s"]) / table[cost]
+        own = width.fillna(0).astype(float) / (2 * _NORMAL)
+    variances = np.maximum(own**2, of.deviation**2)
+    grouped = table.assign(variance=variances).groupby(list(axes), as_index=False)
+    cells = grouped.agg(cost=(cost, "mean"), variance=("variance", "mean"), runs=(cost, "size"))
+    return cells.assign(variance=cells["variance"] / cells["runs"])
+
+
+def _along(
+    cells: pd.DataFrame, cost: str, axis: str, axes: Sequence[str], of: Noise
+) -> Iterator[Exponent]:
+    others = [name for name in axes if name != axis]
+    chains: Iterable[tuple[Any, pd.DataFrame]] = cells.groupby(others) if others else [((), cells)]
+    for key, chain in chains:
+        held = dict(zip(others, (_plain(value) for value in key), strict=True))
+        rows = chain.sort_values(axis).to_dict("records")
+        for small, large in itertools.pairwise(rows):
+            yield Exponent(
+                cost=cost,
+                axis=axis,
+                held=held,
+                start=_plain(small[axis]),
+                end=_plain(large[axis]),
+                exponent=_exponent(small, large, axis, of),
+                source=of.source,
+            )
+
+
+def _exponent(small: Mapping[Any, Any], large: Mapping[Any, Any], axis: str, of: Noise) -> Interval:
+    distance = np.log(large[axis] / small[axis])
+    value = np.log(large["cost"] / small["cost"]) / distance
+    half = student(of.freedom) * np.sqrt(small["variance"] + large["variance"]) / distance
+    return Interval(float(value), float(value - half), float(value + half))
+
+
+def _plain(value: Any) -> Any:
+    """Return a whole number as one."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def at_the_end(found: Sequence[Exponent], cost: str, axis: str) -> Exponent | None:
+    """Return the exponent between an axis's two largest values, the others as large as they were measured.
+
+    It is the one that says most of larger cells; None where the axis has no two values.
+    """
+    own = [exponent for exponent in found if exponent.cost == cost and exponent.axis == axis]
+    return max(own, key=lambda e: (e.end, *e.held.values()), default=None)
+
+
+def words(exponent: Exponent) -> str:
+    """Return an exponent as a sentence's middle: what a doubling multiplies the cost by.
+
+    `doubling the length (128 to 256) costs 1.9-2.1x the time of a step`; where the values are not a
+    doubling apart, the ratio is that of a doubling between them.
+    """
+    noun = _AXIS_NOUNS.get(exponent.axis, exponent.axis)
+    between = f"{exponent.start:,} to {exponent.end:,}"
+    if exponent.end != 2 * exponent.start:
+        between = f"between {exponent.start:,} and {exponent.end:,}"
+    cost = _COST_WORDS.get(exponent.cost, exponent.cost)
+    return f"doubling {noun} ({between}) costs {ratio_words(exponent.exponent)} {cost}"
+
+
+def ratio_words(exponent: Interval) -> str:
+    """Return what a doubling multiplies by: `1.9-2.1x`, one number where both ends round to it."""
+    low, high = (f"{2**end:.{_places(exponent)}f}" for end in (exponent.low, exponent.high))
+    return f"{low}x" if low == high else f"{low}-{high}x"
+
+
+def _places(exponent: Interval) -> int:
+    """Return the decimals that tell a ratio from none: 1.02 is no 1.0."""
+    return 2 if 2**exponent.high < 1.1 and 2**exponent.low > 0.9 else 1
