@@ -33,8 +33,6 @@ from bench.analysis.contrast import (
 )
 
 SECONDS_AN_HOUR = 3600
-
-MONEY = "usd"
 FIGURES = (
     "runs",
     "seeds",
@@ -54,9 +52,9 @@ _STEPS = (0.01, 0.02, 0.05, 0.1)
 _LEVELS = 6
 
 
-def with_money(table: pd.DataFrame, usd_per_hour: float) -> pd.DataFrame:
-    """Return a table of cells with what each run's `total_s` costs at an hourly price, as `usd`."""
-    return table.assign(**{MONEY: table["total_s"] * usd_per_hour / SECONDS_AN_HOUR})
+def money(seconds: float, usd_per_hour: float) -> float:
+    """Return what so much time costs at an hourly price, in USD: its front is that of time."""
+    return seconds * usd_per_hour / SECONDS_AN_HOUR
 
 
 def standings(

@@ -7,10 +7,10 @@ from bench.analysis.pareto import (
     FIGURES,
     accuracy_levels,
     cheapest_for,
+    money,
     next_doublings,
     pareto_front,
     standings,
-    with_money,
 )
 from bench.analysis.summary import cells_table, varying_axes
 from bench.record import Failure
@@ -192,8 +192,7 @@ def test_levels_are_round_and_reached():
 
 
 def test_money_is_time_at_a_price():
-    table = with_money(cells_table(single(16, 0.7, 1800.0)), usd_per_hour=0.8)
-    assert list(table["usd"]) == pytest.approx([0.4])
+    assert money(1800.0, usd_per_hour=0.8) == pytest.approx(0.4)
 
 
 # The next doubling
