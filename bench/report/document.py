@@ -5,21 +5,34 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from bench.analysis.along import chains_along
+from bench.analysis.laws import Group, LearningCurve, Refusal
 from bench.analysis.ledger import ledger_table
-from bench.analysis.summary import UNTRUSTED, cells_table, headline_memory, varying_axes
+from bench.analysis.summary import cells_table, varying_axes
 from bench.messages import Preparation
+from bench.prediction import LargestBatch
 from bench.profile import Profile
-from bench.record import Environment, Record
+from bench.record import Environment, Record, Try
+from bench.report.cautions import cautions_section
+from bench.report.charts.curves import curves
+from bench.report.charts.largest import largest
+from bench.report.charts.learning import learning
+from bench.report.charts.material import Material, ReadSamples, no_samples
+from bench.report.charts.memory import cell_memory
+from bench.report.charts.pareto import pareto
+from bench.report.charts.surfaces import surfaces
+from bench.report.figure import Figure
+from bench.report.fits import NOTE, fit_tables, learning_note, refusals
+from bench.report.headlines import headlines, stats
 from bench.report.memory import memory_section
+from bench.report.provenance import environment_section
 from bench.report.section import Section as Section  # part of a document
-from bench.report.tables import along, axis_word, cells, format_figure, memory_word
-from bench.trust import untrusted_figures
-from bench.units import format_bytes, format_flops, format_ratio, format_seconds
+from bench.report.tables import along, cells
+from bench.units import format_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +40,8 @@ class Document:
     """A report, and the tables that are written beside it as CSV.
 
     `profile` and `environments` (by id) are what the run directory says of itself, for formats that a
-    program reads. `stem` is the name of the report's file, without its ending.
+    program reads, `groups` and `curves` the fits. `stem` is the name of the report's file, without its
+    ending.
     """
 
     title: str
@@ -37,6 +51,20 @@ class Document:
     profile: Profile | None = None
     environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
     stem: str = "report"
+    groups: Sequence[Group] = ()
+    curves: Sequence[LearningCurve | Refusal] = ()
+    stats: tuple[tuple[str, str, str], ...] = ()  # the report in a few figures: what, value, note
+
+    @property
+    def figures(self) -> Iterator[Figure]:
+        """Yield the figures of all sections."""
+        for section in self.sections:
+            yield from section.figures
+
+    @property
+    def figures_folder(self) -> str:
+        """Return the name of the folder that pictures are written to, beside the report."""
+        return "figures" if self.stem == "report" else f"{self.stem}-figures"
 
 
 def build(
@@ -45,81 +73,74 @@ def build(
     preparation: Preparation,
     environments: Mapping[str, Environment],
     damaged: Sequence[str] = (),
+    *,
+    groups: Sequence[Group] = (),
+    fitted_curves: Sequence[LearningCurve | Refusal] = (),
+    tries: Sequence[Try] = (),
+    predicted: Sequence[LargestBatch] = (),
+    samples: ReadSamples = no_samples,
 ) -> Document:
-    """Return the report of a run directory's records; `damaged` names those that can't be read."""
-    table = cells_table(records)
-    axes = varying_axes(records)
-    scaling = [
-        along(chain)
-        for axis in axes
-        if table[axis].nunique() > 1
-        for chain in chains_along(table, axis, axes)
-    ]
+    """Return the report of a run directory's records; `damaged` names those that can't be read.
+
+    `groups` and `fitted_curves` are the fits, `tries` and `predicted` what is known of the largest
+    batch; `samples` reads a record's samples of memory.
+    """
+    table, axes = cells_table(records), varying_axes(records)
+    material = Material(table, axes, records, groups, fitted_curves, samples)
+    found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
-        Section("What was found", (*_headlines(table, axes), *_damage(damaged))),
-        Section("Cells", tuple(_cell_notes(records)), (cells(table, axes),)),
-        Section("Memory", *memory_section(table, records)),
-        Section("How cost scales", (_SCALING_NOTE,), tuple(scaling)),
-        Section("How to read this", tuple(_reading_notes(table, records, profile, preparation))),
+        Section("What was found", found),
+        Section("Memory and time over length and batch", figures=tuple(surfaces(material))),
+        Section("The largest batch", figures=tuple(largest(tries, predicted))),
+        _scaling(material),
         Section(
-            "Where it was measured", tuple(_environment_notes(records, environments, preparation))
+            "What documents bring",
+            tuple(learning_note(fitted_curves)),
+            figures=tuple(learning(material)),
         ),
+        Section("Accuracy against cost", figures=tuple(pareto(material))),
+        Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
+        Section("Cells", tables=(cells(table, axes),)),
+        Section("Warnings", *cautions_section(records)),
+        Section("How to read this", tuple(_reading_notes(table, records, profile, preparation))),
+        Section("Where it was measured", *environment_section(records, environments, preparation)),
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
     return Document(
         title=f"ftbench: {profile.name}",
-        sections=tuple(section for section in sections if section.paragraphs or section.tables),
+        sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
         cells=table,
         ledger=ledger_table(records),
         profile=profile,
         environments=environments,
+        groups=groups,
+        curves=fitted_curves,
+        stats=tuple(stats(table)),
     )
 
 
 _SCALING_NOTE = (
-    "Each table holds every axis but one; in brackets is the ratio to the row above. "
+    "Each table along an axis holds every other axis; in brackets is the ratio to the row above. "
     "Costs are medians over replicates, accuracy is their mean."
 )
+# Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
+_MOST_CHAINS = 6
 
 
-def _headlines(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """Return the first sentences: what finished, and the ends of the longest chain of each axis."""
-    finished = int((table["status"] == "ok").sum())
-    lines = [f"{finished} of {len(table)} runs finished."]
-    untrusted = int((table["status"] == UNTRUSTED).sum())
-    if untrusted:
-        lines.append(
-            f"{untrusted} more finished with figures that cannot be right: these are left out of every"
-            " table, and named below."
-        )
-    memory = headline_memory(table)
-    for axis in axes:
-        chains = chains_along(table, axis, axes)
-        if not chains:
-            continue
-        chain = chains[0]
-        first, last = chain.values.iloc[0], chain.values.iloc[-1]
-        low, high = chain.values.index[0], chain.values.index[-1]
-        parts = []
-        for name, word in (
-            ("step_median_s", "a step"),
-            ("total_s", "the whole run"),
-            (memory, memory_word(table)),
-        ):
-            if pd.notna(first[name]) and pd.notna(last[name]):
-                parts.append(
-                    f"{word} from {format_figure(name, first[name])} to {format_figure(name, last[name])}"
-                    f" ({format_ratio(last[name] / first[name])})"
-                )
-        if axis == "train_size" and pd.notna(first["eval_accuracy"]):
-            parts.insert(
-                0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
-            )
-        held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
-        lines.append(
-            f"{axis_word(axis).capitalize()} {low} to {high} (at {held}): {'; '.join(parts)}."
-        )
-    return lines
+def _scaling(material: Material) -> Section:
+    """Return the laws and what was measured along each axis."""
+    tables = [
+        along(chain)
+        for axis in material.varying()
+        for chain in chains_along(material.table, axis, material.axes)[:_MOST_CHAINS]
+    ]
+    laws = fit_tables(material.groups)
+    notes = (
+        *([NOTE] if laws else []),
+        *refusals(material.groups),
+        *([_SCALING_NOTE] if tables else []),
+    )
+    return Section("How cost scales", notes, (*laws, *tables), tuple(curves(material)))
 
 
 def _damage(damaged: Sequence[str]) -> list[str]:
@@ -127,24 +148,6 @@ def _damage(damaged: Sequence[str]) -> list[str]:
         f"{len(damaged)} records cannot be read and are left out: {'; '.join(damaged)}."
         " `ftbench run` moves them away and runs their cells again."
     ] * bool(damaged)
-
-
-def _cell_notes(records: Sequence[Record]) -> list[str]:
-    """Return what must be known about single cells: untrusted figures, warnings and failures."""
-    notes = []
-    for record in records:
-        name = ", ".join(f"{axis_word(axis)} {record.axis_value(axis)}" for axis in record.axes)
-        broken = untrusted_figures(record)
-        if broken:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in broken.items())
-            notes.append(f"untrusted: {name}: {reasons}")
-        if record.measurement is not None and record.measurement.warnings:
-            said = "; ".join(caution.message for caution in record.measurement.warnings)
-            notes.append(f"(!) {name}: {said}")
-        if record.failure is not None:
-            at = f" at step {record.failure.step}" if record.failure.step else ""
-            notes.append(f"{record.status}: {name}{at}: {record.failure.message}")
-    return notes
 
 
 def _reading_notes(
@@ -203,39 +206,6 @@ def _reading_notes(
         " bootstrap intervals."
         " Tokens/s are real tokens; padded ones stand apart. Memory is in powers of 1024."
     )
-    return notes
-
-
-def _environment_notes(
-    records: Sequence[Record],
-    environments: Mapping[str, Environment],
-    preparation: Preparation,
-) -> list[str]:
-    """Return workload, hardware and packages."""
-    cell = records[0].cell
-    parameters = preparation.parameters
-    notes = [
-        f"Model: {cell.model.source.reference} ({parameters / 1e6:.2f} M parameters, {cell.model.weights} weights),"
-        f" revision `{cell.model.source.revision}`.",
-        f"Data: {cell.data.source.reference} (pools of {preparation.train_pool} and"
-        f" {preparation.eval_pool} documents), revision `{cell.data.source.revision}`.",
-    ]
-    used = {record.environment_id for record in records}
-    for name, environment in environments.items():
-        if name not in used:
-            continue
-        device = environment.device
-        card = f"; {device.name}, driver {environment.driver}" if device.kind == "cuda" else ""
-        packages = ", ".join(
-            f"{package} {version}" for package, version in environment.packages.items()
-        )
-        notes.append(
-            f"Environment `{name}`: {environment.cpu}, {environment.cores} cores,"
-            f" {format_bytes(environment.memory_bytes)}{card}; {environment.platform};"
-            f" Python {environment.python}; {packages}; commit {environment.git_commit or 'unknown'}."
-        )
-    total = sum(record.wall_s for record in records)
-    notes.append(f"{len(records)} runs took {format_seconds(total)} altogether.")
     return notes
 
 

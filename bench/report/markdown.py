@@ -14,6 +14,9 @@ def render(document: Document) -> str:
     for section in document.sections:
         parts.append(f"## {section.heading}")
         parts += [_text(paragraph) for paragraph in section.paragraphs]
+        for figure in section.figures:
+            link = f"![{_text(figure.alt)}]({document.figures_folder}/{figure.name}.svg)"
+            parts += [f"### {_text(figure.title)}", link, _text(figure.caption)]
         for table in section.tables:
             if table.title != section.heading:
                 parts.append(f"### {_text(table.title)}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from bench.report.figure import Figure
 from bench.report.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, and tables below them."""
+    """A heading, paragraphs, and tables and figures below them."""
 
     heading: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()

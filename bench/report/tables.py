@@ -69,13 +69,19 @@ ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of texts under a title; numbers stand to the right."""
+    """A table of texts under a title; numbers stand to the right.
+
+    `keys` has what each text says, for a place that sorts: a number (bytes, seconds), or None where it
+    is absent. `folded` is set on one of many, that a page opens only when asked to.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     optional: tuple[str, ...] = ()  # columns that a narrow place leaves out, in this order
+    keys: tuple[tuple[float | str | None, ...], ...] = ()
+    folded: bool = False
 
     def without(self, column: str) -> Table:
         """Return the table less one column."""
@@ -89,6 +95,7 @@ class Table:
             columns=pick(self.columns),
             rows=tuple(map(pick, self.rows)),
             numeric=pick(self.numeric),
+            keys=tuple(map(pick, self.keys)),
         )
 
 
@@ -124,17 +131,25 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
     counted = [name for name in ("seed", "repeat") if table[name].nunique() > 1]
     names = [*axes, *counted, "status", *figures]
     rows = []
-    for _, row in table.iterrows():
+    for row in table.to_dict("records"):
         status = row["status"] + (" (!)" if row["warnings"] else "")
         given = [str(row[name]) for name in (*axes, *counted)]
         rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
     return Table(
         title="Cells",
+        keys=tuple(tuple(map(_key, row)) for row in table[names].itertuples(index=False)),
         columns=tuple(FIGURE_WORDS.get(name) or axis_word(name) for name in names),
         rows=tuple(rows),
         numeric=tuple(name != "status" for name in names),
         optional=tuple(FIGURE_WORDS[name] for name in _OPTIONAL),
     )
+
+
+def _key(value: Any) -> float | str | None:
+    """Return what a value sorts by: a number, or its text; None where it is absent."""
+    if isinstance(value, str):
+        return value
+    return None if value is None or pd.isna(value) else float(value)
 
 
 def along(chain: Chain) -> Table:
@@ -158,6 +173,7 @@ def along(chain: Chain) -> Table:
         columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
         numeric=(True,) * (len(heads) + len(figures)),
+        folded=True,
     )
 
 
@@ -195,6 +211,7 @@ def ledger(record: Record) -> Table:
         columns=("phase", *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
         numeric=(False, *(True for _ in figures)),
+        folded=True,
     )
 
 

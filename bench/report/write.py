@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import ProfileError, RunDirectoryError, nearest_name
 from bench.report import markdown
+from bench.report.beside import PREDICTIONS, read_largest, read_samples
 from bench.report.document import Document, build
 from bench.store import RunDirectory, write_atomically
 
@@ -27,6 +29,9 @@ def load_document(directory: RunDirectory) -> Document:
         directory.read_preparation(),
         directory.environments(),
         damaged=[f"{one.file.name}: {one.reason}" for one in damaged],
+        tries=directory.tries(),
+        predicted=read_largest(directory.path / PREDICTIONS),
+        samples=lambda record: read_samples(directory, record),
     )
 
 
@@ -42,18 +47,54 @@ def write_report(document: Document, folder: Path, formats: Iterable[str]) -> li
                 expected=f"a list of {', '.join(FORMATS)}",
                 nearest=nearest_name(name, FORMATS),
             )
+    make_folder(folder)
+    return [file for name in wanted for file in FORMATS[name](document, folder)]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is not there; raises RunDirectoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"cannot be made: {error.strerror}", where=str(folder)) from error
-    return [file for name in wanted for file in FORMATS[name](document, folder)]
 
 
 def _markdown(document: Document, folder: Path) -> list[Path]:
-    """Write `report.md`, by the document's stem."""
+    """Write `report.md`, by the document's stem, and the figures that it shows as SVG."""
     file = folder / f"{document.stem}.md"
     write_atomically(file, markdown.render(document))
+    return [file, *_figures(document, folder, "svg")]
+
+
+def _html(document: Document, folder: Path) -> list[Path]:
+    """Write `report.html`, which needs no other file."""
+    from bench.report import html
+
+    file = folder / f"{document.stem}.html"
+    write_atomically(file, html.render(document))
     return [file]
+
+
+def _png(document: Document, folder: Path) -> list[Path]:
+    """Write the figures as PNG."""
+    return _figures(document, folder, "png")
+
+
+def _figures(document: Document, folder: Path, kind: Literal["svg", "png"]) -> list[Path]:
+    """Write the figures of a document into a folder of their own."""
+    figures = tuple(document.figures)
+    if not figures:
+        return []
+    from bench.report.charts import static
+
+    place = folder / document.figures_folder
+    make_folder(place)
+    written = []
+    for figure in figures:
+        written.append(place / f"{figure.name}.{kind}")
+        picture = static.svg(figure) if kind == "svg" else static.png(figure)
+        write_atomically(written[-1], picture)
+    return written
 
 
 def _csv(document: Document, folder: Path) -> list[Path]:
@@ -65,4 +106,4 @@ def _csv(document: Document, folder: Path) -> list[Path]:
 
 
 # A writer that needs a heavy package imports it itself: most reports want two formats.
-FORMATS: Mapping[str, Writer] = {"md": _markdown, "csv": _csv}
+FORMATS: Mapping[str, Writer] = {"md": _markdown, "csv": _csv, "html": _html, "png": _png}

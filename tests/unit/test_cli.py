@@ -123,7 +123,7 @@ def run_directory(tmp_path):
 def test_report_writes_where_it_is_told(run_directory, tmp_path):
     done = ftbench("report", run_directory, "--out", tmp_path / "out", "--format", "md")
     assert done.returncode == 0, done.stderr
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.md"]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"report.md", "figures"}
     assert "1 of 1 runs finished." in done.stdout
 
 

@@ -9,7 +9,9 @@ def text_of(records, profile_=None, **prepared):
     env = environment()
     of = profile_ or profile()
     document = build(records, of, preparation(**prepared), {env.environment_id: env})
-    return "\n".join(p for section in document.sections for p in section.paragraphs)
+    texts = [p for section in document.sections for p in section.paragraphs]
+    rows = [row for section in document.sections for table in section.tables for row in table.rows]
+    return "\n".join([*texts, *(" ".join(row) for row in rows)])
 
 
 LEARNING = [

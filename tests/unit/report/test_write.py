@@ -1,4 +1,5 @@
 import csv
+import re
 
 import pytest
 
@@ -29,8 +30,12 @@ def test_csv_has_a_row_a_record_and_nothing_where_a_figure_is_absent(directory, 
 
 
 def test_markdown(directory, tmp_path):
-    (file,) = write_report(load_document(directory), tmp_path, ["md"])
-    assert file.read_text().startswith("# ftbench: test\n")
+    file, *figures = write_report(load_document(directory), tmp_path, ["md"])
+    text = file.read_text()
+    assert text.startswith("# ftbench: test\n")
+    linked = re.findall(r"\]\((figures/[\w-]+\.svg)\)", text)
+    assert linked == [str(figure.relative_to(tmp_path)) for figure in figures]
+    assert all(figure.read_text().startswith("<svg") for figure in figures)
 
 
 def test_no_record_yet(tmp_path):

@@ -1,0 +1,45 @@
+"""Figure: a chart of a report, whatever it is rendered to; drawn only when somebody asks for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+Spec = dict[str, Any]  # a Vega-Lite specification
+Row = dict[str, Any]
+
+# The dataset of a specification that a choice stands in for.
+CHOSEN = "chosen"
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A specification, and the rows of its dataset `chosen` by the label that they are chosen by.
+
+    The specification alone shows the first of them. `choices` is empty where there is nothing to choose.
+    """
+
+    spec: Spec
+    choices: Mapping[str, Sequence[Row]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A chart under a title. `name` is the stem of its file; `alt` says in words what it shows.
+
+    Figures of one section with the same `chooser` (the words beside it) change together.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Drawing]
+    chooser: str = ""
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """Return the chart, drawn once."""
+        return self.draw()

@@ -1,0 +1,94 @@
+"""Fits as tables: each law with its error on cells that it has not seen, and what a doubling costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
+from bench.report.charts.material import described, plain
+from bench.report.headlines import times
+from bench.report.tables import ABSENT, FIGURE_WORDS, Table, axis_word
+
+NOTE = (
+    "Every law is fitted to all runs of its cells and checked on cells it was not given: one cell at a time"
+    " (inside), and the largest cells left out (beyond). The errors are shares of the measured value."
+)
+# Rows of the table of doublings; a grid of a thousand cells has thousands of them.
+_MOST_EXPONENTS = 60
+
+
+def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
+    """Return the laws, and the local exponents as what a doubling costs; none where nothing is fitted."""
+    rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
+    heads = ("cost", "cells", "law", "of", "off inside", "off beyond", "note")
+    laws = Table("The laws", heads, rows, (False,) * 4 + (True, True, False))
+    return tuple(table for table in (laws, _doublings(groups)) if table.rows)
+
+
+def refusals(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield why a cost has no fit, a sentence each."""
+    for group in groups:
+        of = described(group.held)
+        for one in group.refused:
+            word = FIGURE_WORDS.get(one.cost, one.cost)
+            yield f"No fit of {word}{f' ({of})' if of else ''}: {one.reason}."
+
+
+def learning_note(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield each learning curve's law with its intervals and errors, or why there is none."""
+    for curve in curves:
+        if isinstance(curve, Refusal):
+            yield f"No learning curve: {curve.reason}."
+            continue
+        held = described(curve.held)
+        off = "; ".join(
+            f"{len_word} it is off by {_error(one)}"
+            for len_word, one in (("inside", curve.interpolation), ("beyond", curve.extrapolation))
+            if one is not None
+        )
+        yield (
+            f"{f'{held}: ' if held else ''}error = {_interval(curve.floor)} + {_interval(curve.a)} x"
+            f" documents ^ -{_interval(curve.b)}{f'; {off}' if off else ''}."
+            f"{f' Weak: {curve.weak}.' if curve.weak else ''}"
+        )
+
+
+def _row(group: Group, fit: Fit) -> tuple[str, ...]:
+    constants = ", ".join(f"{name} = {_interval(at)}" for name, at in fit.coefficients.items())
+    return (
+        FIGURE_WORDS.get(fit.cost, fit.cost),
+        described(group.held) or "all",
+        f"{fit.law}; {constants}" if constants else fit.law,
+        f"{fit.runs} runs of {fit.cells} cells",
+        _error(fit.interpolation),
+        _error(fit.extrapolation),
+        fit.weak,
+    )
+
+
+def _error(held_out: HeldOut | None) -> str:
+    if held_out is None:
+        return ABSENT
+    return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%})"
+
+
+def _interval(of: Interval) -> str:
+    value, low, high = (f"{x:.3g}" for x in (of.value, of.low, of.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def _doublings(groups: Sequence[Group]) -> Table:
+    """Return what a doubling along each axis costs, a row a place and a column a cost."""
+    costs = list(dict.fromkeys(one.cost for group in groups for one in group.exponents))
+    places: dict[tuple[str, ...], dict[str, str]] = {}
+    for group in groups:
+        for one in group.exponents:
+            of = described({**group.held, **one.held})
+            key = (axis_word(one.axis), f"{plain(one.start)} to {plain(one.end)}", of)
+            places.setdefault(key, {})[one.cost] = times(one.exponent)
+    rows = tuple(
+        (*key, *(found.get(cost, ABSENT) for cost in costs)) for key, found in places.items()
+    )[:_MOST_EXPONENTS]
+    heads = ("axis", "from", "at", *(FIGURE_WORDS.get(cost, cost) for cost in costs))
+    numeric = (False,) * 3 + (True,) * len(costs)
+    return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)

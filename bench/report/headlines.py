@@ -1,0 +1,192 @@
+"""Headlines: the first sentences of a report, written from the fits with their intervals.
+
+Where an axis has no fit, the sentence says what was measured at both ends of its longest chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.along import Chain, chains_along
+from bench.analysis.laws import Exponent, Group, Interval, LearningCurve, Refusal
+from bench.analysis.summary import UNTRUSTED, headline_memory
+from bench.profile import REQUIRED_AXES
+from bench.report.charts.material import described, plain
+from bench.report.tables import axis_word, format_figure, memory_word
+from bench.units import format_ratio
+
+# Groups (methods, attention, ...) that have sentences of their own; the rest are in the tables.
+_MOST_GROUPS = 4
+_COSTS = ("step_median_s", "total_s")
+_COST_WORDS = {"step_median_s": "the step time", "total_s": "the total time"}
+_AXIS_NOUNS = {
+    "max_length": "the length",
+    "per_device_train_batch_size": "the batch",
+    "train_size": "the documents",
+}
+
+
+def headlines(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    groups: Sequence[Group] = (),
+    curves: Sequence[LearningCurve | Refusal] = (),
+) -> list[str]:
+    """Return the sentences in order: what finished, accuracy per documents, then each axis's cost."""
+    lines = [*_finished(table), *_accuracy(curves)]
+    for axis in axes:
+        fitted = list(
+            _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
+        )
+        chains = [] if fitted else chains_along(table, axis, axes)
+        lines += fitted or [_ends(chain, table) for chain in chains[:1]]
+    return lines
+
+
+def _finished(table: pd.DataFrame) -> Iterator[str]:
+    finished = int((table["status"] == "ok").sum())
+    yield f"{finished} of {len(table)} runs finished."
+    untrusted = int((table["status"] == UNTRUSTED).sum())
+    if untrusted:
+        yield (
+            f"{untrusted} more finished with figures that cannot be right: these are left out of every"
+            " table, and named below."
+        )
+
+
+def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield what documents bring: the means at both ends, and what the law says of more."""
+    for curve in curves:
+        if isinstance(curve, Refusal):
+            yield f"No learning curve: {curve.reason}."
+            continue
+        sizes = sorted(curve.points)
+        (first, _), (last, seeds) = curve.points[sizes[0]], curve.points[sizes[-1]]
+        held = described(curve.held)
+        yield (
+            f"Accuracy rises from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
+            f" {plain(sizes[-1])}{f' ({held})' if held else ''}, means over {seeds} seeds.{_more(curve)}"
+        )
+
+
+def _more(curve: LearningCurve) -> str:
+    """Return what the fitted law says of twice the documents, and of ever more."""
+    if curve.weak:
+        return f" The law fitted to it is weak: {curve.weak}."
+    twice = 2 * max(curve.points)
+    limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
+    return (
+        f" By the fitted law, {plain(twice)} documents would bring {_share(curve.accuracy(twice))}, and ever"
+        f" more near {_share(limit)}."
+    )
+
+
+def _share(of: Interval) -> str:
+    low, high = f"{max(of.low, 0.0):.3f}", f"{min(of.high, 1.0):.3f}"
+    return f"{of.value:.3f}" + (f" ({low} to {high})" if low != high else "")
+
+
+def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterator[str]:
+    """Yield, for each group, what a doubling along an axis costs: the step there up the axis."""
+    differing = _differing(groups)
+    words = _COST_WORDS | {memory: f"the {word}"}
+    costs = ("total_s",) if axis == "train_size" else ("step_median_s", memory)
+    for group in groups:
+        last = _last(group.exponents, axis, costs[0])
+        if last is None:
+            continue
+        same = [
+            one
+            for one in group.exponents
+            if (one.axis, one.start, one.end, one.held) == (axis, last.start, last.end, last.held)
+        ]
+        by_cost = {one.cost: one for one in same}
+        said = [
+            f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
+        ]
+        mine = described({name: group.held[name] for name in differing})
+        yield _sentence(last, said, mine)
+
+
+def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
+    noun = _AXIS_NOUNS.get(one.axis, one.axis)
+    held = described({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
+    at = f" ({held})" if held else ""
+    doubling = one.end == 2 * one.start
+    what = (
+        f"Doubling {noun} from {plain(one.start)} to {plain(one.end)}{at} costs"
+        if doubling
+        else f"From {axis_word(one.axis)} {plain(one.start)} to {plain(one.end)}{at}, a doubling costs"
+    )
+    whose = f"With {group}: " if group else ""
+    text = f"{what} {' and '.join(said)}."
+    return whose + (text[0].lower() + text[1:] if whose else text)
+
+
+def times(exponent: Interval) -> str:
+    """Return what a doubling multiplies a cost by, as an interval in words: `1.9 to 2.1 times`."""
+    low, high = 2**exponent.low, 2**exponent.high
+    digits = 1 if high - low >= 0.1 else 2
+    ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return f"{ends[0]} times" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} times"
+
+
+def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | None:
+    """Return the exponent at the top of an axis; of several the one that is known best."""
+    found = [one for one in exponents if one.axis == axis and one.cost == cost]
+    return max(
+        found,
+        key=lambda one: (one.end, -one.start, one.exponent.low - one.exponent.high),
+        default=None,
+    )
+
+
+def _differing(groups: Sequence[Group]) -> list[str]:
+    """Return the names of what tells groups apart."""
+    names = dict.fromkeys(name for group in groups for name in group.held)
+    return [name for name in names if len({repr(group.held.get(name)) for group in groups}) > 1]
+
+
+def _ends(chain: Chain, table: pd.DataFrame) -> str:
+    """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
+    first, last = chain.values.iloc[0], chain.values.iloc[-1]
+    low, high = chain.values.index[0], chain.values.index[-1]
+    parts = []
+    words = {"step_median_s": "a step", "total_s": "the whole run"}
+    for name, word in (words | {headline_memory(table): memory_word(table)}).items():
+        if pd.notna(first[name]) and pd.notna(last[name]):
+            parts.append(
+                f"{word} from {format_figure(name, first[name])} to {format_figure(name, last[name])}"
+                f" ({format_ratio(last[name] / first[name])})"
+            )
+    if chain.axis == "train_size" and pd.notna(first["eval_accuracy"]):
+        parts.insert(
+            0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
+        )
+    held = described(chain.held)
+    word = axis_word(chain.axis)
+    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
+
+
+def stats(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return the report in a few figures: (what, value, note)."""
+    finished = table[table["status"] == "ok"]
+    cells = finished["cell_id"].nunique()
+    found = [("runs finished", f"{len(finished)} of {len(table)}", f"of {cells} cells")]
+    memory = headline_memory(table)
+    for name, word in (("step_median_s", "step time"), (memory, memory_word(table))):
+        values = finished[name].dropna()
+        if len(values):
+            ends = [format_figure(name, value) for value in (values.min(), values.max())]
+            found.append((word, " to ".join(dict.fromkeys(ends)), "least to most"))
+    scored = finished.dropna(subset=["eval_accuracy"])
+    if len(scored):
+        best = scored.sort_values("eval_accuracy", kind="stable").iloc[-1]
+        point: Mapping[str, Any] = {name: best[name] for name in REQUIRED_AXES}
+        found.append(
+            ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {described(point)}")
+        )
+    return found
