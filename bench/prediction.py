@@ -74,11 +74,42 @@ class CardPrediction(Frozen):
     verdict: Verdict
 
 
+class PassWork(Frozen):
+    """What some batches ask of a device: of an optimizer step, or of an evaluation.
+
+    `flops` are those of matrix products and fused attention, all that are carried out. Bytes are what
+    operators read and write without caches: `product_bytes` of those with FLOPs, `other_bytes` of the
+    rest. `compulsory_bytes` are of what was there before and is read, and what is written to stay:
+    no cache and no fusion can do without. `kernels` is at least one an operator.
+    """
+
+    documents: int
+    batches: int
+    flops: int
+    product_bytes: int
+    other_bytes: int
+    compulsory_bytes: int
+    kernels: int
+
+
+class CellWork(Frozen):
+    """The work of a cell: of one full optimizer step, and of an evaluation of a few documents.
+
+    `evaluation.compulsory_bytes` are of one batch. `checkpoint_bytes` is what parameters and
+    optimizer state take.
+    """
+
+    step: PassWork
+    evaluation: PassWork
+    checkpoint_bytes: int
+
+
 class CellPrediction(Frozen):
     """The prediction of one cell, for every card that was asked about.
 
     `tensors` is the peak of what tensors ask for: the same on every card but for its attention
-    kernels, and known without one.
+    kernels, and known without one. `work` is counted where that is asked for; where batches' lengths
+    vary it is of the longest, and `least_work` a lower bound.
     """
 
     cell_id: str
@@ -86,6 +117,8 @@ class CellPrediction(Frozen):
     tensors: Figure
     cards: tuple[CardPrediction, ...] = ()
     composition: Composition | None = None
+    work: CellWork | None = None
+    least_work: CellWork | None = None
 
 
 class LargestBatch(Frozen):
@@ -114,7 +147,8 @@ class PredictRequest(Frozen):
     """Asks for predictions of cells on cards; all cells are of one profile.
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
-    `data_at_hand` is False where the data set cannot be read.
+    `data_at_hand` is False where the data set cannot be read. `work` asks for FLOPs and bytes too.
+    `full_batches` takes every document for as long as its cell's length, whatever the data set says.
     """
 
     cells: tuple[Cell, ...]
@@ -125,6 +159,8 @@ class PredictRequest(Frozen):
     expandable_segments: bool = False
     data_at_hand: bool = True
     on_cpu: bool = False
+    full_batches: bool = False
+    work: bool = False
     processes: int = 1
 
 

@@ -26,6 +26,7 @@ from bench.predict.trainer import refuse_uncovered
 from bench.prediction import (
     CardPrediction,
     CellPrediction,
+    CellWork,
     Figure,
     LargestBatch,
     Predictions,
@@ -145,11 +146,29 @@ class _Group:
         """Return a prediction for every cell; cells of one shape share their simulations."""
         shapes = sorted(set(self._shapes.values()))
         on_cards: dict[Shape, tuple[CardPrediction, ...]] = dict.fromkeys(shapes, ())
+        works = self._works(shapes) if self._request.work else {}
         if self._cards:
             on_cards = dict(zip(shapes, self._run(self._simulator().on_cards, shapes), strict=True))
         return [
-            self._prediction(cell, on_cards[self._shapes[cell.cell_id]]) for cell in self._cells
+            self._prediction(cell, on_cards[self._shapes[cell.cell_id]]).model_copy(
+                update=works.get(self._shapes[cell.cell_id], {})
+            )
+            for cell in self._cells
         ]
+
+    def _works(self, shapes: Sequence[Shape]) -> dict[Shape, dict[str, CellWork]]:
+        """Return the work of each shape; where batches' lengths vary, the least it may be too.
+
+        Work grows faster than length, and a batch is no shorter than its documents: all of the mean
+        length is a lower bound.
+        """
+        counted = dict(zip(shapes, self._run(self._workload.work, shapes), strict=True))
+        found = {shape: {"work": work} for shape, work in counted.items()}
+        if self._varying() is not None:
+            least = [(batch, self._documents.mean(length)) for batch, length in shapes]
+            for shape, work in zip(shapes, self._run(self._workload.work, least), strict=True):
+                found[shape]["least_work"] = work
+        return found
 
     def _simulator(self) -> _Simulator:
         return _Simulator(

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch._subclasses.fake_tensor import (
@@ -33,6 +33,10 @@ from bench.predict.fit import (
 )
 from bench.predict.tracer import Target
 from bench.predict.trainer import Batches, trace_trainer
+from bench.predict.work import count_work
+from bench.prediction import CellWork
+
+Taken = TypeVar("Taken")
 
 # Runs a function on every argument and returns the results in order; in processes or in this one.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
@@ -55,11 +59,20 @@ class Workload:
 
     def trace(self, shape: Shape) -> Trace:
         """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
+        return self._traced(
+            shape, lambda cell, batches: trace_trainer(cell, self.target, batches=batches)
+        )
+
+    def work(self, shape: Shape) -> CellWork:
+        """Return the work of one shape, from a trace of its own; raises PredictionError."""
+        return self._traced(shape, lambda cell, batches: count_work(cell, self.target, batches))
+
+    def _traced(self, shape: Shape, take: Callable[[Cell, Batches], Taken]) -> Taken:
+        """Return what `take` does of a cell of this shape, its errors in the words of a prediction."""
         batch, length = shape
         cell = with_shape(self.cell, batch, length)
-        batches = Batches((length,), self.documents.labels)
         try:
-            return trace_trainer(cell, self.target, batches=batches)
+            return take(cell, Batches((length,), self.documents.labels))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise PredictionError(
                 "the sizes of this model's tensors depend on what is in a batch",

@@ -42,6 +42,12 @@ class Documents:
             return max_length
         return min(max_length, max(self.lengths[:train_size], default=max_length))
 
+    def mean(self, max_length: int) -> int:
+        """Return the mean length of documents cut at `max_length`, rounded down; 8 if unknown."""
+        cut = [min(length, max_length) for length in self.lengths] or [ROUNDED_TO]
+        rounded = sum(cut) // len(cut) // ROUNDED_TO * ROUNDED_TO
+        return min(max(rounded, ROUNDED_TO), max_length)
+
     def orders(self, batch: int, max_length: int, steps: int) -> list[tuple[int, ...]]:
         """Return the lengths of successive batches, as draws of documents make them; seeded.
 

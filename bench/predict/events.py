@@ -168,6 +168,11 @@ class TraceBuilder:
         self.roles: dict[int, TracedRole] = {}
         self.owners: dict[int, str] = {}
 
+    @property
+    def blocks(self) -> int:
+        """Return how many blocks there are so far."""
+        return self._blocks
+
     def allocate(self, nbytes: int, site: Site) -> int:
         """Note an allocation and return its block."""
         block = self._blocks

@@ -55,6 +55,7 @@ STEPS = 3
 
 _DEVICES = frozenset({"cpu", "meta"})
 _ADD = torch.ops.aten.add.Tensor
+_ADD_IN_PLACE = torch.ops.aten.add_.Tensor
 _LIFTS = (
     torch.ops.aten.lift_fresh.default,
     torch.ops.aten.lift.default,
@@ -88,10 +89,16 @@ class Target:
 
 
 Step = Callable[[], Any]
+# Called after every operator: the operator, its arguments by place and by name, its result.
+Watch = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 def trace(
-    factory: Callable[[torch.device], Step], *, steps: int = STEPS, target: Target | None = None
+    factory: Callable[[torch.device], Step],
+    *,
+    steps: int = STEPS,
+    target: Target | None = None,
+    watch: Callable[[Tracer], None] | None = None,
 ) -> Trace:
     """Return the memory events of `steps` training steps on any module.
 
@@ -100,10 +107,13 @@ def trace(
     outside is touched: a real tensor that gets into the trace is a PredictionError.
 
     The step's result is kept until the next one returns, as a variable of a training loop is. There is
-    no data: `bool(tensor)` is False and `.item()` 0 or 1.0, except where `target` answers.
+    no data: `bool(tensor)` is False and `.item()` 0 or 1.0, except where `target` answers. `watch` is
+    given the tracer before anything is built.
     """
     target = target or Target()
     with tracing(target) as tracer:
+        if watch is not None:
+            watch(tracer)
         step = factory(target.torch_device)
         tracer.begin()
         result = None
@@ -190,8 +200,29 @@ class Tracer(TorchDispatchMode):
         self._step = 0
         self._closed = True
         self.while_stepping: Callable[[Any], Any] = lambda context: None
+        self.watch: Watch | None = None
 
     # The course of the trace.
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device whose storages are noted."""
+        return self._device
+
+    @property
+    def period(self) -> int | str:
+        """Return the step that runs, or `EVALUATION`."""
+        return EVALUATION if self._phase == EVALUATION else self._step
+
+    @property
+    def blocks(self) -> int:
+        """Return how many storages were noted so far."""
+        return self._builder.blocks
+
+    def block_of(self, tensor: torch.Tensor) -> int | None:
+        """Return the number of a tensor's storage; None where it was not noted."""
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        return None if known is None else known[0]
 
     def start(self) -> None:
         """Note from here on what happens."""
@@ -267,7 +298,10 @@ class Tracer(TorchDispatchMode):
         if func is _LOCAL_SCALAR:
             return self._answer(args[0])
         if func is _ADD and self._accumulates_in_place(args, kwargs):
-            return args[0].add_(args[1])
+            added = args[0].add_(args[1])
+            if self.watch is not None and not self._closed:
+                self.watch(_ADD_IN_PLACE, args, kwargs, added)
+            return added
         if func is _TO_COPY and isinstance(args[0], FakeTensor):
             # A constant's value is known, and copying it would be done with real tensors, to which
             # `cpu:0` is `cpu`.
@@ -283,6 +317,8 @@ class Tracer(TorchDispatchMode):
         if self._on_card:
             output = results_on_card(func, output)
         if not self._closed:
+            if self.watch is not None:  # what is new is not noted yet
+                self.watch(func, args, kwargs, output)
             self._note(func, args, output)
         return output
 

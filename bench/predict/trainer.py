@@ -12,7 +12,7 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,11 +127,12 @@ def trace_trainer(
     batches: Batches | None = None,
     steps: int = STEPS,
     evaluation: bool = True,
+    watch: Callable[[Tracer], None] | None = None,
 ) -> Trace:
     """Return the memory events of a cell's first steps, and of an evaluation after them.
 
-    The model is built from its config; weights are not read. Raises PredictionError for settings
-    that are not covered.
+    The model is built from its config; weights are not read. `watch` is given the tracer when training
+    begins. Raises PredictionError for settings that are not covered.
     """
     refuse_uncovered(cell)
     target = target or Target()
@@ -162,6 +163,8 @@ def trace_trainer(
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
         if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
             _scale_gradients(trainer)
+        if watch is not None:
+            watch(tracer)
         tracer.begin()
         trainer.train()
         if evaluation:
@@ -195,15 +198,17 @@ def _pools(
     distinct = sorted(set(lengths))
     rows = Dataset.from_list([_document(tokenizer, length) for length in distinct])
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.documents_a_step)]
-    evaluated = min(
-        cell.data.eval_size,
-        _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"]),
-    )
-    longest = [len(distinct) - 1] * evaluated
+    longest = [len(distinct) - 1] * evaluated_documents(cell)
     # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
     # data would ask for every token by itself.
     form = "torch" if on_cpu else None
     return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
+
+
+def evaluated_documents(cell: Cell) -> int:
+    """Return how many documents the evaluation of a trace takes."""
+    of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
+    return min(cell.data.eval_size, of_batches)
 
 
 def _document(tokenizer: Any, length: int) -> dict[str, Any]:
