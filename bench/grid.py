@@ -18,6 +18,8 @@ from bench.profile import (
     REQUIRED_AXES,
     Frozen,
     GridBlock,
+    LoraSettings,
+    Method,
     Profile,
     parse_selection,
     resolve_settings,
@@ -26,7 +28,7 @@ from bench.workload import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
 # Axes that are not fields of TrainingArguments.
-_OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation")
+_OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation", "method")
 
 
 class Axis(Frozen):
@@ -46,6 +48,8 @@ class Cell(Frozen):
     padding: str
     attn_implementation: str
     training: tuple[tuple[str, str], ...]  # name and value as JSON text: hashable, whatever it is
+    method: Method = "full"
+    lora: LoraSettings | None = None  # where the method is LoRA, and only there
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,7 +91,20 @@ class Cell(Frozen):
         }
         own = {name: getattr(self, name) for name in _OWN_AXES}
         settings = {name: _plain(value) for name, value in self.settings.items()}
-        return workload | settings | own
+        return workload | settings | self._lora_facets | own
+
+    @property
+    def _lora_facets(self) -> dict[str, Any]:
+        """Return LoRA's settings that are not the default ones.
+
+        So cells of other methods beside such of LoRA differ in `method`, not in six columns.
+        """
+        chosen = self.lora.model_dump(mode="json", exclude_defaults=True) if self.lora else {}
+        return {f"lora.{name}": _plain(value) for name, value in chosen.items()}
+
+    def setting(self, name: str) -> Any:
+        """Return an axis of the cell's own or a training setting as it is; None where it has none."""
+        return getattr(self, name) if name in _OWN_AXES else self.settings.get(name)
 
     def value(self, axis: str) -> Any:
         """Return this cell's value on an axis, None where it has none."""
@@ -98,6 +115,10 @@ class Cell(Frozen):
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
         del identity["model"]["weights_format"]  # the files' hash says what was read
+        if self.method == "full":  # cells had no method once: their names stay
+            del identity["method"]
+        if self.lora is None:
+            del identity["lora"]
         for part in (
             identity["model"]["source"],
             identity["model"]["tokenizer"],
@@ -169,6 +190,9 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
             cells[_cell(profile, point, model, data)] = None
         for name, options in block.axes.items():
             values.setdefault(name, {}).update({repr(option): option for option in options})
+    for name, known in values.items():  # where a block leaves an axis to the profile
+        there = [cell.setting(name) for cell in cells]
+        known.update({repr(value): value for value in there if value is not None})
     axes = tuple(
         Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
     )
@@ -196,7 +220,8 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     training = tuple(
         sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
     )
-    return Cell(model=model, data=data, training=training, **own)
+    lora = profile.lora if own["method"] == "lora" else None
+    return Cell(model=model, data=data, training=training, lora=lora, **own)
 
 
 def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:

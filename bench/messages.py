@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.grid import Cell
-from bench.profile import Frozen
+from bench.profile import Frozen, Method
 from bench.record import Environment, Memory, PhaseName
 
 
@@ -30,6 +30,13 @@ class TokenisedPools(Frozen):
     evaluation: str
 
 
+class StepFlops(Frozen):
+    """The FLOPs of training on one document, c0 + c1*S + c2*S^2; or why there is no such formula."""
+
+    coefficients: tuple[int, int, int] | None = None
+    absent: str | None = None
+
+
 class Preparation(Frozen):
     """What the prepare stage found and made, once for all cells."""
 
@@ -42,8 +49,15 @@ class Preparation(Frozen):
     tokenised: dict[str, TokenisedPools]  # by `tokenised_key`
     flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 a document
     flops_absent: str | None = None
+    # Of the cells' other methods; `flops` is full fine-tuning's.
+    flops_by_method: dict[Method, StepFlops] = Field(default_factory=dict)
     peak_matmul_flops: dict[str, float] = Field(default_factory=dict)  # FLOP/s by dtype
     seconds: float = 0.0
+
+    def step_flops(self, method: Method) -> StepFlops:
+        """Return the FLOPs of one method's training."""
+        full = StepFlops(coefficients=self.flops, absent=self.flops_absent)
+        return full if method == "full" else self.flops_by_method[method]
 
 
 class CellRequest(Frozen):

@@ -1,7 +1,8 @@
 """Profile: what a run is asked to do. Frozen, validated when built, read from a TOML file.
 
 A profile has four tables: `[workload]` (model and data), `[[grid]]` (blocks of axes),
-`[training]` (fields of `transformers.TrainingArguments`) and `[run]` (how cells are run).
+`[training]` (fields of `transformers.TrainingArguments`) and `[run]` (how cells are run). A fifth,
+`[lora]`, has the settings of LoRA where `method` asks for it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Padding = Literal["max_length", "longest"]
+# What is trained: every parameter, the classification head alone, or LoRA's matrices and the head.
+Method = Literal["full", "head", "lora"]
 
 # The recipe's own settings where a profile is silent; the rest is transformers' default.
 RECIPE: dict[str, Any] = {
@@ -109,6 +112,7 @@ class GridBlock(Frozen):
     train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     attn_implementation: tuple[Attention, ...] = ()
     padding: tuple[Padding, ...] = ()
+    method: tuple[Method, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
     center: dict[str, Scalar] = Field(
@@ -132,6 +136,23 @@ class GridBlock(Frozen):
             if value not in self.axes[name]:
                 raise ValueError(f"center: {value!r} is not among the values of {name}")
         return self
+
+
+class LoraSettings(Frozen):
+    """LoRA's settings, under the names of `peft.LoraConfig`; the head is always trained beside it.
+
+    The defaults are those of most published classifiers (rank 8, dropout 0.1) and twice the rank for
+    `lora_alpha`. peft's own choice of modules, query and value, is made for a few architectures only
+    (DistilBERT is not among them), so every linear layer of the body is adapted instead, which also
+    loses least against full fine-tuning (Dettmers et al. 2023, "QLoRA", section 4).
+    """
+
+    r: PositiveInt = 8
+    lora_alpha: PositiveInt = 16
+    lora_dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
+    target_modules: Name | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "all-linear", description="Modules by name, a regular expression, or `all-linear`."
+    )
 
 
 class Run(Frozen):
@@ -164,6 +185,8 @@ class Profile(Frozen):
     training: dict[str, Any] = {}
     padding: Padding = "max_length"
     attn_implementation: Attention = "sdpa"
+    method: Method = "full"
+    lora: LoraSettings = LoraSettings()
     run: Run = Run()
     # Not written in a file: how the profile was asked for, to say how to reproduce a run.
     name: StrictStr
@@ -318,8 +341,9 @@ def _profile_error(error: ValidationError, where: str) -> ProfileError:
     if kind == "literal_error" and isinstance(given, str):
         nearest = nearest_name(given, re.findall(r"'([^']+)'", message))
     expected = message.removeprefix("Input should be ").replace("tuple", "list")
-    if _UNION_MEMBERS & set(location):
-        expected = "true, false, a number or a text"
+    union = [_UNION_MEMBERS[part] for part in location if part in _UNION_MEMBERS]
+    if union:
+        expected = union[0]
     elif kind in ("model_type", "dict_type"):
         expected = "a table"
     elif kind == "string_too_short":
@@ -341,8 +365,12 @@ def _unknown_key(
     )
 
 
-# How pydantic names the members of `Scalar` in the place of a finding.
-_UNION_MEMBERS = {"bool", "int", "float", "str"}
+# How pydantic names the members of a union in the place of a finding, and what the union takes:
+# those of `Scalar`, and of a text or a list of texts.
+_UNION_MEMBERS: dict[int | str, str] = {
+    **dict.fromkeys(("bool", "int", "float", "str"), "true, false, a number or a text"),
+    "constrained-str": "a text that is not empty, or a list of such",
+}
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:
@@ -355,7 +383,12 @@ def _key_path(location: tuple[int | str, ...]) -> str:
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a table of the profile may have."""
-    tables: dict[str, type[BaseModel]] = {"workload": Workload, "run": Run, "grid": GridBlock}
+    tables: dict[str, type[BaseModel]] = {
+        "workload": Workload,
+        "run": Run,
+        "grid": GridBlock,
+        "lora": LoraSettings,
+    }
     model = tables.get(str(location[0]), Profile) if location else Profile
     return [name for name in model.model_fields if name not in NOT_IN_A_FILE]
 

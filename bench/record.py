@@ -7,7 +7,8 @@ Schema history
     1  2026-11  first version
     2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
-    3  2026-11  predicted figures; the status `unfit`
+    3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
+                method and LoRA settings, counts of parameters
 """
 
 from __future__ import annotations
@@ -232,6 +233,8 @@ class Measurement(Frozen):
 
     device: Device
     model_device: str  # where the parameters were: `cpu`, or the card's UUID
+    parameters: int | None = None  # LoRA's among them
+    trainable_parameters: int | None = None
     phases: dict[PhaseName, Phase]
     epochs: tuple[Epoch, ...]
     steps: StepSummary | None

@@ -59,7 +59,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         phases.enter("load")
         result, pools = _finetune(request, device, phases, steps, emit)
         phases.enter(None)
-        table = steps.table(request.preparation.flops)
+        table = steps.table(request.preparation.step_flops(request.cell.method).coefficients)
         write_steps(table, request.steps_file)
         sampling = ledger.close(request.samples_file)
     except (Exception, MemoryError) as error:
@@ -74,6 +74,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     measurement = Measurement(
         device=describe(device),
         model_device=result.model_device,
+        parameters=result.parameters,
+        trainable_parameters=result.trainable_parameters,
         phases=_with_counts(phases.phases(), table, pools[1], request.cell, notes),
         epochs=_epochs(request.cell, result, steps, notes),
         memory=phases.peaks(),
@@ -161,12 +163,13 @@ def _steps(request: CellRequest, table: pd.DataFrame, notes: _Notes) -> dict[str
     """Return the statistics of the steps and the peak that their MFU is against."""
     preparation = request.preparation
     peak = preparation.peak_matmul_flops.get(compute_dtype(request.cell.settings))
+    absent = preparation.step_flops(request.cell.method).absent
     summary = summarise(table, peak)
     if summary is None:
         notes.absent["steps"] = f"no step after the first {FIRST_STEPS}"
-    elif preparation.flops_absent:
-        notes.absent["steps.flops_per_s"] = preparation.flops_absent
-        notes.absent["steps.mfu"] = preparation.flops_absent
+    elif absent:
+        notes.absent["steps.flops_per_s"] = absent
+        notes.absent["steps.mfu"] = absent
     notes.warnings += step_cautions(table, summary)
     return {"steps": summary, "peak_matmul_flops": peak}
 

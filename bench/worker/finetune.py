@@ -1,4 +1,4 @@
-"""The recipe: full-parameter fine-tuning of a text classifier with the Hugging Face Trainer.
+"""The recipe: fine-tuning of a text classifier with the Hugging Face Trainer.
 
 Reads from top to bottom as the course exercise does, in today's names: seed, model, arguments,
 Trainer, train, metrics, save, evaluate. The data was tokenised by the prepare stage.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 from transformers import (
@@ -20,24 +21,31 @@ from transformers import (
 
 from bench.grid import Cell
 from bench.worker.ledger import model_device
+from bench.worker.method import counts, with_method
 from bench.worker.metrics import ComputeAccuracy
 from bench.worker.model import load_model, load_tokenizer
 from bench.worker.phases import PhaseBook
 from bench.worker.steps import StepBook
 from bench.worker.trainer import MeteredTrainer
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation.
 
-    `model_device` is where the parameters were: `cpu`, or the card's UUID.
+    `model_device` is where the parameters were: `cpu`, or the card's UUID. Of the `parameters`,
+    LoRA's among them, `trainable_parameters` were trained.
     """
 
     log: list[dict[str, float]]
     train_loss: float
     evaluation: dict[str, float]
     model_device: str
+    parameters: int
+    trainable_parameters: int
 
 
 def training_arguments(cell: Cell, *, seed: int, output: str, use_cpu: bool) -> TrainingArguments:
@@ -49,7 +57,7 @@ def training_arguments(cell: Cell, *, seed: int, output: str, use_cpu: bool) -> 
 def build_trainer(
     cell: Cell,
     arguments: TrainingArguments,
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     pools: tuple[Dataset, Dataset],
     *,
@@ -118,6 +126,7 @@ def finetune(
         trained.training_loss,
         evaluation,
         model_device(trainer.parameters()),
+        *counts(trainer.parameters()),
     )
 
 
@@ -134,7 +143,7 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> MeteredTrainer:
     """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
-    set_seed(seed)  # before the model: its new classification head is drawn from this generator
+    set_seed(seed)  # before the model: its new head, and LoRA, are drawn from this generator
     tokenizer = load_tokenizer(cell.model)
     model = load_model(
         cell.model,
@@ -146,7 +155,7 @@ def make_trainer(
     return build_trainer(
         cell,
         arguments,
-        model,
+        with_method(model, cell.method, cell.lora),
         tokenizer,
         pools,
         phases=phases,

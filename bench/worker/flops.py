@@ -1,5 +1,7 @@
 """FLOPs of training on one document, as a polynomial in its length.
 
+Those of the step that the method makes: what is frozen has no gradient, and none is computed for it.
+
 Counted by torch's `FlopCounterMode` on a real forward and backward pass, with eager attention:
 the fused CPU kernel has no formula there (it would count nothing), and the fused CUDA kernels
 count the recomputation in their backward pass, which is not useful work.
@@ -8,6 +10,7 @@ count the recomputation in their backward pass, which is not useful work.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,12 +18,15 @@ from transformers import PreTrainedModel
 
 from bench.worker.steps import document_flops
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 # A document's FLOPs are quadratic in its length; these three lengths fix the polynomial.
 _LENGTHS = (8, 16, 24)
 _SHORT_LENGTHS = (1, 2, 3)  # where the grid is shorter than that
 
 
-def count_flops(model: PreTrainedModel, length: int) -> int:
+def count_flops(model: PreTrainedModel | PeftModel, length: int) -> int:
     """Return the FLOPs of one forward and backward pass over one document of this length."""
     ids = torch.ones(1, length, dtype=torch.int64, device=model.device)
     inputs = {"input_ids": ids, "attention_mask": ids, "labels": torch.zeros_like(ids[0, :1])}
@@ -30,7 +36,7 @@ def count_flops(model: PreTrainedModel, length: int) -> int:
     return int(counter.get_total_flops())
 
 
-def fit_flops(model: PreTrainedModel, longest: int) -> tuple[int, int, int] | None:
+def fit_flops(model: PreTrainedModel | PeftModel, longest: int) -> tuple[int, int, int] | None:
     """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if the model is no such one.
 
     The polynomial through three short lengths is checked against a count at the longest. Raises

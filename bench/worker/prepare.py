@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import transformers
@@ -17,13 +17,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.errors import ProfileError, WorkloadError
 from bench.grid import Cell
-from bench.messages import Preparation, PrepareRequest, Progress, TokenisedPools, tokenised_key
+from bench.messages import (
+    Preparation,
+    PrepareRequest,
+    Progress,
+    StepFlops,
+    TokenisedPools,
+    tokenised_key,
+)
 from bench.worker.data import Pools, load_pools, tokenise
 from bench.worker.device import compute_dtype, measure_matmul, torch_device
 from bench.worker.environment import read_environment
 from bench.worker.finetune import training_arguments
 from bench.worker.flops import fit_flops
+from bench.worker.method import require_peft, with_method
 from bench.worker.model import length_limit, load_config, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 FLOPS_ABSENT = "the model's FLOPs are not a quadratic in the sequence length"
 
@@ -42,6 +53,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     device = torch_device(request.device)
     environment = read_environment(device)
 
+    require_peft(cell.method for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
     pools = load_pools(data)
@@ -58,40 +70,46 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         model = load_model(
             source, pools.labels, attn_implementation=attention, pad_token_id=tokenizer.pad_token_id
         )
+    parameters = model.num_parameters()
 
     emit(Progress(phase="tokenising"))
     tokenised = _tokenise(cells, pools, tokenizer)
 
     emit(Progress(phase="counting FLOPs"))
-    flops, flops_absent = _count_flops(model, max(cell.max_length for cell in cells))
+    longest = max(cell.max_length for cell in cells)
+    full = _count_flops(model, longest)
+    others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
+    by_method = {  # in this order, one model is enough: LoRA makes its head trained again
+        method: _count_flops(with_method(model, method, lora), longest)
+        for method, lora in sorted(others.items())
+    }
 
     emit(Progress(phase="measuring the matmul peak"))
     dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
     return Preparation(
         environment=environment,
         labels=pools.labels,
-        parameters=model.num_parameters(),
+        parameters=parameters,
         train_pool=len(pools.train),
         eval_pool=len(pools.evaluation),
         eval_split=pools.eval_split,
         tokenised=tokenised,
-        flops=flops,
-        flops_absent=flops_absent,
+        flops=full.coefficients,
+        flops_absent=full.absent,
+        flops_by_method=by_method,
         peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in dtypes},
         seconds=time.perf_counter() - began,
     ).model_dump(mode="json")
 
 
-def _count_flops(
-    model: PreTrainedModel, longest: int
-) -> tuple[tuple[int, int, int] | None, str | None]:
-    """Return (coefficients, None), or (None, why there are none): no reason to refuse a run."""
+def _count_flops(model: PreTrainedModel | PeftModel, longest: int) -> StepFlops:
+    """Return the FLOPs by length, or why they are not known: no reason to refuse a run."""
     try:
         flops = fit_flops(model, longest)
     except Exception as error:  # whatever an unusual model raises on plain token ids
         traceback.print_exc()
-        return None, f"the FLOPs could not be counted: {type(error).__name__}: {error}"
-    return flops, FLOPS_ABSENT if flops is None else None
+        return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
+    return StepFlops(coefficients=flops, absent=FLOPS_ABSENT if flops is None else None)
 
 
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:

@@ -119,6 +119,40 @@ def test_the_name_of_a_cell_does_not_drift():
     assert cell().cell_id == cell().cell_id == "ca6cb733575b"
 
 
+def test_full_fine_tuning_has_the_name_it_had_before_there_were_methods():
+    assert cell(method="full").cell_id == "ca6cb733575b"
+    old = cell().model_dump(mode="json")
+    del old["method"], old["lora"]
+    assert Cell.model_validate(old) == cell()
+    assert cell().cell_id not in {cell(method="head").cell_id, cell(method="lora").cell_id}
+
+
+def test_loras_settings_are_in_its_cells_and_in_no_others():
+    for method, same in (("full", True), ("head", True), ("lora", False)):
+        usual, wide = (grid(method=method, **more).cells[0] for more in ({}, {"lora": {"r": 64}}))
+        assert (usual == wide) == (usual.cell_id == wide.cell_id) == same
+        assert (wide.lora is None) == same
+
+
+def test_methods_differ_in_one_facet_unless_loras_settings_are_unusual():
+    def differing(**changes):
+        one, other = (grid(method=m, **changes).cells[0].facets for m in ("full", "lora"))
+        return {name for name in other if one.get(name) != other[name]}
+
+    assert differing() == {"method"}
+    chosen = {"r": 64, "lora_dropout": 0.1, "target_modules": ["query"]}
+    assert differing(lora=chosen) == {"method", "lora.r", "lora.target_modules"}
+
+
+def test_a_block_that_leaves_an_axis_to_the_profile_can_be_selected_by_it():
+    both = grid(
+        grid=blocks({}, {"method": ["head"], "weight_decay": [0.1]}), training={"max_steps": 5}
+    )
+    assert {axis.name: axis.values for axis in both.axes}["method"] == ("head", "full")
+    assert points(both.only({"method": "full"}), "weight_decay") == [(0.01,)]
+    assert points(both.only({"method": "head"}), "weight_decay") == [(0.1,)]
+
+
 def test_only_takes_a_part():
     part = grid().only({"max_length": 32})
     assert {c.max_length for c in part.cells} == {32}

@@ -1,9 +1,12 @@
+import inspect
 import json
 
 import pytest
+from peft import LoraConfig
 
 from bench.errors import ProfileError
 from bench.profile import (
+    LoraSettings,
     Profile,
     find_profile,
     load_profile,
@@ -78,6 +81,8 @@ def test_unknown_keys_get_the_nearest_name():
     block = profile_data()["grid"][0]
     assert refusal(grid=[block | {"learning_rat": [1e-4]}]).nearest == "learning_rate"
     assert refusal(training={"sed": 3}).nearest == "seed"
+    assert refusal(lora={"alpha": 3}).nearest == "lora_alpha"
+    assert refusal(grid=[block | {"method": ["loro"]}]).nearest == "lora"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,11 @@ def test_unknown_keys_get_the_nearest_name():
         ({"run": {"isolation": "fork"}}, "run.isolation"),
         ({"run": {"timeout_s": -1}}, "run.timeout_s"),
         ({"padding": "left"}, "padding"),
+        ({"method": "half"}, "method"),
+        ({"lora": {"r": 0}}, "lora.r"),
+        ({"lora": {"lora_dropout": 1}}, "lora.lora_dropout"),
+        ({"lora": {"target_modules": []}}, "lora.target_modules"),
+        ({"lora": {"target_modules": ["query", 3]}}, "lora.target_modules"),
         ({"grid": []}, "grid"),
     ],
 )
@@ -106,6 +116,20 @@ def test_wrong_values_name_their_key(changes, where):
 def test_axis_values_of_the_wrong_kind(axis, values):
     block = profile_data()["grid"][0]
     assert f"grid[1].{axis}" in refusal(grid=[block | {axis: values}]).where
+
+
+def test_a_list_of_texts_or_a_text_is_asked_for_in_words():
+    assert refusal(lora={"target_modules": 3}).expected == (
+        "a text that is not empty, or a list of such"
+    )
+    assert refusal(workload={"where": {"label": []}}).expected == "true, false, a number or a text"
+
+
+def test_loras_settings_are_pefts():
+    names = inspect.signature(LoraConfig).parameters
+    assert set(LoraSettings.model_fields) <= set(names)
+    assert profile(lora={"lora_dropout": 0}).lora.lora_dropout == 0.0
+    assert profile(lora={"target_modules": ["query"]}).lora.target_modules == ("query",)
 
 
 def test_an_empty_axis():

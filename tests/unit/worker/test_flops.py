@@ -2,7 +2,9 @@
 
 import pytest
 
+from bench.profile import LoraSettings
 from bench.worker.flops import count_flops, fit_flops
+from bench.worker.method import with_method
 from bench.worker.model import load_model
 from bench.worker.steps import document_flops
 from bench.workload import resolve_model
@@ -17,10 +19,14 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
-def model():
+def small():
     workload = profile(workload={"weights": "random", "config": CONFIG}).workload
     return load_model(resolve_model(workload), ("a", "b", "c"), attn_implementation="eager")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small()
 
 
 def by_hand(length):
@@ -45,6 +51,40 @@ def test_the_fitted_polynomial_is_exact(model):
     )
     for length in (1, 77, 512):
         assert document_flops(coefficients, length) == by_hand(length)
+
+
+def test_a_frozen_body_costs_its_forward_pass_alone():
+    head = with_method(small(), "head")
+    for length in (4, 32):
+        # Of the classifier, the gradient of the weights; its input has none.
+        assert count_flops(head, length) == by_hand(length) // 3 + 2 * H * LABELS
+    assert fit_flops(head, 128) is not None
+
+
+def lora_by_hand(length, rank):
+    """Forward through weights and matrices; back to the input, and to the matrices alone."""
+
+    def linear(tokens, size_in, size_out, *, first=False):
+        weights, matrices = size_in * size_out, rank * (size_in + size_out)
+        into_input = weights + rank * size_in  # the embeddings are frozen: nothing goes there
+        of_matrices = matrices + rank * size_out
+        return 2 * tokens * (weights + matrices + of_matrices + (0 if first else into_input))
+
+    def layer(*, first):
+        attended = sum(linear(length, H, H, first=first) for _ in "qkv")
+        fed = linear(length, H, H) + linear(length, H, INNER) + linear(length, INNER, H)
+        return attended + fed + 3 * 2 * 2 * length * length * H
+
+    head = linear(1, H, H) + 3 * 2 * H * LABELS
+    return layer(first=True) + (LAYERS - 1) * layer(first=False) + head
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_loras_flops_are_those_worked_out_by_hand(rank):
+    lora = with_method(small(), "lora", LoraSettings(r=rank))
+    for length in (4, 32):
+        assert count_flops(lora, length) == lora_by_hand(length, rank)
+    assert document_flops(fit_flops(lora, 128), 77) == lora_by_hand(77, rank)
 
 
 def test_a_model_that_is_no_quadratic_has_no_flops(model, monkeypatch):
