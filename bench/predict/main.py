@@ -21,7 +21,9 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     request = PredictRequest.model_validate(body)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked from this one
     documents = Documents()
-    if request.data_at_hand:
+    if request.full_batches:
+        documents = Documents(lengths=(max(cell.max_length for cell in request.cells),))
+    elif request.data_at_hand:
         emit(Progress(phase="reading the data"))
         try:
             documents = read_documents(request.cells)

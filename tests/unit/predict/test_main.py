@@ -62,6 +62,13 @@ def test_data_that_are_not_at_hand_are_not_read(calls):
     assert said == ["tracing m"]
 
 
+def test_full_batches_need_no_data(calls):
+    ask(full_batches=True)
+    documents = calls["predict"][2]["documents"]
+    assert "read" not in calls
+    assert not any(documents.padded(cell.max_length) for cell in grid().cells)
+
+
 def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
     def gone(cells):
         raise WorkloadError("no such column")
