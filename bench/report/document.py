@@ -29,6 +29,7 @@ from bench.report.figure import Figure
 from bench.report.fits import NOTE, fit_tables, learning_note, refusals
 from bench.report.headlines import headlines, stats
 from bench.report.memory import memory_section
+from bench.report.pareto import HEADING, buying_section
 from bench.report.provenance import environment_section
 from bench.report.section import Section as Section  # part of a document
 from bench.report.tables import along, cells
@@ -90,7 +91,7 @@ def build(
     found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
         Section("What was found", found),
-        Section("Memory and time over length and batch", figures=tuple(surfaces(material))),
+        Section("Memory and time", figures=tuple(surfaces(material))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(material),
         Section(
@@ -98,7 +99,7 @@ def build(
             tuple(learning_note(fitted_curves)),
             figures=tuple(learning(material)),
         ),
-        Section("Accuracy against cost", figures=tuple(pareto(material))),
+        _buying(material),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
         Section("Cells", tables=(cells(table, axes),)),
         Section("Warnings", *cautions_section(records)),
@@ -125,6 +126,14 @@ _SCALING_NOTE = (
 )
 # Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
 _MOST_CHAINS = 6
+
+
+def _buying(material: Material) -> Section:
+    """Return the front of accuracy against each cost, with what is said of it."""
+    eval_size = material.records[0].cell.data.eval_size
+    said = buying_section(material.table, material.axes, eval_size=eval_size)
+    figures = tuple(pareto(material))
+    return dataclasses.replace(said or Section(HEADING), figures=figures)
 
 
 def _scaling(material: Material) -> Section:

@@ -27,7 +27,8 @@ from bench.report.tables import Table
 
 # Tables from so many rows on can be filtered, and scroll inside the page.
 _LONG = 12
-_WIDE_TEXT = 60  # characters: a column of sentences
+# Characters: a column of names is on one line, one of sentences has room for them.
+_SHORT_TEXT, _WIDE_TEXT = 32, 60
 FINDINGS = "What was found"
 
 
@@ -153,8 +154,10 @@ def _section(section: Section) -> str:
     parts += _groups(section.figures)
     parts += [
         _table(table, titled=table.title != section.heading)
-        for table in sorted(section.tables, key=lambda table: table.folded)
+        for table in section.tables
+        if not table.folded
     ]
+    parts += _folded([table for table in section.tables if table.folded])
     return "\n".join([*parts, "</section>"])
 
 
@@ -183,6 +186,17 @@ def _figure(figure: Figure) -> str:
     )
 
 
+def _folded(tables: Sequence[Table]) -> Iterator[str]:
+    """Yield tables that open when asked to: one under its title, several under one line."""
+    if len(tables) == 1:
+        summary, inside = tables[0].title, _table(tables[0], titled=False)
+    else:
+        summary = f"{len(tables)} more tables"
+        inside = "".join(_table(table, titled=True) for table in tables)
+    if tables:
+        yield f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+
+
 def _table(table: Table, *, titled: bool) -> str:
     """Return a table whose columns sort; a long one has a field that filters its rows."""
     long = len(table.rows) >= _LONG
@@ -197,12 +211,9 @@ def _table(table: Table, *, titled: bool) -> str:
         f' aria-label="{escape(table.title)}"><table><thead><tr>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
-    heading = f"<h3>{escape(table.title)}</h3>" if titled and not table.folded else ""
+    heading = f"<h3>{escape(table.title)}</h3>" if titled else ""
     tools = _tools(table) if long else ""
-    inside = f'<div class="table" data-table>{heading}{tools}{scroll}</div>'
-    if table.folded:
-        return f"<details><summary>{escape(table.title)}</summary>{inside}</details>"
-    return inside
+    return f'<div class="table" data-table>{heading}{tools}{scroll}</div>'
 
 
 def _tools(table: Table) -> str:
@@ -230,5 +241,7 @@ def _key(key: float | str | None) -> str:
 def _class(table: Table, column: int) -> str:
     if table.numeric[column]:
         return ' class="n"'
-    wide = any(len(row[column]) > _WIDE_TEXT for row in table.rows)
-    return ' class="wide"' if wide else ""
+    longest = max((len(row[column]) for row in table.rows), default=0)
+    if longest <= _SHORT_TEXT:
+        return ' class="s"'
+    return ' class="wide"' if longest > _WIDE_TEXT else ""

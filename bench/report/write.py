@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bench.analysis.laws import Group, LearningCurve, Refusal
+from bench.analysis.scaling import fit_scaling, scaling_table
+from bench.analysis.summary import varying_axes
 from bench.errors import ProfileError, RunDirectoryError, nearest_name
-from bench.report import markdown
+from bench.record import Record
+from bench.report import exports, markdown, step_summary
 from bench.report.beside import PREDICTIONS, read_largest, read_samples
 from bench.report.document import Document, build
 from bench.store import RunDirectory, write_atomically
@@ -23,16 +27,27 @@ def load_document(directory: RunDirectory) -> Document:
         raise RunDirectoryError(
             "no record yet", where=str(directory.path), hint="ftbench run PROFILE"
         )
+    groups, fitted_curves = fits(records)
     return build(
         records,
         directory.read_profile(),
         directory.read_preparation(),
         directory.environments(),
         damaged=[f"{one.file.name}: {one.reason}" for one in damaged],
+        groups=groups,
+        fitted_curves=fitted_curves,
         tries=directory.tries(),
         predicted=read_largest(directory.path / PREDICTIONS),
         samples=lambda record: read_samples(directory, record),
     )
+
+
+def fits(
+    records: Sequence[Record],
+) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
+    """Return the laws of cost and of accuracy that are fitted to records."""
+    table, axes = scaling_table(records), varying_axes(records)
+    return fit_scaling(table, axes), ()
 
 
 def write_report(document: Document, folder: Path, formats: Iterable[str]) -> list[Path]:
@@ -105,5 +120,19 @@ def _csv(document: Document, folder: Path) -> list[Path]:
     return [folder / name for name in tables]
 
 
+def _step_summary(document: Document, folder: Path) -> list[Path]:
+    """Append to the summary of a step of GitHub Actions, whatever the folder."""
+    return [step_summary.append(document)]
+
+
 # A writer that needs a heavy package imports it itself: most reports want two formats.
-FORMATS: Mapping[str, Writer] = {"md": _markdown, "csv": _csv, "html": _html, "png": _png}
+FORMATS: Mapping[str, Writer] = {
+    "md": _markdown,
+    "csv": _csv,
+    "html": _html,
+    "png": _png,
+    "parquet": exports.write_parquet,
+    "json": exports.write_json,
+    "latex": exports.write_latex,
+    "step-summary": _step_summary,
+}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analysis.laws import Group
 from bench.profile import REQUIRED_AXES
 from bench.report.charts.material import Material, described, plain
 from bench.report.charts.scales import (
     NUMBER,
     Unit,
     axis_title,
+    log_ticks,
     spacing,
     spread_out,
     titled,
     unit_of,
 )
-from bench.report.charts.theme import finish
+from bench.report.charts.theme import CATEGORIES, finish
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.report.tables import FIGURE_WORDS, axis_word, format_figure
 
@@ -57,8 +59,7 @@ def _curve(material: Material, axis: str, cost: str) -> Figure:
     colour = _coloured(material, axis)
     word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
     values = material.finished.dropna(subset=[cost])
-    fitted = any(cost in group.fits for group in material.groups)
-    lines = "Lines are the fit, bands its 95 % interval" if fitted else "Lines join the medians"
+    lines = fit_words(material.groups, cost) or "Lines join the medians"
     many = values[colour].nunique() if colour else 0
     some = f" {MOST_SERIES} of {many} are drawn." if many > MOST_SERIES else ""
     low, high = (
@@ -68,7 +69,7 @@ def _curve(material: Material, axis: str, cost: str) -> Figure:
     return Figure(
         name=f"{cost.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}-{axis_word(axis)}",
         title=f"{word} along {axis_word(axis)}",
-        caption=f"Points are runs. {lines}.{some}",
+        caption=f"Points are runs.{some} {lines}.",
         alt=(
             f"{word} along {axis_word(axis)} {min(values[axis])} to {max(values[axis])}: medians over"
             f" all cells from {format_figure(cost, low)} to {format_figure(cost, high)}."
@@ -76,6 +77,27 @@ def _curve(material: Material, axis: str, cost: str) -> Figure:
         draw=lambda: _draw(material, axis, cost, colour),
         chooser=f"{CHOOSER[:-3]} along {axis_word(axis)} at",
     )
+
+
+def fit_words(groups: Sequence[Group], cost: str) -> str:
+    """Return what the lines are, and how far they are off where they have not been; empty without a fit."""
+    fits = [group.fits[cost] for group in groups if cost in group.fits]
+    if not fits:
+        reasons = {one.reason for group in groups for one in group.refused if one.cost == cost}
+        return f"No fit: {'; '.join(sorted(reasons))}. Lines join the medians" if reasons else ""
+    if len(fits) > 1:
+        return "Lines are the fits, bands their 95 % intervals; the table of laws has their errors"
+    errors = [
+        f"{one.median_error:.1%} {where}"
+        for one, where in (
+            (fits[0].interpolation, "on cells inside"),
+            (fits[0].extrapolation, "on the largest cells"),
+        )
+        if one is not None
+    ]
+    off = f". Left out, it is off by {' and '.join(errors)} (median)" if errors else ""
+    weak = f". A weak fit: {fits[0].weak}" if fits[0].weak else ""
+    return f"Lines are the fit, bands its 95 % interval{off}{weak}"
 
 
 def _coloured(material: Material, axis: str) -> str | None:
@@ -88,13 +110,17 @@ def _coloured(material: Material, axis: str) -> str | None:
 
 def _draw(material: Material, axis: str, cost: str, colour: str | None) -> Drawing:
     table = material.finished.dropna(subset=[cost])
+    if colour:
+        kept = spread_out(sorted(table[colour].unique()), MOST_SERIES)
+        table = table[table[colour].isin(kept)]
     unit = unit_of(cost, table[cost])
     others = [name for name in material.varying(axis) if name != colour]
     choices = {
         label: list(_rows(material, group, axis, cost, colour, unit))
         for label, group in _choices(table, others, axis)
     }
-    return finish(_chart(table, axis, cost, colour, unit), choices)
+    fitted = any("low" in row for rows in choices.values() for row in rows)
+    return finish(_chart(table, axis, cost, colour, unit, fitted=fitted), choices)
 
 
 def _choices(
@@ -110,23 +136,20 @@ def _choices(
 def _rows(
     material: Material, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
 ) -> Iterator[Row]:
-    """Yield points and lines of one choice: at most as many series as there are colours."""
-    series = list(group.groupby(colour, sort=True)) if colour else [("", group)]
-    if len(series) > MOST_SERIES:
-        series = [series[int(i)] for i in spread_out(range(len(series)), MOST_SERIES)]
-    for value, cells in series:
-        name = plain(value)
+    """Yield points and lines of one choice, a series for each value of the colour's axis."""
+    for name, cells in group.groupby(colour, sort=True) if colour else [("", group)]:
+        series = plain(name)
         for row in cells.to_dict("records"):
             yield {
                 "kind": "run",
-                "series": name,
+                "series": series,
                 "x": row[axis],
                 "y": unit.of(row[cost]),
                 "said": format_figure(cost, row[cost]),
             }
         for at in _line(material, cells, axis, cost):
             ends = {end: unit.of(at[end]) for end in ("y", "low", "high") if end in at}
-            yield at | ends | {"kind": "fit", "series": name}
+            yield at | ends | {"kind": "fit", "series": series}
 
 
 def _line(material: Material, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
@@ -154,16 +177,17 @@ def _between(numbers: Sequence[float]) -> list[float]:
     return sorted({*numbers, *(float(f"{step:.4g}") for step in steps)})
 
 
-def _chart(table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit) -> AnyChart:
+def _chart(
+    table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit, *, fitted: bool
+) -> AnyChart:
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     x = horizontal(sorted(table[axis].unique()), axis)
-    values = [float(value) for value in table[cost]]
-    y_scale = alt.Scale(type="log") if spacing(values) == "log" else alt.Scale(zero=False)
-    y_axis = alt.Axis(format=NUMBER, tickCount=6)
+    y_scale, y_axis = vertical([unit.of(value) for value in table[cost]])
     y = alt.Y("y:Q", title=titled(cost, unit), scale=y_scale, axis=y_axis)
-    tint: Mapping[str, Any] = _tint(table, colour)
+    listed, unlisted = _tint(table, colour)
+    low = alt.Y("low:Q", scale=y_scale, title=titled(cost, unit))
     tooltip = [
         alt.Tooltip("x:Q", title=axis_word(axis), format=","),
         *([alt.Tooltip("series:N", title=axis_word(colour))] if colour else []),
@@ -175,15 +199,22 @@ def _chart(table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: 
     runs = base.transform_filter("datum.kind === 'run'").mark_point(
         filled=True, size=46, opacity=0.9
     )
-    shape: Mapping[str, Any] = {}
-    if colour:
-        word = axis_word(colour)
-        shape = {"shape": alt.Shape("series:N", sort=_order(table, colour), title=word)}
     return alt.layer(
-        band.encode(x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q", **tint),
-        line.encode(x=x, y=y, **tint),
-        runs.encode(x=x, y=y, tooltip=tooltip, **tint, **shape),
+        *([band.encode(x=x, y=low, y2="high:Q", **unlisted)] if fitted else []),
+        line.encode(x=x, y=y, **unlisted),
+        runs.encode(x=x, y=y, tooltip=tooltip, **listed),
     )
+
+
+def vertical(values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
+    """Return the scale and the axis of a cost, in the unit that it is shown in."""
+    import altair as alt
+
+    if spacing(values) == "linear":
+        return alt.Scale(zero=False), alt.Axis(format=NUMBER, tickCount=6)
+    ticks = log_ticks(values)
+    scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False, clamp=True)
+    return scale, alt.Axis(format=NUMBER, values=ticks)
 
 
 def horizontal(values: Sequence[Any], axis: str) -> alt.X:
@@ -198,16 +229,17 @@ def horizontal(values: Sequence[Any], axis: str) -> alt.X:
     return alt.X("x:Q", title=axis_title(axis), scale=scale, axis=places)
 
 
-def _tint(table: pd.DataFrame, colour: str | None) -> dict[str, Any]:
-    """Return the colour channel; one colour where no axis needs any."""
+def _tint(table: pd.DataFrame, colour: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (the channels of points, those of lines): colour and shape, which share a legend.
+
+    They do where title and domain are the same. One colour where no axis needs any.
+    """
     import altair as alt
 
-    from bench.report.charts.theme import CATEGORIES
-
     if colour is None:
-        return {"color": alt.value(CATEGORIES[0])}
-    return {"color": alt.Color("series:N", sort=_order(table, colour), title=axis_word(colour))}
-
-
-def _order(table: pd.DataFrame, colour: str | None) -> list[str]:
-    return [] if colour is None else [plain(value) for value in sorted(table[colour].unique())]
+        one = {"color": alt.value(CATEGORIES[0])}
+        return one, one
+    order, word = [plain(value) for value in sorted(table[colour].unique())], axis_word(colour)
+    scale, legend = alt.Scale(domain=order), alt.Legend(symbolOpacity=1)
+    tint = {"color": alt.Color("series:N", title=word, scale=scale, legend=legend)}
+    return tint | {"shape": alt.Shape("series:N", title=word, scale=scale, legend=legend)}, tint

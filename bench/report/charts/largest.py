@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bench.analysis.frontier import edge
 from bench.prediction import LargestBatch
 from bench.record import Try
-from bench.report.charts.curves import horizontal
-from bench.report.charts.scales import NUMBER, axis_title, spacing
+from bench.report.charts.curves import horizontal, vertical
+from bench.report.charts.scales import axis_title
 from bench.report.charts.theme import finish
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.units import format_bytes
@@ -68,10 +68,11 @@ def _chart(rows: Sequence[Row]) -> AnyChart:
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     x = horizontal(sorted({row["x"] for row in rows}), "max_length")
-    logarithmic = spacing([row["y"] for row in rows]) == "log"
-    scale = alt.Scale(type="log", base=2) if logarithmic else alt.Scale(zero=True)
+    scale, y_axis = vertical(
+        [row.get("possible", row["y"]) for row in rows] + [row["y"] for row in rows]
+    )
     title = f"largest {axis_title('per_device_train_batch_size')}"
-    y = alt.Y("y:Q", title=title, scale=scale, axis=alt.Axis(format=NUMBER, tickCount=6))
+    y = alt.Y("y:Q", title=title, scale=scale, axis=y_axis)
     tint = alt.Color("series:N", title=None, legend=alt.Legend(columns=2, labelLimit=240))
     tooltip = [
         alt.Tooltip("series:N", title="card"),

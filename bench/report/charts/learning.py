@@ -28,15 +28,16 @@ def learning(material: Material) -> Iterator[Figure]:
         return
     fitted = any(isinstance(curve, LearningCurve) for curve in material.curves)
     law = (
-        "The line is the law, its band the 95 % interval; the rule is the accuracy that it nears."
+        "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
+        " law, its band the 95 % interval, drawn on to twice the documents; the rule is what it nears."
         if fitted
-        else "No law is fitted; the line joins the means."
+        else "Points are runs, one a seed. No law is fitted; the line joins the means."
     )
     values = material.finished["eval_accuracy"].dropna()
     yield Figure(
         name="learning-curve",
         title="Accuracy along training documents",
-        caption=f"Small points are runs, one a seed; large ones their means, with 95 % intervals. {law}",
+        caption=law,
         alt=f"Accuracy along training documents; runs reach from {values.min():.3f} to {values.max():.3f}.",
         draw=lambda: _draw(groups),
         chooser=CHOOSER,
@@ -101,6 +102,8 @@ def _draw(groups: dict[str, list[Row]]) -> Drawing:
     sizes = sorted({row["x"] for rows in groups.values() for row in rows if row["kind"] == "run"})
     x = horizontal(sizes, DOCUMENTS)
     y = alt.Y("y:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"))
+    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
+    fitted = any("low" in row for rows in groups.values() for row in rows)
     tint = {"color": alt.value(CATEGORIES[0])}
     law = base.transform_filter("datum.kind === 'law'")
     band = law.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
@@ -110,16 +113,15 @@ def _draw(groups: dict[str, list[Row]]) -> Drawing:
     )
     return finish(
         alt.layer(
-            band.encode(x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q", **tint),
+            *([band.encode(x=x, y=low, y2="high:Q", **tint), limit.encode(y=y)] if fitted else []),
             line.encode(x=x, y=y, **tint),
-            limit.encode(y=y),
-            *_points(base, x, y),
+            *_points(base, x, y, fitted=fitted),
         ),
         groups,
     )
 
 
-def _points(base: alt.Chart, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+def _points(base: alt.Chart, x: alt.X, y: alt.Y, *, fitted: bool) -> list[alt.Chart]:
     """Return the marks of runs, means and the means' intervals."""
     import altair as alt
 
@@ -127,13 +129,15 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     documents = alt.Tooltip("x:Q", title="documents", format=",")
     runs = base.transform_filter("datum.kind === 'run'")
     means = base.transform_filter("datum.kind === 'mean'")
+    single = runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
+        x=x, y=y, tooltip=[documents, said, alt.Tooltip("seed:N", title="seed")]
+    )
+    if not fitted:
+        return [single]
+    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
     return [
-        means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(
-            x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"
-        ),
-        runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
-            x=x, y=y, tooltip=[documents, said, alt.Tooltip("seed:N", title="seed")]
-        ),
+        means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(x=x, y=low, y2="high:Q"),
+        single,
         means.mark_point(filled=True, size=80, color=CATEGORIES[1]).encode(
             x=x, y=y, tooltip=[documents, said, alt.Tooltip("seeds:Q", title="seeds")]
         ),

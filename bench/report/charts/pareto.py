@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.analysis.pareto import standings
+from bench.report.charts.curves import vertical
 from bench.report.charts.material import Material, described
-from bench.report.charts.scales import NUMBER, Unit, spacing, titled, unit_of
+from bench.report.charts.scales import Unit, titled, unit_of
 from bench.report.charts.theme import CATEGORIES, finish
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.report.tables import FIGURE_WORDS, format_figure
@@ -81,8 +82,7 @@ def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))
-    x_scale = alt.Scale(type="log") if spacing(costs) == "log" else alt.Scale(zero=False)
-    x_axis = alt.Axis(format=NUMBER, tickCount=6)
+    x_scale, x_axis = vertical(costs)
     x = alt.X("x:Q", title=titled(cost, unit), scale=x_scale, axis=x_axis)
     y_scale = alt.Scale(zero=False)
     y = alt.Y("y:Q", title="accuracy", scale=y_scale, axis=alt.Axis(format=".0%"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 from bench.report.tables import FIGURE_WORDS
@@ -10,6 +11,7 @@ from bench.units import GIB, MIB
 
 # An axis whose largest value is this many times its smallest is logarithmic.
 _LOG_FROM = 8
+_MOST_TICKS = 12
 # From which largest value on a unit of seconds is used: its name and size.
 _SECONDS = (
     (3 * 3600.0, "hours", 3600.0),
@@ -65,6 +67,22 @@ def spacing(values: Sequence[float]) -> str:
     positive = [value for value in values if value > 0]
     spread = max(positive) / min(positive) if positive else 1
     return "log" if len(positive) == len(values) and spread >= _LOG_FROM else "linear"
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Return the places of a logarithmic axis that are labelled: 1, 2 and 5 times powers of ten.
+
+    Where those are more than a dozen only powers of ten; the axis begins and ends at such places.
+    """
+    low, high = min(values), max(values)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    places = [
+        float(f"{step * 10.0**power:.6g}") for power in range(first, last + 1) for step in (1, 2, 5)
+    ]
+    below = [place for place in places if place <= low][-1:]
+    found = [*below, *(place for place in places if low < place < high)]
+    found += [place for place in places if place >= high][:1]
+    return found if len(found) <= _MOST_TICKS else [p for p in found if math.log10(p).is_integer()]
 
 
 def three_digits(value: float) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.report.charts.material import Material, described
-from bench.report.charts.scales import Unit, axis_title, spacing, three_digits, titled, unit_of
+from bench.report.charts.scales import (
+    NUMBER,
+    Unit,
+    axis_title,
+    log_ticks,
+    spacing,
+    three_digits,
+    titled,
+    unit_of,
+)
 from bench.report.charts.theme import finish
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.report.tables import FIGURE_WORDS, format_figure
@@ -95,11 +104,16 @@ def _chart(cost: str, unit: Unit, values: list[float]) -> AnyChart:
         x=alt.X("length:O", title=axis_title(LENGTH), axis=alt.Axis(labelAngle=0, grid=False)),
         y=alt.Y("batch:O", title=axis_title(BATCH), sort="descending", axis=alt.Axis(grid=False)),
     )
+    logarithmic = spacing(values) == "log"
+    ticks = log_ticks(values)[1:-1] if logarithmic else None
+    legend = alt.Legend(gradientLength=200, format=NUMBER, tickCount=4, titleLimit=260)
+    if ticks:
+        legend = alt.Legend(gradientLength=200, format=NUMBER, values=ticks, titleLimit=260)
     colour = alt.Color(
         "value:Q",
         title=titled(cost, unit),
-        scale=alt.Scale(scheme="viridis", type="log" if spacing(values) == "log" else "linear"),
-        legend=alt.Legend(gradientLength=180, format=",.3~r", tickCount=4, titleLimit=260),
+        scale=alt.Scale(scheme="viridis", type="log" if logarithmic else "linear"),
+        legend=legend,
     )
     tooltip = [
         alt.Tooltip("length:O", title="length"),
