@@ -167,6 +167,14 @@ def validate(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def claim(session: nox.Session) -> None:
+    """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "bench.claim", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
 def compat(session: nox.Session) -> None:
     """Run the tests of prediction that need no Trainer under the oldest transformers it works with."""
     programs = validation_environment(session)

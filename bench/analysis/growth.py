@@ -254,3 +254,20 @@ class Beside:
     length: int
     cell_id: str
     predicted_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """All that was predicted to test the claim.
+
+    `family` has the named sizes of one architecture, `depths` and `widths` sizes that differ in one of
+    the two; each by rising number of parameters.
+    """
+
+    series: SeriesOf
+    family: tuple[Size, ...]
+    depths: tuple[Size, ...]
+    widths: tuple[Size, ...]
+    options: tuple[Option, ...]
+    beside: tuple[Beside, ...]
+    versions: tuple[tuple[str, str], ...]

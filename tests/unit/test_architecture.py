@@ -37,6 +37,7 @@ STAGES = [
     "report",
     "progress",
     "plan",
+    "claim",
     "cli",
 ]
 WORKER_MAY_IMPORT = {

@@ -1,0 +1,1 @@
+"""The page of the claim about memory: what it says, and in which order."""

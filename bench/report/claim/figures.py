@@ -1,0 +1,219 @@
+"""Figures: peaks along length, the share of model state, and peaks along parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bench.analysis.growth import BYTES_A_PARAMETER, Answers, Setting, Size
+from bench.report.charts.scales import NUMBER
+from bench.report.charts.theme import finish
+from bench.report.claim.names import MODELS, settings_of, variant
+from bench.report.figure import CHOSEN, Drawing, Figure, Row
+from bench.units import GIB, format_bytes
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from bench.report.charts.theme import AnyChart
+
+BATCH = 8
+SIZE_SHAPES = ((32, 128), (8, 512))
+
+
+def length_figure(answers: Answers, model: str) -> Figure:
+    """Return a model's peaks along length, a line a setting, both axes logarithmic."""
+    settings = [setting for setting in settings_of(answers, model) if setting.batch == BATCH]
+    rows = list(_length_rows(answers, settings))
+    ends = [answers.series[setting][-1] for setting in settings]
+    worst = max(ends, key=lambda peak: peak.total_bytes)
+    least = min(ends, key=lambda peak: peak.total_bytes)
+    return Figure(
+        name=f"length-{model}",
+        title=f"{MODELS[model].name} at batch {BATCH}: peak memory along length",
+        caption=(
+            "Both axes are logarithmic: a line that rises by one step of the other axis for each of its own"
+            " is linear growth, two are quadratic, and a flat one is model state alone. Dashed: with"
+            " gradient checkpointing."
+        ),
+        alt=(
+            f"Predicted peak of {MODELS[model].name} by length. At length {worst.length:,} it is between"
+            f" {format_bytes(least.total_bytes)} and {format_bytes(worst.total_bytes)}; the tables have"
+            " every figure."
+        ),
+        draw=lambda: _draw_lengths(rows),
+    )
+
+
+def _length_rows(answers: Answers, settings: Sequence[Setting]) -> Iterator[Row]:
+    for setting in settings:
+        plain = variant(setting).removesuffix(", checkpointing")
+        for peak in answers.series[setting]:
+            yield {
+                "x": peak.length,
+                "y": float(f"{peak.total_bytes / GIB:.6g}"),
+                "series": plain,
+                "checkpointing": "on" if setting.checkpointing else "off",
+                "said": format_bytes(peak.total_bytes),
+            }
+
+
+def _draw_lengths(rows: Sequence[Row]) -> Drawing:
+    import altair as alt
+
+    order = list(dict.fromkeys(row["series"] for row in rows))
+    lengths = sorted({row["x"] for row in rows})
+    doubled = [length for length in lengths if length & (length - 1) == 0]
+    base = alt.Chart(alt.NamedData(CHOSEN)).encode(
+        x=alt.X(
+            "x:Q",
+            title="sequence length (tokens)",
+            scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+            axis=alt.Axis(format=",d", values=doubled),
+        ),
+        y=_gib("peak of tensors (GiB)"),
+        color=alt.Color("series:N", sort=order, title="attention"),
+        tooltip=[
+            alt.Tooltip("series:N", title="attention"),
+            alt.Tooltip("checkpointing:N"),
+            alt.Tooltip("x:Q", title="length", format=","),
+            alt.Tooltip("said:N", title="peak"),
+        ],
+    )
+    dash = alt.StrokeDash(
+        "checkpointing:N",
+        scale=alt.Scale(domain=["off", "on"], range=[[1, 0], [5, 4]]),
+        legend=alt.Legend(symbolStrokeColor="currentColor"),
+    )
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(
+        shape=alt.Shape("series:N", sort=order, title="attention")
+    )
+    return finish(alt.layer(lines, points), rows, height=320)
+
+
+def _gib(title: str) -> alt.Y:
+    import altair as alt
+
+    return alt.Y(
+        "y:Q",
+        title=title,
+        scale=alt.Scale(type="log", nice=False, padding=8),
+        axis=alt.Axis(format=NUMBER, tickCount=6),
+    )
+
+
+def share_figure(answers: Answers) -> Figure:
+    """Return the share of model state along length, of both models."""
+    rows = [
+        {
+            "x": peak.length,
+            "y": round(peak.state_share, 4),
+            "series": f"{MODELS[model].name}, {setting.attention}",
+        }
+        for model in MODELS
+        for setting in settings_of(answers, model)
+        if setting.batch == BATCH and setting.padded and not setting.checkpointing
+        for peak in answers.series[setting]
+    ]
+    last = {row["series"]: row["y"] for row in rows}
+    said = "; ".join(f"{name}: {share:.0%}" for name, share in last.items())
+    return Figure(
+        name="state-share",
+        title=f"Parameters, gradients and optimizer state as a share of the peak, at batch {BATCH}",
+        caption="Without checkpointing, batches with padding. Gradients that are not there yet do not count.",
+        alt=f"The share of model state falls with length. At the longest: {said}.",
+        draw=lambda: _draw_shares(rows),
+    )
+
+
+def _draw_shares(rows: Sequence[Row]) -> Drawing:
+    import altair as alt
+
+    order = list(dict.fromkeys(row["series"] for row in rows))
+    doubled = sorted({row["x"] for row in rows if row["x"] & (row["x"] - 1) == 0})
+    base = alt.Chart(alt.NamedData(CHOSEN)).encode(
+        x=alt.X(
+            "x:Q",
+            title="sequence length (tokens)",
+            scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+            axis=alt.Axis(format=",d", values=doubled),
+        ),
+        y=alt.Y(
+            "y:Q",
+            title="share of model state",
+            scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(format=".0%", tickCount=5),
+        ),
+        color=alt.Color("series:N", sort=order, title=None, legend=alt.Legend(columns=2)),
+    )
+    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(
+        shape=alt.Shape("series:N", sort=order, title=None)
+    )
+    return finish(alt.layer(base.mark_line(strokeWidth=2), points), rows)
+
+
+def sizes_figure(answers: Answers) -> Figure:
+    """Return peaks along parameters, with the line of model state alone."""
+    rows = list(_size_rows(answers.family))
+    first, last = answers.family[0], answers.family[-1]
+    return Figure(
+        name="parameters",
+        title="Peak memory along parameters: six sizes of BERT at 4,096 tokens a step",
+        caption=(
+            f"Both axes are logarithmic. Model state is {BYTES_A_PARAMETER} bytes a parameter: the line that"
+            " no peak can lie below; what lies above it are activations."
+        ),
+        alt=(
+            f"Peaks of BERT {first.name} ({first.parameters / 1e6:.1f} M parameters) to {last.name}"
+            f" ({last.parameters / 1e6:.0f} M), beside {BYTES_A_PARAMETER} bytes a parameter."
+        ),
+        draw=lambda: _draw_sizes(rows),
+    )
+
+
+def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
+    for size in sizes:
+        state = BYTES_A_PARAMETER * size.parameters
+        figures = {
+            f"batch {batch}, length {length}": size.peaks[batch, length].total_bytes
+            for batch, length in SIZE_SHAPES
+        }
+        for series, nbytes in {**figures, "model state": state}.items():
+            yield {
+                "x": float(f"{size.parameters / 1e6:.6g}"),
+                "y": float(f"{nbytes / GIB:.6g}"),
+                "series": series,
+                "name": size.name,
+                "said": format_bytes(nbytes),
+            }
+
+
+def _draw_sizes(rows: Sequence[Row]) -> Drawing:
+    import altair as alt
+
+    order = list(dict.fromkeys(row["series"] for row in rows))
+    base = alt.Chart(alt.NamedData(CHOSEN)).encode(
+        x=alt.X(
+            "x:Q",
+            title="parameters (millions)",
+            scale=alt.Scale(type="log", nice=False, padding=24),
+            axis=alt.Axis(format=NUMBER, values=[5, 10, 20, 50, 100, 200, 300]),
+        ),
+        y=_gib("peak of tensors (GiB)"),
+        color=alt.Color("series:N", sort=order, title=None),
+        tooltip=[
+            alt.Tooltip("name:N", title="model"),
+            alt.Tooltip("series:N"),
+            alt.Tooltip("said:N", title="peak"),
+        ],
+    )
+    points = base.mark_point(filled=True, size=46, opacity=0.9).encode(
+        shape=alt.Shape("series:N", sort=order, title=None)
+    )
+    names = base.transform_filter("datum.series === 'model state'").mark_text(
+        dy=16, color="currentColor"
+    )
+    named = names.encode(text="name:N", color=alt.value("currentColor"))
+    chart: AnyChart = alt.layer(base.mark_line(strokeWidth=2), points, named)
+    return finish(chart, rows, height=320)

@@ -1,0 +1,194 @@
+"""Headline: the answers in sentences, each written from the figures that the tables have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.analysis.growth import (
+    BYTES_A_PARAMETER,
+    Answers,
+    Law,
+    Size,
+    doublings,
+    law_at_end,
+    power,
+)
+from bench.report.claim.figures import BATCH, SIZE_SHAPES
+from bench.report.claim.names import MODELS, peaks_of
+from bench.units import format_bytes, format_ratio
+
+
+def headline(answers: Answers, measured: Mapping[str, int]) -> tuple[str, ...]:
+    """Return what was found, in the order of the claim: length, then parameters."""
+    found = (
+        _eager(answers),
+        _fused(answers),
+        _short(answers),
+        _checkpointed(answers),
+        _state(answers),
+        _sizes(answers),
+        _shape(answers),
+        _measured(answers, measured),
+    )
+    return tuple(filter(None, found))
+
+
+def law_of(answers: Answers, model: str, attention: str, **how: bool) -> Law:
+    """Return the law of one setting at the page's batch size."""
+    law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
+    assert law is not None, (model, attention, how)
+    return law
+
+
+def last_doubling(answers: Answers, model: str, attention: str, **how: bool) -> str:
+    """Return what the last doubling of length does to the whole peak, in words."""
+    last = doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
+    return (
+        f"from {last.start:,} to {last.end:,} tokens the whole peak grows {format_ratio(2**last.total)}"
+        f" (power {last.total:.2f})"
+    )
+
+
+def _eager(answers: Answers) -> str:
+    parts = []
+    for model, shape in MODELS.items():
+        even = law_of(answers, model, "eager").even
+        end = peaks_of(answers, model, "eager")[-1].length
+        assert even is not None
+        parts.append(
+            f"in {shape.name}'s shape, which ends at {end:,} tokens, it overtakes the linear part at {even:,.0f};"
+            f" {last_doubling(answers, model, 'eager')}"
+        )
+    return (
+        "Length: memory has a large quadratic part only where attention is written out (eager), and it counts"
+        f" late: {', and '.join(parts)} (batch {BATCH}, float32)."
+    )
+
+
+def _fused(answers: Answers) -> str:
+    full = law_of(answers, "distilbert", "sdpa", padded=False)
+    shares = []
+    for model, shape in MODELS.items():
+        eager, padded = (law_of(answers, model, name).square for name in ("eager", "sdpa"))
+        shares.append(
+            f"{float(padded) / BATCH:,.0f} bytes a document and token² instead of eager's"
+            f" {float(eager) / BATCH:,.0f} ({shape.name})"
+        )
+    local = law_of(answers, "modernbert", "sdpa", padded=False)
+    return (
+        f"With fused attention (sdpa) memory is {'linear' if full.square == 0 else 'not linear'} in length as"
+        " long as nobody needs a mask: in full batches DistilBERT's part in length² is"
+        f" {float(full.square) / BATCH:,.0f} bytes, exactly. Padding brings a mask, and every layer keeps it"
+        f" as float32: {', '.join(shares)}. ModernBERT's local layers bring one even without padding"
+        f" ({float(local.square) / BATCH:,.0f} bytes): attending to 128 tokens saves no memory here;"
+        f" with padding {last_doubling(answers, 'modernbert', 'sdpa')}."
+    )
+
+
+def room_tokens(answers: Answers, model: str, attention: str) -> float:
+    """Return the tokens of a batch up to which the peak is model state alone."""
+    floor = peaks_of(answers, model, attention)[0]
+    return BATCH * law_of(answers, model, attention).reaches(floor.total_bytes)
+
+
+def _short(answers: Answers) -> str:
+    rooms = [
+        f"{room_tokens(answers, model, 'eager'):,.0f} (eager) or {room_tokens(answers, model, 'sdpa'):,.0f}"
+        f" (sdpa) tokens in {shape.name}"
+        for model, shape in MODELS.items()
+    ]
+    return (
+        "Short steps do not depend on length at all: activations have the room that the gradients take later, up"
+        f" to about {' and '.join(rooms)} a batch of {BATCH}."
+    )
+
+
+def _checkpointed(answers: Answers) -> str:
+    parts = []
+    for model, shape in MODELS.items():
+        for attention in ("eager", "sdpa"):
+            without, with_ = (
+                peaks_of(answers, model, attention, checkpointing=on)[-1] for on in (False, True)
+            )
+            parts.append(
+                f"{shape.name} {attention} at {with_.length:,} from {format_bytes(without.total_bytes)} to"
+                f" {format_bytes(with_.total_bytes)}"
+            )
+    eager = law_of(answers, "modernbert", "eager", checkpointing=True)
+    return (
+        f"Checkpointing changes how much, not how: {'; '.join(parts)}. The part in length² is then one layer's,"
+        f" not all layers': {float(eager.square) / BATCH:,.0f} bytes a token² in ModernBERT under eager attention."
+    )
+
+
+def _state(answers: Answers) -> str:
+    base = next(size for size in answers.family if size.name == "base")
+    over = base.floor.state_bytes - BYTES_A_PARAMETER * base.parameters
+    shares = [
+        f"{shape.name} {', '.join(_share(answers, model, attention) for attention in ('eager', 'sdpa'))}"
+        for model, shape in MODELS.items()
+    ]
+    first = peaks_of(answers, "distilbert", "eager")[0]
+    return (
+        f"Parameters, gradients and AdamW's state are {BYTES_A_PARAMETER} bytes a parameter in float32 (BERT-base:"
+        f" {BYTES_A_PARAMETER} x {base.parameters:,} and {over:,} bytes of step counters and buffers). They are"
+        f" {first.state_share:.0%} of the peak at length {first.length}; at the longest {'; '.join(shares)}."
+    )
+
+
+def _share(answers: Answers, model: str, attention: str) -> str:
+    last = peaks_of(answers, model, attention)[-1]
+    return f"{last.state_share:.0%} ({attention})"
+
+
+def _sizes(answers: Answers) -> str:
+    first, last = answers.family[0], answers.family[-1]
+    powers = [
+        f"{power([(s.parameters, s.peaks[shape].total_bytes) for s in answers.family]):.2f}"
+        f" (batch {shape[0]}, length {shape[1]})"
+        for shape in SIZE_SHAPES
+    ]
+    floor = power([(size.parameters, size.floor.total_bytes) for size in answers.family])
+    return (
+        f"Parameters: the model's own state is linear in them, the whole is less. Over {len(answers.family)} sizes"
+        f" of BERT from {first.parameters / 1e6:.1f} M to {last.parameters / 1e6:.0f} M parameters the peak grows"
+        f" with the power {' and '.join(powers)}, and {floor:.2f} where a step is so small that state is all."
+    )
+
+
+def _shape(answers: Answers) -> str:
+    shape = SIZE_SHAPES[0]
+
+    def others(sizes: Sequence[Size], side: str) -> float:
+        return power([(getattr(size, side), size.peaks[shape].other_bytes) for size in sizes])
+
+    def encoder(sizes: Sequence[Size], side: str) -> float:
+        return power([(getattr(size, side), size.parameters) for size in sizes])
+
+    return (
+        f"Activations follow layers x width, not parameters: with depth ({_range(answers.depths, 'layers')} layers)"
+        f" they grow with the power {others(answers.depths, 'layers'):.2f}, with width"
+        f" ({_range(answers.widths, 'width')}) with {others(answers.widths, 'width'):.2f}, where parameters grow"
+        f" with {encoder(answers.depths, 'layers'):.2f} and {encoder(answers.widths, 'width'):.2f}. The two do not"
+        " add up either: while activations are at their most, the gradients are not there yet."
+    )
+
+
+def _range(sizes: Sequence[Size], side: str) -> str:
+    return f"{getattr(sizes[0], side)} to {getattr(sizes[-1], side)}"
+
+
+def _measured(answers: Answers, measured: Mapping[str, int]) -> str:
+    pairs = [
+        (one.predicted_bytes, measured[one.cell_id])
+        for one in answers.beside
+        if one.cell_id in measured
+    ]
+    if not pairs:
+        return ""
+    off = max(abs(predicted - seen) / seen for predicted, seen in pairs)
+    most = max(abs(predicted - seen) for predicted, seen in pairs)
+    return (
+        f"Measured where this machine can: in {len(pairs)} cells of DistilBERT's shape on the CPU the real"
+        f" allocator's peak and the prediction for the CPU differ by at most {most:,} bytes ({off:.2%})."
+    )

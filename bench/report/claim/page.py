@@ -1,0 +1,130 @@
+"""Page: what the claim about memory comes to, as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.analysis.growth import Answers, Setting
+from bench.report.claim import tables
+from bench.report.claim.figures import BATCH, length_figure, share_figure, sizes_figure
+from bench.report.claim.headline import headline
+from bench.report.claim.names import MODELS
+from bench.report.document import Document
+from bench.report.section import Section
+
+TITLE = "Is memory quadratic in length, and linear in parameters?"
+
+
+def page(answers: Answers, measured: Mapping[str, int]) -> Document:
+    """Return the page; `measured` has the peaks of CPU tensors by cell id, where there are any."""
+    sections = (
+        Section("What was found", headline(answers, measured)),
+        Section(
+            "When is memory quadratic in length, when linear?",
+            _LENGTH,
+            (
+                *(tables.exponents_table(answers, model) for model in MODELS),
+                tables.laws_table(answers),
+            ),
+            tuple(length_figure(answers, model) for model in MODELS),
+        ),
+        Section(
+            "What share is parameters, gradients and optimizer state?",
+            _SHARE,
+            tuple(tables.shares_table(answers, model, _shared(model)) for model in MODELS),
+            (share_figure(answers),),
+        ),
+        Section(
+            "How does the total grow with parameters?",
+            _SIZES,
+            (
+                tables.sizes_table(
+                    "Sizes of BERT (batch x length; sdpa, full batches)", answers.family
+                ),
+                tables.sizes_table("Deeper, at width 768", answers.depths),
+                tables.sizes_table("Wider, at 12 layers", answers.widths),
+            ),
+            (sizes_figure(answers),),
+        ),
+        Section(
+            "On cards",
+            _CARDS,
+            tuple(tables.cards_table(answers, model, BATCH) for model in MODELS),
+        ),
+        Section("Other optimizers, half precision", _OPTIONS, (tables.options_table(answers),)),
+        Section(
+            "Measured and predicted, on the CPU",
+            _beside_words(measured),
+            (tables.beside_table(answers, measured),),
+        ),
+        Section("What the figures assume", _assumed(answers)),
+        Section("Again", ("`nox -s claim` writes this page; it needs no GPU and no hub.",)),
+    )
+    empty = pd.DataFrame()
+    return Document(title=TITLE, sections=sections, cells=empty, ledger=empty)
+
+
+def _shared(model: str) -> list[Setting]:
+    return [
+        Setting(model, attention, True, checkpointing, BATCH)
+        for checkpointing in (False, True)
+        for attention in ("eager", "sdpa")
+    ]
+
+
+_LENGTH = (
+    "A power of 1 is linear growth, of 2 quadratic: a doubling multiplies by 2 to that power. In brackets the"
+    " power of all that is no parameter, gradient or optimizer state; it is left out where the peak moves from"
+    " one moment of the step to another, since the two are not of one kind.",
+    "The peaks are exact, so the laws are no fits: three lengths give the coefficients, and every further one"
+    " agrees to the byte; a dash stands where no fourth did. By hand: eager attention keeps the scores of every"
+    " head and layer after the softmax (4 bytes), and where attention has dropout its result (4) and mask (1) as"
+    " well; DistilBERT's has, ModernBERT's has not. Fused attention keeps its mask in"
+    " float32 (4 bytes a layer, all heads share it).",
+)
+_SHARE = (
+    "At short lengths the peak is where the last gradient is made and all of the state is there. At long ones it"
+    " is at the start of the backward pass, before most gradients are made: the state is then nearer to 12 bytes a"
+    " parameter, so that shares fall a little faster than activations rise.",
+)
+_SIZES = (
+    "State bytes are those of the smallest step (batch 2, length 64). What is over 16 are AdamW's step"
+    " counters, 4 bytes a parameter tensor, and the model's buffers. The power is that of the whole peak"
+    " with parameters from one size to the next.",
+)
+_CARDS = (
+    "Tensors are exact; requested, allocated and reserved are simulated by the allocator's rules"
+    " (docs/prediction.md). In float32 every card's sdpa takes the memory-efficient kernel:"
+    " flash attention takes half precision only.",
+)
+_OPTIONS = (
+    "Autocast keeps parameters, gradients and state in float32: it halves activations, not state. SGD without"
+    " momentum has no state, Adafactor's is two vectors a matrix.",
+)
+
+
+def _beside_words(measured: Mapping[str, int]) -> tuple[str, ...]:
+    like = (
+        "Like with like: both are of CPU kernels. They are not the figures above: on a CPU dropout keeps float32"
+        " masks, and sdpa with dropout takes the formula that stores all scores, as eager attention does."
+    )
+    if measured:
+        return (like, "Measured by `ftbench run attention-scaling --only train_size=8`.")
+    return (
+        like,
+        "Not measured yet: `ftbench run attention-scaling --only train_size=8` does.",
+    )
+
+
+def _assumed(answers: Answers) -> tuple[str, ...]:
+    versions = ", ".join(f"{name} {version}" for name, version in answers.versions)
+    return (
+        "Predicted, not measured on a GPU: none was at hand. The figures are the peaks of what tensors ask for in"
+        " the real Trainer's steps, traced without data; workspaces inside kernels, the allocator's slack and the"
+        " CUDA context are not in them, but for the table of cards.",
+        "float32, AdamW (fused, transformers' default), padding to max_length, random weights, two labels."
+        " Vocabulary and parameters are those of the architectures' configs, whatever the tokenizer.",
+        f"Libraries: {versions}.",
+    )

@@ -1,0 +1,44 @@
+"""The page as a whole: it begins with its answers, it can be drawn, and it does not change by itself."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from bench.report import markdown
+from bench.report.charts import static
+from bench.report.claim.page import page
+from tests.unit.report.claim.planted import planted
+
+
+@pytest.fixture(scope="module")
+def document():
+    return page(planted(), {"a": 1_000})
+
+
+def test_answers_come_first(document):
+    assert document.sections[0].heading == "What was found"
+    assert len(document.sections[0].paragraphs) >= 7
+
+
+def test_the_same_answers_give_the_same_page(document):
+    text = markdown.render(document)
+    assert markdown.render(page(planted(), {"a": 1_000})) == text
+    assert markdown.render(page(planted(), {})) != text
+
+
+def test_nothing_measured_is_said_with_the_command():
+    assert "Not measured yet: `ftbench run attention-scaling" in markdown.render(
+        page(planted(), {})
+    )
+
+
+def test_figures_are_drawn_with_what_they_show(document):
+    figures = {figure.name: figure for figure in document.figures}
+    assert list(figures) == ["length-distilbert", "length-modernbert", "state-share", "parameters"]
+    for figure in figures.values():
+        drawn = static.svg(figure)
+        assert static.svg(figure) == drawn
+        ElementTree.fromstring(drawn)
+        assert figure.alt
+    assert "sdpa, full batches" in static.svg(figures["length-modernbert"])
+    assert "large" in static.svg(figures["parameters"])
