@@ -219,6 +219,93 @@ def explain(
         console.print(line, soft_wrap=True)
 
 
+@app.command()
+def estimate(
+    profile: ProfileArgument,
+    train_size: Annotated[
+        int | None, typer.Option("--train-size", min=1, help="Documents to train on.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", min=1, help="Tokens a document is cut at.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Documents a batch.")] = None,
+    gpu: GpuOption = None,
+    usd_per_hour: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--usd-per-hour", metavar="USD", help="What a device costs: one for all, or one each."
+        ),
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            "--measured", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."
+        ),
+    ] = None,
+    attention: AttentionOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate time, memory, money and accuracy of a run that was not made, with intervals.
+
+    What is not given is the profile's largest. On a card that no run was made on, time is a roofline
+    interval; without --gpu the estimate is for the machine that runs were measured on.
+    """
+    from bench import estimate as estimates
+    from bench.grid import Grid
+    from bench.profile import load_profile
+    from bench.report.estimate import estimate_json
+    from bench.workload import resolve_data, resolve_model
+
+    loaded = load_profile(profile, overrides or ())
+    gpus, kernel = _gpus(gpu), _attention(attention)
+    given = {
+        "train_size": train_size,
+        "max_length": max_length,
+        "per_device_train_batch_size": batch,
+    }
+    model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
+    target = estimates.target_of(loaded, model, data, given)
+    folder = measured or Path("results") / loaded.name
+    known = estimates.read_measured(folder, target, asked=measured is not None)
+    cards, on_cpu = estimates.devices_of(gpus, known)
+    estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
+    one = Grid(axes=(), cells=(target.cell,))
+    found = estimates.estimate(
+        target,
+        gpus,
+        known,
+        on_cards=_forecast(one, cards, largest_batch=True, work=True, attention=kernel)
+        if cards
+        else None,
+        on_cpu=_forecast(one, (), on_cpu=True) if on_cpu else None,
+        usd_per_hour=usd_per_hour or (),
+    )
+    if as_json:
+        print(json.dumps(estimate_json(found), indent=1))
+    else:
+        _show_estimate(found)
+    if found.refused:
+        raise typer.Exit(EXIT_FINDING)
+
+
+def _show_estimate(found: Any) -> None:
+    """Show an estimate: what of, a table a device, and what must be known about it."""
+    from bench.report.estimate import LEGEND, device_table, headline
+    from bench.report.terminal import show_table
+
+    console = _console()
+    for line in headline(found):
+        console.print(line, soft_wrap=True)
+    for device in found.devices:
+        show_table(console, device_table(device, found.accuracy))
+        for note in device.notes:
+            console.print(f"(!) {note}", soft_wrap=True)
+    console.print()
+    for note in (LEGEND, *found.notes):
+        console.print(note, soft_wrap=True, style="dim")
+
+
 def _resolved(
     profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
 ) -> tuple[Any, Any]:

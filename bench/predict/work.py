@@ -117,7 +117,7 @@ class WorkCounter:
         made = [tensor for tensor in self._ours(output) if _storage(tensor) not in storages]
         if not (changed or made):  # a view, or a question about a shape
             return
-        read = [t for t in given if not any(t is c for c in changed)] if _blind(name) else given
+        read = list(self._ours(args[1:])) if _blind(name) else given
         most = sum(map(_touched, made)) if name in _GATHERS else None
         sums = self._period_sums()
         reads = self._noted(read, sums.read, sums.first_block, most)
@@ -212,7 +212,8 @@ def _touched(tensor: torch.Tensor) -> int:
 
 
 def _blind(name: str) -> bool:
-    return name in _OVERWRITES
+    """Return whether an operator takes no more than a shape from what it writes, or is like."""
+    return name in _OVERWRITES or name.endswith("_like")
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -33,6 +33,7 @@ STAGES = [
     "forecast",
     "runner",
     "analysis",
+    "estimate",
     "frontier",
     "report",
     "progress",

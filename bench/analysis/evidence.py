@@ -1,0 +1,162 @@
+"""Evidence: what the runs of a workload on one device say of a cell that was not run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.analysis.laws import Fit, Group, Interval, Refusal
+from bench.analysis.scaling import COSTLESS, fit_scaling, scaling_table
+from bench.analysis.summary import ABSENT_SETTING, varying_axes
+from bench.grid import Cell
+from bench.profile import REQUIRED_AXES
+from bench.record import Device, Environment, Record
+
+# What a workload's runs may differ in and still say something of each other: fits are along the axes, a
+# seed repeats, and epochs are counted.
+_FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
+# Names of one and the same content: where it was read from, and what it is called there.
+_NAMES = frozenset({"model", "dataset"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Outside:
+    """An axis on which a cell lies outside of what was measured, and by which factor."""
+
+    axis: str
+    target: float
+    low: float
+    high: float
+
+    @property
+    def factor(self) -> float:
+        """Return how many times the nearest measured value the cell's is, or the other way round."""
+        return self.target / self.high if self.target > self.high else self.low / self.target
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The runs on one device that bear on a cell, their fits, and how far the cell lies outside them.
+
+    `absent` says why there are no fits at all; a cost may also be refused alone.
+    """
+
+    device: Device
+    records: tuple[Record, ...]
+    group: Group | None
+    outside: tuple[Outside, ...] = ()
+    absent: str = ""
+
+    def fit(self, cost: str) -> Fit | Refusal:
+        """Return the fit of a cost, or why there is none."""
+        if self.group is None:
+            return Refusal(cost, self.absent)
+        if cost in self.group.fits:
+            return self.group.fits[cost]
+        refused = (one for one in self.group.refused if one.cost == cost)
+        return next(refused, Refusal(cost, "no run measured it"))
+
+    def power(self) -> Interval | None:
+        """Return the watts that the device took over whole runs: their median and range; None if unknown."""
+        watts = sorted(
+            joules / record.measurement.total_s
+            for record in self.records
+            if record.measurement and (joules := _joules(record)) is not None
+        )
+        return Interval(watts[len(watts) // 2], watts[0], watts[-1]) if watts else None
+
+
+def _joules(record: Record) -> float | None:
+    """Return the energy of all phases; None where one has none."""
+    assert record.measurement is not None
+    parts = [phase.energy_j for phase in record.measurement.phases.values()]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known and len(known) == len(parts) else None
+
+
+def workload_differences(cell: Cell, records: Sequence[Record]) -> list[str]:
+    """Return in what a cell's workload differs from that of the records; empty where one is the same."""
+    found: list[str] = []
+    for record in records:
+        found = _differences(_workload(record.cell), _workload(cell))
+        if not found:
+            return []
+    return found
+
+
+def evidence_for(
+    cell: Cell, records: Sequence[Record], environments: Mapping[str, Environment]
+) -> list[Evidence]:
+    """Return what the records say of a cell, for each device they were run on."""
+    by_device: dict[Device, list[Record]] = {}
+    for record in records:
+        environment = environments.get(record.environment_id)
+        if environment is not None:
+            by_device.setdefault(environment.device, []).append(record)
+    return [_on_device(cell, device, its) for device, its in by_device.items()]
+
+
+def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidence:
+    related = [r for r in records if not _differences(_decisive(r.cell), _decisive(cell))]
+    if not related:
+        why = "; ".join(_differences(_decisive(records[0].cell), _decisive(cell)))
+        return Evidence(device, (), None, absent=f"no run is like it: {why}")
+    epochs = cell.settings.get("num_train_epochs")
+    same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
+    chosen = same or related
+    groups = fit_scaling(scaling_table(chosen), varying_axes(chosen))
+    if not groups:
+        return Evidence(device, tuple(chosen), None, absent="no run has figures to be trusted")
+    # Several where environments or epochs differ: the one with the most runs.
+    group = max(groups, key=lambda one: max((f.runs for f in one.fits.values()), default=0))
+    return Evidence(device, tuple(chosen), group, _outside(cell, chosen))
+
+
+def held_matches(held: Mapping[str, Any], cell: Cell, *, but: Sequence[str] = ()) -> bool:
+    """Return whether a cell has all that the cells of a group share, but for some names."""
+    return all(
+        str(_shown(cell.facets.get(name))) == str(value)
+        for name, value in held.items()
+        if name not in ("environment_id", *but)
+    )
+
+
+def _shown(value: Any) -> Any:
+    return ABSENT_SETTING if value is None else value
+
+
+def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
+    found = []
+    for axis in REQUIRED_AXES:
+        values = [float(r.cell.facets[axis]) for r in records if r.status == "ok"]
+        target = float(cell.facets[axis])
+        if values and not min(values) <= target <= max(values):
+            found.append(Outside(axis, target, min(values), max(values)))
+    return tuple(found)
+
+
+def _workload(cell: Cell) -> dict[str, Any]:
+    """Return what a cell is trained on, and what it trains."""
+    settings = {*cell.settings, *_own(cell), *_NAMES}
+    return {name: value for name, value in cell.facets.items() if name not in settings}
+
+
+def _decisive(cell: Cell) -> dict[str, Any]:
+    """Return all that decides a cell's cost and is not fitted along."""
+    return {name: value for name, value in cell.facets.items() if name not in _FREE | _NAMES}
+
+
+def _own(cell: Cell) -> set[str]:
+    return {"max_length", "train_size", "padding", "attn_implementation", "method"} | {
+        name for name in cell.facets if name.startswith("lora.")
+    }
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    names = sorted(theirs.keys() | ours.keys())
+    return [
+        f"{name} {_shown(theirs.get(name))} there, {_shown(ours.get(name))} here"
+        for name in names
+        if theirs.get(name) != ours.get(name)
+    ]
