@@ -7,9 +7,11 @@ from bench.messages import Preparation, TokenisedPools
 from bench.prediction import (
     CardPrediction,
     CellPrediction,
+    CellWork,
     Composition,
     Figure,
     Moment,
+    PassWork,
     Predictions,
     Share,
 )
@@ -233,6 +235,30 @@ def composition(**changes: Any) -> Composition:
         "phases": ((0, "setup"), (3, "step 1")),
     }
     return Composition(**(fields | changes))
+
+
+def pass_work(documents: int = 8, **changes: Any) -> PassWork:
+    """Return the work of one batch of these documents: 1 GFLOP each."""
+    fields: dict[str, Any] = {
+        "documents": documents,
+        "batches": 1,
+        "flops": documents * 10**9,
+        "product_bytes": 10**8,
+        "other_bytes": 10**8,
+        "compulsory_bytes": 10**7,
+        "kernels": 100,
+    }
+    return PassWork(**(fields | changes))
+
+
+def cell_work(**changes: Any) -> CellWork:
+    """Return the work of a cell."""
+    fields: dict[str, Any] = {
+        "step": pass_work(),
+        "evaluation": pass_work(16, batches=2, flops=16 * 10**9 // 4),
+        "checkpoint_bytes": 10**8,
+    }
+    return CellWork(**(fields | changes))
 
 
 def predicted_cell(cell_id: str, *gpus: str, **changes: Any) -> CellPrediction:

@@ -103,7 +103,9 @@ def test_gradients_that_are_added_up_by_autograd_are_work():
     # 4 products and sums forward, then the gradient's 1, its products 2, their sum, and the last.
     assert work.kernels == 5 + 1 + 2 + 1 + 1
     n = 64
-    assert work.other_bytes == FLOAT * (3 * 2 * n + 3 * n + (n + 1) + 1 + 2 * (1 + n) + 3 * n + 2 * n)
+    assert work.other_bytes == FLOAT * (
+        3 * 2 * n + 3 * n + (n + 1) + 1 + 2 * (1 + n) + 3 * n + 2 * n
+    )
 
 
 def test_rows_of_a_table_are_read_not_the_table():
@@ -150,9 +152,9 @@ def test_on_the_cpu_lists_are_loops():
 
 
 def test_a_part_that_was_not_traced_has_no_work():
+    counter = WorkCounter()
+    trace(perceptron, steps=1, watch=counter.watch)
     with pytest.raises(PredictionError, match="no work was counted"):
-        counter = WorkCounter()
-        trace(perceptron, steps=1, watch=counter.watch)
         counter.work_of(EVALUATION, documents=1, batches=1)
 
 
