@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from bench.analysis.laws import CONFIDENCE, Exponent, Interval
-from bench.analysis.regression import student
+from bench.analysis.regression import cells_of, student
 
 # Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
 SPARE_RUNS = 3
@@ -59,9 +60,13 @@ def noise(
     table: pd.DataFrame, cost: str, axes: Sequence[str], residual: Noise | None
 ) -> Noise | None:
     """Return the noise of a cost: over the runs of a cell, else `residual`; None where neither is known."""
-    cells = table.groupby(list(axes))[cost]
-    shares = table[cost] / cells.transform("mean") - 1
-    spare = int((cells.count() - 1).sum())
+    costs = table[cost].to_numpy(float)
+    if not len(costs):
+        return residual
+    _, cell = cells_of([table[axis].to_numpy(float) for axis in axes])
+    runs = np.bincount(cell)
+    shares = costs / (np.bincount(cell, weights=costs) / runs)[cell] - 1
+    spare = len(costs) - len(runs)
     if spare >= SPARE_RUNS:
         return Noise(float(np.sqrt((shares**2).sum() / spare)), spare, "runs of the same cell")
     return residual
@@ -78,27 +83,38 @@ def exponents(
     return tuple(exponent for axis in axes for exponent in _along(cells, cost, axis, axes, of))
 
 
-def _cells(table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise) -> pd.DataFrame:
-    """Return a row a cell: its mean cost, and the relative variance of that mean."""
-    own = pd.Series(0.0, index=table.index)
+def _cells(
+    table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise
+) -> list[dict[str, float]]:
+    """Return a row a cell: its axes, its mean cost, and the relative variance of that mean."""
+    if table.empty:
+        return []
+    costs = table[cost].to_numpy(float)
+    own = np.zeros_like(costs)
     if cost == "step_median_s" and {"step_low_s", "step_high_s"} <= set(table):
-        width = (table["step_high_s"] - table["step_low_s"]) / table[cost]
-        own = width.fillna(0).astype(float) / (2 * _NORMAL)
+        width = (table["step_high_s"] - table["step_low_s"]).to_numpy(float) / costs
+        own = np.nan_to_num(width) / (2 * _NORMAL)
     variances = np.maximum(own**2, of.deviation**2)
-    grouped = table.assign(variance=variances).groupby(list(axes), as_index=False)
-    cells = grouped.agg(cost=(cost, "mean"), variance=("variance", "mean"), runs=(cost, "size"))
-    return cells.assign(variance=cells["variance"] / cells["runs"])
+    cells, cell = cells_of([table[axis].to_numpy(float) for axis in axes])
+    runs = np.bincount(cell)
+    means = np.bincount(cell, weights=costs) / runs
+    variance = np.bincount(cell, weights=variances) / runs**2
+    return [
+        dict(zip((*axes, "cost", "variance"), row, strict=True))
+        for row in np.column_stack([cells, means, variance]).tolist()
+    ]
 
 
 def _along(
-    cells: pd.DataFrame, cost: str, axis: str, axes: Sequence[str], of: Noise
+    cells: Sequence[Mapping[str, float]], cost: str, axis: str, axes: Sequence[str], of: Noise
 ) -> Iterator[Exponent]:
     others = [name for name in axes if name != axis]
-    chains: Iterable[tuple[Any, pd.DataFrame]] = cells.groupby(others) if others else [((), cells)]
-    for key, chain in chains:
-        held = dict(zip(others, (_plain(value) for value in key), strict=True))
-        rows = chain.sort_values(axis).to_dict("records")
-        for small, large in itertools.pairwise(rows):
+    chains: dict[tuple[Any, ...], list[Mapping[str, float]]] = {}
+    for row in cells:
+        chains.setdefault(tuple(row[name] for name in others), []).append(row)
+    for key, chain in chains.items():
+        held = dict(zip(others, map(_plain, key), strict=True))
+        for small, large in itertools.pairwise(sorted(chain, key=operator.itemgetter(axis))):
             yield Exponent(
                 cost=cost,
                 axis=axis,
@@ -110,16 +126,18 @@ def _along(
             )
 
 
-def _exponent(small: Mapping[Any, Any], large: Mapping[Any, Any], axis: str, of: Noise) -> Interval:
+def _exponent(
+    small: Mapping[str, float], large: Mapping[str, float], axis: str, of: Noise
+) -> Interval:
     distance = np.log(large[axis] / small[axis])
     value = np.log(large["cost"] / small["cost"]) / distance
     half = student(of.freedom) * np.sqrt(small["variance"] + large["variance"]) / distance
     return Interval(float(value), float(value - half), float(value + half))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: float) -> float:
     """Return a whole number as one."""
-    return int(value) if float(value).is_integer() else float(value)
+    return int(value) if value.is_integer() else value
 
 
 def at_the_end(found: Sequence[Exponent], cost: str, axis: str) -> Exponent | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.laws import CONFIDENCE, HeldOut
-from bench.analysis.regression import Numbers, TooFewCellsError
+from bench.analysis.regression import Numbers, TooFewCellsError, cells_of
 
 # Columns of numbers, one entry a run (or a point), all of one length.
 Columns = Mapping[str, Numbers]
@@ -77,9 +77,7 @@ class _Errors:
 
 def cross_validate(runs: Columns, cost: str, axes: Sequence[str], estimate: Estimate) -> Validation:
     """Return how an estimate of a cost does on cells left out; cells differ on `axes`."""
-    points = np.stack([runs[axis] for axis in axes], axis=1)
-    cells, cell = np.unique(points, axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
+    cells, cell = cells_of([runs[axis] for axis in axes])
 
     def errors(left_out: _Mask) -> _Errors | None:
         return _errors(runs, cost, cell, left_out, estimate)

@@ -51,6 +51,12 @@ class TooFewCellsError(ValueError):
     """There are not the cells that a law needs; the message says how many there are."""
 
 
+def cells_of(axes: Sequence[Numbers]) -> tuple[Numbers, NDArray[np.intp]]:
+    """Return the cells of runs, a row each with its axes' values, and the number of each run's cell."""
+    cells, cell = np.unique(np.stack(axes, axis=1), axis=0, return_inverse=True)
+    return cells, cell.reshape(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Law:
     """A formula: the largest of its pieces, each a sum of terms, the piece of the small cells first.
@@ -107,8 +113,7 @@ class Sample:
     @classmethod
     def of_runs(cls, length: Numbers, batch: Numbers, cost: Numbers) -> Sample:
         """Return the cells of runs: those of one length and batch are one, whatever else they differ in."""
-        points, cell = np.unique(np.stack([length, batch], axis=1), axis=0, return_inverse=True)
-        cell = cell.reshape(-1)
+        points, cell = cells_of([length, batch])
         runs = np.bincount(cell).astype(float)
         mean = np.bincount(cell, weights=cost) / runs
         spare = len(cost) - len(runs)
@@ -305,41 +310,40 @@ def least_squares(
     rows = rows / scale
     normal = np.einsum("mi,ij,ik->mjk", weights, rows, rows)
     target = weights @ rows
-    whole, *parts = _subsets(free)
-    best = _solved(normal, target, whole, free)
-    (bounded,) = np.nonzero(np.isnan(best).any(axis=1))
-    best[bounded] = 0
-    gain = np.zeros(len(bounded))  # what a fit takes from the squares that are there without it
-    for part in parts if len(bounded) else ():
-        found = _solved(normal[bounded], target[bounded], part, free)
-        gained = np.nan_to_num((found * target[bounded]).sum(axis=1), nan=-1)
-        better = gained > gain
-        best[bounded[better]], gain[better] = found[better], gained[better]
+    subsets = _subsets(len(free))
+    best, valid = _best(normal, target, subsets[:1], free)
+    (bounded,) = np.nonzero(~valid)
+    if len(bounded):
+        best[bounded], _ = _best(normal[bounded], target[bounded], subsets, free)
     return np.asarray(_refined(rows, weights, best, normal) / scale)
 
 
-def _subsets(free: NDArray[np.bool_]) -> list[tuple[int, ...]]:
-    """Return the sets of columns that may be other than 0, the whole first."""
-    every = range(len(free))
-    return [s for size in range(len(free), 0, -1) for s in itertools.combinations(every, size)]
+@functools.cache
+def _subsets(columns: int) -> NDArray[np.bool_]:
+    """Return the sets of columns that may be other than 0, as masks, the whole first."""
+    masks = itertools.product([True, False], repeat=columns)
+    return np.array([mask for mask in masks if any(mask)])
 
 
-def _solved(
-    normal: Numbers, target: Numbers, part: tuple[int, ...], free: NDArray[np.bool_]
-) -> Numbers:
-    """Return the solutions in which only a part of the coefficients is not 0.
+def _best(
+    normal: Numbers, target: Numbers, subsets: NDArray[np.bool_], free: NDArray[np.bool_]
+) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Return, for each row, the best solution in which only a subset of the coefficients is not 0.
 
-    NaN where there is not just one, or where one is negative that must not be.
+    And whether there is one: determined, and not negative where it must not be; else all are 0.
     """
-    own = normal[:, part][:, :, part]
-    diagonal = np.einsum("mii->mi", own)
-    singular = np.linalg.det(own) <= _SINGULAR * np.prod(diagonal, axis=1)
-    regular = np.where(singular[:, None, None], np.eye(len(part)), own)
-    solution = np.linalg.solve(regular, target[:, part][..., None])[..., 0]
-    valid = ~singular & ((solution >= 0) | free[list(part)]).all(axis=1)
-    whole = np.zeros_like(target)
-    whole[:, part] = solution
-    return np.where(valid[:, None], whole, np.nan)
+    eye = np.eye(len(free))
+    own = np.where(subsets[:, None, :, None] & subsets[:, None, None, :], normal, eye)
+    product = np.prod(np.diagonal(own, axis1=2, axis2=3), axis=2)
+    singular = np.linalg.det(own) <= _SINGULAR * product
+    own = np.where(singular[..., None, None], eye, own)
+    solution = np.linalg.solve(own, np.where(subsets[:, None], target, 0)[..., None])[..., 0]
+    valid = ~singular & ((solution >= 0) | free).all(axis=2)
+    gain = np.where(valid, (solution * target).sum(axis=2), 0)  # what it takes from the squares
+    chosen = np.argmax(gain, axis=0)
+    rows = np.arange(len(target))
+    found = valid[chosen, rows]
+    return np.where(found[:, None], solution[chosen, rows], 0), found
 
 
 def _refined(rows: Numbers, weights: Numbers, found: Numbers, normal: Numbers) -> Numbers:

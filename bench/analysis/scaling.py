@@ -17,7 +17,7 @@ import pandas as pd
 from bench.analysis.exponents import EXACT, Noise, exponents, noise
 from bench.analysis.held_out import Columns, Validation, cross_validate
 from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
-from bench.analysis.regression import Law, Model, Numbers, Sample, TooFewCellsError, fit
+from bench.analysis.regression import Law, Model, Numbers, Sample, TooFewCellsError, cells_of, fit
 from bench.analysis.runs import prediction_table as prediction_table
 from bench.analysis.runs import scaling_table as scaling_table
 from bench.analysis.total_time import LAW, PARTS, STEP_LAWS, Total
@@ -224,7 +224,7 @@ def _columns(runs: pd.DataFrame, names: Sequence[str]) -> Columns:
 
 
 def _cells(runs: Columns, axes: Sequence[str]) -> int:
-    return len(np.unique(np.stack([runs[axis] for axis in axes], axis=1), axis=0))
+    return len(cells_of([runs[axis] for axis in axes])[0])
 
 
 def _unvaried(runs: Columns, axes: Sequence[str]) -> list[str]:

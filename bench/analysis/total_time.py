@@ -22,6 +22,7 @@ from bench.analysis.regression import (
     Model,
     Numbers,
     Sample,
+    cells_of,
     fit,
     least_squares,
     student,
@@ -160,7 +161,7 @@ class Total:
         length, batch = runs["max_length"], runs["per_device_train_batch_size"]
         step = fit(STEP_LAWS, Sample.of_runs(length, batch, runs["step_median_s"]))
         work = full_steps(step, runs) * runs["step_median_s"]
-        cells = len(np.unique(np.stack([length, batch, runs["train_size"]]), axis=1).T)
+        cells = len(cells_of([length, batch, runs["train_size"]])[0])
         documents = runs["eval_documents"]
         evaluation = Sample.of_runs(length, batch, runs["evaluation_s"] / documents)
         return cls(
