@@ -10,31 +10,32 @@ _ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r":
 
 def render(document: Document) -> str:
     """Return a document as Markdown."""
-    parts = [f"# {_text(document.title)}"]
+    parts = [f"# {escaped(document.title)}"]
     for section in document.sections:
         parts.append(f"## {section.heading}")
-        parts += [_text(paragraph) for paragraph in section.paragraphs]
+        parts += [escaped(paragraph) for paragraph in section.paragraphs]
         for figure in section.figures:
-            link = f"![{_text(figure.alt)}]({document.figures_folder}/{figure.name}.svg)"
-            parts += [f"### {_text(figure.title)}", link, _text(figure.caption)]
+            link = f"![{escaped(figure.alt)}]({document.figures_folder}/{figure.name}.svg)"
+            parts += [f"### {escaped(figure.title)}", link, escaped(figure.caption)]
         for table in section.tables:
             if table.title != section.heading:
-                parts.append(f"### {_text(table.title)}")
-            parts.append(_table(table))
+                parts.append(f"### {escaped(table.title)}")
+            parts.append(table_text(table))
     return "\n\n".join(parts) + "\n"
 
 
 def render_table(table: Table) -> str:
     """Return one table under its title as Markdown."""
-    return f"# {_text(table.title)}\n\n{_table(table)}\n"
+    return f"# {escaped(table.title)}\n\n{table_text(table)}\n"
 
 
-def _table(table: Table) -> str:
+def table_text(table: Table) -> str:
+    """Return one table without its title."""
     rule = ["---:" if numeric else "---" for numeric in table.numeric]
     lines = [table.columns, rule, *table.rows]
-    return "\n".join("| " + " | ".join(_text(text) for text in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(escaped(text) for text in line) + " |" for line in lines)
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a text that cannot break out of its place: no HTML, no table borders, no links."""
     return text.translate(_ESCAPED).replace("](", "]\\(")
