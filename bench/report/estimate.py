@@ -96,7 +96,8 @@ def figure_text(name: str, value: float | None) -> str:
     if name.endswith("_usd"):
         return f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}"
     if name.endswith("_j"):
-        return f"{value / 3600:,.3g} Wh"
+        hours = value / 3600
+        return f"{hours:,.0f} Wh" if hours >= 100 else f"{hours:.3g} Wh"
     return f"{value:.3f}"
 
 

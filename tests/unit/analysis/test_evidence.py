@@ -1,0 +1,164 @@
+"""Evidence: which runs say something of a cell, for which device, and how far it lies outside them."""
+
+import pytest
+
+from bench.analysis.evidence import evidence_for, held_matches, workload_differences
+from bench.analysis.laws import Fit, Refusal
+from tests.factories import (
+    cell,
+    data_source,
+    device,
+    environment,
+    measurement,
+    model_source,
+    record,
+)
+
+HERE = environment()
+CARD = device(kind="cuda", name="Tesla T4", uuid="GPU-1")
+ELSEWHERE = environment(device=CARD)
+ENVIRONMENTS = {one.environment_id: one for one in (HERE, ELSEWHERE)}
+
+
+def run(*, on=HERE, joules=None, total_s=10.0, of=None, **axes):
+    """A run that took so long, and its energy in the training phase and none elsewhere."""
+    of = of or cell(**axes)
+    measured = measurement(total_s=total_s)
+    if joules is not None:
+        phases = {
+            name: phase.model_copy(update={"energy_j": joules if name == "train" else 0.0})
+            for name, phase in measured.phases.items()
+        }
+        measured = measured.model_copy(update={"phases": phases})
+    return record(of, environment_id=on.environment_id, measurement=measured)
+
+
+def grown(*, on=HERE):
+    """Runs of nine cells whose step takes 10 ms and 1 ms a token."""
+    found = []
+    for length in (16, 32, 64):
+        for batch in (4, 8, 16):
+            of = cell(max_length=length, per_device_train_batch_size=batch, train_size=64)
+            step = 0.01 + 0.001 * batch * length
+            measured = measurement(
+                step_median_s=step, memory={"peak_rss_bytes": 2**29 + 1000 * batch * length}
+            )
+            found.append(record(of, environment_id=on.environment_id, measurement=measured))
+    return found
+
+
+def only(records, of=None):
+    (found,) = evidence_for(of or cell(), records, ENVIRONMENTS)
+    return found
+
+
+# Of which workload
+
+
+def test_runs_of_the_same_content_are_of_one_workload():
+    other = cell().model_copy(update={"model": model_source(), "data": data_source()})
+    assert workload_differences(other, [run()]) == []
+
+
+def test_a_name_is_not_content():
+    source = data_source().source.model_copy(update={"reference": "elsewhere", "location": "/x"})
+    other = cell().model_copy(update={"data": data_source(source=source)})
+    assert workload_differences(other, [run()]) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": data_source(eval_size=99)}, "eval_size 8 there, 99 here"),
+        ({"model": model_source(weights="random")}, "weights pretrained there, random here"),
+        (
+            {"model": model_source(config=(("hidden_size", 32),))},
+            "config.hidden_size default there",
+        ),
+    ],
+)
+def test_what_differs_in_a_workload_is_named(changed, said):
+    (difference,) = workload_differences(cell().model_copy(update=changed), [run()])
+    assert said in difference
+
+
+def test_settings_and_axes_are_no_workload():
+    assert workload_differences(cell(max_length=32, bf16=True), [run()]) == []
+
+
+# Which runs, on which device
+
+
+def test_runs_on_two_devices_say_something_of_each():
+    found = evidence_for(cell(), [run(), run(on=ELSEWHERE)], ENVIRONMENTS)
+    assert [one.device for one in found] == [HERE.device, CARD]
+    assert [len(one.records) for one in found] == [1, 1]
+
+
+def test_runs_with_other_settings_say_nothing():
+    found = only([run(gradient_checkpointing=True)])
+    assert found.records == ()
+    refused = found.fit("total_s")
+    assert isinstance(refused, Refusal)
+    assert "gradient_checkpointing True there, default here" in refused.reason
+
+
+def test_a_learning_rate_costs_nothing():
+    assert len(only([run(learning_rate=1e-3)]).records) == 1
+
+
+def test_runs_with_as_many_epochs_come_before_others():
+    of = cell(num_train_epochs=5)
+    assert len(only([run(num_train_epochs=2)], of).records) == 1
+    five = run(num_train_epochs=5, train_size=32)
+    assert only([run(num_train_epochs=2), five], of).records == (five,)
+
+
+def test_a_step_time_is_fitted():
+    fit = only(grown()).fit("step_median_s")
+    assert isinstance(fit, Fit)
+    found = fit.predict({"max_length": 48, "per_device_train_batch_size": 8, "train_size": 64})
+    assert found.value == pytest.approx(0.01 + 0.001 * 48 * 8, rel=0.01)
+
+
+def test_a_cost_that_was_not_measured_is_refused():
+    refused = only(grown()).fit("peak_process_bytes")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "no run measured it"
+
+
+# How far outside
+
+
+def test_a_cell_within_is_not_outside():
+    of = cell(max_length=40, per_device_train_batch_size=8, train_size=64)
+    assert only(grown(), of).outside == ()
+
+
+def test_axes_on_which_a_cell_lies_outside_are_named_with_their_factor():
+    of = cell(max_length=512, per_device_train_batch_size=2, train_size=64)
+    length, batch = only(grown(), of).outside
+    assert (length.axis, length.low, length.high, length.factor) == ("max_length", 16, 64, 8)
+    assert (batch.axis, batch.factor) == ("per_device_train_batch_size", 2)
+
+
+# Energy
+
+
+def test_power_is_that_of_whole_runs():
+    runs = [
+        run(joules=joules, train_size=size) for joules, size in ((500, 16), (700, 32), (900, 64))
+    ]
+    power = only(runs).power()
+    assert (power.low, power.value, power.high) == (50, 70, 90)
+
+
+def test_without_energy_there_is_no_power():
+    assert only([run()]).power() is None
+
+
+def test_a_group_holds_what_a_cell_has():
+    held = {"method": "full", "optim": "default", "environment_id": "x"}
+    assert held_matches(held, cell())
+    assert not held_matches({"method": "lora"}, cell())
+    assert held_matches({"max_length": 32}, cell(), but=["max_length"])
