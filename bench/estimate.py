@@ -20,7 +20,7 @@ from bench.analysis.answers import (
     measured_time,
     roofline_time,
 )
-from bench.analysis.evidence import Evidence, evidence_for, workload_differences
+from bench.analysis.evidence import Evidence, curves_for, evidence_for, workload_differences
 from bench.analysis.laws import Fit, LearningCurve, Refusal
 from bench.analysis.roofline import Job, flops_of, job_of
 from bench.errors import DamagedFile, ProfileError, RunDirectoryError
@@ -256,6 +256,7 @@ def read_measured(path: Path, target: Target, *, asked: bool) -> Measured:
     notes = [f"{len(damaged)} records in {path} cannot be read"] * bool(damaged)
     return Measured(
         evidence=tuple(evidence_for(target.cell, finished, directory.environments())),
+        curves=curves_for(target.cell, finished),
         notes=(*notes, *_pool_note(directory, target.cell)),
     )
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from bench.analysis.evidence import Evidence, held_matches
+from bench.analysis.evidence import Evidence, held_differences
 from bench.analysis.laws import Fit, Interval, LearningCurve, Refusal
 from bench.analysis.roofline import job_of, job_seconds, rates_of
 from bench.gpus import Gpu
@@ -163,7 +163,7 @@ def accuracy(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> Answer:
     """
     if not curves:
         return Answer("accuracy", absent="no run of its kind was measured")
-    ordered = sorted(curves, key=lambda one: not held_matches(one.held, cell))
+    ordered = sorted(curves, key=lambda one: len(held_differences(one.held, cell)))
     for one in ordered:
         if isinstance(one, LearningCurve):
             return _on_curve(cell, one)
@@ -179,9 +179,8 @@ def _on_curve(cell: Cell, curve: LearningCurve) -> Answer:
     beyond = (
         f"extrapolated {format_ratio(factor)} beyond {most:,} documents: " if factor > 1 else ""
     )
-    matches = held_matches(curve.held, cell)
-    at = ", ".join(f"{name} {value}" for name, value in curve.held.items())
-    other = "" if matches else f", measured at {at}"
+    differences = held_differences(curve.held, cell)
+    other = f", measured at {', '.join(differences)}" if differences else ""
     weak = f"; weak: {curve.weak}" if curve.weak else ""
     return Answer(
         "accuracy",

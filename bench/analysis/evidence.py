@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from bench.analysis.laws import Fit, Group, Interval, Refusal
+from bench.analysis.laws import Fit, Group, Interval, LearningCurve, Refusal
+from bench.analysis.learning import COST, learning_curves
 from bench.analysis.scaling import COSTLESS, fit_scaling, scaling_table
 from bench.analysis.summary import ABSENT_SETTING, varying_axes
 from bench.grid import Cell
@@ -16,6 +17,8 @@ from bench.record import Device, Environment, Record
 # What a workload's runs may differ in and still say something of each other: fits are along the axes, a
 # seed repeats, and epochs are counted.
 _FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
+# A learning curve is along documents; one of another batch size is better than none, and says so.
+_FREE_OF_ACCURACY = frozenset({"train_size", "per_device_train_batch_size", "seed", "data_seed"})
 # Names of one and the same content: where it was read from, and what it is called there.
 _NAMES = frozenset({"model", "dataset"})
 
@@ -98,10 +101,9 @@ def evidence_for(
 
 
 def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidence:
-    related = [r for r in records if not _differences(_decisive(r.cell), _decisive(cell))]
+    related, why = _related(cell, records, _FREE)
     if not related:
-        why = "; ".join(_differences(_decisive(records[0].cell), _decisive(cell)))
-        return Evidence(device, (), None, absent=f"no run is like it: {why}")
+        return Evidence(device, (), None, absent=why)
     epochs = cell.settings.get("num_train_epochs")
     same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
     chosen = same or related
@@ -113,13 +115,35 @@ def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidenc
     return Evidence(device, tuple(chosen), group, _outside(cell, chosen))
 
 
-def held_matches(held: Mapping[str, Any], cell: Cell, *, but: Sequence[str] = ()) -> bool:
-    """Return whether a cell has all that the cells of a group share, but for some names."""
-    return all(
-        str(_shown(cell.facets.get(name))) == str(value)
+def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | Refusal, ...]:
+    """Return the learning curves of runs that differ from a cell in documents, seed and batch only.
+
+    On whatever device: accuracy is the same on all, but for rounding.
+    """
+    related, why = _related(cell, records, _FREE_OF_ACCURACY)
+    if not related:
+        return (Refusal(COST, why),)
+    return learning_curves(scaling_table(related), varying_axes(related))
+
+
+def _related(
+    cell: Cell, records: Sequence[Record], free: Collection[str]
+) -> tuple[list[Record], str]:
+    """Return the records that a cell differs from in free names only; and why, where there are none."""
+    ours = _but(cell, free)
+    differing = [(_differences(_but(record.cell, free), ours), record) for record in records]
+    found = [record for differences, record in differing if not differences]
+    nearest = min((differences for differences, _ in differing), key=len, default=[])
+    return found, "" if found else f"no run is like it: {'; '.join(nearest)}"
+
+
+def held_differences(held: Mapping[str, Any], cell: Cell) -> list[str]:
+    """Return in what the cells of a group differ from a cell: `name value` of each; empty where in nothing."""
+    return [
+        f"{name} {value}"
         for name, value in held.items()
-        if name not in ("environment_id", *but)
-    )
+        if str(_shown(cell.facets.get(name))) != str(value)
+    ]
 
 
 def _shown(value: Any) -> Any:
@@ -142,9 +166,10 @@ def _workload(cell: Cell) -> dict[str, Any]:
     return {name: value for name, value in cell.facets.items() if name not in settings}
 
 
-def _decisive(cell: Cell) -> dict[str, Any]:
-    """Return all that decides a cell's cost and is not fitted along."""
-    return {name: value for name, value in cell.facets.items() if name not in _FREE | _NAMES}
+def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
+    """Return all that tells cells apart, but for some names."""
+    left_out = {*free, *_NAMES}
+    return {name: value for name, value in cell.facets.items() if name not in left_out}
 
 
 def _own(cell: Cell) -> set[str]:

@@ -2,8 +2,13 @@
 
 import pytest
 
-from bench.analysis.evidence import evidence_for, held_matches, workload_differences
-from bench.analysis.laws import Fit, Refusal
+from bench.analysis.evidence import (
+    curves_for,
+    evidence_for,
+    held_differences,
+    workload_differences,
+)
+from bench.analysis.laws import Fit, LearningCurve, Refusal
 from tests.factories import (
     cell,
     data_source,
@@ -157,8 +162,46 @@ def test_without_energy_there_is_no_power():
     assert only([run()]).power() is None
 
 
-def test_a_group_holds_what_a_cell_has():
-    held = {"method": "full", "optim": "default", "environment_id": "x"}
-    assert held_matches(held, cell())
-    assert not held_matches({"method": "lora"}, cell())
-    assert held_matches({"max_length": 32}, cell(), but=["max_length"])
+def test_what_a_group_holds_and_a_cell_has_not_is_named():
+    assert held_differences({"method": "full", "optim": "default"}, cell()) == []
+    assert held_differences({"method": "lora", "max_length": 16}, cell()) == ["method lora"]
+
+
+# Accuracy
+
+
+def learned(batch=4, **training):
+    """Runs of five sizes and three seeds: an error of 0.1 and 2 / sqrt(documents), give or take 0.002."""
+    found = []
+    for size in (25, 100, 400, 1600, 6400):
+        of = cell(train_size=size, per_device_train_batch_size=batch, **training)
+        for replicate, noise in enumerate((-0.002, 0.0, 0.002)):
+            accuracy = 0.9 - 2 / size**0.5 * 0.8 + noise
+            found.append(
+                record(of, replicate=replicate, measurement=measurement(eval_accuracy=accuracy))
+            )
+    return found
+
+
+def test_a_curve_is_fitted_to_runs_of_the_cells_kind():
+    (curve,) = curves_for(cell(train_size=25_000), learned())
+    assert isinstance(curve, LearningCurve)
+    found = curve.accuracy(25_000)
+    assert found.value == pytest.approx(0.9 - 1.6 / 25_000**0.5, abs=0.01)
+    assert found.low <= 0.9 - 1.6 / 25_000**0.5 <= found.high
+
+
+def test_a_curve_of_another_batch_is_there_too_and_of_another_rate_is_not():
+    both = curves_for(cell(), learned() + learned(batch=8))
+    assert [held_differences(one.held, cell()) for one in both] == [
+        [],
+        ["per_device_train_batch_size 8"],
+    ]
+    (refused,) = curves_for(cell(), learned(learning_rate=1e-3))
+    assert isinstance(refused, Refusal)
+    assert "learning_rate 0.001 there, 2e-05 here" in refused.reason
+
+
+def test_too_few_sizes_are_refused_with_the_reason():
+    (refused,) = curves_for(cell(), learned()[:6])
+    assert "2 sizes" in refused.reason
