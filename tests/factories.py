@@ -272,8 +272,11 @@ def predicted_cell(cell_id: str, *gpus: str, **changes: Any) -> CellPrediction:
     return CellPrediction(**(fields | changes))
 
 
-def predictions(of: Grid, *gpus: str, explain: bool = False, **changes: Any) -> Predictions:
+def predictions(
+    of: Grid, *gpus: str, explain: bool = False, work: bool = False, **changes: Any
+) -> Predictions:
     """Return predictions for every cell of a grid."""
     explained = composition() if explain else None
-    cells = tuple(predicted_cell(c.cell_id, *gpus, composition=explained) for c in of.cells)
+    asked = {"composition": explained, "work": cell_work() if work else None}
+    cells = tuple(predicted_cell(c.cell_id, *gpus, **asked) for c in of.cells)
     return Predictions(**({"cells": cells, "versions": (("torch", "2.13.0"),)} | changes))

@@ -9,8 +9,11 @@ import pytest
 
 from bench import cli, forecast
 from bench.errors import EXIT_FINDING, PredictionError, WorkerError
+from bench.grid import expand
 from bench.prediction import LargestBatch, Refused
+from bench.profile import load_profile
 from bench.store import RunDirectory
+from bench.workload import resolve_data, resolve_model
 from tests.factories import (
     environment,
     figure,
@@ -31,7 +34,7 @@ def ftbench(*arguments, cwd=None):
 def test_help_names_the_commands():
     done = ftbench("--help")
     assert done.returncode == 0
-    for command in ("plan", "predict", "explain", "run", "report", "schema"):
+    for command in ("plan", "predict", "explain", "estimate", "run", "report", "schema"):
         assert command in done.stdout
 
 
@@ -156,7 +159,7 @@ class Forecast:
         self.requests.append(request)
         names = [gpu.name for gpu in request.gpus]
         left = [cell for cell in request.cells if cell.max_length not in self.refused]
-        answer = predictions(request, *names, explain=request.explain)
+        answer = predictions(request, *names, explain=request.explain, work=request.work)
         return answer.model_copy(
             update={
                 "cells": tuple(answer.of(cell.cell_id) for cell in left),
@@ -366,3 +369,109 @@ def test_a_plan_that_is_to_predict_nothing_asks_nothing(planted, command):
 def test_an_interrupted_prediction_ends_with_130(planted, command):
     planted.error = KeyboardInterrupt()
     assert command("predict", "smoke")[0] == 130
+
+
+# Estimates
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """A folder without results, which an estimate would look for."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("estimate", "smok", "--gpu", "l4"), "nearest:  smoke"),
+        (("estimate", "smoke", "--gpu", "l44"), "nearest:  l4"),
+        (("estimate", "smoke", "--gpu", "l4", "--usd-per-hour", "0"), "a number above 0"),
+        (("estimate", "smoke", "--gpu", "l4", "--usd-per-hour", "nan"), "a number above 0"),
+        (
+            ("estimate", "smoke", "--gpu", "l4", "--usd-per-hour", "1", "--usd-per-hour", "2"),
+            "as many prices as devices",
+        ),
+        (("estimate", "smoke", "--gpu", "l4", "--measured", "/none"), "not a run directory"),
+        (("estimate", "smoke"), "nothing to estimate on"),
+        (("estimate", "smoke", "--gpu", "l4", "--attention", "flush"), "nearest:  flash"),
+    ],
+)
+def test_nothing_is_estimated_for_bad_input(planted, command, elsewhere, arguments, said):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert planted.requests == []
+
+
+@pytest.mark.parametrize("option", ["--train-size", "--max-length", "--batch"])
+def test_an_estimate_of_nothing_ends_with_2(planted, command, option):
+    assert command("estimate", "smoke", "--gpu", "l4", option, "0")[0] == 2
+    assert planted.requests == []
+
+
+def test_runs_of_another_workload_are_refused(planted, command, run_directory):
+    code, out, err = command("estimate", "smoke", "--gpu", "l4", "--measured", run_directory)
+    assert (code, out) == (2, "")
+    assert "runs of another workload" in err
+    assert "eval_size 8 there, 16 here" in err
+
+
+def test_an_estimate_asks_for_one_cell_with_its_work(planted, command, elsewhere):
+    code, out, err = command(
+        "estimate", "smoke", "--train-size", "25000", "--max-length", "512", "--batch", "4",
+        "--gpu", "l4", "--gpu", "T4", "--usd-per-hour", "0.8",
+        "--set", "training.num_train_epochs=1",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    for text in (
+        "length 512, batch 4, documents 25,000 (6,250 steps",
+        "On l4, 0.8 USD an hour",
+        "roofline, not measured: 8.1 TFLOP/s fp32",
+        "absent: no run of its kind was measured",
+        "largest batch",
+        "a note",
+    ):
+        assert text in out
+    (request,) = planted.requests
+    (cell,) = request.cells
+    assert (cell.train_size, cell.max_length, cell.per_device_train_batch_size) == (25_000, 512, 4)
+    assert [gpu.name for gpu in request.gpus] == ["l4", "t4"]
+    assert request.work
+    assert request.largest_batch
+
+
+def test_an_estimate_as_json_is_one_document_and_nothing_else(planted, command, elsewhere):
+    code, out, err = command("estimate", "smoke", "--gpu", "l4", "--json")
+    data = json.loads(out)
+    assert (code, err) == (0, "")
+    assert data["assumed"] == {
+        "max_length": 32,
+        "per_device_train_batch_size": 8,
+        "train_size": 32,
+    }
+    time = data["devices"][0]["figures"]["time_s"]
+    assert time["low"] < time["value"] < time["high"]
+
+
+def test_an_estimate_of_a_refused_cell_ends_with_1(planted, command, elsewhere):
+    planted.refused = (32,)
+    code, out, _ = command("estimate", "smoke", "--gpu", "l4")
+    assert code == EXIT_FINDING
+    assert "absent: training.optim: not covered" in out
+
+
+def test_without_a_card_the_estimate_is_for_the_machine_that_was_measured(
+    planted, command, tmp_path
+):
+    loaded = load_profile("smoke")
+    cells = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload)).cells
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_environment(environment())
+    for one in cells:
+        directory.write_record(record(one))
+    code, out, _ = command("estimate", "smoke", "--measured", directory.path, "--train-size", "64")
+    assert code == 0
+    assert "On a processor" in out
+    (request,) = planted.requests
+    assert request.on_cpu
+    assert request.gpus == ()

@@ -17,7 +17,7 @@ from bench.predict.documents import Documents
 from bench.predict.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
 from bench.predict.simulation import simulate_all
 from bench.prediction import PredictRequest
-from tests.factories import cell, grid, model_source
+from tests.factories import cell, cell_work, grid, model_source
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 WEIGHTS = 400 * MIB
@@ -565,3 +565,38 @@ def test_nothing_to_search():
     holds = Holds(10)
     assert module._last_from_above(holds, 0) == module._last(holds, 0) == 0
     assert holds.asked == []
+
+
+# Work
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """In the place of `count_work`: remembers the shapes that were asked for."""
+    shapes = []
+
+    def count(cell, target, batches):
+        shapes.append((cell.per_device_train_batch_size, *batches.lengths))
+        return cell_work(checkpoint_bytes=batches.lengths[0])
+
+    monkeypatch.setattr(courses, "count_work", count)
+    return shapes
+
+
+def test_work_is_counted_where_that_is_asked_for(counted):
+    asked = cells()
+    assert predict(asked).cells[0].work is None
+    assert counted == []
+    found = predict(asked, request=PredictRequest(cells=asked, work=True))
+    assert [one.work.checkpoint_bytes for one in found.cells] == [16, 16, 32, 32]
+    assert sorted(counted) == [(4, 16), (4, 32), (8, 16), (8, 32)]
+    assert found.cells[0].least_work is None
+
+
+def test_where_lengths_vary_the_least_work_is_of_documents_of_the_mean_length(counted):
+    asked = cells(max_length=[32], padding=["longest"])
+    documents = Documents(lengths=(8, 24, 40), complete=True)
+    request = PredictRequest(cells=asked, work=True)
+    found = predict(asked, documents=documents, request=request).cells[0]
+    assert found.work.checkpoint_bytes == 32
+    assert found.least_work.checkpoint_bytes == 16  # of 8, 24 and 32, rounded down to eight
