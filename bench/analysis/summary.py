@@ -88,15 +88,16 @@ def varying_axes(records: Sequence[Record]) -> list[str]:
     return axis_order(varying | set(REQUIRED_AXES))
 
 
-def cells_table(records: Sequence[Record]) -> pd.DataFrame:
+def cells_table(records: Sequence[Record], axes: Sequence[str] | None = None) -> pd.DataFrame:
     """Return one row a record, ordered by axes: `cell_id, status`, the axes, `seed`, the figures.
 
+    The axes are those that vary, unless they are given.
     Memory in bytes, times in seconds, rates a second; a figure that is absent is missing (NaN in
     the table, empty in CSV). So is one that is untrusted: the record's status is then `untrusted`,
     and `untrusted` says why. `outside_s` is the cell's wall time less training, evaluating and
     saving: what the harness, the process and loading cost.
     """
-    axes = varying_axes(records)
+    axes = varying_axes(records) if axes is None else axes
     rows = [_row(record, axes) for record in records]
     for row in rows:
         row |= {name: ABSENT_SETTING for name in axes if row[name] is None}

@@ -80,11 +80,13 @@ def build(
     tries: Sequence[Try] = (),
     predicted: Sequence[LargestBatch] = (),
     samples: ReadSamples = no_samples,
+    usd_per_hour: float | None = None,
 ) -> Document:
     """Return the report of a run directory's records; `damaged` names those that can't be read.
 
     `groups` and `fitted_curves` are the fits, `tries` and `predicted` what is known of the largest
-    batch; `samples` reads a record's samples of memory.
+    batch; `samples` reads a record's samples of memory. With `usd_per_hour` the cells that are worth
+    their time have its money beside it.
     """
     table, axes = cells_table(records), varying_axes(records)
     material = Material(table, axes, records, groups, fitted_curves, samples)
@@ -99,7 +101,7 @@ def build(
             tuple(learning_note(fitted_curves)),
             figures=tuple(learning(material)),
         ),
-        _buying(material),
+        _buying(material, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
         Section("Cells", tables=(cells(table, axes),)),
         Section("Warnings", *cautions_section(records)),
@@ -128,10 +130,12 @@ _SCALING_NOTE = (
 _MOST_CHAINS = 6
 
 
-def _buying(material: Material) -> Section:
+def _buying(material: Material, usd_per_hour: float | None) -> Section:
     """Return the front of accuracy against each cost, with what is said of it."""
     eval_size = material.records[0].cell.data.eval_size
-    said = buying_section(material.table, material.axes, eval_size=eval_size)
+    said = buying_section(
+        material.table, material.axes, eval_size=eval_size, usd_per_hour=usd_per_hour
+    )
     figures = tuple(pareto(material))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
 

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT_BYTES = 1000 * 1024
 # What a page is read for, in this order; the rest is in the report.
-SECTIONS = ("What was found", "What differs", "What to buy", "Cells", "Warnings")
+SECTIONS = (
+    "What differs",
+    "What was found",
+    "What to buy",
+    "Cells",
+    "Not compared",
+    "Warnings",
+)
 _SENTENCES = ("What to buy",)  # without its tables
 _LISTED = ("Warnings",)  # a table whose rows are list items
 _LONGEST = 1000  # characters of one text: a failure may end with pages of a log

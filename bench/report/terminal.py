@@ -12,7 +12,15 @@ from bench.report.document import Document
 from bench.report.tables import Table
 
 _UNLIMITED = 10_000  # columns: a table is measured as if it had all the room it wants
-SECTIONS = ("What was found", "Cells", "Warnings", "How cost scales", "What to buy")
+SECTIONS = (
+    "What differs",
+    "What was found",
+    "Cells",
+    "Not compared",
+    "Warnings",
+    "How cost scales",
+    "What to buy",
+)
 
 
 def show(console: Console, document: Document) -> None:

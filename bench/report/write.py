@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.analysis.laws import Group, LearningCurve, Refusal
+from bench.analysis.learning import learning_curves
 from bench.analysis.scaling import fit_scaling, scaling_table
 from bench.analysis.summary import varying_axes
 from bench.errors import ProfileError, RunDirectoryError, nearest_name
@@ -20,7 +21,7 @@ from bench.store import RunDirectory, write_atomically
 Writer = Callable[[Document, Path], list[Path]]
 
 
-def load_document(directory: RunDirectory) -> Document:
+def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None) -> Document:
     """Return the report of a run directory; raises RunDirectoryError where it has no record."""
     records, damaged = directory.survey()
     if not records:
@@ -39,6 +40,7 @@ def load_document(directory: RunDirectory) -> Document:
         tries=directory.tries(),
         predicted=read_largest(directory.path / PREDICTIONS),
         samples=lambda record: read_samples(directory, record),
+        usd_per_hour=usd_per_hour,
     )
 
 
@@ -47,23 +49,32 @@ def fits(
 ) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
     """Return the laws of cost and of accuracy that are fitted to records."""
     table, axes = scaling_table(records), varying_axes(records)
-    return fit_scaling(table, axes), ()
+    return fit_scaling(table, axes), learning_curves(table, axes)
 
 
-def write_report(document: Document, folder: Path, formats: Iterable[str]) -> list[Path]:
-    """Write a report in these formats into a folder and return the paths of all its files."""
+def write_report(
+    document: Document,
+    folder: Path,
+    formats: Iterable[str],
+    writers: Mapping[str, Writer] | None = None,
+) -> list[Path]:
+    """Write a report in these formats into a folder and return the paths of all its files.
+
+    Raises ProfileError for a format that `writers` (FORMATS, if not given) does not have.
+    """
+    known = FORMATS if writers is None else writers
     wanted = list(dict.fromkeys(formats))
     for name in wanted:
-        if name not in FORMATS:
+        if name not in known:
             raise ProfileError(
                 "no such format",
                 where="--format",
                 got=name,
-                expected=f"a list of {', '.join(FORMATS)}",
-                nearest=nearest_name(name, FORMATS),
+                expected=f"a list of {', '.join(known)}",
+                nearest=nearest_name(name, known),
             )
     make_folder(folder)
-    return [file for name in wanted for file in FORMATS[name](document, folder)]
+    return [file for name in wanted for file in known[name](document, folder)]
 
 
 def make_folder(folder: Path) -> None:
