@@ -10,9 +10,12 @@ from bench.analysis.growth import (
     parameters_of,
     peak_of,
 )
+from bench.grid import expand
 from bench.predict import predict
 from bench.predict.documents import Documents
 from bench.prediction import PredictRequest
+from bench.workload import resolve_model
+from tests.factories import data_source, profile
 from tests.traced import LAYERS, VOCABULARY, traced_cell
 
 BATCH, HEADS, WIDTH = 8, 2, 256
@@ -27,6 +30,32 @@ def small_cells(attention, **training):
         traced_cell("distilbert", attention, batch=BATCH, length=length, config=CONFIG, **training)
         for length in LENGTHS
     ]
+
+
+def local_cells():
+    """ModernBERT's shape, small: one layer that attends to all tokens, and two to 16 around each."""
+    config = {
+        "num_hidden_layers": 3,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 1,
+        "local_attention": 16,
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
+    }
+    workload = {
+        "model": "architecture:modernbert",
+        "tokenizer": "offline:minilm-l6",
+        "weights": "random",
+        "config": config,
+    }
+    axes = {
+        "max_length": list(LENGTHS),
+        "per_device_train_batch_size": [BATCH],
+        "train_size": [16 * BATCH],
+    }
+    of = profile(workload=workload, grid=[axes], attn_implementation="sdpa")
+    return expand(of, resolve_model(of.workload), data_source(eval_size=16)).cells
 
 
 def peaks(cells, *, full_batches=False):
@@ -68,6 +97,12 @@ def test_a_mask_makes_fused_attention_quadratic_four_bytes_a_layer(padded, full)
     law = law_at_end(padded)
     assert law.square == BATCH * LAYERS * FLOAT32_BYTES
     assert law.linear >= law_at_end(full).linear
+
+
+def test_layers_that_attend_locally_keep_a_mask_even_in_full_batches():
+    padded, full = (peaks(local_cells(), full_batches=full) for full in (False, True))
+    kept = [law_at_end(of).square / (BATCH * FLOAT32_BYTES) for of in (padded, full)]
+    assert [int(layers) for layers in kept] == [3, 2]  # what is over are truths, a byte each
 
 
 def test_eager_attention_grows_faster_with_every_doubling_and_fused_does_not(eager, full):

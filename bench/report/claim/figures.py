@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.report.charts.theme import AnyChart
 
 BATCH = 8
-SIZE_SHAPES = ((32, 128), (8, 512))
+SIZE_SHAPES = ((8, 128), (32, 128))  # batch, length
 
 
 def length_figure(answers: Answers, model: str) -> Figure:
@@ -159,7 +159,7 @@ def sizes_figure(answers: Answers) -> Figure:
     first, last = answers.family[0], answers.family[-1]
     return Figure(
         name="parameters",
-        title="Peak memory along parameters: six sizes of BERT at 4,096 tokens a step",
+        title=f"Peak memory along parameters: {len(answers.family)} sizes of BERT",
         caption=(
             f"Both axes are logarithmic. Model state is {BYTES_A_PARAMETER} bytes a parameter: the line that"
             " no peak can lie below; what lies above it are activations."

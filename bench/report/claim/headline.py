@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bench.analysis.growth import (
@@ -13,6 +14,7 @@ from bench.analysis.growth import (
     law_at_end,
     power,
 )
+from bench.errors import PredictionError
 from bench.report.claim.figures import BATCH, SIZE_SHAPES
 from bench.report.claim.names import MODELS, peaks_of
 from bench.units import format_bytes, format_ratio
@@ -36,7 +38,11 @@ def headline(answers: Answers, measured: Mapping[str, int]) -> tuple[str, ...]:
 def law_of(answers: Answers, model: str, attention: str, **how: bool) -> Law:
     """Return the law of one setting at the page's batch size."""
     law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
-    assert law is not None, (model, attention, how)
+    if law is None:
+        raise PredictionError(
+            "the longest lengths are on no parabola: the page would have nothing to say",
+            got=f"{model}, {attention}, {how}",
+        )
     return law
 
 
@@ -44,7 +50,7 @@ def last_doubling(answers: Answers, model: str, attention: str, **how: bool) -> 
     """Return what the last doubling of length does to the whole peak, in words."""
     last = doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
     return (
-        f"from {last.start:,} to {last.end:,} tokens the whole peak grows {format_ratio(2**last.total)}"
+        f"from {last.start:,} to {last.end:,} tokens the whole grows {format_ratio(2**last.total)}"
         f" (power {last.total:.2f})"
     )
 
@@ -60,29 +66,36 @@ def _eager(answers: Answers) -> str:
             f" {last_doubling(answers, model, 'eager')}"
         )
     return (
-        "Length: memory has a large quadratic part only where attention is written out (eager), and it counts"
+        "Length: memory has a large quadratic part only where attention is written out (eager), and it leads"
         f" late: {', and '.join(parts)} (batch {BATCH}, float32)."
     )
 
 
 def _fused(answers: Answers) -> str:
     full = law_of(answers, "distilbert", "sdpa", padded=False)
-    shares = []
-    for model, shape in MODELS.items():
-        eager, padded = (law_of(answers, model, name).square for name in ("eager", "sdpa"))
-        shares.append(
-            f"{float(padded) / BATCH:,.0f} bytes a document and token² instead of eager's"
-            f" {float(eager) / BATCH:,.0f} ({shape.name})"
-        )
-    local = law_of(answers, "modernbert", "sdpa", padded=False)
+    squares = [
+        f"{_square(answers, model, 'sdpa')} bytes a token² instead of eager's"
+        f" {_square(answers, model, 'eager')} ({shape.name})"
+        for model, shape in MODELS.items()
+    ]
+    local = _square(answers, "modernbert", "sdpa", padded=False)
     return (
-        f"With fused attention (sdpa) memory is {'linear' if full.square == 0 else 'not linear'} in length as"
-        " long as nobody needs a mask: in full batches DistilBERT's part in length² is"
-        f" {float(full.square) / BATCH:,.0f} bytes, exactly. Padding brings a mask, and every layer keeps it"
-        f" as float32: {', '.join(shares)}. ModernBERT's local layers bring one even without padding"
-        f" ({float(local.square) / BATCH:,.0f} bytes): attending to 128 tokens saves no memory here;"
-        f" with padding {last_doubling(answers, 'modernbert', 'sdpa')}."
+        f"With fused attention (sdpa) memory is {'linear' if full.square == 0 else 'not linear'} in length where"
+        f" no mask is needed: in full batches DistilBERT's quadratic part is {_per_document(full)} bytes, exactly."
+        " Padding brings a mask, and every layer keeps it as float32: a small quadratic part,"
+        f" {', '.join(squares)}. ModernBERT's local layers need one even in full batches ({local} bytes):"
+        " attending to 128 tokens only costs memory here, where it could save it. With padding"
+        f" {last_doubling(answers, 'modernbert', 'sdpa')}, without"
+        f" {last_doubling(answers, 'modernbert', 'sdpa', padded=False)}."
     )
+
+
+def _square(answers: Answers, model: str, attention: str, **how: bool) -> str:
+    return _per_document(law_of(answers, model, attention, **how))
+
+
+def _per_document(law: Law) -> str:
+    return f"{float(law.square) / BATCH:,.0f}"
 
 
 def room_tokens(answers: Answers, model: str, attention: str) -> float:
@@ -114,10 +127,10 @@ def _checkpointed(answers: Answers) -> str:
                 f"{shape.name} {attention} at {with_.length:,} from {format_bytes(without.total_bytes)} to"
                 f" {format_bytes(with_.total_bytes)}"
             )
-    eager = law_of(answers, "modernbert", "eager", checkpointing=True)
+    squares = [_square(answers, "modernbert", "eager", checkpointing=on) for on in (False, True)]
     return (
-        f"Checkpointing changes how much, not how: {'; '.join(parts)}. The part in length² is then one layer's,"
-        f" not all layers': {float(eager.square) / BATCH:,.0f} bytes a token² in ModernBERT under eager attention."
+        f"Checkpointing changes how much, not how: {'; '.join(parts)}. The quadratic part is then one layer's"
+        f" (ModernBERT, eager: {squares[1]} bytes a token² instead of {squares[0]}), but so is the linear one."
     )
 
 
@@ -143,21 +156,27 @@ def _share(answers: Answers, model: str, attention: str) -> str:
 
 def _sizes(answers: Answers) -> str:
     first, last = answers.family[0], answers.family[-1]
-    powers = [
-        f"{power([(s.parameters, s.peaks[shape].total_bytes) for s in answers.family]):.2f}"
-        f" (batch {shape[0]}, length {shape[1]})"
+    powers = " and ".join(
+        f"{_power(answers.family, shape):.2f} ({math.prod(shape):,} tokens a step)"
         for shape in SIZE_SHAPES
-    ]
+    )
     floor = power([(size.parameters, size.floor.total_bytes) for size in answers.family])
+    shape = SIZE_SHAPES[-1]
     return (
-        f"Parameters: the model's own state is linear in them, the whole is less. Over {len(answers.family)} sizes"
-        f" of BERT from {first.parameters / 1e6:.1f} M to {last.parameters / 1e6:.0f} M parameters the peak grows"
-        f" with the power {' and '.join(powers)}, and {floor:.2f} where a step is so small that state is all."
+        "Parameters: model state is linear in them, exactly; the whole only looks so where depth and width grow"
+        f" together. Over {len(answers.family)} sizes of BERT from {first.parameters / 1e6:.1f} M to"
+        f" {last.parameters / 1e6:.0f} M it grows with the power {powers}, and {floor:.2f} in so small a step that"
+        f" state is all; but with {_power(answers.depths, shape):.2f} by depth alone and"
+        f" {_power(answers.widths, shape):.2f} by width alone ({math.prod(shape):,} tokens)."
     )
 
 
+def _power(sizes: Sequence[Size], shape: tuple[int, int]) -> float:
+    return power([(size.parameters, size.peaks[shape].total_bytes) for size in sizes])
+
+
 def _shape(answers: Answers) -> str:
-    shape = SIZE_SHAPES[0]
+    shape = SIZE_SHAPES[-1]
 
     def others(sizes: Sequence[Size], side: str) -> float:
         return power([(getattr(size, side), size.peaks[shape].other_bytes) for size in sizes])

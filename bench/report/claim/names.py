@@ -37,18 +37,19 @@ def variant(setting: Setting) -> str:
     return setting.attention + fused + (", checkpointing" if setting.checkpointing else "")
 
 
-def by_hand(setting: Setting) -> int | None:
-    """Return the bytes a document and token² that are counted by hand; None with checkpointing.
+def by_hand(setting: Setting) -> int:
+    """Return the bytes a document and token² that are kept for backward, counted by hand.
 
     Eager attention keeps its scores, a head; fused attention the mask that it is given, a layer: all
-    layers where batches have padding, else those that attend locally and have to have one.
+    layers where batches have padding, else those that attend locally and have to have one. With
+    checkpointing one layer's are there at a time.
     """
     shape = MODELS[setting.model]
-    if setting.checkpointing:
-        return None
     if setting.attention == "eager":
-        return shape.layers * shape.heads * shape.saved_bytes
-    return MASK_BYTES * (shape.layers if setting.padded else shape.local_layers)
+        layers, kept = shape.layers, shape.heads * shape.saved_bytes
+    else:
+        layers, kept = shape.layers if setting.padded else shape.local_layers, MASK_BYTES
+    return kept * (min(layers, 1) if setting.checkpointing else layers)
 
 
 def settings_of(answers: Answers, model: str) -> list[Setting]:

@@ -79,29 +79,33 @@ _LENGTH = (
     " power of all that is no parameter, gradient or optimizer state; it is left out where the peak moves from"
     " one moment of the step to another, since the two are not of one kind.",
     "The peaks are exact, so the laws are no fits: three lengths give the coefficients, and every further one"
-    " agrees to the byte; a dash stands where no fourth did. By hand: eager attention keeps the scores of every"
-    " head and layer after the softmax (4 bytes), and where attention has dropout its result (4) and mask (1) as"
-    " well; DistilBERT's has, ModernBERT's has not. Fused attention keeps its mask in"
-    " float32 (4 bytes a layer, all heads share it).",
+    " agrees to the byte; a dash stands where no fourth did.",
+    "By hand: eager attention keeps the scores of every head and layer after the softmax (4 bytes), and where"
+    " attention has dropout its result (4) and mask (1) as well; DistilBERT's has, ModernBERT's has not. Fused"
+    " attention keeps its mask in float32, 4 bytes a layer for all heads. What is over is there at the peak only:"
+    " two more tensors of scores of ModernBERT's last layer (2 x 12 x 4 bytes, in the softmax's backward), and the"
+    " masks themselves, one in DistilBERT and two in ModernBERT, of 1 byte (sdpa) or 4 (eager).",
 )
 _SHARE = (
     "At short lengths the peak is where the last gradient is made and all of the state is there. At long ones it"
-    " is at the start of the backward pass, before most gradients are made: the state is then nearer to 12 bytes a"
-    " parameter, so that shares fall a little faster than activations rise.",
+    " is where the backward pass begins, before most gradients are made: what is there is then nearer to 12 bytes"
+    " a parameter. So the peak is no sum of 16 bytes a parameter and activations, but nearly the larger of that"
+    " and of 12 bytes a parameter with activations.",
 )
 _SIZES = (
-    "State bytes are those of the smallest step (batch 2, length 64). What is over 16 are AdamW's step"
-    " counters, 4 bytes a parameter tensor, and the model's buffers. The power is that of the whole peak"
-    " with parameters from one size to the next.",
+    "State bytes are those of the smallest step (batch 2, length 64). What is over 16 are AdamW's step counters,"
+    " 4 bytes a parameter tensor, and the model's buffers. The power is that of the whole peak with parameters"
+    " from one size to the next.",
 )
 _CARDS = (
     "Tensors are exact; requested, allocated and reserved are simulated by the allocator's rules"
-    " (docs/prediction.md). In float32 every card's sdpa takes the memory-efficient kernel:"
-    " flash attention takes half precision only.",
+    " (docs/prediction.md). In float32 every card's sdpa takes the memory-efficient kernel: flash attention takes"
+    " half precision only, and no mask.",
 )
 _OPTIONS = (
-    "Autocast keeps parameters, gradients and state in float32: it halves activations, not state. SGD without"
-    " momentum has no state, Adafactor's is two vectors a matrix.",
+    "Autocast keeps parameters, gradients and state in float32, and half-precision copies of the weights besides:"
+    " it halves neither state nor all activations. SGD without momentum has no state, Adafactor's is two vectors a"
+    " matrix; their smallest peaks have temporaries of the optimizer's step in them.",
 )
 
 

@@ -60,7 +60,6 @@ def laws_table(answers: Answers) -> Table:
             if law is None:
                 rows.append((*head, *[ABSENT] * 6))
                 continue
-            hand = by_hand(setting)
             rows.append(
                 (
                     *head,
@@ -68,7 +67,7 @@ def laws_table(answers: Answers) -> Table:
                     format_bytes(round(law.constant)),
                     f"{_number(law.linear / setting.batch)}",
                     f"{_number(law.square / setting.batch)}",
-                    ABSENT if hand is None else f"{hand:,}",
+                    f"{by_hand(setting):,}",
                     ABSENT if law.even is None else f"{law.even:,.0f}",
                 )
             )
@@ -82,7 +81,7 @@ def laws_table(answers: Answers) -> Table:
             "constant",
             "linear: bytes a token",
             "square: bytes a token²",
-            "square by hand",
+            "of it kept, by hand",
             "length where the two parts are even",
         ),
         rows=tuple(rows),
@@ -114,6 +113,14 @@ def _with_share(peak: Peak) -> str:
     return f"{format_bytes(peak.total_bytes)} ({peak.state_share:.0%})"
 
 
+# Lengths of a series that the table of cards has.
+_LONGEST = 3
+
+
+def _doubled(length: int) -> bool:
+    return length.bit_count() == 1
+
+
 def cards_table(answers: Answers, model: str, batch: int) -> Table:
     """Return what the longest cells need on the cards: requested, allocated and reserved."""
     settings = [
@@ -124,7 +131,7 @@ def cards_table(answers: Answers, model: str, batch: int) -> Table:
     names = [card.gpu for card in answers.series[settings[0]][0].cards]
     rows = []
     for setting in settings:
-        for peak in answers.series[setting][-3:]:
+        for peak in [p for p in answers.series[setting] if _doubled(p.length)][-_LONGEST:]:
             cards = (_card(card) for card in peak.cards)
             rows.append(
                 (variant(setting), f"{peak.length:,}", format_bytes(peak.total_bytes), *cards)

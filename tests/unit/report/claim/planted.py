@@ -18,11 +18,9 @@ OVER = 400  # counters and buffers
 def square(model: str, attention: str, padded: bool, checkpointing: bool) -> int:
     """Return the planted bytes a document and token²."""
     shape = MODELS[model]
-    if checkpointing:
-        return 100 if attention == "eager" else 0
-    if attention == "eager":
-        return shape.layers * shape.heads * shape.saved_bytes
-    return 4 * (shape.layers if padded else shape.local_layers)
+    layers = shape.local_layers if attention == "sdpa" and not padded else shape.layers
+    kept = shape.heads * shape.saved_bytes if attention == "eager" else 4
+    return kept * (min(layers, 1) if checkpointing else layers)
 
 
 def planted_peak(setting: Setting, length: int) -> Peak:
@@ -46,7 +44,7 @@ def planted_size(name: str, layers: int, width: int) -> Size:
     """Return a size with `layers x width²` parameters and activations of `layers x width x 4,096`."""
     parameters = layers * width**2
     peaks = {(2, 64): _size_peak(parameters, OVER, 0)}
-    for batch, length in ((32, 128), (8, 512)):
+    for batch, length in ((8, 128), (32, 128)):
         peaks[batch, length] = _size_peak(parameters, OVER, 4096 * layers * width)
     return Size(name, layers, width, parameters, peaks)
 
