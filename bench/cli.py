@@ -490,7 +490,7 @@ def report(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_DIR [RUN_DIR]",
+            metavar="RUN_DIR",
             help="What `ftbench run` wrote; two of them are put side by side.",
         ),
     ],

@@ -37,6 +37,7 @@ TIMES = ("step_median_s", "total_s")
 ACCURACY = "eval_accuracy"
 NOT_RUN = "not run"
 _SEED = "seed"
+_RUN = "run."  # how a setting begins that says how cells were run, not what they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ class SideBySide:
     @property
     def same_cells(self) -> bool:
         """Return whether the paired cells agree in everything but the seed."""
-        return not any(one.what in self.a.records[0].cell.facets for one in self.settings)
+        return all(one.what.startswith(_RUN) for one in self.settings)
 
     @property
     def compared(self) -> pd.DataFrame:
@@ -154,7 +155,7 @@ def _run_differences(a: Side, b: Side) -> list[Difference]:
     """Return how the two were run, where that differs."""
     runs = [side.profile.run.model_dump(mode="json") for side in (a, b)]
     return [
-        Difference(f"run.{name}", (runs[0][name],), (runs[1][name],))
+        Difference(f"{_RUN}{name}", (runs[0][name],), (runs[1][name],))
         for name in runs[0]
         if runs[0][name] != runs[1][name]
     ]

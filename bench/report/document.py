@@ -29,7 +29,7 @@ from bench.report.figure import Figure
 from bench.report.fits import NOTE, fit_tables, learning_note, refusals
 from bench.report.headlines import headlines, stats
 from bench.report.memory import memory_section
-from bench.report.pareto import HEADING, buying_section
+from bench.report.pareto import HEADING, buying_note, buying_section
 from bench.report.provenance import environment_section
 from bench.report.section import Section as Section  # part of a document
 from bench.report.tables import along, cells
@@ -196,6 +196,8 @@ def _reading_notes(
             (r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement
         } - {""}
         notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
+    if table.loc[table["eval_accuracy"].notna(), "cell_id"].nunique() > 1:
+        notes.append(buying_note(data.eval_size))
     split = preparation.eval_split
     if split == "from-train":
         notes.append(

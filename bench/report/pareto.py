@@ -30,14 +30,14 @@ from bench.report.tables import ABSENT, Table, axis_word, format_figure, memory_
 
 HEADING = "What to buy"
 _NOTE = (
-    "A cell is on the front where no other is better in one of accuracy and cost and as good in the other; its"
-    " lead is over the cell of the front before it. Intervals hold the true value in 95 of 100 cases: of accuracy"
-    " from the spread over seeds and the number of evaluation documents ({documents}), of costs from run to run."
-    " A lead whose interval holds 0 is not told apart from noise: the cheaper cell may be as good."
+    "In what to buy, a cell is on the front where no other is better in one of accuracy and cost and as good in the"
+    " other; its lead is over the cell of the front before it. Intervals hold the true value in 95 of 100 cases: of"
+    " accuracy from the spread over seeds and the number of evaluation documents ({documents}), of costs from run"
+    " to run. A lead whose interval holds 0 is not told apart from noise: the cheaper cell may be as good."
 )
 _ONE_SEED = (
-    " Every cell has one seed, so how far another seed would lie is not known and not in the intervals: a"
-    " difference that is told apart may still be the seed's. Several seeds (run.replicates) would tell."
+    "Every cell has one seed, so how far another would lie is not known and in no interval: a difference that is"
+    " told apart may still be the seed's. Several seeds (run.replicates) would tell."
 )
 _MANY_AXES = 4  # so many axes and fewer have a column each
 
@@ -66,10 +66,14 @@ def buying_section(
         *(_front_words(cost, cells, usd_per_hour) for cost, cells in ranked.items()),
         *_step_words(steps),
         *(_method_words(one, table) for one in methods),
-        *_reading(ranked, eval_size),
+        *([_ONE_SEED] if ranked and _single(ranked) else []),
     ]
     tables = [
-        *(front_table(cost, cells, shown, usd_per_hour) for cost, cells in ranked.items()),
+        *(
+            front_table(cost, cells, shown, usd_per_hour)
+            for cost, cells in ranked.items()
+            if (cells["standing"] != "beaten").sum() > 1
+        ),
         *cheapest_tables(ranked, shown, usd_per_hour),
         *_doubling_tables(table, axes, steps, eval_size),
         *(method_table(one, table) for one in methods),
@@ -77,11 +81,16 @@ def buying_section(
     return Section(HEADING, tuple(paragraphs), tuple(tables))
 
 
-def _reading(ranked: dict[str, pd.DataFrame], eval_size: int | None) -> Iterator[str]:
-    if ranked:
-        documents = f"{eval_size:,}" if eval_size else "not known here, and not in it"
-        single = all((cells["seeds"] <= 1).all() for cells in ranked.values())
-        yield _NOTE.format(documents=documents) + (_ONE_SEED if single else "")
+def _single(ranked: dict[str, pd.DataFrame]) -> bool:
+    """Return whether no cell has a second seed."""
+    return all((cells["seeds"] <= 1).all() for cells in ranked.values())
+
+
+def buying_note(eval_size: int | None = None) -> str:
+    """Return how to read what is said about what to buy."""
+    return _NOTE.format(
+        documents=f"{eval_size:,}" if eval_size else "not known here, and not in it"
+    )
 
 
 # The front

@@ -19,6 +19,7 @@ from bench.store import RunDirectory, write_atomically
 
 # Writes one format into a folder that exists, and returns the paths of what it wrote.
 Writer = Callable[[Document, Path], list[Path]]
+STEP_SUMMARY = "step-summary"
 
 
 def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None) -> Document:
@@ -73,6 +74,7 @@ def write_report(
                 expected=f"a list of {', '.join(known)}",
                 nearest=nearest_name(name, known),
             )
+    wanted.sort(key=lambda name: name != STEP_SUMMARY)  # nothing is written where this is refused
     make_folder(folder)
     return [file for name in wanted for file in known[name](document, folder)]
 
@@ -145,5 +147,5 @@ FORMATS: Mapping[str, Writer] = {
     "parquet": exports.write_parquet,
     "json": exports.write_json,
     "latex": exports.write_latex,
-    "step-summary": _step_summary,
+    STEP_SUMMARY: _step_summary,
 }

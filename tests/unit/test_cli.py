@@ -142,6 +142,68 @@ def test_output_that_is_no_terminal_is_plain_and_not_cut(run_directory):
     assert "…" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("formats", "files"),
+    [
+        ("json,parquet", ["cells.parquet", "ledger.parquet", "report.json"]),
+        ("latex", ["report-tables.tex", "report.tex"]),
+    ],
+)
+def test_report_for_other_programs(run_directory, tmp_path, formats, files):
+    done = ftbench("report", run_directory, "--out", tmp_path / "out", "--format", formats)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == files
+
+
+def test_a_step_summary_is_appended_to_the_file_of_the_step(run_directory, tmp_path, monkeypatch):
+    file = tmp_path / "summary.md"
+    file.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
+    done = ftbench("report", run_directory, "--format", "step-summary")
+    assert done.returncode == 0, done.stderr
+    assert file.read_text().startswith("before\n\n# ftbench: test")
+    assert f"wrote {file}" in done.stdout
+
+
+def test_a_step_summary_elsewhere_writes_nothing(run_directory, tmp_path, monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    out = tmp_path / "out"
+    done = ftbench("report", run_directory, "--out", out, "--format", "md,step-summary")
+    assert done.returncode == 2
+    assert "GITHUB_STEP_SUMMARY is not set" in done.stderr
+    assert not out.exists() or not any(out.iterdir())
+
+
+def test_two_run_directories_are_put_side_by_side(run_directory, tmp_path):
+    done = ftbench("report", run_directory, run_directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("What differs") < done.stdout.index("What was found")
+    assert "wrote" not in done.stdout
+    assert not (run_directory / "report.md").exists()
+    out = tmp_path / "out"
+    done = ftbench("report", run_directory, run_directory, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in out.iterdir()) == ["side_by_side.csv", "side_by_side.md"]
+
+
+def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
+    for arguments, said in (
+        ((run_directory, run_directory, run_directory), "one, or two to put side by side"),
+        ((run_directory, run_directory, "--out", run_directory), "neither of them"),
+        ((run_directory, run_directory, "--format", "md"), "--out: two run directories"),
+        ((run_directory, tmp_path), "not a run directory"),
+        (
+            (run_directory, run_directory, "--out", tmp_path / "x", "--format", "mdd"),
+            "nearest:  md",
+        ),
+    ):
+        done = ftbench("report", *arguments)
+        assert done.returncode == 2, arguments
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
 # Predictions: what the worker says is planted, and the command line is in this process
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from bench.analysis.summary import cells_table, varying_axes
 from bench.record import Failure
-from bench.report.pareto import buying_section
+from bench.report.pareto import buying_note, buying_section
 from tests.factories import cell, measurement, record
 
 
@@ -71,11 +71,22 @@ def test_a_gain_within_noise_is_not_said():
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
     assert "No next doubling (documents) has a gain in accuracy that can be told apart" in text
-    assert "how far another seed would lie is not known" in text
+    assert "how far another would lie is not known" in text
 
 
 def test_several_seeds_are_not_called_one():
-    assert "how far another seed" not in " ".join(section(GOOD, eval_size=50).paragraphs)
+    assert "how far another would lie" not in " ".join(section(GOOD, eval_size=50).paragraphs)
+
+
+def test_a_front_of_one_cell_is_said_and_has_no_table():
+    found = section([*runs(16, (0.6,), 10.0), *runs(32, (0.5,), 20.0)], eval_size=10_000)
+    assert "no cell is known to be worth more than the cheapest" in found.paragraphs[0]
+    assert not any("The front" in one.title for one in found.tables)
+
+
+def test_the_note_says_how_many_documents():
+    assert "evaluation documents (1,234)" in buying_note(1234)
+    assert "(not known here" in buying_note()
 
 
 def test_money_stands_beside_time():
