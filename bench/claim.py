@@ -102,7 +102,7 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
     padded = ask(lengths, CARDS)
     others = ask([cell for cells in options.values() for cell in cells])
     shapes = {name: _shape_cells(*shape) for name, shape in _shapes().items()}
-    fused = [cell for cell in lengths if cell.attn_implementation == "sdpa"]
+    fused = [cell for cell in lengths if _fused(cell)]
     full = ask([*fused, *(c for cells in shapes.values() for c in cells)], full_batches=True)
     small = [cell for cell in lengths if cell.train_size == MEASURED_TRAIN_SIZE]
     on_cpu = ask(small, on_cpu=True, data_at_hand=True)
@@ -124,6 +124,12 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
         ),
         versions=padded.versions,
     )
+
+
+def _fused(cell: Cell) -> bool:
+    """Return whether full batches of a cell tell anything: it has a mask only where there is padding."""
+    checkpointing = cell.settings.get("gradient_checkpointing", False)
+    return cell.attn_implementation == "sdpa" and not checkpointing
 
 
 def cells_of(profile: Profile) -> tuple[Cell, ...]:

@@ -113,6 +113,13 @@ def test_a_profile_without_a_name_is_refused(noxfile, monkeypatch, tmp_path):
         noxfile.bench(FakeSession(posargs=["--profile"]))
 
 
+def test_the_claim_is_a_module_that_gets_the_arguments(noxfile, monkeypatch, tmp_path):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    session = FakeSession(posargs=["--out", "x"])
+    noxfile.claim(session)
+    assert list(session.commands[-1][1:]) == ["-m", "bench.claim", "--out", "x"]
+
+
 def test_every_session_is_explained(noxfile):
     for name in ("bench", "tests", "lint", "types", "perf"):
         assert getattr(noxfile, name).__doc__

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.growth import BYTES_A_PARAMETER, Answers, Setting, Size
 from bench.report.charts.scales import NUMBER
 from bench.report.charts.theme import finish
-from bench.report.claim.names import MODELS, settings_of, variant
+from bench.report.claim.names import MODELS, settings_of, share_text, variant
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.units import GIB, format_bytes
 
@@ -105,7 +105,7 @@ def _gib(title: str) -> alt.Y:
 
 def share_figure(answers: Answers) -> Figure:
     """Return the share of model state along length, of both models."""
-    rows = [
+    rows: list[Row] = [
         {
             "x": peak.length,
             "y": round(peak.state_share, 4),
@@ -117,7 +117,7 @@ def share_figure(answers: Answers) -> Figure:
         for peak in answers.series[setting]
     ]
     last = {row["series"]: row["y"] for row in rows}
-    said = "; ".join(f"{name}: {share:.0%}" for name, share in last.items())
+    said = "; ".join(f"{name}: {share_text(share)}" for name, share in last.items())
     return Figure(
         name="state-share",
         title=f"Parameters, gradients and optimizer state as a share of the peak, at batch {BATCH}",

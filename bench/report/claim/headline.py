@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from bench.analysis.growth import (
     BYTES_A_PARAMETER,
     Answers,
+    Doubling,
     Law,
     Size,
     doublings,
@@ -16,16 +17,17 @@ from bench.analysis.growth import (
 )
 from bench.errors import PredictionError
 from bench.report.claim.figures import BATCH, SIZE_SHAPES
-from bench.report.claim.names import MODELS, peaks_of
+from bench.report.claim.names import MODELS, peaks_of, share_text
 from bench.units import format_bytes, format_ratio
 
 
 def headline(answers: Answers, measured: Mapping[str, int]) -> tuple[str, ...]:
     """Return what was found, in the order of the claim: length, then parameters."""
     found = (
+        _short(answers),
         _eager(answers),
         _fused(answers),
-        _short(answers),
+        _room(answers),
         _checkpointed(answers),
         _state(answers),
         _sizes(answers),
@@ -46,28 +48,36 @@ def law_of(answers: Answers, model: str, attention: str, **how: bool) -> Law:
     return law
 
 
-def last_doubling(answers: Answers, model: str, attention: str, **how: bool) -> str:
-    """Return what the last doubling of length does to the whole peak, in words."""
-    last = doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
+def last_doubling(answers: Answers, model: str, attention: str, **how: bool) -> Doubling:
+    """Return what doubling a length to the longest does to the peak, at the page's batch size."""
+    return doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
+
+
+def _short(answers: Answers) -> str:
+    parts = []
+    for model, shape in MODELS.items():
+        eager, fused = (last_doubling(answers, model, name) for name in ("eager", "sdpa"))
+        parts.append(
+            f"{shape.name}'s peak by {format_ratio(2**eager.total)} (eager) or {format_ratio(2**fused.total)}"
+            f" (sdpa) from {eager.start:,} to {eager.end:,} tokens"
+        )
     return (
-        f"from {last.start:,} to {last.end:,} tokens the whole grows {format_ratio(2**last.total)}"
-        f" (power {last.total:.2f})"
+        "In short: quadratic in length only with eager attention over long sequences; and"
+        f" {BYTES_A_PARAMETER} bytes a parameter at least, whatever the length. A doubling of length, at batch"
+        f" {BATCH} in float32 with AdamW and padding, multiplies {', and '.join(parts)}: 2x is"
+        " linear, 4x quadratic."
     )
 
 
 def _eager(answers: Answers) -> str:
     parts = []
     for model, shape in MODELS.items():
-        even = law_of(answers, model, "eager").even
-        end = peaks_of(answers, model, "eager")[-1].length
-        assert even is not None
-        parts.append(
-            f"in {shape.name}'s shape, which ends at {end:,} tokens, it overtakes the linear part at {even:,.0f};"
-            f" {last_doubling(answers, model, 'eager')}"
-        )
+        end = last_doubling(answers, model, "eager").end
+        even = law_of(answers, model, "eager").even or 0
+        parts.append(f"at {even:,.0f} tokens in {shape.name}'s shape, which ends at {end:,}")
     return (
-        "Length: memory has a large quadratic part only where attention is written out (eager), and it leads"
-        f" late: {', and '.join(parts)} (batch {BATCH}, float32)."
+        "Eager attention keeps the scores of every head and layer. The quadratic part overtakes the linear one"
+        f" {', and '.join(parts)}; the rest of the peak does not depend on length."
     )
 
 
@@ -78,15 +88,18 @@ def _fused(answers: Answers) -> str:
         f" {_square(answers, model, 'eager')} ({shape.name})"
         for model, shape in MODELS.items()
     ]
+    padded, without = (
+        last_doubling(answers, "modernbert", "sdpa", padded=padded).total
+        for padded in (True, False)
+    )
     local = _square(answers, "modernbert", "sdpa", padded=False)
     return (
-        f"With fused attention (sdpa) memory is {'linear' if full.square == 0 else 'not linear'} in length where"
-        f" no mask is needed: in full batches DistilBERT's quadratic part is {_per_document(full)} bytes, exactly."
-        " Padding brings a mask, and every layer keeps it as float32: a small quadratic part,"
+        f"Fused attention (sdpa) is {'linear' if full.square == 0 else 'not linear'} in length where no mask is"
+        f" needed: in full batches DistilBERT's quadratic part is {_per_document(full)} bytes, exactly. Padding"
+        " brings a mask, and every layer keeps it as float32: a small quadratic part,"
         f" {', '.join(squares)}. ModernBERT's local layers need one even in full batches ({local} bytes):"
-        " attending to 128 tokens only costs memory here, where it could save it. With padding"
-        f" {last_doubling(answers, 'modernbert', 'sdpa')}, without"
-        f" {last_doubling(answers, 'modernbert', 'sdpa', padded=False)}."
+        " attending to 128 tokens only costs memory here, where it could save it. At its longest the whole grows"
+        f" with the power {padded:.2f} with padding and {without:.2f} without."
     )
 
 
@@ -98,21 +111,27 @@ def _per_document(law: Law) -> str:
     return f"{float(law.square) / BATCH:,.0f}"
 
 
-def room_tokens(answers: Answers, model: str, attention: str) -> float:
-    """Return the tokens of a batch up to which the peak is model state alone."""
-    floor = peaks_of(answers, model, attention)[0]
-    return BATCH * law_of(answers, model, attention).reaches(floor.total_bytes)
+def room_tokens(answers: Answers, model: str, attention: str) -> tuple[int, int]:
+    """Return the tokens of the longest batch whose peak is model state alone, and of the next one."""
+    peaks = peaks_of(answers, model, attention, batch=BATCH)
+    short = [peak.length for peak in peaks if peak.moment == peaks[0].moment]
+    following = next(peak.length for peak in peaks if peak.length > short[-1])
+    return BATCH * short[-1], BATCH * following
 
 
-def _short(answers: Answers) -> str:
-    rooms = [
-        f"{room_tokens(answers, model, 'eager'):,.0f} (eager) or {room_tokens(answers, model, 'sdpa'):,.0f}"
-        f" (sdpa) tokens in {shape.name}"
-        for model, shape in MODELS.items()
-    ]
+def _room(answers: Answers) -> str:
+    rooms = []
+    for model, shape in MODELS.items():
+        found = (room_tokens(answers, model, name) for name in ("eager", "sdpa"))
+        (eager, fused) = (f"{low:,} to {high:,}" for low, high in found)
+        rooms.append(
+            f"{eager} in {shape.name}"
+            if eager == fused
+            else f"{eager} (eager) or {fused} (sdpa) in {shape.name}"
+        )
     return (
-        "Short steps do not depend on length at all: activations have the room that the gradients take later, up"
-        f" to about {' and '.join(rooms)} a batch of {BATCH}."
+        "Short steps do not depend on length at all, since activations have the room that the gradients take"
+        f" later. It is full somewhere from {' and '.join(rooms)}, in tokens of a batch of {BATCH}."
     )
 
 
@@ -151,7 +170,7 @@ def _state(answers: Answers) -> str:
 
 def _share(answers: Answers, model: str, attention: str) -> str:
     last = peaks_of(answers, model, attention)[-1]
-    return f"{last.state_share:.0%} ({attention})"
+    return f"{share_text(last.state_share)} ({attention})"
 
 
 def _sizes(answers: Answers) -> str:

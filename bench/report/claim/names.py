@@ -52,6 +52,11 @@ def by_hand(setting: Setting) -> int:
     return kept * (min(layers, 1) if setting.checkpointing else layers)
 
 
+def share_text(share: float) -> str:
+    """Return a share as text, of two digits where it is small."""
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
 def settings_of(answers: Answers, model: str) -> list[Setting]:
     """Return the settings of a model's series that go to its longest length, in the page's order."""
     found = [setting for setting in answers.series if setting.model == model]

@@ -60,7 +60,7 @@ def page(answers: Answers, measured: Mapping[str, int]) -> Document:
             (tables.beside_table(answers, measured),),
         ),
         Section("What the figures assume", _assumed(answers)),
-        Section("Again", ("`nox -s claim` writes this page; it needs no GPU and no hub.",)),
+        Section("Again", _AGAIN),
     )
     empty = pd.DataFrame()
     return Document(title=TITLE, sections=sections, cells=empty, ledger=empty)
@@ -84,7 +84,8 @@ _LENGTH = (
     " attention has dropout its result (4) and mask (1) as well; DistilBERT's has, ModernBERT's has not. Fused"
     " attention keeps its mask in float32, 4 bytes a layer for all heads. What is over is there at the peak only:"
     " two more tensors of scores of ModernBERT's last layer (2 x 12 x 4 bytes, in the softmax's backward), and the"
-    " masks themselves, one in DistilBERT and two in ModernBERT, of 1 byte (sdpa) or 4 (eager).",
+    " masks themselves, one in DistilBERT and two in ModernBERT (in full batches one), of 1 byte (sdpa)"
+    " or 4 (eager).",
 )
 _SHARE = (
     "At short lengths the peak is where the last gradient is made and all of the state is there. At long ones it"
@@ -109,17 +110,20 @@ _OPTIONS = (
 )
 
 
+_AGAIN = (
+    "`nox -s claim` writes this page; it needs no GPU and no hub. What is measured comes from"
+    " `ftbench run attention-scaling --only train_size=8` and `ftbench report results/attention-scaling"
+    " --format csv --out reports/attention-scaling/measured`, in that order before it.",
+)
+
+
 def _beside_words(measured: Mapping[str, int]) -> tuple[str, ...]:
     like = (
         "Like with like: both are of CPU kernels. They are not the figures above: on a CPU dropout keeps float32"
         " masks, and sdpa with dropout takes the formula that stores all scores, as eager attention does."
     )
-    if measured:
-        return (like, "Measured by `ftbench run attention-scaling --only train_size=8`.")
-    return (
-        like,
-        "Not measured yet: `ftbench run attention-scaling --only train_size=8` does.",
-    )
+    run = "`ftbench run attention-scaling --only train_size=8`"
+    return (like, f"Measured by {run}." if measured else f"Not measured yet: {run} does.")
 
 
 def _assumed(answers: Answers) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from bench.analysis.growth import (
     local_exponent,
 )
 from bench.prediction import CardPrediction
-from bench.report.claim.names import MODELS, by_hand, settings_of, variant
+from bench.report.claim.names import MODELS, by_hand, settings_of, share_text, variant
 from bench.report.tables import ABSENT, Table
 from bench.units import format_bytes
 
@@ -110,7 +110,7 @@ def shares_table(answers: Answers, model: str, settings: Sequence[Setting]) -> T
 
 
 def _with_share(peak: Peak) -> str:
-    return f"{format_bytes(peak.total_bytes)} ({peak.state_share:.0%})"
+    return f"{format_bytes(peak.total_bytes)} ({share_text(peak.state_share)})"
 
 
 # Lengths of a series that the table of cards has.
