@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.growth import BYTES_A_PARAMETER, Answers, Setting, Size
-from bench.report.charts.scales import NUMBER
-from bench.report.charts.theme import finish
+from bench.report.charts.scales import NUMBER, log_ticks
+from bench.report.charts.theme import INK, finish
 from bench.report.claim.names import MODELS, settings_of, share_text, variant
 from bench.report.figure import CHOSEN, Drawing, Figure, Row
 from bench.units import GIB, format_bytes
@@ -15,9 +15,8 @@ from bench.units import GIB, format_bytes
 if TYPE_CHECKING:
     import altair as alt
 
-    from bench.report.charts.theme import AnyChart
-
 BATCH = 8
+_STATE = "model state"
 SIZE_SHAPES = ((8, 128), (32, 128))  # batch, length
 
 
@@ -32,9 +31,8 @@ def length_figure(answers: Answers, model: str) -> Figure:
         name=f"length-{model}",
         title=f"{MODELS[model].name} at batch {BATCH}: peak memory along length",
         caption=(
-            "Both axes are logarithmic: a line that rises by one step of the other axis for each of its own"
-            " is linear growth, two are quadratic, and a flat one is model state alone. Dashed: with"
-            " gradient checkpointing."
+            "Both axes are logarithmic: from one mark of length to the next linear growth is twice as much,"
+            " quadratic four times; a flat line is model state alone. Dashed: with gradient checkpointing."
         ),
         alt=(
             f"Predicted peak of {MODELS[model].name} by length. At length {worst.length:,} it is between"
@@ -61,18 +59,11 @@ def _length_rows(answers: Answers, settings: Sequence[Setting]) -> Iterator[Row]
 def _draw_lengths(rows: Sequence[Row]) -> Drawing:
     import altair as alt
 
-    order = list(dict.fromkeys(row["series"] for row in rows))
-    lengths = sorted({row["x"] for row in rows})
-    doubled = [length for length in lengths if length & (length - 1) == 0]
+    tint, marks = _told_apart(rows, "attention", columns=4)
     base = alt.Chart(alt.NamedData(CHOSEN)).encode(
-        x=alt.X(
-            "x:Q",
-            title="sequence length (tokens)",
-            scale=alt.Scale(type="log", base=2, nice=False, padding=12),
-            axis=alt.Axis(format=",d", values=doubled),
-        ),
-        y=_gib("peak of tensors (GiB)"),
-        color=alt.Color("series:N", sort=order, title="attention"),
+        x=_lengths(rows),
+        y=_gib(rows),
+        color=tint,
         tooltip=[
             alt.Tooltip("series:N", title="attention"),
             alt.Tooltip("checkpointing:N"),
@@ -83,24 +74,48 @@ def _draw_lengths(rows: Sequence[Row]) -> Drawing:
     dash = alt.StrokeDash(
         "checkpointing:N",
         scale=alt.Scale(domain=["off", "on"], range=[[1, 0], [5, 4]]),
-        legend=alt.Legend(symbolStrokeColor="currentColor"),
+        legend=alt.Legend(symbolStrokeColor=INK, symbolType="stroke"),
     )
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
-    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(
-        shape=alt.Shape("series:N", sort=order, title="attention")
-    )
+    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(shape=marks)
     return finish(alt.layer(lines, points), rows, height=320)
 
 
-def _gib(title: str) -> alt.Y:
+def _told_apart(
+    rows: Sequence[Row], title: str | None, columns: int
+) -> tuple[alt.Color, alt.Shape]:
+    """Return colour and shape of the series; with one title and domain they share a legend."""
     import altair as alt
 
-    return alt.Y(
-        "y:Q",
-        title=title,
-        scale=alt.Scale(type="log", nice=False, padding=8),
-        axis=alt.Axis(format=NUMBER, tickCount=6),
+    scale = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
+    legend = alt.Legend(symbolOpacity=1, columns=columns, labelLimit=240)
+    return (
+        alt.Color("series:N", title=title, scale=scale, legend=legend),
+        alt.Shape("series:N", title=title, scale=scale, legend=legend),
     )
+
+
+def _lengths(rows: Sequence[Row]) -> alt.X:
+    """Return the horizontal channel of lengths, with a mark at each power of two."""
+    import altair as alt
+
+    lengths = sorted({row["x"] for row in rows})
+    return alt.X(
+        "x:Q",
+        title="sequence length (tokens)",
+        scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+        axis=alt.Axis(format=",d", values=[x for x in lengths if x.bit_count() == 1]),
+    )
+
+
+def _gib(rows: Sequence[Row]) -> alt.Y:
+    """Return the vertical channel of peaks: logarithmic, from and to a labelled value."""
+    import altair as alt
+
+    ticks = log_ticks([row["y"] for row in rows])
+    scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
+    axis = alt.Axis(format=NUMBER, values=ticks)
+    return alt.Y("y:Q", title="peak of tensors (GiB)", scale=scale, axis=axis)
 
 
 def share_figure(answers: Answers) -> Figure:
@@ -130,26 +145,15 @@ def share_figure(answers: Answers) -> Figure:
 def _draw_shares(rows: Sequence[Row]) -> Drawing:
     import altair as alt
 
-    order = list(dict.fromkeys(row["series"] for row in rows))
-    doubled = sorted({row["x"] for row in rows if row["x"] & (row["x"] - 1) == 0})
-    base = alt.Chart(alt.NamedData(CHOSEN)).encode(
-        x=alt.X(
-            "x:Q",
-            title="sequence length (tokens)",
-            scale=alt.Scale(type="log", base=2, nice=False, padding=12),
-            axis=alt.Axis(format=",d", values=doubled),
-        ),
-        y=alt.Y(
-            "y:Q",
-            title="share of model state",
-            scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format=".0%", tickCount=5),
-        ),
-        color=alt.Color("series:N", sort=order, title=None, legend=alt.Legend(columns=2)),
+    tint, marks = _told_apart(rows, None, columns=2)
+    y = alt.Y(
+        "y:Q",
+        title="share of model state",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format=".0%", tickCount=5),
     )
-    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(
-        shape=alt.Shape("series:N", sort=order, title=None)
-    )
+    base = alt.Chart(alt.NamedData(CHOSEN)).encode(x=_lengths(rows), y=y, color=tint)
+    points = base.mark_point(filled=True, size=40, opacity=0.9).encode(shape=marks)
     return finish(alt.layer(base.mark_line(strokeWidth=2), points), rows)
 
 
@@ -179,7 +183,7 @@ def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
             f"batch {batch}, length {length}": size.peaks[batch, length].total_bytes
             for batch, length in SIZE_SHAPES
         }
-        for series, nbytes in {**figures, "model state": state}.items():
+        for series, nbytes in {**figures, _STATE: state}.items():
             yield {
                 "x": float(f"{size.parameters / 1e6:.6g}"),
                 "y": float(f"{nbytes / GIB:.6g}"),
@@ -192,28 +196,20 @@ def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
 def _draw_sizes(rows: Sequence[Row]) -> Drawing:
     import altair as alt
 
-    order = list(dict.fromkeys(row["series"] for row in rows))
-    base = alt.Chart(alt.NamedData(CHOSEN)).encode(
-        x=alt.X(
-            "x:Q",
-            title="parameters (millions)",
-            scale=alt.Scale(type="log", nice=False, padding=24),
-            axis=alt.Axis(format=NUMBER, values=[5, 10, 20, 50, 100, 200, 300]),
-        ),
-        y=_gib("peak of tensors (GiB)"),
-        color=alt.Color("series:N", sort=order, title=None),
-        tooltip=[
-            alt.Tooltip("name:N", title="model"),
-            alt.Tooltip("series:N"),
-            alt.Tooltip("said:N", title="peak"),
-        ],
+    tint, marks = _told_apart(rows, None, columns=3)
+    x = alt.X(
+        "x:Q",
+        title="parameters (millions)",
+        scale=alt.Scale(type="log", nice=False, padding=24),
+        axis=alt.Axis(format=NUMBER, values=log_ticks([row["x"] for row in rows])[1:-1]),
     )
-    points = base.mark_point(filled=True, size=46, opacity=0.9).encode(
-        shape=alt.Shape("series:N", sort=order, title=None)
-    )
-    names = base.transform_filter("datum.series === 'model state'").mark_text(
-        dy=16, color="currentColor"
-    )
-    named = names.encode(text="name:N", color=alt.value("currentColor"))
-    chart: AnyChart = alt.layer(base.mark_line(strokeWidth=2), points, named)
-    return finish(chart, rows, height=320)
+    tooltip = [
+        alt.Tooltip("name:N", title="model"),
+        alt.Tooltip("series:N"),
+        alt.Tooltip("said:N", title="peak"),
+    ]
+    base = alt.Chart(alt.NamedData(CHOSEN)).encode(x=x, y=_gib(rows), tooltip=tooltip)
+    lines = base.mark_line(strokeWidth=2).encode(color=tint)
+    points = base.mark_point(filled=True, size=46, opacity=0.9).encode(color=tint, shape=marks)
+    names = base.transform_filter(f"datum.series === '{_STATE}'").mark_text(dx=8, dy=14)
+    return finish(alt.layer(lines, points, names.encode(text="name:N")), rows, height=320)
