@@ -24,23 +24,6 @@ from bench.analysis.regression import cells_of, student
 # Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
 SPARE_RUNS = 3
 _NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-_AXIS_NOUNS = {
-    "max_length": "the length",
-    "per_device_train_batch_size": "the batch",
-    "train_size": "the documents",
-}
-_COST_WORDS = {
-    "step_median_s": "the time of a step",
-    "total_s": "the total time",
-    "peak_rss_bytes": "the peak RSS",
-    "peak_cpu_tensors_bytes": "the peak of CPU tensors",
-    "peak_allocated_bytes": "the allocated memory",
-    "peak_reserved_bytes": "the reserved memory",
-    "peak_process_bytes": "the process's memory",
-    "predicted_tensors_bytes": "the predicted memory of tensors",
-    "predicted_allocated_bytes": "the predicted allocated memory",
-    "predicted_reserved_bytes": "the predicted reserved memory",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,37 +121,3 @@ def _exponent(
 def _plain(value: float) -> float:
     """Return a whole number as one."""
     return int(value) if value.is_integer() else value
-
-
-def at_the_end(found: Sequence[Exponent], cost: str, axis: str) -> Exponent | None:
-    """Return the exponent between an axis's two largest values, the others as large as they were measured.
-
-    It is the one that says most of larger cells; None where the axis has no two values.
-    """
-    own = [exponent for exponent in found if exponent.cost == cost and exponent.axis == axis]
-    return max(own, key=lambda e: (e.end, *e.held.values()), default=None)
-
-
-def words(exponent: Exponent) -> str:
-    """Return an exponent as a sentence's middle: what a doubling multiplies the cost by.
-
-    `doubling the length (128 to 256) costs 1.9-2.1x the time of a step`; where the values are not a
-    doubling apart, the ratio is that of a doubling between them.
-    """
-    noun = _AXIS_NOUNS.get(exponent.axis, exponent.axis)
-    between = f"{exponent.start:,} to {exponent.end:,}"
-    if exponent.end != 2 * exponent.start:
-        between = f"between {exponent.start:,} and {exponent.end:,}"
-    cost = _COST_WORDS.get(exponent.cost, exponent.cost)
-    return f"doubling {noun} ({between}) costs {ratio_words(exponent.exponent)} {cost}"
-
-
-def ratio_words(exponent: Interval) -> str:
-    """Return what a doubling multiplies by: `1.9-2.1x`, one number where both ends round to it."""
-    low, high = (f"{2**end:.{_places(exponent)}f}" for end in (exponent.low, exponent.high))
-    return f"{low}x" if low == high else f"{low}-{high}x"
-
-
-def _places(exponent: Interval) -> int:
-    """Return the decimals that tell a ratio from none: 1.02 is no 1.0."""
-    return 2 if 2**exponent.high < 1.1 and 2**exponent.low > 0.9 else 1

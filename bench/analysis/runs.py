@@ -1,17 +1,14 @@
-"""Runs: the table that fits of cost are made from, with all that a cost depends on; or of predictions."""
+"""Runs: the table that fits of cost are made from, with all that a cost depends on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.summary import cells_table
-from bench.grid import Cell
-from bench.prediction import Predictions
-from bench.profile import REQUIRED_AXES
 from bench.record import Measurement, Record
 
 _COUNTS = (
@@ -62,23 +59,3 @@ def _counts(record: Record, measured: Measurement) -> dict[str, Any]:
         "saves": save and save.entries,
         "predicted_tensors_bytes": record.predicted and record.predicted.tensors_bytes,
     }
-
-
-def prediction_table(
-    cells: Iterable[Cell], predictions: Predictions, axes: Sequence[str], *, gpu: str = ""
-) -> pd.DataFrame:
-    """Return one row a predicted cell, as `fit_scaling` takes it; with a card's figures if it is named."""
-    rows = []
-    for cell in cells:
-        found = predictions.of(cell.cell_id)
-        if found is None:
-            continue
-        row = {"cell_id": cell.cell_id, "seed": cell.seed}
-        row |= {name: cell.value(name) for name in (*REQUIRED_AXES, *axes)}
-        row["predicted_tensors_bytes"] = float(found.tensors.value_bytes)
-        for card in found.cards:
-            if card.gpu == gpu:
-                row["predicted_allocated_bytes"] = float(card.allocated.value_bytes)
-                row["predicted_reserved_bytes"] = float(card.reserved.value_bytes)
-        rows.append(row)
-    return pd.DataFrame(rows)

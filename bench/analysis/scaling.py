@@ -18,7 +18,6 @@ from bench.analysis.exponents import EXACT, Noise, exponents, noise
 from bench.analysis.held_out import Columns, Validation, cross_validate
 from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
 from bench.analysis.regression import Law, Model, Numbers, Sample, TooFewCellsError, cells_of, fit
-from bench.analysis.runs import prediction_table as prediction_table
 from bench.analysis.runs import scaling_table as scaling_table
 from bench.analysis.total_time import LAW, PARTS, STEP_LAWS, Total
 from bench.profile import REQUIRED_AXES
@@ -202,7 +201,7 @@ def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
     """Return the columns of a run at a point; what it does not say is as in the runs.
 
-    `epochs`, `documents_a_step`, `optimizer_steps` and `eval_documents` may be said.
+    `epochs`, `documents_a_step`, `optimizer_steps`, `eval_documents` and `saves` may be said.
     """
     at = {name: float(point[name]) for name in REQUIRED_AXES}
     batch = at["per_device_train_batch_size"]
@@ -214,8 +213,7 @@ def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
         an_epoch = math.ceil(at["train_size"] / at["documents_a_step"])
         steps = math.ceil(epochs * an_epoch)
     at["optimizer_steps"] = float(point.get("optimizer_steps", steps))
-    if "eval_documents" in point:
-        at["eval_documents"] = float(point["eval_documents"])
+    at |= {name: float(point[name]) for name in ("eval_documents", "saves") if name in point}
     return {name: np.array([value]) for name, value in at.items()}
 
 

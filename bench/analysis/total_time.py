@@ -1,6 +1,6 @@
 """Total time: what a whole fine-tune takes, put together from what its phases take.
 
-    total = load + warm-up + r * steps * step time(B, S) + documents evaluated * (e0 + eS*S) + saving
+    total = load + warm-up + r * steps * step time(B, S) + documents evaluated * (e0 + eS*S) + saves * save
 
 `steps` counts full steps; the last of an epoch, with fewer documents, counts as the share of one that the
 law of step time gives it. r is the mean step over the median one with what passes between steps, the
@@ -55,10 +55,11 @@ PARTS = (
     "train_s",
     "evaluation_s",
     "save_s",
+    "saves",
     "load_s",
     "total_s",
 )
-LAW = "load + warm_up + r*steps*step(B, S) + eval_documents*evaluation(S) + save"
+LAW = "load + warm_up + r*steps*step(B, S) + eval_documents*evaluation(S) + saves*save"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +155,7 @@ class Total:
     evaluated: Count
     load: Constant
     save: Constant
+    saved: Count
 
     @classmethod
     def of(cls, runs: Columns) -> Total:
@@ -170,7 +172,8 @@ class Total:
             evaluation=fit(_EVALUATION_LAWS, evaluation),
             evaluated=Count.of(runs["optimizer_steps"], documents),
             load=Constant.of(runs["load_s"]),
-            save=Constant.of(runs["save_s"]),
+            save=Constant.of(runs["save_s"] / np.maximum(runs["saves"], 1)),
+            saved=Count.of(runs["optimizer_steps"], np.maximum(runs["saves"], 1)),
         )
 
     def predict(self, points: Columns) -> tuple[Numbers, Numbers]:
@@ -189,6 +192,7 @@ class Total:
         spread = np.hypot(self.step.half_width(length, batch), self.training.half_width(work))
         documents = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
         evaluation = documents * self.evaluation.cost(length, batch)
+        saves = points.get("saves", self.saved.at(points["optimizer_steps"]))
         return {
             "load": (self.load.mean * ones, self.load.half * ones),
             "train": (train, train * np.expm1(spread)),
@@ -196,7 +200,7 @@ class Total:
                 evaluation,
                 evaluation * np.expm1(self.evaluation.half_width(length, batch)),
             ),
-            "save": (self.save.mean * ones, self.save.half * ones),
+            "save": (self.save.mean * saves, self.save.half * saves),
         }
 
     def constants(self) -> Mapping[str, Interval]:

@@ -49,6 +49,7 @@ def table(seed=0, noise=0.03, *, lengths=LENGTHS, batches=BATCHES, sizes=(100,),
     runs["epochs"] = float(EPOCHS)
     runs["optimizer_steps"] = EPOCHS * np.ceil(documents / batch)
     runs["eval_documents"] = float(EVALUATIONS * EVAL_SIZE)
+    runs["saves"] = 5.0
     runs["seed"] = np.arange(len(points)) % repeats
     of_run = noisy(np.ones(len(points)))  # what one run has in all its steps
     runs["step_median_s"] = step_s(length, batch, **law) * of_run

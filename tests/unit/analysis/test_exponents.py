@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.exponents import Noise, at_the_end, exponents, noise, ratio_words, words
-from bench.analysis.laws import Exponent, Interval
+from bench.analysis.exponents import Noise, exponents, noise
+from bench.analysis.laws import Interval
 from bench.analysis.scaling import fit_scaling
-from tests.unit.analysis.made_up import AXES, step_s, table
+from tests.unit.analysis.made_up import AXES, table
 
 CELL = AXES[:2]
 SEEDS = range(200)
@@ -77,52 +77,11 @@ def test_a_step_time_is_no_surer_than_its_own_interval():
     assert ends.high - ends.low == pytest.approx(2 * 0.1 * np.sqrt(2) / np.log(2), rel=0.01)
 
 
-def test_the_exponent_at_the_end_is_of_the_largest_cells():
-    runs = table(noise=0)
-    found = exponents(runs, "step_median_s", CELL, Noise(0.0, 5, "test"))
-    last = at_the_end(found, "step_median_s", "max_length")
-    assert (last.start, last.end) == (256, 512)
-    assert last.held == {"per_device_train_batch_size": 16}
-    truth = np.log2(step_s(512, 16) / step_s(256, 16))
-    assert last.exponent.value == pytest.approx(truth)
-    assert at_the_end(found, "step_median_s", "train_size") is None
-
-
 def test_runs_without_the_cost_are_passed_over():
     runs = table(noise=0)
     runs.loc[runs["max_length"] == 128, "peak_rss_bytes"] = np.nan
     found = exponents(runs, "peak_rss_bytes", CELL, Noise(0.0, 5, "test"))
     assert {(e.start, e.end) for e in along(found, "max_length")} == {(64, 256), (256, 512)}
-
-
-def doubled(low, high, **changes):
-    fields = {
-        "cost": "step_median_s",
-        "axis": "max_length",
-        "held": {},
-        "start": 128,
-        "end": 256,
-        "exponent": Interval(np.log2((low + high) / 2), np.log2(low), np.log2(high)),
-    }
-    return Exponent(**(fields | changes))
-
-
-def test_words():
-    assert words(doubled(1.9, 2.1)) == (
-        "doubling the length (128 to 256) costs 1.9-2.1x the time of a step"
-    )
-    documents = doubled(1.9, 2.1, axis="train_size", cost="total_s", start=1000, end=3000)
-    assert words(documents) == (
-        "doubling the documents (between 1,000 and 3,000) costs 1.9-2.1x the total time"
-    )
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "text"),
-    [(2, 2, "2.0x"), (1.99, 2.01, "2.0x"), (3.3, 3.5, "3.3-3.5x"), (1.01, 1.02, "1.01-1.02x")],
-)
-def test_ratios(low, high, text):
-    assert ratio_words(doubled(low, high).exponent) == text
 
 
 def test_an_empty_table_has_none():

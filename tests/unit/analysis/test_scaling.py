@@ -5,12 +5,11 @@ import pytest
 from bench.analysis.scaling import (
     WEAK_TIME,
     fit_scaling,
-    prediction_table,
     scaling_table,
     slope_a_sample,
 )
 from bench.record import PredictedPeaks
-from tests.factories import cell, grid, measurement, predictions, record
+from tests.factories import cell, measurement, record
 from tests.unit.analysis.made_up import AXES, BATCHES, LENGTHS, memory_bytes, step_s, table
 
 SIZES = (100, 400)
@@ -248,18 +247,6 @@ def test_memory_that_is_a_little_off_is_not_exact():
 def test_the_slope_in_bytes_a_sample():
     (fit,) = only(fit_scaling(predicted(), AXES)).fits.values()
     assert slope_a_sample(fit, 512).value == pytest.approx(3e5 * 512 + 600 * 512**2)
-
-
-def test_predictions_as_a_table():
-    cells = grid().cells
-    found = prediction_table(cells, predictions(grid(), "t4"), AXES, gpu="t4")
-    assert list(found["max_length"]) == [16, 16, 32, 32]
-    assert set(found["predicted_tensors_bytes"]) == {90 * 2**20}
-    assert set(found["predicted_allocated_bytes"]) == {110 * 2**20}
-    assert set(found["predicted_reserved_bytes"]) == {120 * 2**20}
-    assert "predicted_allocated_bytes" not in prediction_table(
-        cells, predictions(grid(), "t4"), AXES
-    )
 
 
 def test_whole_fits_hold_one_more_run_and_are_no_wider_than_need_be():

@@ -57,6 +57,21 @@ def test_more_evaluations_than_the_runs_had():
     assert difference == pytest.approx(1000 * (0.001 + 1e-4 * 128))
 
 
+def test_more_checkpoints_than_the_runs_had():
+    total = Total.of(columns(table(noise=0, sizes=SIZES)))
+    at = point(128, 16, 100)
+    difference = total.predict(at | {"saves": np.array([15.0])})[0] - total.predict(at)[0]
+    assert difference == pytest.approx(10 * 0.2)  # five took a second
+
+
+def test_checkpoints_every_so_many_steps():
+    runs = table(noise=0, sizes=SIZES)
+    saves = 2 + runs["optimizer_steps"] / 5
+    runs = runs.assign(saves=saves, save_s=0.2 * saves)
+    saving, _ = Total.of(columns(runs)).parts(point(128, 16, 16000))["save"]
+    assert saving == pytest.approx(0.2 * (2 + 3000 / 5))
+
+
 def test_a_count_that_goes_with_the_steps():
     steps = np.array([10.0, 20, 40])
     assert Count.of(steps, 2 + steps / 5).at(np.array([100.0])) == pytest.approx(22)
@@ -64,18 +79,17 @@ def test_a_count_that_goes_with_the_steps():
 
 
 def test_intervals_hold_one_more_run_as_often_as_they_say():
-    inside, beyond, widths = 0, 0, []
-    new = (128, 8, 200), (256, 16, 3000)
+    new = {}
+    for length, batch, documents in ((128, 8, 200), (256, 16, 3000)):
+        more = table(1000, lengths=(length,), batches=(batch,), sizes=(documents,), repeats=200)
+        new[length, batch, documents] = more["total_s"].to_numpy()
+    held, widths = dict.fromkeys(new, 0), []
     for seed in SEEDS:
         total = Total.of(columns(table(seed, sizes=(100, 400), batches=(4, 16))))
-        runs = table(seed + 1000, lengths=(128,), batches=(8,), sizes=(200,))
-        seconds, half = total.predict(point(*new[0]))
-        inside += abs(np.log(runs["total_s"][0] / seconds[0])) <= half[0]
-        runs = table(seed + 1000, lengths=(256,), batches=(16,), sizes=(3000,))
-        seconds, half = total.predict(point(*new[1]))
-        beyond += abs(np.log(runs["total_s"][0] / seconds[0])) <= half[0]
-        widths.append(half[0])
-    assert inside >= 0.90 * len(SEEDS)
-    assert beyond >= 0.90 * len(SEEDS)
+        for at, more in new.items():
+            (seconds,), (half,) = total.predict(point(*at))
+            held[at] += abs(np.log(more[seed] / seconds)) <= half
+            widths.append(half)
+    assert min(held.values()) >= 0.90 * len(SEEDS), held
     # One run's own noise is 1.96 * 0.03 = 0.06 to each side.
     assert 0.06 < np.median(widths) < 0.15
