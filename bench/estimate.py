@@ -30,6 +30,7 @@ from bench.prediction import CardPrediction, LargestBatch, Predictions
 from bench.profile import REQUIRED_AXES, GridBlock, Profile
 from bench.record import Device
 from bench.store import RunDirectory
+from bench.trust import untrusted_figures
 from bench.workload import DataSource, ModelSource
 
 
@@ -176,13 +177,12 @@ def on_measured_device(
     memory = []
     if found is not None:
         memory.append(from_prediction("tensors_bytes", found.tensors, "traced, on the CPU"))
-    for name in _MEASURED_MEMORY:
-        fit = evidence.fit(name)
+    fits = {name: evidence.fit(name) for name in _MEASURED_MEMORY}
+    for name, fit in fits.items():
         if isinstance(fit, Fit):
             memory.append(from_fit(name, fit, cell, evidence))
-    if not memory:
-        reason = evidence.fit(_MEASURED_MEMORY[0])
-        memory.append(Answer("peak_rss_bytes", absent=getattr(reason, "reason", "")))
+        elif name == _MEASURED_MEMORY[0]:
+            memory.append(Answer(name, absent=fit.reason))
     return DeviceEstimate(
         device=evidence.device.name,
         usd_per_hour=usd_per_hour,
@@ -253,7 +253,11 @@ def read_measured(path: Path, target: Target, *, asked: bool) -> Measured:
                 hint="measure this one with `ftbench run`, or change the profile with --set",
             )
         return Measured(notes=(f"{path} is left out, its workload is another: {differences[0]}",))
+    broken = sum(bool(untrusted_figures(record)) for record in finished)
     notes = [f"{len(damaged)} records in {path} cannot be read"] * bool(damaged)
+    notes += [
+        f"{broken} of {len(finished)} runs in {path} have figures that cannot be right: left out"
+    ] * bool(broken)
     return Measured(
         evidence=tuple(evidence_for(target.cell, finished, directory.environments())),
         curves=curves_for(target.cell, finished),

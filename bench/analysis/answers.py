@@ -17,6 +17,8 @@ from bench.units import format_ratio
 
 SECONDS_AN_HOUR = 3600
 
+_FOLLOWS = "it follows from time: "
+
 # What an interval is: it holds 95 of 100 runs; what can be is between the two; what can be, by the allocator's
 # own rules; or nothing is open.
 Meaning = Literal["95 %", "bounds", "simulated", "exact"]
@@ -40,7 +42,7 @@ class Answer:
     def times(self, name: str, factor: float | Interval, source: str) -> Answer:
         """Return another figure that is this one times a factor; absent where this one is."""
         if self.value is None or self.low is None or self.high is None:
-            return Answer(name, absent=f"it follows from time: {self.absent}")
+            return Answer(name, absent=f"{_FOLLOWS}{self.absent.removeprefix(_FOLLOWS)}")
         by = Interval(factor, factor, factor) if isinstance(factor, float) else factor
         return dataclasses.replace(
             self,

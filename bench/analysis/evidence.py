@@ -17,6 +17,7 @@ from bench.record import Device, Environment, Record
 # What a workload's runs may differ in and still say something of each other: fits are along the axes, a
 # seed repeats, and epochs are counted.
 _FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
+UNTRUSTED = "no run of its kind has figures to be trusted"
 # A learning curve is along documents; one of another batch size is better than none, and says so.
 _FREE_OF_ACCURACY = frozenset({"train_size", "per_device_train_batch_size", "seed", "data_seed"})
 # Names of one and the same content: where it was read from, and what it is called there.
@@ -109,7 +110,7 @@ def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidenc
     chosen = same or related
     groups = fit_scaling(scaling_table(chosen), varying_axes(chosen))
     if not groups:
-        return Evidence(device, tuple(chosen), None, absent="no run has figures to be trusted")
+        return Evidence(device, tuple(chosen), None, absent=UNTRUSTED)
     # Several where environments or epochs differ: the one with the most runs.
     group = max(groups, key=lambda one: max((f.runs for f in one.fits.values()), default=0))
     return Evidence(device, tuple(chosen), group, _outside(cell, chosen))
@@ -123,7 +124,8 @@ def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | R
     related, why = _related(cell, records, _FREE_OF_ACCURACY)
     if not related:
         return (Refusal(COST, why),)
-    return learning_curves(scaling_table(related), varying_axes(related))
+    curves = learning_curves(scaling_table(related), varying_axes(related))
+    return curves or (Refusal(COST, UNTRUSTED),)
 
 
 def _related(

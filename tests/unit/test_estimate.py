@@ -169,6 +169,23 @@ def test_damaged_records_are_counted(tmp_path):
     assert "1 records" in read_measured(path, target(), asked=True).notes[0]
 
 
+def test_runs_that_cannot_be_trusted_are_counted(tmp_path):
+    path = written(tmp_path, PROCESSOR)
+    broken = measurement(memory={"peak_rss_bytes": 0})
+    directory = RunDirectory.open(path)
+    directory.write_record(record(target(train_size=16, max_length=16).cell, measurement=broken))
+    found = read_measured(path, target(), asked=True)
+    assert "1 of 10 runs" in found.notes[0]
+    assert "left out" in found.notes[0]
+
+
+def test_without_a_fit_of_memory_the_reason_is_there(tmp_path):
+    of = target(train_size=64, training={"gradient_checkpointing": True})
+    known = read_measured(written(tmp_path, PROCESSOR), of, asked=True)
+    (here,) = on(of, known=known, cpu=predictions(of)).devices
+    assert "gradient_checkpointing" in figures(here)["peak_rss_bytes"].absent
+
+
 # On which devices
 
 

@@ -205,3 +205,9 @@ def test_a_curve_of_another_batch_is_there_too_and_of_another_rate_is_not():
 def test_too_few_sizes_are_refused_with_the_reason():
     (refused,) = curves_for(cell(), learned()[:6])
     assert "2 sizes" in refused.reason
+
+
+def test_runs_that_cannot_be_trusted_have_no_curve():
+    broken = measurement(eval_accuracy=0.7, memory={"peak_rss_bytes": 0})
+    (refused,) = curves_for(cell(), [record(measurement=broken)])
+    assert "to be trusted" in refused.reason
