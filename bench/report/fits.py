@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
+from bench.analysis.scaling import slope_a_sample
 from bench.report.charts.material import described, plain
 from bench.report.headlines import times
 from bench.report.tables import ABSENT, FIGURE_WORDS, Table, axis_word
+from bench.units import format_bytes
 
 NOTE = (
     "Every law is fitted to all runs of its cells and checked on cells it was not given: one cell at a time"
@@ -18,11 +20,12 @@ _MOST_EXPONENTS = 60
 
 
 def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
-    """Return the laws, and the local exponents as what a doubling costs; none where nothing is fitted."""
+    """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
     rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
     heads = ("cost", "cells", "law", "of", "off inside", "off beyond", "note")
     laws = Table("The laws", heads, rows, (False,) * 4 + (True, True, False))
-    return tuple(table for table in (laws, _doublings(groups)) if table.rows)
+    found = (laws, _doublings(groups), _documents(groups))
+    return tuple(table for table in found if table.rows)
 
 
 def refusals(groups: Sequence[Group]) -> Iterator[str]:
@@ -92,3 +95,39 @@ def _doublings(groups: Sequence[Group]) -> Table:
     heads = ("axis", "from", "at", *(FIGURE_WORDS.get(cost, cost) for cost in costs))
     numeric = (False,) * 3 + (True,) * len(costs)
     return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)
+
+
+def _documents(groups: Sequence[Group]) -> Table:
+    """Return the memory that one more document of a batch takes, at each length; large batches only."""
+    rows = tuple(
+        (word, described(group.held) or "all", plain(length), *_slope(fit, int(length)))
+        for group in groups
+        for cost, fit in group.fits.items()
+        if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
+        for length in _lengths(group, cost)
+    )
+    heads = ("memory", "of", "length", "a document", "a token")
+    return Table(
+        "What one more document of a batch takes",
+        heads,
+        rows,
+        (False, False, True, True, True),
+        folded=len(rows) > 12,
+    )
+
+
+def _lengths(group: Group, cost: str) -> list[float]:
+    """Return the lengths that a cost was measured at."""
+    along = [one for one in group.exponents if (one.cost, one.axis) == (cost, "max_length")]
+    return sorted({end for one in along for end in (one.start, one.end)})
+
+
+def _slope(fit: Fit, length: int) -> tuple[str, str]:
+    """Return the bytes a document and a token, each with its interval."""
+    document = slope_a_sample(fit, length)
+    ends = (document.value, document.low, document.high)
+    texts = []
+    for share in (1, length):
+        value, low, high = (format_bytes(round(end / share)) for end in ends)
+        texts.append(value if low == high else f"{value} ({low} to {high})")
+    return texts[0], texts[1]
