@@ -1,6 +1,8 @@
 """The claim's questions: which cells are asked for, how, and where the answers go."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +147,48 @@ def test_the_page_is_written_with_its_figures(tmp_path, monkeypatch):
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Measured where this machine can: in 1 cells" in text
     assert len(list((tmp_path / "out").rglob("*.svg"))) == 4
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The rows of the committed page's tables, by what is in front of their first figure."""
+    text = (Path(__file__).parents[2] / claim.OUT / "report.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return text, rows
+
+
+def last_power(rows, *start):
+    """The power of the last doubling of a series: the whole peak's, and of what is no model state."""
+    longest = max((row for row in rows if row[: len(start)] == list(start)), key=len)
+    whole, _, other = longest[-1].partition(" ")
+    return float(whole), float(other.strip("()"))
+
+
+def test_the_committed_page_holds_what_its_headlines_say(committed):
+    text, rows = committed
+    modern = rows[[row[-1] for row in rows].index("4,096 to 8,192") :]
+    assert last_power(modern, "eager", "8")[0] == pytest.approx(2, abs=0.15)
+    assert 1.0 < last_power(modern, "sdpa, full batches", "8")[0] < 1.25
+    distil = rows[: len(rows) - len(modern)]
+    for batch in ("8", "32"):
+        whole, other = last_power(distil, "sdpa, full batches", batch)
+        assert whole <= 1
+        assert other == 1
+        assert last_power(distil, "sdpa, padding", batch)[1] <= 1.05
+        assert last_power(distil, "eager", batch)[1] > 1.4
+    assert "16 x 109,483,778 and 8,996 bytes" in text
+
+
+def test_the_committed_page_has_its_laws(committed):
+    _, rows = committed
+    squares = {tuple(row[:3]): row[6] for row in rows if len(row) == 9}
+    assert squares["DistilBERT", "eager", "8"] == squares["DistilBERT", "eager", "32"] == "648"
+    assert squares["DistilBERT", "sdpa, padding", "8"] == "24"
+    assert squares["DistilBERT", "sdpa, full batches", "8"] == "0"
+
+
+def test_the_committed_figures_are_those_of_the_page(committed):
+    text, _ = committed
+    shown = set(re.findall(r"\(figures/(.+?)\)", text))
+    folder = Path(__file__).parents[2] / claim.OUT / "figures"
+    assert shown == {file.name for file in folder.iterdir()}
