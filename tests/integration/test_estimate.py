@@ -3,8 +3,8 @@
 import json
 import time
 
-import numpy as np
 import pytest
+import torch
 
 from bench.analysis.roofline import Job, Rates, job_seconds
 from bench.grid import expand
@@ -81,33 +81,48 @@ def test_a_run_directory_gives_what_its_runs_can_carry(smoke):
 # The roofline, against what is real
 
 
-def copied_bytes_per_s():
-    """What this machine's memory moves: a copy reads and writes."""
-    source = np.ones(2**24)
-    target = np.empty_like(source)
+def best_rate(work, run, times=20):
+    """What this machine does of some work in a second, when it is left alone: the best of many times."""
     seconds = []
-    for _ in range(5):
+    for _ in range(times):
         began = time.perf_counter()
-        np.copyto(target, source)
+        run()
         seconds.append(time.perf_counter() - began)
-    return 2 * source.nbytes / min(seconds)
+    return work / min(seconds)
 
 
-def test_a_real_step_lies_in_its_interval(smoke):
-    rates = None
+@pytest.fixture(scope="module")
+def rates():
+    """The rates of this machine: a product of matrices, and a copy, which reads and writes."""
+    size = 1024
+    one, other = torch.ones(size, size), torch.ones(size, size)
+    flops = best_rate(2 * size**3, lambda: one @ other)
+    source, target = torch.ones(2**24), torch.empty(2**24)
+    bandwidth = best_rate(2 * source.nbytes, lambda: target.copy_(source))
+    return Rates("here", "fp32", flops, bandwidth)
+
+
+def step_interval(work, rates):
+    """The interval of one more step: what is done once a run is left out."""
+    many, one = (
+        job_seconds(Job(steps, steps * work.step.documents, 0, 0, 0, 0), work, rates)
+        for steps in (101, 1)
+    )
+    return (many.low - one.low) / 100, (many.high - one.high) / 100
+
+
+def test_real_steps_lie_in_their_interval(smoke, rates):
+    works = {}
     for record in smoke.records:
-        measured = record.measurement
-        if measured.steps is None or measured.peak_matmul_flops is None:
-            continue
-        bandwidth = copied_bytes_per_s()
-        rates = Rates("here", "fp32", measured.peak_matmul_flops, bandwidth)
-        cell = record.cell
-        work = count_work(cell, Target(device="cpu"), Batches.of(cell))
-        # What was done once is left out, and all but one step's work.
-        step = Job(1, work.step.documents, 0, 0, 0, 0)
-        found = job_seconds(step, work, rates)
-        assert found.low / 1.5 <= measured.steps.median_s <= found.high
-    assert rates is not None
+        cell, measured = record.cell, record.measurement
+        shape = (cell.max_length, cell.per_device_train_batch_size)
+        if shape not in works:
+            works[shape] = count_work(cell, Target(device="cpu"), Batches.of(cell))
+        low, high = step_interval(works[shape], rates)
+        # Clocks differ from minute to minute; and other work on the machine has no upper bound.
+        assert low / 1.1 <= measured.steps.median_s
+        if not record.noisy:
+            assert measured.steps.median_s <= high
 
 
 @pytest.mark.parametrize(
