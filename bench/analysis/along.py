@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,18 +38,29 @@ def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ch
     """
     costs = [headline_memory(table), *COSTS]
     others = [name for name in axes if name != axis]
-    complete = table[table["status"] == "ok"]
+    cells = _cells(table[table["status"] == "ok"], [*others, axis], costs)
+    keys = list(cells[others].itertuples(index=False, name=None))
+    values = cells.set_index(axis).drop(columns=others)
+    ratios = values[costs] / values[costs].shift(1)
     chains = []
-    for key, group in complete.groupby(others, sort=True, dropna=False):
-        by_value = group.groupby(axis, sort=True)
-        if len(by_value) < 2:
-            continue
-        values = by_value[costs].median().astype(float)
-        accuracy = group.drop_duplicates([axis, "seed"]).groupby(axis, sort=True)["eval_accuracy"]
-        values["eval_accuracy"] = accuracy.mean().astype(float)
-        values["accuracy_sd"] = accuracy.std()
-        values["runs"] = by_value.size()
-        held = dict(zip(others, key if isinstance(key, tuple) else (key,), strict=True))
-        ratios = values[costs] / values[costs].shift(1)
-        chains.append(Chain(axis, held, values, ratios))
+    # Cells are sorted by the other axes: a chain is a slice.
+    for key, places in itertools.groupby(range(len(keys)), key=keys.__getitem__):
+        first, *rest = places
+        if rest:
+            of_chain = slice(first, rest[-1] + 1)
+            own = ratios.iloc[of_chain].copy()
+            own.iloc[0] = math.nan
+            held = dict(zip(others, key, strict=True))
+            chains.append(Chain(axis, held, values.iloc[of_chain], own))
     return sorted(chains, key=lambda chain: -len(chain.values))
+
+
+def _cells(complete: pd.DataFrame, keys: list[str], costs: list[str]) -> pd.DataFrame:
+    """Return one row a cell, sorted by its axes: all at once, since a grid has hundreds of chains."""
+    cells = complete.groupby(keys, sort=True, dropna=False)
+    values = cells[costs].median().astype(float)
+    seeds = complete.drop_duplicates([*keys, "seed"]).groupby(keys, sort=True, dropna=False)
+    values["eval_accuracy"] = seeds["eval_accuracy"].mean().astype(float)
+    values["accuracy_sd"] = seeds["eval_accuracy"].std()
+    values["runs"] = cells.size()
+    return values.reset_index()

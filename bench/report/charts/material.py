@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -34,7 +35,7 @@ class Material:
     curves: Sequence[LearningCurve | Refusal] = ()
     samples: ReadSamples = no_samples
 
-    @property
+    @cached_property
     def finished(self) -> pd.DataFrame:
         """Return the rows whose status is `ok`."""
         return self.table[self.table["status"] == "ok"]

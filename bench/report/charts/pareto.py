@@ -58,7 +58,8 @@ def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:
 
 def _draw(material: Material, cost: str, cells: pd.DataFrame) -> Drawing:
     unit = unit_of(cost, cells["cost"])
-    rows = [_row(row, material.varying(), cost, unit) for row in cells.to_dict("records")]
+    axes = material.varying()
+    rows = [_row(row, axes, cost, unit) for row in cells.to_dict("records")]
     return finish(_chart(cost, unit, [row["x"] for row in rows]), rows)
 
 
