@@ -27,6 +27,7 @@ def traced_cell(
     length: int = 64,
     eval_size: int = 16,
     config: dict[str, int] | None = None,
+    method: str = "full",
     **training: object,
 ) -> Cell:
     """Return a cell of a small model with random weights; `training` are its settings."""
@@ -45,5 +46,6 @@ def traced_cell(
         grid=[axes],
         training=training,
         attn_implementation=attention,
+        method=method,
     )
     return expand(of, resolve_model(of.workload), data_source(eval_size=eval_size)).cells[0]

@@ -311,6 +311,8 @@ def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
             cell.data.eval_size,
             cell.padding,
             cell.attn_implementation,
+            cell.method,
+            cell.lora.model_dump() if cell.lora else None,
             _has_padding(cell, documents),
             settings,
         )

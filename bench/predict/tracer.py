@@ -153,7 +153,7 @@ def tracing(target: Target) -> Iterator[Tracer]:
                 stack.enter_context(
                     patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
                 )
-            stack.enter_context(FakeTensorMode())
+            stack.enter_context(_Fakes())
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
             tracer.calibrate()
@@ -166,6 +166,13 @@ def tracing(target: Target) -> Iterator[Tracer]:
             gc.unfreeze()
         if collecting:
             gc.enable()
+
+
+class _Fakes(FakeTensorMode):
+    """The mode that all of a trace's tensors are of: a copied module's too, as peft's heads are."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fakes:
+        return self
 
 
 @contextlib.contextmanager
