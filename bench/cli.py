@@ -20,7 +20,7 @@ from bench.errors import (
 )
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
-DEFAULT_FORMATS = ("md", "csv")
+DEFAULT_FORMATS = ("md", "html", "csv")
 
 app = typer.Typer(
     name="ftbench",
@@ -421,7 +421,7 @@ def run(
             raise
         except KeyboardInterrupt:
             _fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
-    _report(directory, directory.path, ("md", "csv"))
+    _report(directory, directory.path, DEFAULT_FORMATS)
     if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
         raise typer.Exit(EXIT_FINDING)
 
@@ -499,7 +499,7 @@ def report(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help="Of md, html, csv, json, parquet, latex, png, step-summary; md,csv if not given.",
+            help="Of md, html, csv, json, parquet, latex, png, step-summary; md,html,csv if not given.",
         ),
     ] = None,
     out: Annotated[
