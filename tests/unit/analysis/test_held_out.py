@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.analysis.held_out import Reach, cross_validate
+from bench.analysis.held_out import MOST_LEFT_OUT, Reach, cross_validate
 from bench.analysis.regression import TooFewCellsError
 
 AXES = ("length", "batch")
@@ -28,6 +28,19 @@ class Recorder:
         self.given.append(set(zip(of["length"], of["batch"], strict=True)))
         mean = of["cost"].mean()
         return lambda at: (np.full(len(at["length"]), mean), np.full(len(at["length"]), 0.05))
+
+
+def test_of_a_large_grid_as_many_cells_are_left_out_as_tell_an_error_the_same_each_time():
+    large = [(s, b) for s in range(1, 13) for b in range(1, 13)]
+    drawn = []
+    for _ in range(2):
+        estimate = Recorder()
+        found = cross_validate(runs(large, [1.0] * len(large)), "cost", AXES, estimate)
+        assert found.interpolation.cells == MOST_LEFT_OUT
+        drawn.append([set(large) - given for given in estimate.given[:MOST_LEFT_OUT]])
+    assert drawn[0] == drawn[1]
+    assert len({cell for (cell,) in drawn[0]}) == MOST_LEFT_OUT
+    assert len({length for ((length, _),) in drawn[0]}) > 8
 
 
 def test_each_cell_inside_the_rest_is_left_out_and_each_edge():
