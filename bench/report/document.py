@@ -26,7 +26,7 @@ from bench.report.charts.memory import cell_memory
 from bench.report.charts.pareto import pareto
 from bench.report.charts.surfaces import surfaces
 from bench.report.figure import Figure
-from bench.report.fits import NOTE, fit_tables, learning_note, refusals
+from bench.report.fits import NOTE, fit_tables, learning_section, refusals
 from bench.report.headlines import headlines, stats
 from bench.report.memory import memory_section
 from bench.report.pareto import HEADING, buying_note, buying_section
@@ -97,9 +97,7 @@ def build(
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(material),
         Section(
-            "What documents bring",
-            tuple(learning_note(fitted_curves)),
-            figures=tuple(learning(material)),
+            "What documents bring", *learning_section(fitted_curves), tuple(learning(material))
         ),
         _buying(material, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
 from bench.analysis.scaling import slope_a_sample
@@ -14,6 +14,11 @@ from bench.units import format_bytes
 NOTE = (
     "Every law is fitted to all runs of its cells and checked on cells it was not given: one cell at a time"
     " (inside), and the largest cells left out (beyond). The errors are shares of the measured value."
+    " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
+)
+LEARNING_NOTE = (
+    "The law is error = floor + a x documents ^ -b, fitted over seeds. It is held against sizes that it was not"
+    " given: one at a time (inside), and the largest (beyond); the errors are shares of the accuracy."
 )
 # Rows of the table of doublings; a grid of a thousand cells has thousands of them.
 _MOST_EXPONENTS = 60
@@ -22,8 +27,8 @@ _MOST_EXPONENTS = 60
 def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
     """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
     rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
-    heads = ("cost", "cells", "law", "of", "off inside", "off beyond", "note")
-    laws = Table("The laws", heads, rows, (False,) * 4 + (True, True, False))
+    heads = ("cost", "cells", "off inside", "off beyond", "weak", "law", "constants", "from")
+    laws = Table("The laws", heads, rows, (False, False, True, True) + (False,) * 4)
     found = (laws, _doublings(groups), _documents(groups))
     return tuple(table for table in found if table.rows)
 
@@ -37,35 +42,52 @@ def refusals(groups: Sequence[Group]) -> Iterator[str]:
             yield f"No fit of {word}{f' ({of})' if of else ''}: {one.reason}."
 
 
-def learning_note(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield each learning curve's law with its intervals and errors, or why there is none."""
-    for curve in curves:
-        if isinstance(curve, Refusal):
-            yield f"No learning curve: {curve.reason}."
-            continue
-        held = described(curve.held)
-        off = "; ".join(
-            f"{len_word} it is off by {_error(one)}"
-            for len_word, one in (("inside", curve.interpolation), ("beyond", curve.extrapolation))
-            if one is not None
+def learning_section(
+    curves: Sequence[LearningCurve | Refusal],
+) -> tuple[tuple[str, ...], tuple[Table, ...]]:
+    """Return (paragraphs, tables): why there is no learning curve, and the laws of those there are."""
+    fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
+    notes = (*([LEARNING_NOTE] if fitted else []), *no_curves(curves))
+    rows = tuple(
+        (
+            described(curve.held) or "all",
+            str(sum(seeds for _, seeds in curve.points.values())),
+            _error(curve.interpolation),
+            _error(curve.extrapolation),
+            curve.weak or ABSENT,
+            *(_interval(of) for of in (curve.floor, curve.a, curve.b)),
         )
-        yield (
-            f"{f'{held}: ' if held else ''}error = {_interval(curve.floor)} + {_interval(curve.a)} x"
-            f" documents ^ -{_interval(curve.b)}{f'; {off}' if off else ''}."
-            f"{f' Weak: {curve.weak}.' if curve.weak else ''}"
-        )
+        for curve in fitted
+    )
+    heads = ("cells", "runs", "off inside", "off beyond", "weak", "floor", "a", "b")
+    numeric = (False, True, True, True, False, True, True, True)
+    return notes, ((Table("Laws of accuracy", heads, rows, numeric),) if rows else ())
+
+
+def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield each reason that cells have no learning curve for, once."""
+    refused = [curve for curve in curves if isinstance(curve, Refusal)]
+    for reason in dict.fromkeys(one.reason for one in refused):
+        of = [described(one.held) for one in refused if one.reason == reason]
+        whose = f" of {of[0]}" if of[0] else ""
+        more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
+        yield f"No learning curve{whose}{more}: {reason}."
 
 
 def _row(group: Group, fit: Fit) -> tuple[str, ...]:
-    constants = ", ".join(f"{name} = {_interval(at)}" for name, at in fit.coefficients.items())
+    form = _bytes if fit.cost.endswith("_bytes") else "{:.3g}".format
+    constants = "; ".join(
+        f"{name} = {_interval(at, form)}" for name, at in fit.coefficients.items()
+    )
     return (
         FIGURE_WORDS.get(fit.cost, fit.cost),
         described(group.held) or "all",
-        f"{fit.law}; {constants}" if constants else fit.law,
-        f"{fit.runs} runs of {fit.cells} cells",
         _error(fit.interpolation),
         _error(fit.extrapolation),
-        fit.weak,
+        fit.weak or ABSENT,
+        fit.law,
+        constants,
+        f"{fit.runs} runs of {fit.cells} cells",
     )
 
 
@@ -75,8 +97,12 @@ def _error(held_out: HeldOut | None) -> str:
     return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%})"
 
 
-def _interval(of: Interval) -> str:
-    value, low, high = (f"{x:.3g}" for x in (of.value, of.low, of.high))
+def _bytes(value: float) -> str:
+    return format_bytes(round(value))
+
+
+def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> str:
+    value, low, high = map(form, (of.value, of.low, of.high))
     return value if low == high else f"{value} ({low} to {high})"
 
 

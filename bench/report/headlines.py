@@ -58,18 +58,34 @@ def _finished(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield what documents bring: the means at both ends, and what the law says of more."""
-    for curve in curves:
-        if isinstance(curve, Refusal):
-            yield f"No learning curve: {curve.reason}."
-            continue
-        sizes = sorted(curve.points)
-        (first, _), (last, seeds) = curve.points[sizes[0]], curve.points[sizes[-1]]
-        held = described(curve.held)
-        yield (
-            f"Accuracy rises from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
-            f" {plain(sizes[-1])}{f' ({held})' if held else ''}, means over {seeds} seeds.{_more(curve)}"
-        )
+    """Yield what documents bring by the curve that is known best, or why there is none."""
+    fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
+    if not fitted:
+        reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
+        yield from (f"No learning curve: {reason}." for reason in list(reasons)[:1])
+        return
+    curve = max(fitted, key=_known)
+    sizes = sorted(curve.points)
+    (first, _), (last, seeds) = curve.points[sizes[0]], curve.points[sizes[-1]]
+    held = described(curve.held)
+    others = len(fitted) - 1
+    below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
+    way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
+    yield (
+        f"Accuracy {way} from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
+        f" {plain(sizes[-1])}{f' ({held})' if held else ''}, means over {_counted(seeds, 'seed')}."
+        f"{_more(curve)}{below}"
+    )
+
+
+def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:
+    """Return how well a curve is known: not weak, over many sizes, many seeds, a narrow limit."""
+    seeds = sum(seeds for _, seeds in curve.points.values())
+    return (not curve.weak, len(curve.points), seeds, curve.floor.low - curve.floor.high)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count != 1 else ''}"
 
 
 def _more(curve: LearningCurve) -> str:

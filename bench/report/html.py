@@ -217,7 +217,8 @@ def _table(table: Table, *, titled: bool) -> str:
 
 
 def _tools(table: Table) -> str:
-    example = f"{table.columns[0].replace(' ', '_')}={table.rows[0][0].split(' ')[0]}"
+    first = table.rows[0][0].partition(",")[0]
+    example = f"{table.columns[0].replace(' ', '_')}={first}" if table.numeric[0] else first
     return (
         '<div class="tools"><input type="search" spellcheck="false"'
         f' aria-label="Filter {escape(table.title)}" placeholder="Filter, e.g. {escape(example)}">'

@@ -44,8 +44,8 @@ def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:
         name=f"pareto-{'memory' if cost.endswith('_bytes') else 'time'}",
         title=f"Accuracy against {word}",
         caption=(
-            "Filled points are cells that no other beats in both; a lead over the point before that is"
-            f" within noise is not told apart.{_NOTES.get(cost, '')}"
+            "The line joins the cells that no other beats in both, bars are 95 % intervals. Where a lead"
+            f" over the point before is within noise, a cell is not told apart.{_NOTES.get(cost, '')}"
         ),
         alt=(
             f"Accuracy against {word}: the front has {len(front)} of {len(cells)} cells, from"
