@@ -131,6 +131,18 @@ def test_what_changes_a_step_is_a_group_of_its_own(axes):
         assert len({json.dumps([c.value(name) for name in axes]) for c in group}) == 1
 
 
+def test_each_method_and_each_lora_is_a_group_of_its_own():
+    block = {"max_length": [16], "per_device_train_batch_size": [4, 8], "train_size": [64]}
+    of = [
+        one
+        for rank in (4, 8)
+        for one in grid(grid=[block | {"method": ["full", "lora"]}], lora={"r": rank}).cells
+    ]
+    groups = module._groups(list(dict.fromkeys(of)), Documents())
+    found = [({c.method for c in group}, {c.lora and c.lora.r for c in group}) for group in groups]
+    assert found == [({"full"}, {None}), ({"lora"}, {4}), ({"lora"}, {8})]
+
+
 def test_another_model_is_a_group_of_its_own():
     one = cell()
     other = one.model_copy(update={"model": model_source(config=(("num_hidden_layers", 2),))})

@@ -264,6 +264,20 @@ def test_a_model_that_is_moved_stays_what_the_optimizer_holds():
     assert sorted(sizes(found, "optimizer state")) == sorted(2 * [WEIGHT, BIAS])
 
 
+def test_a_copy_of_a_module_is_of_the_same_trace():
+    # peft copies a model's head, to train it beside the one that stays.
+    found = []
+
+    def factory(device):
+        module = torch.nn.Linear(4, 4).to(device)
+        copied = copy.deepcopy(module).to(device)
+        found.append(copied.weight.fake_mode is module.weight.fake_mode)
+        return lambda: copied(torch.ones(2, 4, device=device)).sum().backward()
+
+    trace(factory, steps=1)
+    assert found == [True]
+
+
 def test_the_bytes_of_a_step_under_autocast():
     def factory(device):
         model = nn.Linear(WIDTH, WIDTH, device=device)

@@ -153,6 +153,25 @@ def test_weights_and_gradients_and_both_moments(plain):
     assert sizes["optimizer state"] == 2 * weights + counters
 
 
+@pytest.mark.parametrize("method", ["head", "lora"])
+def test_what_is_frozen_has_no_gradient_and_no_moments(method):
+    found = traced(method=method, target=Target(device="cpu"), evaluation=True)
+    head, matrices = 32 * 2 + 2, 8 * 2 * 32  # LoRA's of rank 8, for each linear module but the head
+    trained = head if method == "head" else head + (6 + 1) * matrices
+    counters = (2 if method == "head" else 2 + 2 * 7) * 4  # a step's number, float32
+    assert role_bytes(found, "gradients") == trained * 4
+    assert role_bytes(found, "optimizer state") == 2 * trained * 4 + counters
+    assert role_bytes(found, "parameters") > 10 * role_bytes(found, "gradients")
+
+
+def role_bytes(found, role):
+    roles = found.roles()
+    sizes = zip(found.kind, found.block, found.nbytes, strict=True)
+    return sum(
+        int(size) for kind, block, size in sizes if kind == Kind.ALLOCATE and roles[block] == role
+    )
+
+
 def roles_count(found, role, *, but):
     return sum(held == role for held in found.roles().values()) - but
 
