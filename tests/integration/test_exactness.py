@@ -10,9 +10,14 @@ operator, so no dispatch mode sees it; autograd keeps it. All of the differences
     -12     DistilBERT's evaluation, which peaks in that product: the double, and its copy in float32
       0     BERT's evaluation, and Adafactor, which peaks in the optimizer's step
 
-With sdpa every cell agrees to the byte, but those of LoRA: it multiplies what comes out of each pair
-of its matrices by such a number, too, so 8 bytes for each of them that runs before the peak. The
-generator's states that checkpointing keeps, 5056 bytes a block, are noted by the tracer itself.
+With sdpa every cell agrees to the byte, but those of LoRA, which multiplies what comes out of each
+pair of its matrices by such a number, too: six modules a layer here, so twelve doubles.
+
+    bytes   cells of LoRA, two layers
+    -96     BERT, which peaks in the last layer norm: twelve doubles (its pooler's comes later)
+    -100    DistilBERT, which peaks in the last of these products: they, and its number in float32
+
+The generator's states that checkpointing keeps, 5056 bytes a block, are noted by the tracer itself.
 """
 
 import contextlib
