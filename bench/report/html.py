@@ -236,7 +236,7 @@ def _row(table: Table, number: int) -> str:
 
 
 def _key(key: float | str | None) -> str:
-    return "" if key is None else f"{key:.8g}" if isinstance(key, float) else key
+    return "" if key is None else f"{key:.12g}" if isinstance(key, float) else key
 
 
 def _class(table: Table, column: int) -> str:

@@ -82,7 +82,7 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     below = [place for place in places if place <= low][-1:]
     found = [*below, *(place for place in places if low < place < high)]
     found += [place for place in places if place >= high][:1]
-    return found if len(found) <= _MOST_TICKS else [p for p in found if math.log10(p).is_integer()]
+    return found if len(found) <= _MOST_TICKS else [10.0**p for p in range(first, last + 1)]
 
 
 def three_digits(value: float) -> str:

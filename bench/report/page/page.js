@@ -72,7 +72,9 @@
       for (const place of select.closest(".group").querySelectorAll(".chart")) {
         const rows = figures[place.dataset.figure].choices[select.value];
         const view = views.get(place.dataset.figure);
-        if (view) view.data("chosen", rows ? named(rows) : []).runAsync();
+        const there = Boolean(rows) && rows[1].length > 0;
+        place.closest("figure").hidden = !there; // a cell without samples has no timeline
+        if (view && there) view.data("chosen", named(rows)).runAsync();
       }
     });
   }

@@ -1,0 +1,247 @@
+"""The report in a real browser: Chromium, headless, over its debugging pipe.
+
+A machine without one fails these tests with what to install; they are not skipped, since nothing else
+looks at the page.
+"""
+
+import pytest
+
+from bench.grid import Cell
+from bench.record import Failure
+from bench.report.write import fits, write_report
+from tests import synthetic
+from tests.chromium import Browser
+from tests.factories import caution, cell, measurement, record
+
+pytestmark = pytest.mark.integration
+
+MIB = 2**20
+LARGEST_FILE = 10 * MIB
+HOSTILE = (
+    "</script><img src=x onerror=\"document.title='owned'\"><svg/onload=alert(1)>{{figures}}'\"`"
+)
+
+
+def written(folder, records, name="report", **fields):
+    document = synthetic.document(records, **fields)
+    (file,) = write_report(document, folder, ["html"])
+    return file
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report with every kind of figure that fits and replicates bring."""
+    records = synthetic.records((64, 128, 256), (4, 8, 16), (100, 300, 1000, 3000), replicates=3)
+    groups, curves = fits(records)
+    return written(tmp_path_factory.mktemp("report"), records, groups=groups, fitted_curves=curves)
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory):
+    """A report of a thousand cells, without fits: it is the page that is looked at here."""
+    return written(tmp_path_factory.mktemp("thousand"), synthetic.records())
+
+
+@pytest.fixture(scope="module")
+def one_browser():
+    with Browser() as one:
+        yield one
+
+
+@pytest.fixture
+def browser(one_browser):
+    """The browser as it was: light, wide, and with no memory of a choice."""
+    one_browser.media()
+    one_browser.resize(1400)
+    yield one_browser
+    one_browser.evaluate("localStorage.clear()")
+
+
+def overflow(browser):
+    """Return by how many pixels the page is wider than its window."""
+    return browser.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+
+def assert_quiet(browser, file):
+    assert browser.console == []
+    assert browser.requests == [file.resolve().as_uri()]
+
+
+CHARTS = "[...document.querySelectorAll('.chart')]"
+MARKS = "svg .mark-symbol path, svg .mark-rect path"
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_chart_is_drawn_without_an_error_and_nothing_is_cut_off(report, browser, width, dark):
+    browser.resize(width)
+    browser.media(dark=dark)
+    browser.open(report)
+    assert_quiet(browser, report)
+    assert overflow(browser) <= 0
+    charts = browser.evaluate("document.querySelectorAll('.chart').length")
+    assert charts >= 10
+    drawn = browser.evaluate(f"{CHARTS}.filter((c) => c.querySelector('{MARKS}')).length")
+    assert drawn == charts
+    right = browser.evaluate(f"{CHARTS}.map((c) => c.firstChild.getBoundingClientRect().right)")
+    assert max(right) <= width
+
+
+def test_a_thousand_cells(thousand, browser):
+    assert thousand.stat().st_size < LARGEST_FILE
+    browser.open(thousand)
+    assert_quiet(browser, thousand)
+    assert browser.evaluate("document.querySelectorAll('#cells tbody tr').length") == 1000
+    for width in (400, 1400):
+        browser.resize(width)
+        assert overflow(browser) <= 0
+
+
+def test_charts_take_the_colours_of_the_page(report, browser):
+    browser.open(report)
+    ink = "getComputedStyle(document.querySelector('.chart svg .role-axis-title text')).fill"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = browser.evaluate(ink), browser.evaluate(paper)
+    browser.evaluate("document.getElementById('theme').click()")
+    dark = browser.evaluate(ink), browser.evaluate(paper)
+    assert light == ("rgb(26, 30, 35)", "rgb(255, 255, 255)")
+    assert dark == ("rgb(231, 234, 238)", "rgb(20, 23, 27)")
+    browser.media(printed=True)
+    assert browser.evaluate(paper) == "rgb(255, 255, 255)"
+
+
+def test_a_choice_changes_all_charts_of_its_group(report, browser):
+    browser.open(report)
+    charts = "[...document.querySelectorAll('#memory-and-time .chart')]"
+    texts = f"{charts}.map((c) => c.querySelector('.mark-text').textContent)"
+    before = browser.evaluate(texts)
+    browser.evaluate(
+        "(() => { const s = document.querySelector('#memory-and-time select'); s.selectedIndex = 2;"
+        " s.dispatchEvent(new Event('change')); return new Promise((r) => setTimeout(r, 300)); })()"
+    )
+    after = browser.evaluate(texts)
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert browser.console == []
+
+
+HEADS = "[...document.querySelectorAll('#cells th')].map((h) => h.textContent)"
+
+
+def test_columns_sort_by_keyboard_by_what_they_mean(report, browser):
+    browser.open(report)
+    place = browser.evaluate(HEADS).index("total")
+    button = f"document.querySelectorAll('#cells th button')[{place}]"
+    browser.evaluate(f"{button}.focus()")
+    browser.press("Enter", 13, "\r")
+    keys = (
+        f"[...document.querySelectorAll('#cells tbody tr')].map((r) => r.cells[{place}].dataset.k)"
+    )
+    found = browser.evaluate(keys)
+    numbers = [float(key) for key in found if key]
+    assert numbers == sorted(numbers)
+    assert found[-1] == ""  # the cell that failed has no time: last, either way
+    sort = f"{button}.closest('th').getAttribute('aria-sort')"
+    assert browser.evaluate(sort) == "ascending"
+    browser.press("Enter", 13, "\r")
+    found = browser.evaluate(keys)
+    numbers = [float(key) for key in found if key]
+    assert numbers == sorted(numbers, reverse=True)
+    assert found[-1] == ""
+    assert browser.evaluate(sort) == "descending"
+    assert browser.evaluate("document.querySelectorAll('#cells th[aria-sort=none]').length") > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ("", 108),
+        ("length=64", 36),
+        ("length=64 batch=8", 12),
+        ("documents>=1000", 54),
+        ("oom", 1),
+        ("no_such_word", 0),
+    ],
+)
+def test_rows_are_filtered(filtered, words, rows):
+    assert filtered(words) == rows
+
+
+def test_a_filter_knows_units(filtered, one_browser):
+    place = one_browser.evaluate(HEADS).index("total")
+    keys = one_browser.evaluate(
+        f"[...document.querySelectorAll('#cells tbody tr')].map((r) => r.cells[{place}].dataset.k)"
+    )
+    slow = sum(float(key) > 60 for key in keys if key)
+    assert 0 < slow < 107
+    assert filtered("total>1min") == filtered("total>60s") == filtered("total>60") == slow
+
+
+@pytest.fixture
+def filtered(report, one_browser):
+    """Types words into the filter, and returns how many rows are left; the page says so too."""
+    if one_browser.evaluate("location.href") != report.resolve().as_uri():
+        one_browser.open(report)
+
+    def count(words):
+        one_browser.evaluate(
+            "(() => { const i = document.querySelector('#cells input');"
+            f" i.value = {words!r}; i.dispatchEvent(new Event('input')); }})()"
+        )
+        shown = one_browser.evaluate(
+            "document.querySelectorAll('#cells tbody tr:not([hidden])').length"
+        )
+        said = one_browser.evaluate("document.querySelector('#cells output').textContent")
+        assert said == f"{shown} of 108 rows"
+        return shown
+
+    return count
+
+
+def hostile_records():
+    plain = cell()
+    strange = Cell.model_validate(plain.model_dump() | {"attn_implementation": HOSTILE})
+    renamed = plain.model_dump()
+    renamed["model"]["source"]["reference"] = HOSTILE
+    renamed["data"]["source"]["reference"] = HOSTILE
+    first = Cell.model_validate(renamed)
+    failed = record(
+        Cell.model_validate(renamed | {"train_size": 8}),
+        status="crashed",
+        measurement=None,
+        failure=Failure(message=HOSTILE, log_tail=HOSTILE),
+    )
+    warned = measurement(warnings=(caution(HOSTILE),), sources={"peak_rss_bytes": HOSTILE})
+    return [
+        record(first, measurement=warned),
+        record(strange),
+        record(strange, replicate=1),
+        failed,
+    ]
+
+
+def test_what_records_say_is_only_text(browser, tmp_path):
+    file = written(tmp_path, hostile_records(), damaged=[HOSTILE])
+    browser.open(file)
+    assert_quiet(browser, file)
+    assert browser.evaluate("document.title") == "ftbench: test"
+    assert browser.evaluate("document.querySelectorAll('img, [onerror], [onload]').length") == 0
+    assert browser.evaluate("document.querySelectorAll('script').length") == 3
+    said = browser.evaluate("document.body.textContent")
+    assert said.count(HOSTILE) >= 4
+
+
+def test_a_script_that_were_put_in_would_not_run(report, browser, tmp_path):
+    text = report.read_text()
+    bad = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    file = tmp_path / "report.html"
+    file.write_text(text.replace("<main>", f"<main>{bad}"))
+    browser.open(file)
+    assert browser.evaluate("document.title") == "ftbench: test"
+    assert any("Content Security Policy" in line for line in browser.console)
+
+
+def test_the_same_records_are_the_same_bytes(report, tmp_path):
+    records = synthetic.records((64, 128, 256), (4, 8, 16), (100, 300, 1000, 3000), replicates=3)
+    groups, curves = fits(records)
+    again = written(tmp_path, records, groups=groups, fitted_curves=curves)
+    assert again.read_bytes() == report.read_bytes()

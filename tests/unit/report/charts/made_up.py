@@ -1,0 +1,75 @@
+"""Fits with known answers, so that a chart's rows can be held against them."""
+
+from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
+from bench.analysis.summary import cells_table, varying_axes
+from bench.report.charts.material import Material
+from tests import synthetic
+
+MEASURED = synthetic.records((64, 128, 256), (4, 8), (100, 400), replicates=2, noise=0)
+
+
+def held_out(kind="interpolation", median=0.012, largest=0.034):
+    return HeldOut(kind=kind, cells=4, median_error=median, largest_error=largest, within=1.0)
+
+
+def step_fit(**changes):
+    """Return the true law of a step's time, ten per cent either way."""
+
+    def predict(point):
+        value = synthetic.step_seconds(point["max_length"], point["per_device_train_batch_size"])
+        return Interval(value, 0.9 * value, 1.1 * value)
+
+    fields = {
+        "cost": "step_median_s",
+        "law": "t0 + t1*B*S + t2*B*S^2",
+        "coefficients": {"t0": Interval(0.05, 0.04, 0.06)},
+        "runs": 23,
+        "cells": 6,
+        "predict": predict,
+        "interpolation": held_out(),
+        "extrapolation": held_out("extrapolation", 0.051, 0.08),
+    }
+    return Fit(**(fields | changes))
+
+
+def exponent(
+    cost="step_median_s", axis="max_length", start=128, end=256, low=0.926, high=1.07, held=None
+):
+    """Return a local exponent whose doubling costs 1.9 to 2.1 times, if not told otherwise."""
+    held = {"per_device_train_batch_size": 8} if held is None else held
+    return Exponent(cost, axis, held, start, end, Interval((low + high) / 2, low, high))
+
+
+def group(*exponents, held=None, refused=(), fits=None):
+    fits = {"step_median_s": step_fit()} if fits is None else fits
+    return Group(held or {}, fits, tuple(refused), tuple(exponents))
+
+
+def learning_curve(**changes):
+    """Return the true law of accuracy, known to a hundredth."""
+
+    def accuracy(documents):
+        value = synthetic.accuracy(documents)
+        return Interval(value, value - 0.01, value + 0.01)
+
+    fields = {
+        "held": {},
+        "floor": Interval(0.08, 0.05, 0.11),
+        "a": Interval(1.9, 1.8, 2.0),
+        "b": Interval(0.35, 0.3, 0.4),
+        "points": {size: (accuracy(size), 3) for size in (100, 400)},
+        "accuracy": accuracy,
+        "interpolation": held_out(),
+        "extrapolation": None,
+    }
+    return LearningCurve(**(fields | changes))
+
+
+def material(records=None, **fields):
+    of = MEASURED if records is None else records
+    return Material(cells_table(of), varying_axes(of), of, **fields)
+
+
+def rows(drawing):
+    """Return the rows that a drawing shows at first."""
+    return drawing.spec["datasets"]["chosen"]
