@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from bench.analysis.regression import Law, Sample, TooFewCellsError, fit, least_squares
+from bench.analysis.regression import MOST_TRIED, Law, Sample, TooFewCellsError, fit, least_squares
 from tests.unit.analysis.made_up import BATCHES, LENGTHS, memory_bytes, step_s
 
 AFFINE = Law("t", (("1", "B*S"),))
@@ -66,6 +66,17 @@ def test_a_floor_and_where_it_ends():
     model = fit([AFFINE, QUADRATIC, FLOORED], sample(memory_bytes(LENGTH, BATCH)))
     assert model.law == FLOORED
     assert model.constants()["floor"].value == pytest.approx(1.1e9)
+    assert model.constants()["m2"].value == pytest.approx(600)
+
+
+@pytest.mark.parametrize("floor", [2e8, 1.1e9, 3e9])
+def test_in_a_large_grid_the_floor_ends_where_it_does(floor):
+    lengths, batches = (of.reshape(-1).astype(float) for of in np.mgrid[16:512:40, 1:33:2])
+    tokens = lengths * batches
+    cost = np.maximum(floor, 1e8 + 3e5 * tokens + 600 * tokens * lengths)
+    assert len(cost) > 3 * MOST_TRIED
+    model = fit([FLOORED], sample(cost, length=lengths, batch=batches))
+    assert model.constants()["floor"].value == pytest.approx(floor)
     assert model.constants()["m2"].value == pytest.approx(600)
 
 
