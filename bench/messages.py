@@ -71,6 +71,7 @@ class CellRequest(Frozen):
     output: str  # a folder of the cell's own, for checkpoints and the trained model
     steps_file: str  # Parquet, one row a step
     samples_file: str  # Parquet, one row a sample of memory
+    reports: str  # a folder for what `report_to` writes; its name is the run's
 
 
 class TrialRequest(Frozen):

@@ -8,7 +8,7 @@ Schema history
     2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
     3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
-                method and LoRA settings, counts of parameters
+                method and LoRA settings, counts of parameters, packages of its own
 """
 
 from __future__ import annotations
@@ -235,6 +235,7 @@ class Measurement(Frozen):
     model_device: str  # where the parameters were: `cpu`, or the card's UUID
     parameters: int | None = None  # LoRA's among them
     trainable_parameters: int | None = None
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of those not all cells use
     phases: dict[PhaseName, Phase]
     epochs: tuple[Epoch, ...]
     steps: StepSummary | None

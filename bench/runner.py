@@ -281,9 +281,11 @@ class Runner:
             output=str(output),
             steps_file=str(self._directory.file("steps", name, ".parquet")),
             samples_file=str(self._directory.file("samples", name, ".parquet")),
+            reports=str(self._directory.path / "logs" / name),
         )
-        for place in (output, request.steps_file, request.samples_file):
+        for place in (output, request.steps_file, request.samples_file, request.reports):
             remove_link(Path(place))
+        shutil.rmtree(request.reports, ignore_errors=True)
         self._listener.started(job)
         started_at = _now()
         try:

@@ -54,6 +54,8 @@ _NO_MATTER = frozenset(
         "save_strategy",
         "load_best_model_at_end",
         "metric_for_best_model",
+        "report_to",
+        "run_name",
     )
 )
 # Nobody trains on more at once on one card; a search ends here.

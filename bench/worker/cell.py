@@ -7,6 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -34,6 +35,7 @@ from bench.worker.finetune import Result, finetune
 from bench.worker.ledger import Ledger
 from bench.worker.meters.machine import MachineLoad, load_cautions
 from bench.worker.phases import PhaseBook
+from bench.worker.reporting import PACKAGES, report_into, reports_to, versions
 from bench.worker.steps import StepBook, step_cautions, summarise, write_steps
 
 PROGRESS_INTERVAL_S = 0.5
@@ -76,6 +78,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         model_device=result.model_device,
         parameters=result.parameters,
         trainable_parameters=result.trainable_parameters,
+        packages=_own_packages(request.cell),
         phases=_with_counts(phases.phases(), table, pools[1], request.cell, notes),
         epochs=_epochs(request.cell, result, steps, notes),
         memory=phases.peaks(),
@@ -97,6 +100,12 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         warnings=tuple(notes.warnings),
     )
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
+
+
+def _own_packages(cell: Cell) -> dict[str, str]:
+    """Return the versions of what this cell used and others may not: peft, and what it reported to."""
+    reporting = [package for name in reports_to(cell.settings) for package in PACKAGES[name]]
+    return versions((*(["peft"] if cell.method == "lora" else []), *reporting))
 
 
 @dataclasses.dataclass
@@ -132,6 +141,7 @@ def _finetune(
         read_tokenised(files.train, cell.train_size),
         read_tokenised(files.evaluation, cell.data.eval_size),
     )
+    report_into(Path(request.reports), cell.settings)
     result = finetune(
         cell,
         request.preparation.labels,
@@ -142,6 +152,7 @@ def _finetune(
         phases=phases,
         steps=steps,
         callbacks=[_Reporter(emit, phases, steps)],
+        run_name=Path(request.reports).name,
     )
     return result, pools
 

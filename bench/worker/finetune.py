@@ -25,6 +25,7 @@ from bench.worker.method import counts, with_method
 from bench.worker.metrics import ComputeAccuracy
 from bench.worker.model import load_model, load_tokenizer
 from bench.worker.phases import PhaseBook
+from bench.worker.reporting import reports_open
 from bench.worker.steps import StepBook
 from bench.worker.trainer import MeteredTrainer
 
@@ -48,9 +49,14 @@ class Result:
     trainable_parameters: int
 
 
-def training_arguments(cell: Cell, *, seed: int, output: str, use_cpu: bool) -> TrainingArguments:
-    """Return the cell's settings as `TrainingArguments`; raises ValueError where they contradict."""
-    settings = cell.settings | {"seed": seed}
+def training_arguments(
+    cell: Cell, *, seed: int, output: str, use_cpu: bool, run_name: str | None = None
+) -> TrainingArguments:
+    """Return the cell's settings as `TrainingArguments`; raises ValueError where they contradict.
+
+    `run_name` is what reports call the run, unless the settings have a name.
+    """
+    settings = {"run_name": run_name} | cell.settings | {"seed": seed}
     return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
 
 
@@ -96,6 +102,7 @@ def finetune(
     phases: PhaseBook,
     steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
+    run_name: str | None = None,
 ) -> Result:
     """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
     trainer = make_trainer(
@@ -108,19 +115,21 @@ def finetune(
         phases=phases,
         steps=steps,
         callbacks=callbacks,
+        run_name=run_name,
     )
 
-    trained = trainer.train()  # evaluates and saves each epoch; loads the best model at the end
+    with reports_open(trainer):
+        trained = trainer.train()  # evaluates and saves each epoch; loads the best model at the end
 
-    phases.enter("save")
-    trainer.log_metrics("train", trained.metrics)
-    trainer.save_metrics("train", trained.metrics)
-    trainer.save_model()
-    trainer.save_state()
+        phases.enter("save")
+        trainer.log_metrics("train", trained.metrics)
+        trainer.save_metrics("train", trained.metrics)
+        trainer.save_model()
+        trainer.save_state()
 
-    evaluation = trainer.evaluate()
-    trainer.log_metrics("eval", evaluation)
-    trainer.save_metrics("eval", evaluation)
+        evaluation = trainer.evaluate()
+        trainer.log_metrics("eval", evaluation)
+        trainer.save_metrics("eval", evaluation)
     return Result(
         trainer.state.log_history,
         trained.training_loss,
@@ -141,6 +150,7 @@ def make_trainer(
     phases: PhaseBook,
     steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
+    run_name: str | None = None,
 ) -> MeteredTrainer:
     """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
     set_seed(seed)  # before the model: its new head, and LoRA, are drawn from this generator
@@ -151,7 +161,9 @@ def make_trainer(
         attn_implementation=cell.attn_implementation,
         pad_token_id=tokenizer.pad_token_id,
     )
-    arguments = training_arguments(cell, seed=seed, output=output, use_cpu=use_cpu)
+    arguments = training_arguments(
+        cell, seed=seed, output=output, use_cpu=use_cpu, run_name=run_name
+    )
     return build_trainer(
         cell,
         arguments,

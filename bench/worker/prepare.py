@@ -32,6 +32,7 @@ from bench.worker.finetune import training_arguments
 from bench.worker.flops import fit_flops
 from bench.worker.method import require_peft, with_method
 from bench.worker.model import length_limit, load_config, load_model, load_tokenizer
+from bench.worker.reporting import require_packages
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -115,6 +116,7 @@ def _count_flops(model: PreTrainedModel | PeftModel, longest: int) -> StepFlops:
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
     """Raise ProfileError where a cell's settings contradict each other or mean nothing."""
     for cell in {cell.training: cell for cell in cells}.values():
+        require_packages(cell.settings)
         try:
             training_arguments(
                 cell, seed=cell.seed, output=request.scratch, use_cpu=request.device == "cpu"

@@ -137,6 +137,7 @@ class Bench:
             output=str(self.folder / "cell"),
             steps_file=str(steps),
             samples_file=str(self.folder / "samples.parquet"),
+            reports=str(self.folder / "reports"),
         )
         answer = self._planted(CELL, request.model_dump(mode="json"), plants)
         assert answer["status"] == "ok", answer

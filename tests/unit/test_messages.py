@@ -14,6 +14,7 @@ def test_a_request_survives_json():
         output="o",
         steps_file="s",
         samples_file="m",
+        reports="l/abc-r0",
     )
     assert CellRequest.model_validate_json(request.model_dump_json()) == request
 

@@ -335,6 +335,31 @@ def test_a_later_attempt_leaves_the_files_of_the_earlier_alone(directory):
     assert again["steps_file"].endswith(".1.parquet")
 
 
+def test_a_run_reports_under_the_name_of_its_record(directory):
+    first, second = FakeEngine([NOISY]), FakeEngine()
+    records = run(directory, first)
+    remains = directory.path / "logs" / records[0].identity.name / "events"
+    remains.parent.mkdir()
+    remains.touch()
+    (noisy,) = (record for record in records if record.noisy)
+    run(directory, second, rerun_noisy=True)
+    asked = {body["reports"] for body in first.cells()}
+    assert asked == {str(directory.path / "logs" / record.identity.name) for record in records}
+    assert [body["reports"] for body in second.cells()] == [
+        str(directory.path / "logs" / f"{noisy.identity.name}.1")
+    ]
+    assert remains.exists()  # an earlier attempt's
+
+
+def test_what_a_try_that_was_cut_off_reported_is_removed(directory):
+    of = grid().only({"max_length": 16, "per_device_train_batch_size": 4})
+    remains = directory.path / "logs" / f"{of.cells[0].cell_id}-r0" / "events"
+    remains.parent.mkdir()
+    remains.touch()
+    run(directory, FakeEngine(), grid_=of)
+    assert not remains.exists()
+
+
 def test_a_rerun_that_fails_takes_nothing_away(directory):
     run(directory, FakeEngine([NOISY]))
     before = directory.records()
@@ -449,6 +474,7 @@ def test_links_that_wait_for_a_cells_files_are_not_followed(directory, tmp_path)
         suffix = "" if place == "checkpoints" else ".parquet"
         (directory.path / place / f"{name}{suffix}").symlink_to(victim)
     (directory.path / "checkpoints" / f"{name}-trial").symlink_to(victim)
+    (directory.path / "logs" / name).symlink_to(victim)
     run(directory, FakeEngine())
     assert not any(path.is_symlink() for path in directory.path.rglob("*"))
 

@@ -94,6 +94,7 @@ def asking(of, *names, **options):
         {},
         {"train_size": [64, 128]},
         {"learning_rate": [1e-5, 2e-5]},
+        {"report_to": ["none", "tensorboard"]},
         {"num_train_epochs": [1, 3]},
         {"seed": [1, 2]},
         {"weight_decay": [0.01, 0.1]},
