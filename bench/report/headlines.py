@@ -5,6 +5,7 @@ Where an axis has no fit, the sentence says what was measured at both ends of it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -151,13 +152,14 @@ def times(exponent: Interval) -> str:
 
 
 def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | None:
-    """Return the exponent at the top of an axis; of several the one that is known best."""
+    """Return the exponent at the top of an axis, in the largest of the cells that have one there."""
     found = [one for one in exponents if one.axis == axis and one.cost == cost]
-    return max(
-        found,
-        key=lambda one: (one.end, -one.start, one.exponent.low - one.exponent.high),
-        default=None,
-    )
+    return max(found, key=lambda one: (one.end, -one.start, _size(one.held)), default=None)
+
+
+def _size(held: Mapping[str, Any]) -> float:
+    """Return how large a cell is: the product of the main axes that are held."""
+    return math.prod(float(value) for name, value in held.items() if name in REQUIRED_AXES)
 
 
 def _differing(groups: Sequence[Group]) -> list[str]:

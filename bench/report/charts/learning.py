@@ -101,7 +101,7 @@ def _draw(groups: dict[str, list[Row]]) -> Drawing:
     base = alt.Chart(alt.NamedData(CHOSEN))
     sizes = sorted({row["x"] for rows in groups.values() for row in rows if row["kind"] == "run"})
     x = horizontal(sizes, DOCUMENTS)
-    y = alt.Y("y:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%"))
+    y = alt.Y("y:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~p"))
     low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
     fitted = any("low" in row for rows in groups.values() for row in rows)
     tint = {"color": alt.value(CATEGORIES[0])}

@@ -86,7 +86,7 @@ def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
     x_scale, x_axis = vertical(costs)
     x = alt.X("x:Q", title=titled(cost, unit), scale=x_scale, axis=x_axis)
     y_scale = alt.Scale(zero=False)
-    y = alt.Y("y:Q", title="accuracy", scale=y_scale, axis=alt.Axis(format=".0%"))
+    y = alt.Y("y:Q", title="accuracy", scale=y_scale, axis=alt.Axis(format=".3~p"))
     tint = alt.Color(
         "standing:N",
         title=None,

@@ -30,6 +30,7 @@ LENGTH, BATCH = "max_length", "per_device_train_batch_size"
 # From here on (of the way from the least to the most) viridis is light, and its text dark.
 _LIGHT_FROM = 0.6
 _ROW_HEIGHT = 34
+_CHARACTERS_WIDE, _LEAST_FONT = 3.4, 7  # of a field in its text's size; pixels
 CHOOSER = "Cells with"
 
 
@@ -122,7 +123,10 @@ def _chart(cost: str, unit: Unit, values: list[float]) -> AnyChart:
         alt.Tooltip("runs:Q", title="runs"),
     ]
     fields = base.mark_rect(cornerRadius=3, stroke="transparent", strokeWidth=2)
-    texts = base.mark_text(fontSize=12).encode(
+    # As large as five characters have room for; not at all where nobody could read them.
+    size = f"min(12, bandwidth('x') / {_CHARACTERS_WIDE})"
+    shown = alt.ExprRef(f"{size} < {_LEAST_FONT} ? 0 : 1")
+    texts = base.mark_text(fontSize=alt.ExprRef(size), opacity=shown).encode(
         text="text:N",
         color=alt.condition("datum.light", alt.value("#111111"), alt.value("#ffffff")),
     )

@@ -1,6 +1,8 @@
 import csv
+import json
 import re
 
+import pandas as pd
 import pytest
 
 from bench.errors import ProfileError, RunDirectoryError
@@ -36,6 +38,35 @@ def test_markdown(directory, tmp_path):
     linked = re.findall(r"\]\((figures/[\w-]+\.svg)\)", text)
     assert linked == [str(figure.relative_to(tmp_path)) for figure in figures]
     assert all(figure.read_text().startswith("<svg") for figure in figures)
+
+
+def test_png(directory, tmp_path):
+    written = write_report(load_document(directory), tmp_path, ["png"])
+    assert {file.suffix for file in written} == {".png"}
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in written)
+
+
+def test_what_lies_beside_the_records_is_drawn(directory):
+    bare = {figure.name for figure in load_document(directory).figures}
+    predicted = {"cell_id": "0" * 12, "gpu": "t4", "max_length": 16, "certain": 9, "possible": 9}
+    (directory.path / "predictions.json").write_text(
+        json.dumps({"largest_batch": [predicted | {"reserved": None}]})
+    )
+    samples = {"t_s": [0.0, 1.0], "phase": "load", "pss_bytes": [1, 2]}
+    table = pd.DataFrame(samples).assign(process_bytes=None, device_bytes=None)
+    for one in directory.records():
+        table.to_parquet(directory.file("samples", one.file_name, ".parquet"))
+    found = {figure.name for figure in load_document(directory).figures}
+    assert found - bare == {"largest-batch", "memory-timeline"}
+
+
+def test_the_same_run_directory_is_the_same_bytes(directory, tmp_path):
+    first, second = (
+        write_report(load_document(directory), tmp_path / name, ["md", "csv", "png"])
+        for name in ("first", "second")
+    )
+    assert [file.name for file in first] == [file.name for file in second]
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
 
 
 def test_no_record_yet(tmp_path):
