@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import vl_convert
 
@@ -15,7 +16,7 @@ PNG_SCALE = 2.0
 
 def svg(figure: Figure) -> str:
     """Return a figure as SVG text."""
-    return vl_convert.vegalite_to_svg(_standing(figure), vl_version=_VERSION)
+    return _renumbered(vl_convert.vegalite_to_svg(_standing(figure), vl_version=_VERSION))
 
 
 def png(figure: Figure) -> bytes:
@@ -24,6 +25,17 @@ def png(figure: Figure) -> bytes:
 
 
 _VERSION = "6.4"  # Altair's; the page has the same one
+_REFERENCE = re.compile(r"""(\bid="|url\(#)((?:clip|gradient_)\d+)("|\))""")
+
+
+def _renumbered(picture: str) -> str:
+    """Return an SVG whose clips and gradients count from 0: Vega counts on from figure to figure."""
+    numbers: dict[str, str] = {}
+
+    def again(match: re.Match[str]) -> str:
+        return match[1] + numbers.setdefault(match[2], f"of-{len(numbers)}") + match[3]
+
+    return _REFERENCE.sub(again, picture)
 
 
 def _standing(figure: Figure) -> Spec:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -27,6 +28,14 @@ def test_every_figure_is_a_valid_specification_in_svg(name):
 
 def test_a_figure_stands_on_white_wherever_it_is_shown():
     assert 'fill="white"' in svg(FIGURES["pareto-time"])
+
+
+def test_the_same_picture_whatever_was_drawn_before():
+    first = {name: svg(figure) for name, figure in FIGURES.items()}
+    assert {name: svg(figure) for name, figure in FIGURES.items()} == first
+    ids = re.findall(r'\bid="([^"]+)"', first["memory-phases"])
+    used = re.findall(r"url\(#([^)]+)\)", first["memory-phases"])
+    assert set(used) == set(ids) == {f"of-{number}" for number in range(len(ids))}
 
 
 def test_png():
