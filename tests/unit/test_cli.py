@@ -183,7 +183,9 @@ def test_two_run_directories_are_put_side_by_side(run_directory, tmp_path):
     out = tmp_path / "out"
     done = ftbench("report", run_directory, run_directory, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert sorted(file.name for file in out.iterdir()) == [f"side_by_side.{kind}" for kind in ("csv", "html", "md")]
+    assert sorted(file.name for file in out.iterdir()) == [
+        f"side_by_side.{kind}" for kind in ("csv", "html", "md")
+    ]
 
 
 def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
