@@ -8,11 +8,12 @@ RUN_DIR/
   steps/NAME.parquet    one row a step; NAME.K of a later attempt
   samples/NAME.parquet  one row a sample of memory
   logs/NAME.log         what the worker printed
+  logs/NAME/            what TensorBoard or W&B wrote of it; logs/mlflow.db, logs/trackio/ of all
   tries/NAME.json       one try of `ftbench frontier` a file
   superseded/NAME.K.json  the record of an earlier attempt, failed or noisy
   damaged/              records that could not be read, moved out of the way
   checkpoints/          only those that were asked to stay
-  report.md, cells.csv  the tables
+  report.md, report.html, cells.csv, figures/  the report
 
 All of it is data: nothing in it is unpickled or run, no link in it is followed, and a record that
 does not match its own checksum is not believed.
