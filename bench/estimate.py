@@ -74,23 +74,32 @@ def target_of(
 ) -> Target:
     """Return the cell of a profile's workload with these values of axes.
 
-    An axis that is not given has the profile's largest value, one of words its first.
+    Of length, batch and documents, what is not given is the profile's largest. Other axes are those of
+    one block, the first of those that have most of these values: the largest number, the first word; what
+    that block does not name is the profile's own. `assumed` has all that could have been otherwise.
     """
-    values: dict[str, list[Any]] = {}
-    for block in profile.grid:
-        for name, options in block.axes.items():
-            values.setdefault(name, []).extend(options)
-    chosen = {name: _largest(name, options) for name, options in values.items()}
-    assumed = {
-        name: value
-        for name, value in chosen.items()
-        if given.get(name) is None
-        and (name in REQUIRED_AXES or len({*map(repr, values[name])}) > 1)
+    blocks = [block.axes for block in profile.grid]
+    wanted = {
+        name: given.get(name) or max(max(block[name]) for block in blocks) for name in REQUIRED_AXES
     }
-    chosen |= {name: value for name, value in given.items() if value is not None}
+    base = max(blocks, key=lambda block: sum(wanted[name] in block[name] for name in wanted))
+    chosen = {name: _largest(name, options) for name, options in base.items()}
+    chosen |= wanted | {name: value for name, value in given.items() if value is not None}
     block = GridBlock.model_validate({name: [value] for name, value in chosen.items()})
     one = profile.model_copy(update={"grid": (block,)})
-    return Target(profile, expand(one, model, data).cells[0], assumed)
+    cell = expand(one, model, data).cells[0]
+    assumed = {
+        name: cell.value(name)
+        for name in dict.fromkeys(name for block in blocks for name in block)
+        if given.get(name) is None and (name in REQUIRED_AXES or _varies(name, blocks))
+    }
+    return Target(profile, cell, assumed)
+
+
+def _varies(name: str, blocks: Sequence[Mapping[str, Sequence[Any]]]) -> bool:
+    """Return whether an axis has more than one value, a block's silence among them."""
+    values = {repr(value) for block in blocks for value in block.get(name, ())}
+    return len(values) > 1 or any(name not in block for block in blocks)
 
 
 def _largest(name: str, options: Sequence[Any]) -> Any:

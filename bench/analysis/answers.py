@@ -81,7 +81,14 @@ def measured_time(cell: Cell, evidence: Evidence) -> tuple[Answer, list[str]]:
 
 
 def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
-    """Return a figure by a fit of measured runs; `name` says which of them it is here."""
+    """Return a figure by a fit of measured runs; `name` says which of them it is here.
+
+    A law is exact among the cells that it was read from only. Where the peak is the same in all of them
+    (the optimizer's, as in small steps), nothing in them shows when another moment overtakes it: then
+    there is no answer beyond them.
+    """
+    if evidence.outside and not _grows(fit):
+        return Answer(name, absent="it is the same in all measured cells: how it grows is not seen")
     found = fit.predict(point_of(cell))
     held = fit.extrapolation if evidence.outside and fit.extrapolation else fit.interpolation
     error = f", off by {held.median_error:.1%} on held-out cells ({held.kind})" if held else ""
@@ -91,9 +98,19 @@ def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
         found.value,
         found.low,
         found.high,
-        "exact" if fit.exact else "95 %",
+        "exact" if fit.exact and not evidence.outside else "95 %",
         f"{beyond}fit of {fit.runs} measured runs{error}",
     )
+
+
+def _grows(fit: Fit) -> bool:
+    """Return whether a law has more than constants, by their names in `regression.Law`."""
+    slopes = [
+        value
+        for name, value in fit.coefficients.items()
+        if name != "floor" and not name.endswith("0")
+    ]
+    return not fit.coefficients or any(slope.value > 0 for slope in slopes)
 
 
 def point_of(cell: Cell) -> dict[str, float]:

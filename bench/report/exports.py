@@ -35,7 +35,7 @@ _UNITS = (
     ("max_length", "token"),
     ("per_device_train_batch_size", "document"),
     ("train_size", "document"),
-    ("warmup_steps", "step"),
+    ("step_warmup_steps", "step"),
     ("eval_accuracy", "share"),
     ("mfu", "share"),
     ("cpu_share", "share"),

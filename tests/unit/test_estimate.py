@@ -81,6 +81,21 @@ def test_the_largest_is_over_all_blocks():
     assert (found.max_length, found.per_device_train_batch_size, found.train_size) == (64, 8, 300)
 
 
+def test_other_axes_are_those_of_one_block():
+    shape = {"max_length": [32], "per_device_train_batch_size": [4], "train_size": [20]}
+    blocks = [
+        shape | {"max_length": [16, 64], "learning_rate": [5e-5]},
+        shape | {"learning_rate": [1e-3], "bf16": [True]},
+        shape | {"max_steps": [3]},
+    ]
+    found = target(blocks)
+    settings = found.cell.settings
+    assert settings["learning_rate"] == 5e-5
+    assert "max_steps" not in settings
+    assert "bf16" not in settings
+    assert {"learning_rate", "bf16", "max_steps"} <= found.assumed.keys()
+
+
 # Prices
 
 

@@ -122,6 +122,21 @@ def test_an_exact_law_is_exact():
     assert found.interval == "exact"
 
 
+def test_beyond_its_cells_a_law_is_not_exact():
+    beyond = evidence(fit(exact=True), outside=[Outside("max_length", 512, 32, 128)])
+    assert from_fit("time_s", beyond.group.fits["total_s"], cell(), beyond).interval == "95 %"
+
+
+def test_a_peak_that_never_moved_says_nothing_beyond_its_cells():
+    one = Interval(1e9, 1e9, 1e9)
+    flat = fit("peak_cpu_tensors_bytes", coefficients={"m0": one, "m1": Interval(0, 0, 0)})
+    beyond = evidence(flat, outside=[Outside("max_length", 512, 32, 128)])
+    found = from_fit("peak_cpu_tensors_bytes", flat, cell(), beyond)
+    assert found.value is None
+    assert "how it grows is not seen" in found.absent
+    assert from_fit("peak_cpu_tensors_bytes", flat, cell(), evidence(flat)).value is not None
+
+
 def test_a_point_has_the_steps_and_evaluations_of_the_job():
     of = cell(train_size=100, num_train_epochs=2)
     assert point_of(of) == {

@@ -1,7 +1,14 @@
 import pandas as pd
 import pytest
 
-from bench.analysis.summary import cells_table, headline_memory, varying_axes
+from bench.analysis.summary import (
+    FIGURES,
+    MORE_FIGURES,
+    cells_table,
+    headline_memory,
+    varying_axes,
+)
+from bench.arguments import training_fields
 from bench.record import Failure
 from tests.factories import cell, measurement, record
 
@@ -33,6 +40,16 @@ COLUMNS = [
 
 def test_the_promised_columns_come_first():
     assert list(cells_table([record()]).columns)[: len(COLUMNS)] == COLUMNS
+
+
+def test_no_figure_has_the_name_of_a_setting():
+    assert not {*FIGURES, *MORE_FIGURES} & training_fields().keys()
+
+
+def test_an_axis_of_warm_up_is_a_column_of_its_own():
+    table = cells_table([record(cell(warmup_steps=steps)) for steps in (0, 10)])
+    assert list(table["warmup_steps"]) == [0, 10]
+    assert list(table["step_warmup_steps"]) == [2, 2]
 
 
 def test_figures_are_those_of_the_record():

@@ -80,7 +80,7 @@ def test_types_and_units_are_kept(tmp_path):
     assert [file.name for file in files] == ["cells.parquet", "ledger.parquet"]
     cells = pq.read_table(files[0])
     types = {field.name: str(field.type) for field in cells.schema}
-    assert types["peak_rss_bytes"] == types["max_length"] == types["warmup_steps"] == "int64"
+    assert types["peak_rss_bytes"] == types["max_length"] == types["step_warmup_steps"] == "int64"
     assert types["total_s"] == types["energy_j"] == "double"
     assert types["status"].endswith("string")
     assert cells.schema.field("peak_rss_bytes").metadata[b"unit"] == b"byte"
