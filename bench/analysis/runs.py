@@ -34,9 +34,10 @@ def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
     trusted = table[table["status"] == "ok"].copy()
     rows = {r.cell_id: _counts(r, r.measurement) for r in records if r.measurement}
     counts = pd.DataFrame(list(rows.values()), columns=["cell_id", *_COUNTS])
-    joined = trusted.merge(counts, on="cell_id", validate="many_to_one")
+    new = [name for name in counts if name == "cell_id" or name not in trusted]  # else an axis
+    joined = trusted.merge(counts[new], on="cell_id", validate="many_to_one")
     costs = [name for name in joined if str(name).endswith(("_s", "_bytes", "_j", "_accuracy"))]
-    return joined.astype(dict.fromkeys([*costs, *_COUNTS], float))
+    return joined.astype(dict.fromkeys([*costs, *new[1:]], float))
 
 
 def _counts(record: Record, measured: Measurement) -> dict[str, Any]:

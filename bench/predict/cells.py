@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
-from bench.errors import PredictionError, WorkloadError
+from bench.errors import PredictionError, ProfileError, WorkloadError
 from bench.gpus import Gpu
 from bench.grid import Cell
 from bench.predict import patches
@@ -91,7 +91,7 @@ def predict(
                 try:
                     workload = _Group(group, target, documents, request, its_cards, run)
                     workload.trace()
-                except (PredictionError, WorkloadError) as error:
+                except (PredictionError, WorkloadError, ProfileError) as error:
                     on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
                     for cell in group:
                         refused[cell.cell_id] = f"{on}{error}"

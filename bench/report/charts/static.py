@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import vl_convert
 
@@ -38,9 +39,22 @@ def _renumbered(picture: str) -> str:
     return _REFERENCE.sub(again, picture)
 
 
+# What no XML may hold: vl-convert ends the whole process over one, and nothing can catch that.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def _printable(part: Any) -> Any:
+    """Return a specification with a replacement sign for every character that XML may not hold."""
+    if isinstance(part, str):
+        return _UNPRINTABLE.sub("\ufffd", part)
+    if isinstance(part, dict):
+        return {_printable(name): _printable(value) for name, value in part.items()}
+    return [_printable(one) for one in part] if isinstance(part, list) else part
+
+
 def _standing(figure: Figure) -> Spec:
     """Return a figure's specification with a width of its own, black on white."""
-    spec = copy.deepcopy(figure.drawing.spec)
+    spec: Spec = _printable(copy.deepcopy(figure.drawing.spec))
     spec["width"] = WIDTH
     spec["autosize"] = {"type": "pad", "contains": "padding"}
     spec["config"] |= {"background": PAPER}

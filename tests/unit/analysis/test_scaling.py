@@ -51,6 +51,15 @@ def test_what_costs_depend_on_is_in_the_table():
     assert row["seed"] == 42
 
 
+def test_a_count_that_cells_differ_in_is_an_axis():
+    def of(size, length):
+        one = cell(max_length=length)
+        return one.model_copy(update={"data": one.data.model_copy(update={"eval_size": size})})
+
+    runs = [record(of(size, length)) for size in (8, 16) for length in (16, 32)]
+    assert sorted(scaling_table(runs)["eval_size"]) == [8, 8, 16, 16]
+
+
 def test_accumulated_batches_are_one_step():
     row = scaling_table([record(cell(gradient_accumulation_steps=2))]).iloc[0]
     assert row["documents_a_step"] == 8

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -36,6 +37,13 @@ def test_the_same_picture_whatever_was_drawn_before():
     ids = re.findall(r'\bid="([^"]+)"', first["memory-phases"])
     used = re.findall(r"url\(#([^)]+)\)", first["memory-phases"])
     assert set(used) == set(ids) == {f"of-{number}" for number in range(len(ids))}
+
+
+def test_what_xml_may_not_hold_is_replaced():
+    figure = FIGURES["pareto-time"]
+    spec = figure.drawing.spec | {"title": "bell \x07, escape \x1b[31m, nul \x00"}
+    drawn = dataclasses.replace(figure, draw=lambda: dataclasses.replace(figure.drawing, spec=spec))
+    assert "bell \ufffd, escape \ufffd[31m, nul \ufffd" in svg(drawn)
 
 
 def test_png():
