@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from bench.analysis.laws import CONFIDENCE, Exponent, Interval
 from bench.analysis.regression import cells_of, student
 
 # Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
 SPARE_RUNS = 3
-_NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+_NORMAL = float(ndtri((1 + CONFIDENCE) / 2))
 
 
 @dataclasses.dataclass(frozen=True)

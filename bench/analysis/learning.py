@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from bench.analysis.held_out import Columns, Validation, cross_validate
 from bench.analysis.laws import CONFIDENCE, Interval, LearningCurve, Refusal
@@ -40,7 +40,7 @@ WEAK_ACCURACY = 0.02
 _DRAWS = 400
 _SEED = 20
 _GRID = np.geomspace(*EXPONENTS, 160)
-_NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+_NORMAL = float(ndtri((1 + CONFIDENCE) / 2))
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 

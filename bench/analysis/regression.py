@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from bench.analysis.laws import CONFIDENCE, Interval
 
@@ -192,7 +192,7 @@ class Model:
 @functools.cache
 def student(freedom: int) -> float:
     """Return how many standard deviations half of a 95 % interval is, at these degrees of freedom."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def fit(laws: Sequence[Law], sample: Sample) -> Model:

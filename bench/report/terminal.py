@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.document import Document
 from bench.report.tables import Table
+
+if TYPE_CHECKING:  # a document brings all of the analysis: a table of a plan needs none of it
+    from bench.report.document import Document
 
 _UNLIMITED = 10_000  # columns: a table is measured as if it had all the room it wants
 SECTIONS = (
