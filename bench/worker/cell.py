@@ -17,6 +17,7 @@ import transformers
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+import bench.worker.accuracy  # noqa: F401 - loaded here, not in the first evaluation
 from bench.grid import Cell
 from bench.messages import CellRequest, Progress, tokenised_key
 from bench.record import (

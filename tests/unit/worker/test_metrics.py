@@ -1,7 +1,8 @@
 import numpy as np
 from transformers import EvalPrediction
 
-from bench.worker.metrics import Accuracy, ComputeAccuracy
+from bench.worker.accuracy import Accuracy
+from bench.worker.metrics import ComputeAccuracy
 
 
 def test_planted_accuracy():
