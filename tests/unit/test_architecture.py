@@ -129,3 +129,11 @@ def test_the_parent_loads_no_heavy_package(module):
     code = f"import {module}, sys; print(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("module", ["bench.predict.main", "bench.plan", "bench.report.terminal"])
+def test_what_is_asked_often_loads_no_more_than_it_needs(module):
+    dear = ("scipy.stats", "evaluate", "altair")  # half a second each
+    code = f"import {module}, sys; print(*[m for m in {dear} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
