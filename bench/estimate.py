@@ -22,10 +22,11 @@ from bench.analysis.answers import (
 )
 from bench.analysis.evidence import Evidence, curves_for, evidence_for, workload_differences
 from bench.analysis.laws import Fit, LearningCurve, Refusal
-from bench.analysis.roofline import Job, flops_of, job_of
+from bench.analysis.roofline import flops_of
 from bench.errors import DamagedFile, ProfileError, RunDirectoryError
 from bench.gpus import Gpu, find_gpu
 from bench.grid import Cell, expand
+from bench.job import Job, job_of
 from bench.prediction import CardPrediction, LargestBatch, Predictions
 from bench.profile import REQUIRED_AXES, GridBlock, Profile
 from bench.record import Device

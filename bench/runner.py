@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from bench.engines.local import Engine
 from bench.errors import EnvironmentMismatch
 from bench.forecast import does_not_fit, forecast, gpu_of, predicted_peaks, processes
 from bench.grid import Cell, Grid
+from bench.job import job_of
 from bench.messages import CellRequest, Preparation, PrepareRequest, Progress, Trial, TrialRequest
 from bench.outcome import answered, ended
 from bench.prediction import Predictions, PredictRequest
@@ -466,29 +466,14 @@ def _differences(old: Environment, new: Environment) -> list[str]:
 
 
 def checkpoint_bytes(cell: Cell, parameters: int) -> int:
-    """Return the disk space that a cell's checkpoints and final model take at most."""
+    """Return the disk space that a cell's checkpoints and final model take at most.
+
+    Where not all parameters are trained, those that are have next to no optimizer state.
+    """
     settings = cell.settings
     model = _WEIGHT_BYTES * parameters
-    saves = _saves(cell)
+    saves = job_of(cell).checkpoints
     limit = settings.get("save_total_limit")
     kept = min(saves, limit + 1) if limit else saves
-    each = model if settings.get("save_only_model") else _CHECKPOINT_BYTES * parameters
-    return model + kept * each
-
-
-def _saves(cell: Cell) -> int:
-    """Return how many checkpoints a cell writes at most."""
-    settings = cell.settings
-    strategy = settings["save_strategy"]
-    if strategy == "no":
-        return 0
-    steps_an_epoch = math.ceil(cell.train_size / cell.documents_a_step)
-    steps = math.ceil(float(settings["num_train_epochs"]) * steps_an_epoch)
-    if settings.get("max_steps", -1) > 0:
-        steps = int(settings["max_steps"])
-    if strategy == "epoch":
-        return math.ceil(steps / steps_an_epoch)
-    every = float(settings.get("save_steps", 500))  # below 1 it is a share of all steps
-    if strategy == "best":
-        every = 1
-    return math.ceil(steps / (every if every >= 1 else max(every * steps, 1.0)))
+    weights_only = settings.get("save_only_model") or cell.method != "full"
+    return model + kept * (model if weights_only else _CHECKPOINT_BYTES * parameters)

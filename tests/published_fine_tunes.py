@@ -6,7 +6,8 @@ The runs are from 2020 to 2023: eager attention, and optimizers that loop over p
 
 import dataclasses
 
-from bench.analysis.roofline import Job, Rates
+from bench.analysis.roofline import Rates
+from bench.job import Job
 from bench.prediction import CellWork, PassWork
 
 
@@ -260,6 +261,7 @@ def _job(documents, batch, epochs, *, evaluated=0):
     return Job(
         steps=epochs * -(-documents // batch),
         documents=epochs * documents,
+        documents_an_epoch=documents,
         evaluations=epochs if evaluated else 0,
         eval_documents=evaluated,
         eval_batches=-(-evaluated // 8),

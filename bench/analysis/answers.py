@@ -8,9 +8,10 @@ from typing import Literal
 
 from bench.analysis.evidence import Evidence, held_differences
 from bench.analysis.laws import Fit, Interval, LearningCurve, Refusal
-from bench.analysis.roofline import job_of, job_seconds, rates_of
+from bench.analysis.roofline import job_seconds, rates_of
 from bench.gpus import Gpu
 from bench.grid import Cell
+from bench.job import job_of
 from bench.prediction import CellPrediction
 from bench.prediction import Figure as Bytes
 from bench.units import format_ratio
@@ -89,8 +90,10 @@ def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
     """
     if evidence.outside and not _grows(fit):
         return Answer(name, absent="it is the same in all measured cells: how it grows is not seen")
+    if evidence.outside and fit.extrapolation is None:
+        return Answer(name, absent=_UNTESTED)
     found = fit.predict(point_of(cell))
-    held = fit.extrapolation if evidence.outside and fit.extrapolation else fit.interpolation
+    held = fit.extrapolation if evidence.outside else fit.interpolation
     error = f", off by {held.median_error:.1%} on held-out cells ({held.kind})" if held else ""
     beyond = "extrapolated: " if evidence.outside else ""
     return Answer(
@@ -101,6 +104,12 @@ def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
         "exact" if fit.exact and not evidence.outside else "95 %",
         f"{beyond}fit of {fit.runs} measured runs{error}",
     )
+
+
+_UNTESTED = (
+    "it lies outside the measured cells, which are too few to hold the largest out: how far off a law is"
+    " there is not known"
+)
 
 
 def _grows(fit: Fit) -> bool:
@@ -121,9 +130,11 @@ def point_of(cell: Cell) -> dict[str, float]:
         "per_device_train_batch_size": cell.per_device_train_batch_size,
         "train_size": cell.train_size,
         "documents_a_step": cell.documents_a_step,
+        "documents_an_epoch": job.documents_an_epoch,
         "epochs": float(cell.settings["num_train_epochs"]),
         "optimizer_steps": job.steps,
         "eval_documents": job.evaluations * job.eval_documents,
+        "checkpoints": job.checkpoints,
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bench.analysis.laws import Fit, Group, Interval, LearningCurve, Refusal
 from bench.analysis.learning import COST, learning_curves
 from bench.analysis.scaling import COSTLESS, fit_scaling, scaling_table
-from bench.analysis.summary import ABSENT_SETTING, varying_axes
+from bench.analysis.summary import ABSENT_SETTING, energy_j, shown_value, varying_axes
 from bench.grid import Cell
 from bench.profile import REQUIRED_AXES
 from bench.record import Device, Environment, Record
@@ -20,6 +21,8 @@ _FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
 UNTRUSTED = "no run of its kind has figures to be trusted"
 # A learning curve is along documents; one of another batch size is better than none, and says so.
 _FREE_OF_ACCURACY = frozenset({"train_size", "per_device_train_batch_size", "seed", "data_seed"})
+# What names a run in a table, of one directory or of several.
+_IDENTITY = ("cell_id", "replicate", "repeat", "environment_id")
 # Names of one and the same content: where it was read from, and what it is called there.
 _NAMES = frozenset({"model", "dataset"})
 
@@ -43,7 +46,8 @@ class Outside:
 class Evidence:
     """The runs on one device that bear on a cell, their fits, and how far the cell lies outside them.
 
-    `absent` says why there are no fits at all; a cost may also be refused alone.
+    `records` are those that the fits were made from. `absent` says why there are no fits at all; a cost
+    may also be refused alone.
     """
 
     device: Device
@@ -66,17 +70,9 @@ class Evidence:
         watts = sorted(
             joules / record.measurement.total_s
             for record in self.records
-            if record.measurement and (joules := _joules(record)) is not None
+            if record.measurement and (joules := energy_j(record.measurement)) is not None
         )
-        return Interval(watts[len(watts) // 2], watts[0], watts[-1]) if watts else None
-
-
-def _joules(record: Record) -> float | None:
-    """Return the energy of all phases; None where one has none."""
-    assert record.measurement is not None
-    parts = [phase.energy_j for phase in record.measurement.phases.values()]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known and len(known) == len(parts) else None
+        return Interval(statistics.median(watts), watts[0], watts[-1]) if watts else None
 
 
 def workload_differences(cell: Cell, records: Sequence[Record]) -> list[str]:
@@ -97,7 +93,8 @@ def evidence_for(
     for record in records:
         environment = environments.get(record.environment_id)
         if environment is not None:
-            by_device.setdefault(environment.device, []).append(record)
+            device = environment.device.model_copy(update={"uuid": None})  # two of a kind are alike
+            by_device.setdefault(device, []).append(record)
     return [_on_device(cell, device, its) for device, its in by_device.items()]
 
 
@@ -108,12 +105,17 @@ def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidenc
     epochs = cell.settings.get("num_train_epochs")
     same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
     chosen = same or related
-    groups = fit_scaling(scaling_table(chosen), varying_axes(chosen))
+    table = scaling_table(chosen)
+    groups = fit_scaling(table, varying_axes(chosen))
     if not groups:
         return Evidence(device, tuple(chosen), None, absent=UNTRUSTED)
     # Several where environments or epochs differ: the one with the most runs.
     group = max(groups, key=lambda one: max((f.runs for f in one.fits.values()), default=0))
-    return Evidence(device, tuple(chosen), group, _outside(cell, chosen))
+    for name, value in group.held.items():
+        table = table[table[name] == value]
+    names = set(table[list(_IDENTITY)].itertuples(index=False, name=None))
+    fitted = [r for r in chosen if tuple(getattr(r, name) for name in _IDENTITY) in names]
+    return Evidence(device, tuple(fitted), group, _outside(cell, fitted))
 
 
 def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | Refusal, ...]:
@@ -144,7 +146,7 @@ def held_differences(held: Mapping[str, Any], cell: Cell) -> list[str]:
     return [
         f"{name} {value}"
         for name, value in held.items()
-        if str(_shown(cell.facets.get(name))) != str(value)
+        if str(shown_value(cell, name)) != str(value)
     ]
 
 
@@ -154,8 +156,8 @@ def _shown(value: Any) -> Any:
 
 def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
     found = []
-    for axis in REQUIRED_AXES:
-        values = [float(r.cell.facets[axis]) for r in records if r.status == "ok"]
+    for axis in (*REQUIRED_AXES, "num_train_epochs"):
+        values = [float(r.cell.facets[axis]) for r in records]
         target = float(cell.facets[axis])
         if values and not min(values) <= target <= max(values):
             found.append(Outside(axis, target, min(values), max(values)))

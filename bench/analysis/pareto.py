@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import numbers
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -208,8 +209,10 @@ def next_doublings(
 ) -> list[Doubling]:
     """Return the next step of every axis that can be bought, the best first; measured pairs only.
 
-    They start `at` a cell; without one, at the cell from which most axes have a next step, and at another
-    for an axis that has none there. A gain that is told apart from none comes before one that is not.
+    They start `at` a cell; without one, at the cell from which most axes have a next step, of several at
+    the largest, and at another for an axis that has none there. That cell is chosen without a look at its
+    accuracy: from the most accurate, chance alone would make the next step a loss. A gain that is told
+    apart from none comes before one that is not.
     """
     runs = points(table, axes)
     scores, costs = accuracies(runs, eval_size), log_costs(runs, cost)
@@ -222,7 +225,7 @@ def next_doublings(
         wanted = tuple(at.get(name) for name in axes)
         chosen = [step for step in steps if step.points[0] == wanted]
     else:
-        chosen = _widest(steps, runs, scores)
+        chosen = _widest(steps, runs, axes)
     return sorted((_doubling(step, scores, costs) for step in chosen), key=_rank)
 
 
@@ -252,9 +255,9 @@ def _steps(table: pd.DataFrame, axes: Sequence[str]) -> list[_Step]:
 
 
 def _widest(
-    steps: Sequence[_Step], runs: Mapping[Point, Sequence[Run]], scores: Mapping[Point, Estimate]
+    steps: Sequence[_Step], runs: Mapping[Point, Sequence[Run]], axes: Sequence[str]
 ) -> list[_Step]:
-    """Return one step an axis, from as few cells as possible; of equal ones from the best known."""
+    """Return one step an axis, from as few cells as possible: of equal ones the best known, the largest."""
     chosen: list[_Step] = []
     left = list(steps)
     while left:
@@ -264,11 +267,17 @@ def _widest(
 
         def order(cell: Point) -> tuple[int, int, float]:
             fewest = min(len(runs[end]) for step in by_cell[cell] for end in step.points)  # noqa: B023
-            return (len(by_cell[cell]), fewest, scores[cell].value)  # noqa: B023
+            return (len(by_cell[cell]), fewest, _size(cell, axes))  # noqa: B023
 
         chosen += by_cell[max(by_cell, key=order)]
         left = [step for step in left if step.axis not in {one.axis for one in chosen}]
     return chosen
+
+
+def _size(cell: Point, axes: Sequence[str]) -> float:
+    """Return how large a cell is: the product of what can be bought."""
+    values = (value for name, value in zip(axes, cell, strict=True) if name in BOUGHT)
+    return math.prod(float(value) for value in values if isinstance(value, numbers.Real))
 
 
 def _doubling(

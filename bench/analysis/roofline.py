@@ -15,13 +15,12 @@ interval to published times of fine-tunes. See Williams, Waterman and Patterson,
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from bench.analysis.laws import Interval, Refusal
 from bench.gpus import Dtype, Gpu
-from bench.grid import Cell
+from bench.job import Job
 from bench.prediction import CellWork, PassWork
 
 End = Literal["slow", "usual"]
@@ -66,24 +65,21 @@ DISK_BYTES_PER_S = Range(100e6, 1e9)
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a device could do at best: FLOP/s of products in one type, and bytes/s of its memory."""
+    """What a device could do at best: FLOP/s of products in one type, and bytes/s of its memory.
+
+    `full_eval` has the rates of evaluations where the settings ask for another type there.
+    """
 
     name: str
     dtype: Dtype
     peak_flops: float
     bandwidth_bytes_per_s: float
+    full_eval: Rates | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """How often a complete run does what: optimizer steps, documents trained on, evaluations, saves."""
-
-    steps: int
-    documents: float
-    evaluations: int
-    eval_documents: int
-    eval_batches: int
-    checkpoints: int
+    @property
+    def evaluating(self) -> Rates:
+        """Return the rates of evaluations."""
+        return self.full_eval or self
 
 
 def dtype_of(settings: Mapping[str, Any], gpu: Gpu) -> Dtype:
@@ -103,53 +99,20 @@ def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | Refusal:
     if gpu.bandwidth_bytes_per_s is None or not gpu.peak_flops:
         return Refusal("time", f"the speed of a card of {gpu.name} is not known: name one")
     dtype = dtype_of(settings, gpu)
-    if dtype not in gpu.peak_flops:
-        has = ", ".join(gpu.peak_flops)
-        return Refusal("time", f"{gpu.name} has no {dtype} in the catalogue, but {has}")
-    return Rates(gpu.name, dtype, gpu.peak_flops[dtype], gpu.bandwidth_bytes_per_s)
-
-
-def job_of(cell: Cell) -> Job:
-    """Return what the Trainer does in a cell's run, and the recipe after it.
-
-    The arithmetic of `Trainer.train`: a part of an accumulation at an epoch's end is a step.
-    """
-    settings = cell.settings
-    batches = cell.train_size / cell.per_device_train_batch_size
-    whole = math.floor(batches) if settings.get("dataloader_drop_last") else math.ceil(batches)
-    accumulated = int(settings.get("gradient_accumulation_steps") or 1)
-    an_epoch = max(1, math.ceil(whole / accumulated))
-    most = int(settings.get("max_steps") or -1)
-    epochs = float(settings["num_train_epochs"])
-    steps = most if most > 0 else math.ceil(epochs * an_epoch)
-    trained = min(cell.train_size, whole * cell.per_device_train_batch_size)
-    return Job(
-        steps=steps,
-        documents=trained * steps / an_epoch,
-        evaluations=_times("eval", settings, steps, an_epoch)
-        + int(bool(settings.get("eval_on_start")))
-        + 1,  # the recipe ends with one
-        eval_documents=cell.data.eval_size,
-        eval_batches=math.ceil(cell.data.eval_size / int(settings["per_device_eval_batch_size"])),
-        checkpoints=_times("save", settings, steps, an_epoch),
+    whole: Dtype = (
+        "bf16"
+        if settings.get("bf16_full_eval")
+        else "fp16"
+        if settings.get("fp16_full_eval")
+        else dtype
     )
-
-
-def _times(what: str, settings: Mapping[str, Any], steps: int, an_epoch: int) -> int:
-    """Return how often a run evaluates or saves, by its strategy."""
-    strategy = str(settings.get(f"{what}_strategy", "no"))
-    if strategy == "epoch":
-        return math.ceil(steps / an_epoch)
-    if strategy == "steps":
-        every = _every(what, settings)
-        return int(steps // (math.ceil(every * steps) if every < 1 else every))
-    return 0 if strategy == "no" else math.ceil(steps / an_epoch)
-
-
-def _every(what: str, settings: Mapping[str, Any]) -> float:
-    """Return the steps between two, or their share of all: what `TrainingArguments` falls back to."""
-    other = settings.get("logging_steps") if what == "eval" else None
-    return float(settings.get(f"{what}_steps") or other or 500)
+    missing = next((one for one in (dtype, whole) if one not in gpu.peak_flops), None)
+    if missing is not None:
+        has = ", ".join(gpu.peak_flops)
+        return Refusal("time", f"{gpu.name} has no {missing} in the catalogue, but {has}")
+    name, peaks, bandwidth = gpu.name, gpu.peak_flops, gpu.bandwidth_bytes_per_s
+    other = Rates(name, whole, peaks[whole], bandwidth) if whole != dtype else None
+    return Rates(name, dtype, peaks[dtype], bandwidth, other)
 
 
 def job_seconds(
@@ -165,16 +128,23 @@ def job_seconds(
 
 def flops_of(job: Job, work: CellWork) -> float:
     """Return the FLOPs of a whole job: they are proportional to documents."""
+    return sum(_flops(job, work))
+
+
+def _flops(job: Job, work: CellWork) -> tuple[float, float]:
+    """Return the FLOPs of training and of all evaluations."""
     trained = work.step.flops * job.documents / work.step.documents
     evaluated = work.evaluation.flops * job.eval_documents / work.evaluation.documents
-    return trained + evaluated * job.evaluations
+    return trained, evaluated * job.evaluations
 
 
 def _least_seconds(job: Job, work: CellWork, rates: Rates) -> float:
     """Return what no software can undercut."""
     batches = job.evaluations * job.eval_batches
     moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches
-    return max(flops_of(job, work) / rates.peak_flops, moved / rates.bandwidth_bytes_per_s)
+    trained, evaluated = _flops(job, work)
+    computing = trained / rates.peak_flops + evaluated / rates.evaluating.peak_flops
+    return max(computing, moved / rates.bandwidth_bytes_per_s)
 
 
 def _seconds(job: Job, work: CellWork, rates: Rates, end: End) -> float:
@@ -183,7 +153,7 @@ def _seconds(job: Job, work: CellWork, rates: Rates, end: End) -> float:
     trained = _pass_seconds(work.step, steps, job.steps, rates, end)
     documents = job.eval_documents * job.evaluations / work.evaluation.documents
     batches = job.eval_batches * job.evaluations / work.evaluation.batches
-    evaluated = _pass_seconds(work.evaluation, documents, batches, rates, end)
+    evaluated = _pass_seconds(work.evaluation, documents, batches, rates.evaluating, end)
     saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)
     once = START_S.at(end) + job.steps * STEP_S.at(end)
     return trained + evaluated + saved + once

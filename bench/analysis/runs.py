@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bench.analysis.summary import cells_table
+from bench.job import job_of
 from bench.record import Measurement, Record
 
 _COUNTS = (
     "documents_a_step",
+    "documents_an_epoch",
     "epochs",
     "optimizer_steps",
     "eval_documents",
     "eval_size",
-    "saves",
+    "checkpoints",
     "predicted_tensors_bytes",
 )
 
@@ -25,9 +26,10 @@ _COUNTS = (
 def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a run that is ok and whose figures are all trusted: what costs depend on, and costs.
 
-    Beside the columns of `cells_table`: `documents_a_step`; `epochs` (missing where `max_steps` decides);
-    `optimizer_steps`; `eval_documents`, those of all evaluations, and `eval_size`, those of one;
-    `saves`, how often saving was begun; `predicted_tensors_bytes`. Bytes and seconds.
+    Beside the columns of `cells_table`: `documents_a_step`; `documents_an_epoch`, those that an epoch trains
+    on; `epochs` (missing where `max_steps` decides); `optimizer_steps`; `eval_documents`, those of all
+    evaluations, and `eval_size`, those of one; `checkpoints`, those that training saved;
+    `predicted_tensors_bytes`. Bytes and seconds.
     """
     records = list(records)
     table = cells_table(records).drop(columns="warnings")
@@ -45,18 +47,17 @@ def _counts(record: Record, measured: Measurement) -> dict[str, Any]:
     cell, phases = record.cell, measured.phases
     settings = cell.settings
     steps = sum(phases[n].steps or 0 for n in ("first_steps", "train") if n in phases)
-    evaluation, save = phases.get("evaluation"), phases.get("save")
+    evaluation, job = phases.get("evaluation"), job_of(cell)
     limited = int(settings.get("max_steps", -1)) > 0
-    epochs = None if limited else float(settings["num_train_epochs"])
-    an_epoch = np.ceil(cell.train_size / cell.documents_a_step)
     evaluated = evaluation and (evaluation.samples or cell.data.eval_size * evaluation.entries)
     return {
         "cell_id": record.cell_id,
         "documents_a_step": cell.documents_a_step,
-        "epochs": epochs,
-        "optimizer_steps": steps or (None if epochs is None else np.ceil(epochs * an_epoch)),
+        "documents_an_epoch": job.documents_an_epoch,
+        "epochs": None if limited else float(settings["num_train_epochs"]),
+        "optimizer_steps": steps or job.steps,
         "eval_documents": evaluated,
         "eval_size": cell.data.eval_size,
-        "saves": save and save.entries,
+        "checkpoints": job.checkpoints,
         "predicted_tensors_bytes": record.predicted and record.predicted.tensors_bytes,
     }

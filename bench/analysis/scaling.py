@@ -69,8 +69,11 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
     """Return the fits of a table, a group for every combination of what is not length, batch or documents.
 
     `axes` are those of the table. They split it, but for the seed and settings that cost nothing
-    (`COSTLESS`); so do environments, where there are several.
+    (`COSTLESS`); so do environments, where there are several. Runs with fewer documents than a step
+    takes have no step of their batch size: they are left out.
     """
+    if "documents_an_epoch" in table:
+        table = table[table["documents_an_epoch"] >= table["documents_a_step"]]
     splits = [name for name in axes if name not in {*REQUIRED_AXES, *COSTLESS, "seed"}]
     if "environment_id" in table and table["environment_id"].nunique() > 1:
         splits.append("environment_id")
@@ -201,19 +204,23 @@ def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
     """Return the columns of a run at a point; what it does not say is as in the runs.
 
-    `epochs`, `documents_a_step`, `optimizer_steps`, `eval_documents` and `saves` may be said.
+    `epochs`, `documents_a_step`, `documents_an_epoch`, `optimizer_steps`, `eval_documents` and
+    `checkpoints` may be said.
     """
     at = {name: float(point[name]) for name in REQUIRED_AXES}
     batch = at["per_device_train_batch_size"]
     accumulated = runs["documents_a_step"][0] / runs["per_device_train_batch_size"][0]
     at["documents_a_step"] = float(point.get("documents_a_step", batch * accumulated))
+    dropped = (runs["documents_an_epoch"] < runs["train_size"]).any()  # what makes no full batch
+    an_epoch = at["train_size"] // batch * batch if dropped else at["train_size"]
+    at["documents_an_epoch"] = float(point.get("documents_an_epoch", an_epoch))
     epochs = float(point.get("epochs", runs["epochs"].max()))
     steps = runs["optimizer_steps"].max()  # the same in all runs where `max_steps` decides
     if not np.isnan(epochs):
-        an_epoch = math.ceil(at["train_size"] / at["documents_a_step"])
-        steps = math.ceil(epochs * an_epoch)
+        steps = math.ceil(epochs * math.ceil(at["documents_an_epoch"] / at["documents_a_step"]))
     at["optimizer_steps"] = float(point.get("optimizer_steps", steps))
-    at |= {name: float(point[name]) for name in ("eval_documents", "saves") if name in point}
+    given = [name for name in ("eval_documents", "checkpoints") if name in point]
+    at |= {name: float(point[name]) for name in given}
     return {name: np.array([value]) for name, value in at.items()}
 
 

@@ -28,7 +28,13 @@ from bench.analysis.contrast import (
     points,
     ratio,
 )
-from bench.analysis.summary import ABSENT_SETTING, cells_table, headline_memory, varying_axes
+from bench.analysis.summary import (
+    ABSENT_SETTING,
+    UNUSED_SETTING,
+    cells_table,
+    headline_memory,
+    varying_axes,
+)
 from bench.grid import axis_order
 from bench.profile import Profile
 from bench.record import Environment, Record
@@ -195,7 +201,8 @@ def _aligned(
     a: pd.DataFrame, b: pd.DataFrame, axes: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return two tables whose axes have the same types: texts where either has a default."""
-    mixed = [name for name in axes if any((t[name] == ABSENT_SETTING).any() for t in (a, b))]
+    words = [ABSENT_SETTING, UNUSED_SETTING]
+    mixed = [name for name in axes if any(t[name].isin(words).any() for t in (a, b))]
     types = dict.fromkeys(mixed, str)
     return a.astype(types), b.astype(types)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.grid import axis_order
+from bench.grid import Cell, axis_order
 from bench.profile import REQUIRED_AXES
 from bench.record import Measurement, Record
 from bench.trust import untrusted_figures
@@ -74,6 +74,8 @@ _COLUMN_OF = {
 
 # A setting that one cell names and another leaves to its default.
 ABSENT_SETTING = "default"
+# A setting of LoRA in a cell of another method, which does not use it.
+UNUSED_SETTING = "not used"
 
 
 def varying_axes(records: Sequence[Record]) -> list[str]:
@@ -99,11 +101,9 @@ def cells_table(records: Sequence[Record], axes: Sequence[str] | None = None) ->
     """
     axes = varying_axes(records) if axes is None else axes
     rows = [_row(record, axes) for record in records]
-    for row in rows:
-        row |= {name: ABSENT_SETTING for name in axes if row[name] is None}
     columns = ["cell_id", "status", *axes, "seed", *FIGURES, *MORE_FIGURES]
     table = pd.DataFrame(rows, columns=columns)
-    mixed = [name for name in axes if (table[name] == ABSENT_SETTING).any()]
+    mixed = [name for name in axes if table[name].isin([ABSENT_SETTING, UNUSED_SETTING]).any()]
     return table.astype(dict.fromkeys(mixed, str)).sort_values(
         [*axes, "seed"], kind="stable", ignore_index=True
     )
@@ -122,7 +122,7 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
         "environment_id": record.environment_id,
         "warnings": "",
     }
-    row |= {name: record.axis_value(name) for name in axes}
+    row |= {name: shown_value(record.cell, name) for name in axes}
     if record.measurement is not None:
         row |= _figures(record.measurement, record.wall_s)
     if record.predicted is not None:
@@ -131,6 +131,15 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
     if record.failure is not None:
         row["failure"] = record.failure.message
     return row | _withheld(record)
+
+
+def shown_value(cell: Cell, name: str) -> Any:
+    """Return a cell's value on an axis as tables have it: a word where it has none."""
+    value = cell.value(name)
+    if value is not None:
+        return value
+    unused = name.startswith("lora.") and cell.method != "lora"
+    return UNUSED_SETTING if unused else ABSENT_SETTING
 
 
 def _withheld(record: Record) -> dict[str, Any]:
@@ -161,7 +170,7 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         "save_s": phases.get("save"),
         "outside_s": wall_s - inside,
         "others_cpu_share": measured.load.others_cpu_share,
-        "energy_j": _energy(measured),
+        "energy_j": energy_j(measured),
         "warnings": "; ".join(caution.message for caution in measured.warnings),
         **measured.memory.model_dump(),
     }
@@ -184,10 +193,11 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
     return figures
 
 
-def _energy(measured: Measurement) -> float | None:
-    """Return the joules that the card took over all phases; None where it does not count them."""
-    joules = [phase.energy_j for phase in measured.phases.values() if phase.energy_j is not None]
-    return sum(joules) if joules else None
+def energy_j(measured: Measurement) -> float | None:
+    """Return the joules that the card took over all phases; None where one of them was not counted."""
+    joules = [phase.energy_j for phase in measured.phases.values()]
+    known = [each for each in joules if each is not None]
+    return sum(known) if known and len(known) == len(joules) else None
 
 
 def headline_memory(table: pd.DataFrame) -> str:

@@ -1,11 +1,13 @@
 """Total time: what a whole fine-tune takes, put together from what its phases take.
 
-    total = load + warm-up + r * steps * step time(B, S) + documents evaluated * (e0 + eS*S) + saves * save
+    total = load + warm-up + r * steps * step time(B, S) + documents evaluated * (e0 + eS*S)
+            + last save + checkpoints * checkpoint
 
 `steps` counts full steps; the last of an epoch, with fewer documents, counts as the share of one that the
 law of step time gives it. r is the mean step over the median one with what passes between steps, the
-warm-up is what the first steps take beyond it; both are fitted to the training phases. Errors of the parts
-are taken as independent and added in quadrature; what that misses shows in the cells held out.
+warm-up is what the first steps take beyond it; both are fitted to the training phases. Runs of one cell
+share what is the cell's own: lines are fitted to the means of cells. Errors of the parts are taken as
+independent and added in quadrature; what that misses shows in the cells held out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.analysis.held_out import Columns
 from bench.analysis.laws import Interval
@@ -50,16 +53,20 @@ PARTS = (
     "documents_a_step",
     "epochs",
     "optimizer_steps",
+    "documents_an_epoch",
     "eval_documents",
     "step_median_s",
     "train_s",
     "evaluation_s",
     "save_s",
-    "saves",
+    "checkpoints",
     "load_s",
     "total_s",
 )
-LAW = "load + warm_up + r*steps*step(B, S) + eval_documents*evaluation(S) + saves*save"
+LAW = (
+    "load + warm_up + r*steps*step(B, S) + eval_documents*evaluation(S) + last_save"
+    " + checkpoints*checkpoint"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,42 +110,57 @@ class Count:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """The training phases: `ratio` times the steps' own time, and `warm_up` seconds."""
+class Line:
+    """Seconds that are so many a unit of something, and a constant; neither is negative.
 
-    ratio: float
-    warm_up: float
+    `deviation` is the standard deviation of a cell's residual and `run_deviation` that of one run about
+    its cell's mean, beyond what `deviation` has of it; both are shares of the seconds.
+    """
+
+    slope: float
+    constant: float
     covariance: Numbers
     deviation: float
+    run_deviation: float
     freedom: int
 
     @classmethod
-    def of(cls, work: Numbers, seconds: Numbers, cells: int) -> Training:
-        """Return the law of the training's seconds against what its steps took at the median."""
-        columns = np.stack([work, np.ones_like(work)], axis=1)
+    def of(cls, amount: Numbers, seconds: Numbers, cell: NDArray[np.intp]) -> Line:
+        """Return the line through the means of cells; `cell` has the number of each run's."""
+        runs = np.bincount(cell)
+        mean = np.bincount(cell, weights=seconds) / runs
+        columns = np.stack([np.bincount(cell, weights=amount) / runs, np.ones_like(mean)], axis=1)
         bounded = np.zeros(2, dtype=bool)
-        found = least_squares(columns, seconds, np.ones((1, len(seconds))), bounded)[0]
-        residuals = columns @ found / seconds - 1
-        rows = columns / seconds[:, None]
-        freedom = max(cells - 2, 1)
-        deviation = float(np.sqrt(residuals @ residuals / max(len(seconds) - 2, 1)))
-        covariance = np.asarray(np.linalg.pinv(rows.T @ rows), dtype=np.float64)
-        return cls(float(found[0]), float(found[1]), covariance, deviation, freedom)
+        found = least_squares(columns, mean, np.ones((1, len(mean))), bounded)[0]
+        residuals = columns @ found / mean - 1
+        rows = columns / mean[:, None]
+        freedom = max(len(mean) - 2, 1)
+        spare = len(seconds) - len(mean)
+        spread = ((seconds / mean[cell] - 1) ** 2).sum() / max(spare, 1)
+        return cls(
+            slope=float(found[0]),
+            constant=float(found[1]),
+            covariance=np.asarray(np.linalg.pinv(rows.T @ rows), dtype=np.float64),
+            deviation=float(np.sqrt(residuals @ residuals / freedom)),
+            run_deviation=float(np.sqrt(spread * np.mean(1 - 1 / runs))),
+            freedom=freedom,
+        )
 
-    def seconds(self, work: Numbers) -> Numbers:
-        """Return the seconds that steps of so much time become."""
-        return self.ratio * work + self.warm_up
+    def seconds(self, amount: Numbers) -> Numbers:
+        """Return the seconds of so much."""
+        return self.slope * amount + self.constant
 
-    def half_width(self, work: Numbers) -> Numbers:
-        """Return half the 95 % interval at so much work, as a share."""
-        rows = np.stack([work, np.ones_like(work)], axis=1) / self.seconds(work)[:, None]
+    def half_width(self, amount: Numbers) -> Numbers:
+        """Return half the 95 % interval of one more run at so much, as a share."""
+        rows = np.stack([amount, np.ones_like(amount)], axis=1) / self.seconds(amount)[:, None]
         leverage = np.einsum("ij,jk,ik->i", rows, self.covariance, rows)
-        return np.asarray(student(self.freedom) * self.deviation * np.sqrt(1 + leverage))
+        variance = self.deviation**2 * (1 + leverage) + self.run_deviation**2
+        return np.asarray(student(self.freedom) * np.sqrt(variance))
 
-    def constants(self) -> dict[str, Interval]:
-        """Return `r` and the warm-up's seconds."""
+    def constants(self, slope: str, constant: str) -> dict[str, Interval]:
+        """Return the two constants under these names."""
         errors = self.deviation * np.sqrt(np.diag(self.covariance)) * student(self.freedom)
-        values = {"r": self.ratio, "warm_up": self.warm_up}
+        values = {slope: self.slope, constant: self.constant}
         return {
             name: Interval(value, max(value - float(error), 0.0), value + float(error))
             for (name, value), error in zip(values.items(), errors, strict=True)
@@ -146,15 +168,57 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alike:
+    """Saving where all runs have as many checkpoints: what is the last save's and what theirs is open.
+
+    A checkpoint has the optimizer's state beside the model, so the last save, with reading the best model
+    back, costs one of them at most; at least it costs nothing.
+    """
+
+    checkpoints: float
+    seconds: Constant
+
+    def at(self, checkpoints: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the seconds of so many checkpoints and the last save, and half their interval."""
+        mean, own = self.seconds.mean, self.checkpoints
+        shared = mean * (checkpoints + 1) / (own + 1)  # the last save costs as much as one of them
+        apart = (
+            mean * checkpoints / own if own else mean * (1 + 3 * checkpoints)
+        )  # weights, moments
+        factor = np.maximum((shared + apart) / 2 / mean, 1.0) if mean else np.ones_like(checkpoints)
+        return (shared + apart) / 2, np.abs(apart - shared) / 2 + self.seconds.half * factor
+
+    def constants(self) -> dict[str, Interval]:
+        """Return the seconds of all saves of a run."""
+        return {"save": self.seconds.interval}
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart:
+    """Saving where runs differ in their checkpoints."""
+
+    line: Line
+
+    def at(self, checkpoints: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the seconds of so many checkpoints and the last save, and half their interval."""
+        seconds = self.line.seconds(checkpoints)
+        return seconds, seconds * self.line.half_width(checkpoints)
+
+    def constants(self) -> dict[str, Interval]:
+        """Return the seconds of a checkpoint and of the last save."""
+        return self.line.constants("checkpoint", "last_save")
+
+
+@dataclasses.dataclass(frozen=True)
 class Total:
     """A fitted total, by its parts."""
 
     step: Model
-    training: Training
+    training: Line
     evaluation: Model
     evaluated: Count
     load: Constant
-    save: Constant
+    saving: Alike | Apart
     saved: Count
 
     @classmethod
@@ -163,17 +227,19 @@ class Total:
         length, batch = runs["max_length"], runs["per_device_train_batch_size"]
         step = fit(STEP_LAWS, Sample.of_runs(length, batch, runs["step_median_s"]))
         work = full_steps(step, runs) * runs["step_median_s"]
-        cells = len(cells_of([length, batch, runs["train_size"]])[0])
-        documents = runs["eval_documents"]
+        _, cell = cells_of([length, batch, runs["train_size"]])
+        documents, checkpoints = runs["eval_documents"], runs["checkpoints"]
         evaluation = Sample.of_runs(length, batch, runs["evaluation_s"] / documents)
         return cls(
             step=step,
-            training=Training.of(work, runs["train_s"], cells),
+            training=Line.of(work, runs["train_s"], cell),
             evaluation=fit(_EVALUATION_LAWS, evaluation),
             evaluated=Count.of(runs["optimizer_steps"], documents),
             load=Constant.of(runs["load_s"]),
-            save=Constant.of(runs["save_s"] / np.maximum(runs["saves"], 1)),
-            saved=Count.of(runs["optimizer_steps"], np.maximum(runs["saves"], 1)),
+            saving=Alike(float(checkpoints[0]), Constant.of(runs["save_s"]))
+            if np.ptp(checkpoints) == 0
+            else Apart(Line.of(checkpoints, runs["save_s"], cell)),
+            saved=Count.of(runs["optimizer_steps"], checkpoints),
         )
 
     def predict(self, points: Columns) -> tuple[Numbers, Numbers]:
@@ -192,7 +258,7 @@ class Total:
         spread = np.hypot(self.step.half_width(length, batch), self.training.half_width(work))
         documents = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
         evaluation = documents * self.evaluation.cost(length, batch)
-        saves = points.get("saves", self.saved.at(points["optimizer_steps"]))
+        checkpoints = points.get("checkpoints", self.saved.at(points["optimizer_steps"]))
         return {
             "load": (self.load.mean * ones, self.load.half * ones),
             "train": (train, train * np.expm1(spread)),
@@ -200,32 +266,25 @@ class Total:
                 evaluation,
                 evaluation * np.expm1(self.evaluation.half_width(length, batch)),
             ),
-            "save": (self.save.mean * saves, self.save.half * saves),
+            "save": self.saving.at(checkpoints),
         }
 
     def constants(self) -> Mapping[str, Interval]:
         """Return the constants of every part, in seconds."""
         return {
             **self.step.constants(),
-            **self.training.constants(),
+            **self.training.constants("r", "warm_up"),
             **self.evaluation.constants(),
             "load": self.load.interval,
-            "save": self.save.interval,
+            **self.saving.constants(),
         }
-
-
-def steps_an_epoch(train_size: Numbers, documents_a_step: Numbers) -> Numbers:
-    """Return the optimizer steps of an epoch: the last may have fewer documents."""
-    return np.ceil(train_size / documents_a_step)
 
 
 def full_steps(step: Model, points: Columns) -> Numbers:
     """Return the steps of a run as so many full ones, by the law of the step time."""
     length, batch = points["max_length"], points["per_device_train_batch_size"]
-    documents = points["documents_a_step"]
-    rest = np.mod(points["train_size"], documents)
+    documents, an_epoch = points["documents_a_step"], points["documents_an_epoch"]
+    rest = np.mod(an_epoch, documents)
     share = step.cost(length, batch * rest / documents) / step.cost(length, batch)
-    whole = np.floor(points["train_size"] / documents) + np.where(rest > 0, share, 0)
-    return np.asarray(
-        points["optimizer_steps"] * whole / steps_an_epoch(points["train_size"], documents)
-    )
+    whole = np.floor(an_epoch / documents) + np.where(rest > 0, share, 0)
+    return np.asarray(points["optimizer_steps"] * whole / np.ceil(an_epoch / documents))

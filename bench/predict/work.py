@@ -20,7 +20,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 
 from bench.errors import PredictionError
 from bench.grid import Cell
-from bench.predict.events import EVALUATION, Kind, Trace
+from bench.predict.events import EVALUATION, Kind, Trace, TracedRole
 from bench.predict.tracer import STEPS, Target, Tracer
 from bench.predict.trainer import Batches, evaluated_documents, trace_trainer
 from bench.prediction import CellWork, PassWork
@@ -186,19 +186,31 @@ def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
         evaluation=counter.work_of(
             EVALUATION, documents=evaluated, batches=math.ceil(evaluated / eval_batch)
         ),
-        checkpoint_bytes=_checkpoint_bytes(traced),
+        checkpoint_bytes=_checkpoint_bytes(traced, cell),
     )
 
 
-def _checkpoint_bytes(traced: Trace) -> int:
-    """Return the bytes of parameters and optimizer state: what a checkpoint holds."""
+def _checkpoint_bytes(traced: Trace, cell: Cell) -> int:
+    """Return the bytes of what a checkpoint holds: parameters, and the optimizer's state where it is saved.
+
+    Of a model with LoRA the parameters are those that are trained: peft saves no others.
+    """
+    saved: set[TracedRole] = {"parameters"}
+    if not cell.settings.get("save_only_model"):
+        saved.add("optimizer state")
+    roles = traced.traced_roles
+    trained = {traced.owners.get(block) for block, role in roles.items() if role == "gradients"}
     sizes = {
         block: nbytes
         for (kind, block, _), nbytes in zip(traced.rows(), traced.nbytes.tolist(), strict=True)
         if kind == Kind.ALLOCATE
     }
-    saved = ("parameters", "optimizer state")
-    return sum(sizes[block] for block, role in traced.traced_roles.items() if role in saved)
+    return sum(
+        sizes[block]
+        for block, role in roles.items()
+        if role in saved
+        and (cell.method != "lora" or role != "parameters" or traced.owners.get(block) in trained)
+    )
 
 
 def _storage(tensor: torch.Tensor) -> int:

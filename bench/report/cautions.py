@@ -20,7 +20,9 @@ def cautions_section(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[
     counts = Counter(kind for _, kind, _ in rows)
     named = ", ".join(f"{kind} ({count})" for kind, count in counts.most_common())
     runs = sum(any(_rows(record)) for record in records)
-    note = f"{runs} of {len(records)} runs: {named}. `ftbench run --rerun-noisy` runs the noisy ones again."
+    note = f"{runs} of {len(records)} runs: {named}."
+    if any(record.noisy or untrusted_figures(record) for record in records):
+        note += " `ftbench run --rerun-noisy` runs the noisy ones again."
     order = {kind: place for place, kind in enumerate((UNTRUSTED, "crashed", "oom", "timeout"))}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[1]))
     return (note,), (Table("Warnings", ("cell", "what", "said"), tuple(rows), (False,) * 3),)

@@ -116,7 +116,7 @@ def build(
         environments=environments,
         groups=groups,
         curves=fitted_curves,
-        stats=tuple(stats(table)),
+        stats=tuple(stats(table, axes)),
     )
 
 
@@ -130,12 +130,19 @@ _MOST_CHAINS = 6
 
 def _buying(material: Material, usd_per_hour: float | None) -> Section:
     """Return the front of accuracy against each cost, with what is said of it."""
-    eval_size = material.records[0].cell.data.eval_size
     said = buying_section(
-        material.table, material.axes, eval_size=eval_size, usd_per_hour=usd_per_hour
+        material.table,
+        material.axes,
+        eval_size=_eval_sizes(material.records)[0],
+        usd_per_hour=usd_per_hour,
     )
     figures = tuple(pareto(material))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
+
+
+def _eval_sizes(records: Sequence[Record]) -> list[int]:
+    """Return how many documents accuracies are over, the least first: it has the largest error."""
+    return sorted({record.cell.data.eval_size for record in records})
 
 
 def _scaling(material: Material) -> Section:
@@ -168,11 +175,12 @@ def _reading_notes(
     preparation: Preparation,
 ) -> list[str]:
     """Return what the figures mean and what they do not."""
-    data = records[0].cell.data
+    fewest, *more = _eval_sizes(records)
     seeds = table.groupby(varying_axes(records))["seed"].nunique()
     notes = []
     if table["eval_accuracy"].notna().any():
-        error = 0.5 / math.sqrt(data.eval_size)
+        error = 0.5 / math.sqrt(fewest)
+        documents = f"{fewest} to {more[-1]}" if more else str(fewest)
         spread = (
             f"cells were run up to {seeds.max()} times with different seeds, and ±"
             " is the standard deviation over them"
@@ -180,7 +188,7 @@ def _reading_notes(
             else "every cell was run with one seed, so its spread over seeds is not known"
         )
         notes.append(
-            f"Accuracy is over {data.eval_size} held-out documents, which alone gives it a standard error of up to"
+            f"Accuracy is over {documents} held-out documents, which alone gives it a standard error of up to"
             f" {error:.3f}; {spread}. The best epoch by that same accuracy is the one reported, as in the recipe,"
             " so it is slightly optimistic."
         )
@@ -195,7 +203,7 @@ def _reading_notes(
         } - {""}
         notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
     if table.loc[table["eval_accuracy"].notna(), "cell_id"].nunique() > 1:
-        notes.append(buying_note(data.eval_size))
+        notes.append(buying_note(fewest))
     split = preparation.eval_split
     if split == "from-train":
         notes.append(

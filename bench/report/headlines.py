@@ -42,18 +42,18 @@ def headlines(
         fitted = list(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
         )
-        chains = [] if fitted else chains_along(table, axis, axes)
+        scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
+        chains = chains_along(table, axis, axes) if scale and not fitted else []
         lines += fitted or [_ends(chain, table) for chain in chains[:1]]
     return lines
 
 
 def _finished(table: pd.DataFrame) -> Iterator[str]:
-    finished = int((table["status"] == "ok").sum())
-    yield f"{finished} of {len(table)} runs finished."
-    untrusted = int((table["status"] == UNTRUSTED).sum())
+    finished, untrusted = (int((table["status"] == name).sum()) for name in ("ok", UNTRUSTED))
+    yield f"{finished + untrusted} of {len(table)} runs finished."
     if untrusted:
         yield (
-            f"{untrusted} more finished with figures that cannot be right: these are left out of every"
+            f"{untrusted} of them with figures that cannot be right: these are left out of every"
             " table, and named below."
         )
 
@@ -189,11 +189,12 @@ def _ends(chain: Chain, table: pd.DataFrame) -> str:
     return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
 
 
-def stats(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return the report in a few figures: (what, value, note)."""
+    done = int(table["status"].isin(["ok", UNTRUSTED]).sum())
+    cells = _counted(table["cell_id"].nunique(), "cell")
+    found = [("runs finished", f"{done} of {len(table)}", f"of {cells}")]
     finished = table[table["status"] == "ok"]
-    cells = finished["cell_id"].nunique()
-    found = [("runs finished", f"{len(finished)} of {len(table)}", f"of {cells} cells")]
     memory = headline_memory(table)
     for name, word in (("step_median_s", "step time"), (memory, memory_word(table))):
         values = finished[name].dropna()
@@ -203,7 +204,8 @@ def stats(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     scored = finished.dropna(subset=["eval_accuracy"])
     if len(scored):
         best = scored.sort_values("eval_accuracy", kind="stable").iloc[-1]
-        point: Mapping[str, Any] = {name: best[name] for name in REQUIRED_AXES}
+        varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
+        point = {name: best[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
         found.append(
             ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {described(point)}")
         )

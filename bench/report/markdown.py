@@ -6,6 +6,7 @@ from bench.report.document import Document
 from bench.report.tables import Table
 
 _ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+_ESCAPED_IN_CODE = str.maketrans({"|": "\\|", "\n": " ", "\r": " "})
 
 
 def render(document: Document) -> str:
@@ -37,5 +38,19 @@ def table_text(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text that cannot break out of its place: no HTML, no table borders, no links."""
+    """Return a text that cannot break out of its place: no HTML, no table borders, no links.
+
+    What stands between two backticks is code, and shown as it is: entities would be read as such there.
+    """
+    if "``" in text or "\\" in text or text.count("`") % 2:  # code may end elsewhere then
+        return _plain(text)
+    parts = enumerate(text.split("`"))
+    return "`".join(_code(part) if place % 2 else _plain(part) for place, part in parts)
+
+
+def _plain(text: str) -> str:
     return text.translate(_ESCAPED).replace("](", "]\\(")
+
+
+def _code(text: str) -> str:
+    return text.translate(_ESCAPED_IN_CODE)

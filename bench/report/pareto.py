@@ -224,8 +224,11 @@ def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
             f" {ratio_text(step.cost_ratio)} the time."
         )
     if steps and not told:
-        axes = ", ".join(axis_word(step.axis) for step in steps)
-        yield f"No next doubling ({axes}) has a gain in accuracy that can be told apart from none."
+        tried = "; ".join(
+            f"{axis_word(step.axis)} from {plain(step.start)} to {plain(step.end)} at {named(step.held)}"
+            for step in steps
+        )
+        yield f"No next doubling has a gain in accuracy that can be told apart from none ({tried})."
 
 
 def _doubling_tables(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.messages import Preparation
 from bench.record import Environment, Record
@@ -27,14 +27,17 @@ def environment_section(
     return notes, ((_packages(there),) if there else ())
 
 
-def _workload(records: Sequence[Record], preparation: Preparation) -> tuple[str, str]:
-    cell = records[0].cell
-    return (
-        f"Model: {cell.model.source.reference} ({preparation.parameters / 1e6:.2f} M parameters,"
-        f" {cell.model.weights} weights), revision `{cell.model.source.revision}`.",
-        f"Data: {cell.data.source.reference} (pools of {preparation.train_pool} and"
-        f" {preparation.eval_pool} documents), revision `{cell.data.source.revision}`.",
-    )
+def _workload(records: Sequence[Record], preparation: Preparation) -> Iterator[str]:
+    """Yield the models and the data of records; sizes are those of the run directory's own."""
+    models = dict.fromkeys((r.cell.model.source, r.cell.model.weights) for r in records)
+    for source, weights in models:
+        size = f"{preparation.parameters / 1e6:.2f} M parameters, " if len(models) == 1 else ""
+        yield f"Model: {source.reference} ({size}{weights} weights), revision `{source.revision}`."
+    sources = dict.fromkeys(record.cell.data.source for record in records)
+    pools = f" (pools of {preparation.train_pool} and {preparation.eval_pool} documents)"
+    for data in sources:
+        of = pools if len(sources) == 1 else ""
+        yield f"Data: {data.reference}{of}, revision `{data.revision}`."
 
 
 def _machine(name: str, environment: Environment) -> str:

@@ -86,14 +86,13 @@ def render(document: Document, limit_bytes: int = LIMIT_BYTES) -> str:
         blocks = _blocks(section) if section else []
         if not blocks:
             continue
-        title = f"## {escaped(heading)}"
-        left -= _size(title)
-        parts.append(title)
+        title = [f"## {escaped(heading)}"]  # said with the first block that has room
         for block in blocks:
-            kept, text = block.cut(left)
+            kept, text = block.cut(left - sum(map(_size, title)))
             if kept:
-                left -= _size(text)
-                parts.append(text)
+                parts += [*title, text]
+                left -= sum(map(_size, [*title, text]))
+                title = []
             if kept < len(block.rows):
                 missing = len(block.rows) - kept
                 notes.append(f"{missing} of {len(block.rows)} {block.what} of {heading!r}")

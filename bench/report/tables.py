@@ -153,10 +153,14 @@ def _key(value: Any) -> float | str | None:
 
 
 def along(chain: Chain) -> Table:
-    """Return how each cost changes along an axis: its value, and its ratio to the one before."""
+    """Return how each cost changes along an axis: its value, and its ratio to the one before.
+
+    Values of an axis that are words stand in no order: without ratios.
+    """
     held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
     figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
     repeated = bool((chain.values["runs"] > 1).any())
+    scale = pd.api.types.is_numeric_dtype(chain.values.index)  # words have no row before
     rows = []
     for value, figure, ratio in zip(
         chain.values.index,
@@ -164,7 +168,9 @@ def along(chain: Chain) -> Table:
         chain.ratios.to_dict("records"),
         strict=True,
     ):
-        texts = [_with_ratio(_with_spread(name, figure), ratio[name]) for name in figures]
+        texts = [_with_spread(name, figure) for name in figures]
+        if scale:
+            texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
         runs = [f"{figure['runs']:.0f}"] if repeated else []
         rows.append((str(value), *runs, *texts))
     heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
@@ -172,7 +178,7 @@ def along(chain: Chain) -> Table:
         title=f"Along {axis_word(chain.axis)}, at {held}",
         columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
-        numeric=(True,) * (len(heads) + len(figures)),
+        numeric=(scale, *(True,) * (len(heads) - 1 + len(figures))),
         folded=True,
     )
 

@@ -6,8 +6,9 @@ import time
 import pytest
 import torch
 
-from bench.analysis.roofline import Job, Rates, job_seconds
+from bench.analysis.roofline import Rates, job_seconds
 from bench.grid import expand
+from bench.job import Job
 from bench.predict.tracer import Target
 from bench.predict.trainer import Batches
 from bench.predict.work import count_work
@@ -105,7 +106,7 @@ def rates():
 def step_interval(work, rates):
     """The interval of one more step: what is done once a run is left out."""
     many, one = (
-        job_seconds(Job(steps, steps * work.step.documents, 0, 0, 0, 0), work, rates)
+        job_seconds(Job(steps, steps * work.step.documents, 0, 0, 0, 0, 0), work, rates)
         for steps in (101, 1)
     )
     return (many.low - one.low) / 100, (many.high - one.high) / 100

@@ -224,3 +224,12 @@ def test_medians_and_counts_are_what_the_raw_rows_give(request, run):
         counted = found.phase(phase)
         for column in ("samples", "real_tokens", "padded_tokens", "data_wait_s"):
             assert getattr(counted, column) == pytest.approx(part[column].sum())
+
+
+def test_a_product_slower_than_the_steps_is_measured_again(bench, monkeypatch):
+    slow = bench.preparation.model_copy(update={"peak_matmul_flops": {"float32": 1.0}})
+    monkeypatch.setattr(bench, "preparation", slow)
+    found = measured(bench).measurement
+    assert found.peak_matmul_flops > 1e6
+    assert 0 < found.steps.mfu <= 1
+    assert any("measured again" in caution.message for caution in found.warnings)

@@ -21,6 +21,7 @@ STAGES = [
     "gpus",
     "workload",
     "grid",
+    "job",
     "prediction",
     "record",
     "trust",

@@ -259,7 +259,7 @@ def test_where_a_worker_was_when_it_died_is_recorded(directory):
         ({"num_train_epochs": 1.5}, 4 + 2 * 12),
         ({"save_strategy": "steps", "save_steps": 5}, 4 + 3 * 12),
         ({"save_strategy": "steps", "save_steps": 0.5}, 4 + 2 * 12),
-        ({"save_strategy": "best"}, 4 + 12 * 12),
+        ({"save_strategy": "best"}, 4 + 3 * 12),
         ({"max_steps": 6}, 4 + 2 * 12),
         ({"gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}, 4 + 3 * 12),
     ],
@@ -280,6 +280,10 @@ def test_checkpoint_bytes_a_parameter(settings, expected):
         ],
     ).cells[0]
     assert checkpoint_bytes(one, 1) == expected
+
+
+def test_checkpoints_of_a_head_have_next_to_no_optimizer_state():
+    assert checkpoint_bytes(cell(method="head"), 1) == 4 + 3 * 4
 
 
 def test_work_counts_training_thrice():

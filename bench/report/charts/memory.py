@@ -44,7 +44,7 @@ def cell_memory(material: Material) -> Iterator[Figure]:
         draw=lambda: _draw_bars(labels, card),
         chooser=CHOOSER,
     )
-    if any(material.samples(record) is not None for record in list(labels.values())[:1]):
+    if any(material.samples(record) is not None for record in labels.values()):
         yield Figure(
             name="memory-timeline",
             title="Memory over the cell's time",
@@ -84,8 +84,10 @@ def _draw_bars(labels: Mapping[str, Record], card: bool) -> Drawing:
 def _bars(record: Record, card: bool, unit: Unit) -> Iterator[Row]:
     measured = record.measurement
     assert measured is not None
+    paths = (path.split(".") for path in untrusted_figures(record))
+    left_out = {name: None for first, *rest in paths if first == "memory" for name in rest}
     for place, phase in enumerate(name for name in PHASES if name in measured.phases):
-        memory = measured.phases[phase].memory
+        memory = measured.phases[phase].memory.model_copy(update=left_out)
         parts = _card_parts(memory) if card else _host_parts(memory, measured.idle)
         for part, nbytes in parts.items():
             yield {

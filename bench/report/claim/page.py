@@ -82,10 +82,9 @@ _LENGTH = (
     " agrees to the byte; a dash stands where no fourth did.",
     "By hand: eager attention keeps the scores of every head and layer after the softmax (4 bytes), and where"
     " attention has dropout its result (4) and mask (1) as well; DistilBERT's has, ModernBERT's has not. Fused"
-    " attention keeps its mask in float32, 4 bytes a layer for all heads. What is over is there at the peak only:"
-    " two more tensors of scores of ModernBERT's last layer (2 x 12 x 4 bytes, in the softmax's backward), and the"
-    " masks themselves, one in DistilBERT and two in ModernBERT (in full batches one), of 1 byte (sdpa)"
-    " or 4 (eager).",
+    " attention keeps its mask in float32, 4 bytes a layer for all heads. What is over is ModernBERT's, and there"
+    " at the peak only: with eager attention two more tensors of scores of its last layer (2 x 12 x 4 bytes, in the"
+    " softmax's backward), with sdpa the two masks themselves (in full batches one) of 1 byte.",
 )
 _SHARE = (
     "At short lengths the peak is where the last gradient is made and all of the state is there. At long ones it"

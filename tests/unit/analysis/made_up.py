@@ -8,7 +8,7 @@ import pandas as pd
 AXES = ["max_length", "per_device_train_batch_size", "train_size"]
 LENGTHS = (64, 128, 256, 512)
 BATCHES = (4, 8, 16)
-EVALUATIONS, EVAL_SIZE, EPOCHS = 4, 100, 3
+EVALUATIONS, EVAL_SIZE, EPOCHS, CHECKPOINTS = 4, 100, 3, 3
 
 
 def step_s(length, batch, t=(0.05, 4e-4, 1e-6)):
@@ -34,8 +34,13 @@ def memory_bytes(length, batch, m=(9e8, 3e5, 600.0), floor=1.1e9):
     return np.maximum(floor, m[0] + m[1] * batch * length + m[2] * batch * length**2)
 
 
-def table(seed=0, noise=0.03, *, lengths=LENGTHS, batches=BATCHES, sizes=(100,), repeats=1, **law):
-    """Return runs of a grid whose costs have relative noise, each cell `repeats` times."""
+def table(
+    seed=0, noise=0.03, *, lengths=LENGTHS, batches=BATCHES, sizes=(100,), repeats=1, own=0.0, **law
+):
+    """Return runs of a grid whose costs have relative noise, each cell `repeats` times.
+
+    `own` is the noise that all runs of a cell share in their training.
+    """
     draw = np.random.default_rng(seed)
     points = np.array(list(itertools.product(lengths, batches, sizes)), dtype=float)
     points = np.repeat(points, repeats, axis=0)
@@ -46,12 +51,14 @@ def table(seed=0, noise=0.03, *, lengths=LENGTHS, batches=BATCHES, sizes=(100,),
 
     runs = pd.DataFrame(points, columns=AXES)
     runs["documents_a_step"] = batch
+    runs["documents_an_epoch"] = documents
     runs["epochs"] = float(EPOCHS)
     runs["optimizer_steps"] = EPOCHS * np.ceil(documents / batch)
     runs["eval_documents"] = float(EVALUATIONS * EVAL_SIZE)
-    runs["saves"] = 5.0
+    runs["checkpoints"] = float(CHECKPOINTS)
     runs["seed"] = np.arange(len(points)) % repeats
-    of_run = noisy(np.ones(len(points)))  # what one run has in all its steps
+    of_cell = np.repeat(np.exp(draw.normal(0, own, len(points) // repeats)), repeats)
+    of_run = of_cell * noisy(np.ones(len(points)))  # what one run has in all its steps
     runs["step_median_s"] = step_s(length, batch, **law) * of_run
     for name, seconds in total_s(length, batch, documents).items():
         runs[name] = noisy(seconds, 0.3)

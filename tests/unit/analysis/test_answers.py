@@ -14,8 +14,9 @@ from bench.analysis.answers import (
 )
 from bench.analysis.evidence import Evidence, Outside
 from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
-from bench.analysis.roofline import job_of, job_seconds, rates_of
+from bench.analysis.roofline import job_seconds, rates_of
 from bench.gpus import find_gpu
+from bench.job import job_of
 from tests.factories import cell, cell_work, device, figure, predicted_cell
 
 TIME = Answer("time_s", 7200.0, 3600.0, 10800.0, "95 %", "a fit")
@@ -137,6 +138,15 @@ def test_a_peak_that_never_moved_says_nothing_beyond_its_cells():
     assert from_fit("peak_cpu_tensors_bytes", flat, cell(), evidence(flat)).value is not None
 
 
+def test_beyond_cells_that_are_too_few_to_hold_any_out_there_is_no_answer():
+    untested = fit(extrapolation=None)
+    beyond = evidence(untested, outside=[Outside("train_size", 25_000, 32, 1_000)])
+    found, _ = measured_time(cell(train_size=25_000), beyond)
+    assert found.value is None
+    assert "too few to hold the largest out" in found.absent
+    assert measured_time(cell(), evidence(untested))[0].value is not None
+
+
 def test_a_point_has_the_steps_and_evaluations_of_the_job():
     of = cell(train_size=100, num_train_epochs=2)
     assert point_of(of) == {
@@ -144,9 +154,11 @@ def test_a_point_has_the_steps_and_evaluations_of_the_job():
         "per_device_train_batch_size": 4,
         "train_size": 100,
         "documents_a_step": 4,
+        "documents_an_epoch": 100,
         "epochs": 2.0,
         "optimizer_steps": 50,
         "eval_documents": 3 * 8,
+        "checkpoints": 2,
     }
 
 

@@ -96,8 +96,15 @@ def test_settings_and_axes_are_no_workload():
 
 def test_runs_on_two_devices_say_something_of_each():
     found = evidence_for(cell(), [run(), run(on=ELSEWHERE)], ENVIRONMENTS)
-    assert [one.device for one in found] == [HERE.device, CARD]
+    assert [one.device for one in found] == [HERE.device, CARD.model_copy(update={"uuid": None})]
     assert [len(one.records) for one in found] == [1, 1]
+
+
+def test_two_cards_of_one_kind_are_one_device():
+    twin = environment(device=CARD.model_copy(update={"uuid": "GPU-2"}))
+    both = ENVIRONMENTS | {twin.environment_id: twin}
+    (found,) = evidence_for(cell(), [run(on=ELSEWHERE), run(on=twin, train_size=32)], both)
+    assert found.device.name == CARD.name
 
 
 def test_runs_with_other_settings_say_nothing():
@@ -138,6 +145,22 @@ def test_a_cost_that_was_not_measured_is_refused():
 def test_a_cell_within_is_not_outside():
     of = cell(max_length=40, per_device_train_batch_size=8, train_size=64)
     assert only(grown(), of).outside == ()
+
+
+def test_other_epochs_than_the_runs_had_are_outside():
+    of = cell(max_length=40, per_device_train_batch_size=8, train_size=64, num_train_epochs=9)
+    (epochs,) = only(grown(), of).outside
+    assert (epochs.axis, epochs.target, epochs.high) == ("num_train_epochs", 9, 3)
+
+
+def test_outside_is_of_the_cells_that_were_fitted():
+    broken = measurement(memory={"peak_rss_bytes": 0})
+    large = record(cell(max_length=512), environment_id=HERE.environment_id, measurement=broken)
+    elsewhere = run(on=environment(python="3.12.0"), max_length=256)
+    environments = ENVIRONMENTS | {elsewhere.environment_id: environment(python="3.12.0")}
+    (found,) = evidence_for(cell(max_length=128), [*grown(), large, elsewhere], environments)
+    assert len(found.records) == 9
+    assert found.outside[0].high == 64
 
 
 def test_axes_on_which_a_cell_lies_outside_are_named_with_their_factor():

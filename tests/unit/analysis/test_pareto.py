@@ -278,6 +278,11 @@ def test_an_axis_without_a_step_there_starts_elsewhere():
     assert by_axis["per_device_train_batch_size"].held["train_size"] == 512
 
 
+def test_they_start_at_the_largest_cell_and_not_at_the_luckiest():
+    found = doublings(single(16, 0.9, 10.0), single(32, 0.7, 20.0), single(64, 0.75, 40.0))
+    assert [(one.start, one.end) for one in found] == [(32, 64)]
+
+
 def test_settings_that_are_not_bought_have_no_doubling():
     found = doublings(
         single(16, 0.6, 10.0, learning_rate=1e-5), single(16, 0.7, 10.0, learning_rate=2e-5)

@@ -13,87 +13,16 @@ from bench.analysis.roofline import (
     START_S,
     STEP_S,
     TENSOR_PRODUCTS,
-    Job,
     Rates,
     dtype_of,
     flops_of,
-    job_of,
     job_seconds,
     rates_of,
 )
 from bench.gpus import find_gpu
-from tests.factories import cell, cell_work, pass_work
+from bench.job import Job
+from tests.factories import cell_work, pass_work
 from tests.published_fine_tunes import FINE_TUNES
-
-# The job of a cell
-
-
-def job(train_size=100, batch=8, **training):
-    return job_of(
-        cell(
-            train_size=train_size,
-            per_device_train_batch_size=batch,
-            **training,
-        )
-    )
-
-
-def test_an_epoch_ends_with_what_is_left():
-    found = job(num_train_epochs=3)
-    assert (found.steps, found.documents) == (3 * 13, 300)
-
-
-def test_documents_that_make_no_full_batch_are_dropped_where_that_is_asked_for():
-    found = job(num_train_epochs=3, dataloader_drop_last=True)
-    assert (found.steps, found.documents) == (3 * 12, 3 * 96)
-
-
-def test_a_part_of_an_accumulation_is_a_step():
-    found = job(num_train_epochs=2, gradient_accumulation_steps=4)
-    assert (found.steps, found.documents) == (2 * 4, 200)
-
-
-def test_steps_that_are_given_decide():
-    found = job(num_train_epochs=3, max_steps=26)
-    assert (found.steps, found.documents) == (26, 200)
-
-
-def test_a_part_of_an_epoch():
-    assert job(num_train_epochs=1.5).steps == 20  # of 13, rounded up
-
-
-@pytest.mark.parametrize(
-    ("training", "evaluations"),
-    [
-        ({"eval_strategy": "epoch", "num_train_epochs": 3}, 3 + 1),
-        ({"eval_strategy": "no"}, 1),
-        ({"eval_strategy": "no", "eval_on_start": True}, 2),
-        ({"eval_strategy": "steps", "eval_steps": 10, "num_train_epochs": 3}, 3 + 1),
-        ({"eval_strategy": "steps", "eval_steps": 0.25, "num_train_epochs": 3}, 3 + 1),
-        ({"eval_strategy": "steps", "logging_steps": 13, "num_train_epochs": 3}, 3 + 1),
-    ],
-)
-def test_evaluations_are_those_of_the_strategy_and_one_at_the_end(training, evaluations):
-    assert job(**training).evaluations == evaluations
-
-
-@pytest.mark.parametrize(
-    ("training", "checkpoints"),
-    [
-        ({"save_strategy": "epoch", "num_train_epochs": 3}, 3),
-        ({"save_strategy": "no"}, 0),
-        ({"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 3}, 7),
-        ({"save_strategy": "steps", "num_train_epochs": 3}, 0),  # every 500
-    ],
-)
-def test_checkpoints_are_those_of_the_strategy(training, checkpoints):
-    assert job(**training).checkpoints == checkpoints
-
-
-def test_evaluated_documents_come_in_their_own_batches():
-    found = job(per_device_eval_batch_size=3)
-    assert (found.eval_documents, found.eval_batches) == (8, 3)
-
 
 # The card's rates
 
@@ -114,6 +43,13 @@ def test_products_are_in_the_type_of_the_settings(gpu, settings, dtype):
 
 def test_rates_are_those_of_the_catalogue():
     assert rates_of(find_gpu("l4"), {}) == Rates("l4", "fp32", 30.3e12, 300e9)
+
+
+def test_evaluations_in_another_type_have_rates_of_their_own():
+    found = rates_of(find_gpu("l4"), {"fp16_full_eval": True})
+    assert found.peak_flops == 30.3e12
+    assert (found.evaluating.dtype, found.evaluating.peak_flops) == ("fp16", 121e12)
+    assert rates_of(find_gpu("l4"), {}).evaluating.dtype == "fp32"
 
 
 def test_a_type_that_a_card_does_not_have_is_refused():
@@ -142,6 +78,7 @@ WORK = cell_work(
 JOB = Job(
     steps=10,
     documents=38,
+    documents_an_epoch=38,
     evaluations=2,
     eval_documents=20,
     eval_batches=3,
@@ -160,6 +97,12 @@ def test_flops_go_with_documents():
 )
 def test_nothing_undercuts_the_low_end(peak, bandwidth, low):
     assert job_seconds(JOB, WORK, Rates("", "fp32", peak, bandwidth)).low == pytest.approx(low)
+
+
+def test_evaluations_in_half_precision_are_held_to_its_peak():
+    rates = Rates("", "fp32", 1e3, 1e12, Rates("", "fp16", 4e3, 1e12))
+    expected = 38 * 1000 / 1e3 + 2 * 20 * 100 / 4e3
+    assert job_seconds(JOB, WORK, rates).low == pytest.approx(expected)
 
 
 def test_at_the_high_end_all_is_slow_and_nothing_overlaps():

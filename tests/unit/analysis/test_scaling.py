@@ -44,7 +44,7 @@ def test_what_costs_depend_on_is_in_the_table():
     row = scaling_table([record(measurement=measured)]).iloc[0]
     assert (row["max_length"], row["per_device_train_batch_size"], row["train_size"]) == (16, 4, 16)
     assert (row["documents_a_step"], row["epochs"], row["optimizer_steps"]) == (4, 3, 12)
-    assert (row["eval_documents"], row["eval_size"], row["saves"]) == (32, 8, 1)
+    assert (row["eval_documents"], row["eval_size"], row["checkpoints"]) == (32, 8, 3)
     assert (row["total_s"], row["train_s"], row["load_s"]) == (10, 6, 1)
     assert (row["evaluation_s"], row["save_s"], row["step_median_s"]) == (2, 1, 0.5)
     assert row["peak_rss_bytes"] == 2**30
@@ -64,6 +64,18 @@ def test_accumulated_batches_are_one_step():
     row = scaling_table([record(cell(gradient_accumulation_steps=2))]).iloc[0]
     assert row["documents_a_step"] == 8
     assert row["optimizer_steps"] == 3 * 2  # reckoned, as the phases have no counts
+
+
+def test_documents_that_are_dropped_are_not_in_an_epoch():
+    row = scaling_table([record(cell(train_size=18, dataloader_drop_last=True))]).iloc[0]
+    assert (row["train_size"], row["documents_an_epoch"]) == (18, 16)
+
+
+def test_cells_with_fewer_documents_than_a_step_takes_are_in_no_fit():
+    runs = table(noise=0, sizes=SIZES)
+    few = runs.assign(documents_an_epoch=2.0, step_median_s=9.0)
+    group = only(fit_scaling(pd.concat([runs, few]), AXES))
+    assert group.fits["step_median_s"].runs == len(runs)
 
 
 def test_epochs_are_missing_where_steps_are_limited():

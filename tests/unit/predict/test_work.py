@@ -14,6 +14,7 @@ from bench.predict.tracer import Target, trace
 from bench.predict.trainer import Batches, trace_trainer
 from bench.predict.work import WorkCounter, count_work
 from bench.worker.flops import fit_flops
+from bench.worker.method import with_method
 from bench.worker.model import load_model
 from bench.worker.steps import document_flops
 from bench.workload import resolve_model
@@ -165,7 +166,7 @@ SMALL = {
 }
 
 
-def small_cell(attention="eager", batch=4, **training):
+def small_cell(attention="eager", batch=4, method="full", **training):
     of = profile(
         workload={"weights": "random", "config": SMALL},
         grid=[
@@ -173,6 +174,7 @@ def small_cell(attention="eager", batch=4, **training):
                 "max_length": [LENGTH],
                 "per_device_train_batch_size": [batch],
                 "train_size": [64],
+                "method": [method],
             }
         ],
         training=training,
@@ -242,6 +244,19 @@ def test_a_checkpoint_has_parameters_and_both_moments(plain):
     assert least <= plain.checkpoint_bytes <= least + counters + buffers
     moved = plain.step.compulsory_bytes  # both moments and the weights, read and written
     assert 2 * least <= moved <= 2 * least + 1.1 * (counters + buffers)
+
+
+def test_a_checkpoint_of_lora_has_what_is_trained_alone():
+    cell = small_cell(method="lora")
+    model = load_model(cell.model, ("0", "1"), attn_implementation="eager")
+    trained = [p for p in with_method(model, "lora", cell.lora).parameters() if p.requires_grad]
+    least = 3 * FLOAT * sum(p.numel() for p in trained)
+    assert least <= work_of(cell).checkpoint_bytes <= least + FLOAT * len(trained)
+
+
+def test_a_checkpoint_may_have_the_model_alone(plain):
+    alone = work_of(small_cell(save_only_model=True)).checkpoint_bytes
+    assert alone < plain.checkpoint_bytes / 2.9
 
 
 def test_counting_changes_nothing_in_a_trace():

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from bench.analysis.answers import Answer
-from bench.analysis.roofline import job_of
 from bench.estimate import DeviceEstimate, Estimate, target_of
+from bench.job import job_of
 from bench.prediction import LargestBatch
 from bench.report.estimate import device_table, estimate_json, figure_text, headline
 from tests.factories import data_source, model_source, profile

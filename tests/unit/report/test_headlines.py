@@ -105,7 +105,33 @@ def test_times(ends, words):
 
 def test_stats():
     records = [record(), record(cell(train_size=8), measurement=measurement(eval_accuracy=0.9))]
-    found = {what: (value, note) for what, value, note in stats(cells_table(records))}
+    table, axes = cells_table(records), varying_axes(records)
+    found = {what: (value, note) for what, value, note in stats(table, axes)}
     assert found["runs finished"] == ("2 of 2", "of 2 cells")
     assert found["step time"][0] == "500 ms"
     assert found["best accuracy"] == ("0.900", "one run, length 16, batch 4, documents 8")
+
+
+def test_the_best_cell_is_named_by_all_that_tells_cells_apart():
+    records = [
+        record(cell(method=method), measurement=measurement(eval_accuracy=accuracy))
+        for method, accuracy in (("full", 0.8), ("lora", 0.9))
+    ]
+    (found,) = (
+        one for one in stats(cells_table(records), varying_axes(records)) if "best" in one[0]
+    )
+    assert found[2].endswith("documents 16, method lora")
+
+
+def test_runs_with_wrong_figures_have_finished_too():
+    wrong = record(untrusted={"total_s": "the clock jumped"})
+    records = [record(replicate=1), wrong, record(replicate=2, status="oom", measurement=None)]
+    lines = said(records=records)
+    assert lines[0] == "2 of 3 runs finished."
+    assert lines[1].startswith("1 of them with figures that cannot be right")
+    assert stats(cells_table(records), varying_axes(records))[0][1:] == ("2 of 3", "of 1 cell")
+
+
+def test_words_have_no_first_and_last():
+    records = [record(cell(method=method)) for method in ("full", "lora")]
+    assert not any("method" in line.lower() for line in said(records=records))

@@ -1,7 +1,8 @@
 import pandas as pd
+import pytest
 
 from bench.report.document import Document, Section
-from bench.report.markdown import render
+from bench.report.markdown import escaped, render
 from bench.report.tables import Table
 
 TABLE = Table("Cells", ("a", "status"), (("1", "ok"), ("2", "a|b <script>")), (True, False))
@@ -12,6 +13,16 @@ def test_a_table():
         Document("t", (Section("Cells", ("Text.",), (TABLE,)),), pd.DataFrame(), pd.DataFrame())
     )
     assert text.startswith("# t\n\n## Cells\n\nText.\n\n| a | status |\n| ---: | --- |\n| 1 | ok |")
+
+
+def test_code_is_shown_as_it_is():
+    assert escaped("`ftbench run <dir>` and <b>") == "`ftbench run <dir>` and &lt;b&gt;"
+    assert escaped("`a|b`") == "`a\\|b`"
+
+
+@pytest.mark.parametrize("text", ["\\`<b>`", "``` <b> `x` `", "`<b>", "`a` `<b>"])
+def test_what_may_not_be_code_is_escaped(text):
+    assert "<" not in escaped(text)
 
 
 def test_nothing_breaks_out_of_its_place():

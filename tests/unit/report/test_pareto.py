@@ -70,7 +70,10 @@ def test_a_gain_within_noise_is_not_said():
     found = section([*runs(16, (0.6,), 10.0), *runs(32, (0.65,), 20.0)], eval_size=50)
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
-    assert "No next doubling (documents) has a gain in accuracy that can be told apart" in text
+    assert (
+        "No next doubling has a gain in accuracy that can be told apart from none (documents from 16 to 32 at"
+        " length 16, batch 4)." in text
+    )
     assert "how far another would lie is not known" in text
 
 

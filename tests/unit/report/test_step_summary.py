@@ -1,3 +1,5 @@
+import itertools
+
 import pandas as pd
 import pytest
 
@@ -73,6 +75,14 @@ def test_many_long_warnings_leave_the_cells_alone():
     assert len(made.encode()) <= LIMIT_BYTES
     assert "items of 'Warnings'" in made
     assert "x" * 1001 not in made
+
+
+def test_a_heading_without_room_for_anything_under_it_is_left_out():
+    found = document(Section("What was found", ("x" * 900,)), Section("Cells", (), (cells(9),)))
+    for limit in range(1500, 2500, 10):
+        lines = render(found, limit).split("\n\n")
+        under = [after for line, after in itertools.pairwise(lines) if line == "## Cells"]
+        assert all(after.startswith("|") for after in under)
 
 
 def test_a_text_cannot_break_out():

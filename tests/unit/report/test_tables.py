@@ -68,6 +68,14 @@ def test_along_has_ratios_in_brackets():
     assert [row[step] for row in table.rows] == ["160 ms", "320 ms (2.00x)"]
 
 
+def test_values_that_are_words_have_no_ratios():
+    records = [record(cell(method=method)) for method in ("full", "lora")]
+    (chain,) = chains_along(cells_table(records), "method", varying_axes(records))
+    table = along(chain)
+    assert not any("x)" in text for row in table.rows for text in row)
+    assert table.numeric[:2] == (False, True)
+
+
 def test_accuracy_has_its_spread_over_replicates():
     records = [
         record(

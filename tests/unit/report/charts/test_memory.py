@@ -37,6 +37,13 @@ def test_a_part_that_is_absent_is_no_bar_of_zero():
     assert {row["part"] for row in rows(bars.drawing)} == {"tensors", "kept by the allocator"}
 
 
+def test_a_part_that_is_untrusted_is_no_bar():
+    one = on_card()
+    wrong = one.model_copy(update={"untrusted": {"memory.peak_reserved_bytes": "a stale reading"}})
+    bars = next(cell_memory(material([wrong])))
+    assert {row["part"] for row in rows(bars.drawing)} == {"tensors", "context"}
+
+
 def test_rss_is_what_there_was_before_the_cell_and_the_rest():
     bars = next(cell_memory(material([record()])))  # a peak of 1 GiB, 256 MiB before
     train = [row for row in rows(bars.drawing) if row["phase"] == "train"]
