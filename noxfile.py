@@ -167,6 +167,23 @@ def validate(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def memory(session: nox.Session) -> None:
+    """Hold the reference profile, or another, to its baseline: predicted memory, to the byte, with no GPU."""
+    programs = shared_environment(session)
+    arguments = session.posargs or ["memory"]
+    command = (str(programs / "ftbench"), "gate", *arguments)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def mutations(session: nox.Session) -> None:
+    """Plant regressions and harmless changes in copies of real code; print what the gate says of them."""
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.mutations", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
 def claim(session: nox.Session) -> None:
     """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
     programs = shared_environment(session)

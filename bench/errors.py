@@ -7,6 +7,7 @@
     ├── RunDirectoryError      2   a run directory that cannot be read or written
     │   ├── EnvironmentMismatch 2  a run directory measured under another environment
     │   └── DamagedFile        2   a file in it that is broken, or was changed afterwards
+    ├── BaselineError          2   a baseline that is not there, cannot be read, or is of something else
     ├── PredictionError        2   something that prediction does not cover
     │   └── PatchError         2   a version of torch or transformers that it does not know
     └── WorkerError            2   a worker that ended without an answer before the first cell
@@ -108,6 +109,10 @@ class DamagedFile(RunDirectoryError):  # noqa: N818 - reads better than ...Error
     """A file of a run directory that is broken, cut off, or was changed after it was written."""
 
 
+class BaselineError(FtbenchError):
+    """A baseline that is not there, cannot be read, or is of something else."""
+
+
 class PredictionError(FtbenchError):
     """Something that prediction does not cover, by name: it refuses, and never guesses."""
 
@@ -129,6 +134,7 @@ _CLASSES: dict[str, type[FtbenchError]] = {
         RunDirectoryError,
         EnvironmentMismatch,
         DamagedFile,
+        BaselineError,
         PredictionError,
         PatchError,
         WorkerError,

@@ -30,6 +30,22 @@ CELL_ID_DIGITS = 12
 # Axes that are not fields of TrainingArguments.
 _OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation", "method")
 
+# Settings that are a number in the optimizer's arithmetic and move no cost: runs that differ in them
+# alone are runs of one cell. Whatever else tells cells apart splits them into groups.
+COSTLESS = frozenset(
+    {
+        "learning_rate",
+        "lr_scheduler_type",
+        "lr_scheduler_kwargs",
+        "warmup_ratio",
+        "warmup_steps",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "data_seed",
+    }
+)
+
 
 class Axis(Frozen):
     """One axis of a grid: its name and its values in the order of the profile."""

@@ -7,7 +7,7 @@ the allocator's own rules, for one answer to each question that has no documente
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.gpus import Gpu
 from bench.grid import Cell
@@ -54,6 +54,48 @@ class Composition(Frozen):
     operators: tuple[Share, ...]
     timeline: tuple[tuple[int, int], ...] = ()
     phases: tuple[tuple[int, str], ...] = ()
+
+
+MarkName = Literal[
+    "peak",
+    "before a step",
+    "after forward",
+    "after backward",
+    "in the optimizer",
+    "in evaluation",
+    "most",
+]
+# All in order: the peak; the last traced step before it begins, when its forward and when its backward pass
+# has ended; the peaks of its optimizer and of evaluation; and the most that a part is at any time.
+MARKS: tuple[MarkName, ...] = get_args(MarkName)
+
+
+class Part(Frozen):
+    """What one operator of one module has in memory as one kind of tensor, in bytes at each mark.
+
+    `module` has the layers of a stack under one name (`layer.*`); `operator` is empty for parameters,
+    gradients and optimizer state. Marks at which it has nothing are left out. `source` is the line of
+    code that asked for the largest of it, where that is known.
+    """
+
+    role: str
+    module: str
+    operator: str
+    dtype: str
+    nbytes: dict[MarkName, int]
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the names that tell parts apart, as one."""
+        return " | ".join((self.role, self.module, self.operator, self.dtype))
+
+
+class Makeup(Frozen):
+    """All parts of a cell's memory, and when its peak is reached: what changes are attributed by."""
+
+    moment: Moment
+    parts: tuple[Part, ...]
 
 
 class CardPrediction(Frozen):
@@ -109,7 +151,8 @@ class CellPrediction(Frozen):
 
     `tensors` is the peak of what tensors ask for: the same on every card but for its attention
     kernels, and known without one. `work` is counted where that is asked for; where batches' lengths
-    vary it is of the longest, and `least_work` a lower bound.
+    vary it is of the longest, and `least_work` a lower bound. `makeup` has all parts of the memory of
+    those cells that they are asked for of.
     """
 
     cell_id: str
@@ -117,6 +160,7 @@ class CellPrediction(Frozen):
     tensors: Figure
     cards: tuple[CardPrediction, ...] = ()
     composition: Composition | None = None
+    makeup: Makeup | None = None
     work: CellWork | None = None
     least_work: CellWork | None = None
 
@@ -149,6 +193,7 @@ class PredictRequest(Frozen):
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
     `data_at_hand` is False where the data set cannot be read. `work` asks for FLOPs and bytes too.
     `full_batches` takes every document for as long as its cell's length, whatever the data set says.
+    `makeup_of` names the cells whose parts are wanted.
     """
 
     cells: tuple[Cell, ...]
@@ -161,6 +206,7 @@ class PredictRequest(Frozen):
     on_cpu: bool = False
     full_batches: bool = False
     work: bool = False
+    makeup_of: tuple[str, ...] = ()
     processes: int = 1
 
 

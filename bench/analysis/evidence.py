@@ -9,9 +9,9 @@ from typing import Any
 
 from bench.analysis.laws import Fit, Group, Interval, LearningCurve, Refusal
 from bench.analysis.learning import COST, learning_curves
-from bench.analysis.scaling import COSTLESS, fit_scaling, scaling_table
+from bench.analysis.scaling import fit_scaling, scaling_table
 from bench.analysis.summary import ABSENT_SETTING, energy_j, shown_value, varying_axes
-from bench.grid import Cell
+from bench.grid import COSTLESS, Cell
 from bench.profile import REQUIRED_AXES
 from bench.record import Device, Environment, Record
 

@@ -20,6 +20,7 @@ from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
 from bench.analysis.regression import Law, Model, Numbers, Sample, TooFewCellsError, cells_of, fit
 from bench.analysis.runs import scaling_table as scaling_table
 from bench.analysis.total_time import LAW, PARTS, STEP_LAWS, Total
+from bench.grid import COSTLESS
 from bench.profile import REQUIRED_AXES
 
 LENGTH_AND_BATCH = ("max_length", "per_device_train_batch_size")
@@ -29,21 +30,6 @@ MEASURED_MEMORY = (
     "peak_allocated_bytes",
     "peak_reserved_bytes",
     "peak_process_bytes",
-)
-# Settings that are a number in the optimizer's arithmetic and move no cost: runs that differ in them
-# alone are runs of one cell. Whatever else tells cells apart splits them into groups.
-COSTLESS = frozenset(
-    {
-        "learning_rate",
-        "lr_scheduler_type",
-        "lr_scheduler_kwargs",
-        "warmup_ratio",
-        "warmup_steps",
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "data_seed",
-    }
 )
 MEMORY_LAWS = (
     Law("m", (("1", "B*S"),)),

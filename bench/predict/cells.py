@@ -20,6 +20,7 @@ from bench.predict.courses import Courses, Map, Workload, trace_courses
 from bench.predict.documents import Documents
 from bench.predict.events import Trace
 from bench.predict.fit import Shape
+from bench.predict.parts import makeup
 from bench.predict.simulation import Simulated, simulate_all
 from bench.predict.tracer import STEPS, Target
 from bench.predict.trainer import refuse_uncovered
@@ -188,6 +189,7 @@ class _Group:
         low = min([peak, *(trace.peak_bytes for trace in orders)])
         exact = self._varying() is None
         explained = compose(self._courses.at(shape)) if self._request.explain else None
+        wanted = cell.cell_id in self._request.makeup_of
         return CellPrediction(
             cell_id=cell.cell_id,
             source="traced" if shape in self._courses.traced else "fitted",
@@ -199,6 +201,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
+            makeup=makeup(self._courses.at(shape)) if wanted else None,
         )
 
     def largest(self) -> list[LargestBatch]:

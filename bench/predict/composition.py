@@ -19,10 +19,8 @@ OUTSIDE = "(outside the model)"
 
 def compose(trace: Trace) -> Composition:
     """Return what is live at the peak, by role, by module and by operator, and the memory timeline."""
-    at = trace.peak_event
-    live = trace.live_at(at)
+    live = trace.live_at(trace.peak_event)
     roles = trace.roles()
-    site = trace.sites[trace.site[at]]
 
     def shares(name_of: Callable[[int], str]) -> tuple[Share, ...]:
         sums: Counter[str] = Counter()
@@ -30,10 +28,10 @@ def compose(trace: Trace) -> Composition:
             sums[name_of(row)] += int(trace.nbytes[row])
         return tuple(Share(name=name, nbytes=nbytes) for name, nbytes in sums.most_common())
 
-    modules = shares(lambda row: _module(trace, row))
+    modules = shares(lambda row: module_of(trace, row))
     operators = shares(lambda row: trace.sites[trace.site[row]].operator)
     return Composition(
-        moment=Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator),
+        moment=moment_of(trace),
         roles=shares(lambda row: roles[int(trace.block[row])]),
         modules=_largest(modules),
         operators=_largest(operators),
@@ -42,7 +40,13 @@ def compose(trace: Trace) -> Composition:
     )
 
 
-def _module(trace: Trace, row: int) -> str:
+def moment_of(trace: Trace) -> Moment:
+    """Return when the peak is reached."""
+    site = trace.sites[trace.site[trace.peak_event]]
+    return Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator)
+
+
+def module_of(trace: Trace, row: int) -> str:
     """Return the module that an allocation belongs to; the layers of a stack under one name."""
     name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
     parts = ("*" if part.isdigit() else part for part in name.split("."))

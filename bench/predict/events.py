@@ -47,6 +47,17 @@ class Site(NamedTuple):
     operator: str
 
 
+class Origin(NamedTuple):
+    """What a block was made as: its element type, and the line of code that asked for it.
+
+    `source` is `file:line` of the innermost frame outside of torch, accelerate and ftbench; empty where
+    there is none, as in a backward pass.
+    """
+
+    dtype: str
+    source: str
+
+
 class Kernel(NamedTuple):
     """A kernel that may ask for a workspace: its operator, the sizes that decide it, its thread.
 
@@ -67,7 +78,8 @@ class Trace:
     `kind`, `block`, `nbytes` and `site` have one entry an event. `block` numbers storages from 0 in
     order of allocation (for a kernel: its place in `kernels`); `nbytes` is what was requested, the
     same at allocation and free, 0 for a kernel; `site` is a place in `sites`. `owners` has
-    the module of the parameter that a block is, or is the gradient or the state of.
+    the module of the parameter that a block is, or is the gradient or the state of; `origins` how each
+    block began. The origins decide nothing: they are for people to read.
     """
 
     kind: NDArray[np.int8]
@@ -79,6 +91,7 @@ class Trace:
     traced_roles: dict[int, TracedRole]
     owners: dict[int, str] = dataclasses.field(default_factory=dict)
     versions: tuple[tuple[str, str], ...] = ()
+    origins: dict[int, Origin] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -167,6 +180,7 @@ class TraceBuilder:
         self._blocks = 0
         self.roles: dict[int, TracedRole] = {}
         self.owners: dict[int, str] = {}
+        self.origins: dict[int, Origin] = {}
 
     @property
     def blocks(self) -> int:
@@ -219,4 +233,5 @@ class TraceBuilder:
             traced_roles=dict(self.roles),
             owners=dict(self.owners),
             versions=tuple(versions),
+            origins=dict(self.origins),
         )

@@ -41,6 +41,7 @@ from bench.predict.events import (
     OPTIMIZER,
     SETUP,
     Kernel,
+    Origin,
     Site,
     Trace,
     TraceBuilder,
@@ -48,6 +49,7 @@ from bench.predict.events import (
 )
 from bench.predict.kernels import kernel_of
 from bench.predict.operators import AttentionKernel, cuda_operators, results_on_card
+from bench.predict.source import source_line
 
 # Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
 # step to the next (the last outputs) shows in reserved memory only in the third.
@@ -366,10 +368,10 @@ class Tracer(TorchDispatchMode):
         if known is not None:
             if known[1] != nbytes:
                 # Resized: what it has now is there before what it had goes (`resize_bytes_cuda`).
-                self._watch(storage, key, nbytes, site)
+                self._watch(storage, key, nbytes, site, tensor.dtype)
                 self._builder.free(known[0], known[1], site)
             return
-        self._watch(storage, key, nbytes, site)
+        self._watch(storage, key, nbytes, site, tensor.dtype)
 
     def with_state_seen(self, original: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         """Return `torch.get_rng_state` with its tensor noted: it is made out of a dispatch mode's sight.
@@ -385,10 +387,11 @@ class Tracer(TorchDispatchMode):
 
         return state
 
-    def _watch(self, storage: Any, key: int, nbytes: int, site: Site) -> None:
+    def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: torch.dtype) -> None:
         self._questions.discard(key)
         self._overflows.discard(key)
         block = self._builder.allocate(nbytes, site)
+        self._builder.origins[block] = Origin(str(dtype).removeprefix("torch."), source_line())
         self._live[key] = (block, nbytes)
         if site.phase == INPUT:
             self._builder.roles[block] = "inputs"

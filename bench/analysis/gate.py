@@ -1,0 +1,271 @@
+"""Gate: what moved between a baseline and what is found now, and whether that may be. Pure.
+
+Requested bytes decide, to the byte: they do not depend on the order in which modules are defined. Allocated
+and reserved bytes do, so a change of theirs fails only where requested bytes moved, or what fits. A drop
+that nobody has accepted fails too: it hides the next rise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from bench.analysis.culprits import Culprit, culprits
+from bench.baseline import Baseline, CardBytes, CellBytes, Group
+from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
+
+Verdict = Literal["regression", "drop", "explained"]
+Kind = Literal["requested", "allocated", "reserved", "slope", "largest batch", "fits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One figure that is another now. `explained` ones are told and do not fail.
+
+    `where` names the cell, or what a slope or a largest batch is of; `card` is empty for tensors alone.
+    Figures are bytes, but for the largest batch (documents) and whether a cell fits (words).
+    """
+
+    group: str
+    where: str
+    kind: Kind
+    card: str
+    before: float | str
+    after: float | str
+    verdict: Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribution:
+    """Which parts moved in a group, seen in its largest cell, whose peak moved by so many bytes."""
+
+    group: str
+    reference: str
+    delta_bytes: int
+    culprits: tuple[Culprit, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """A library with another version than the baseline's."""
+
+    package: str
+    before: str
+    after: str
+
+
+@dataclasses.dataclass(frozen=True)
+class GateResult:
+    """What was compared, what moved, by what, and what could not be judged and why."""
+
+    profile: str
+    judged: tuple[tuple[str, str], ...]  # group and cell
+    changes: tuple[Change, ...] = ()
+    attributions: tuple[Attribution, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    versions: tuple[Moved, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Change, ...]:
+        """Return the changes that fail."""
+        return tuple(change for change in self.changes if change.verdict != "explained")
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 where all holds, 1 where something moved, 2 where nothing did that could be judged."""
+        if self.failures:
+            return EXIT_FINDING
+        return EXIT_BAD_INPUT if self.unjudged else EXIT_OK
+
+
+def compare(
+    before: Baseline,
+    after: Baseline,
+    *,
+    tolerance_bytes: int = 0,
+    across_versions: bool = False,
+    refused: Mapping[str, str] | None = None,
+) -> GateResult:
+    """Return what moved from a baseline to what is found now.
+
+    Other versions of the libraries are not judged, unless `across_versions`. `refused` has the cells that
+    could not be predicted now, and why.
+    """
+    versions = tuple(_moved(before.versions, after.versions))
+    unjudged = [*_elsewhere(before, after)]
+    if versions and not across_versions:
+        named = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in versions)
+        unjudged.append(f"other versions than the baseline's: {named}")
+    if unjudged:
+        return GateResult(after.profile, (), unjudged=tuple(unjudged), versions=versions)
+    comparison = _Comparison(tolerance_bytes, refused or {})
+    for settings in _settings(before, after):
+        comparison.groups(before.group(settings), after.group(settings))
+    return GateResult(
+        profile=after.profile,
+        judged=tuple(comparison.judged),
+        changes=tuple(comparison.changes),
+        attributions=tuple(comparison.attributions),
+        unjudged=tuple(comparison.unjudged),
+        versions=versions,
+    )
+
+
+def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:
+    """Return the settings of all groups, the baseline's first."""
+    found = [group.settings for group in before.groups]
+    return found + [g.settings for g in after.groups if g.settings not in found]
+
+
+def _moved(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Moved]:
+    for package in sorted(before.keys() | after.keys()):
+        one, other = before.get(package, "none"), after.get(package, "none")
+        if one != other:
+            yield Moved(package, one, other)
+
+
+def _elsewhere(before: Baseline, after: Baseline) -> Iterator[str]:
+    """Yield why two baselines are not of one and the same thing."""
+    for what, ours, theirs in (
+        ("workload", before.workload, after.workload),
+        ("card", before.architectures, after.architectures),
+    ):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                yield (
+                    f"another {what} than the baseline's: {name} {ours.get(name, 'absent')} ->"
+                    f" {theirs.get(name, 'absent')}"
+                )
+    if before.attention_kernel != after.attention_kernel:
+        yield (
+            "another attention kernel is asked for than in the baseline:"
+            f" {before.attention_kernel or 'any'} -> {after.attention_kernel or 'any'}"
+        )
+
+
+class _Comparison:
+    """Collects what moved, group by group."""
+
+    def __init__(self, tolerance_bytes: int, refused: Mapping[str, str]) -> None:
+        self._tolerance = tolerance_bytes
+        self._refused = refused
+        self.judged: list[tuple[str, str]] = []
+        self.changes: list[Change] = []
+        self.attributions: list[Attribution] = []
+        self.unjudged: list[str] = []
+
+    def groups(self, before: Group | None, after: Group | None) -> None:
+        """Compare two groups with the same settings; one that is missing is not judged."""
+        there = before or after
+        assert there is not None
+        whose = f"{there.name}: " if there.name else ""
+        if before is None or after is None:
+            why = self._refused.get(there.name, "")
+            side = "there is no baseline" if before is None else "it was not found now"
+            self.unjudged.append(f"{whose}{side}{f' ({why})' if why else ''}")
+            return
+        for name in dict.fromkeys([*before.cells, *after.cells]):
+            if name not in before.cells or name not in after.cells:
+                side = "there is no baseline" if name not in before.cells else "it was not found"
+                self.unjudged.append(f"{whose}{name}: {side}")
+        known = len(self.changes)
+        moved = self._cells(before, after) | self._fits(before, after)
+        self._tables(before, after)
+        if moved:
+            found = culprits(before.makeup, after.makeup)
+            delta = _peak(after) - _peak(before)
+            self.attributions.append(Attribution(after.name, after.reference, delta, tuple(found)))
+        else:
+            self.changes[known:] = [
+                dataclasses.replace(change, verdict="explained") for change in self.changes[known:]
+            ]
+
+    def _cells(self, before: Group, after: Group) -> bool:
+        """Compare peaks; return whether requested bytes moved anywhere."""
+        moved = False
+        for name in before.cells:
+            if name in after.cells:
+                self.judged.append((after.name, name))
+                moved |= self._cell(after.name, name, before.cells[name], after.cells[name])
+        return moved
+
+    def _cell(self, group: str, name: str, before: CellBytes, after: CellBytes) -> bool:
+        moved = self._bytes(group, name, "requested", "", before.tensors_bytes, after.tensors_bytes)
+        for card in before.cards.keys() & after.cards.keys():
+            ours, theirs = before.cards[card], after.cards[card]
+            own = self._bytes(
+                group, name, "requested", card, ours.requested_bytes, theirs.requested_bytes
+            )
+            self._card(group, name, card, ours, theirs, explained=not own)
+            moved |= own
+        return moved
+
+    def _card(
+        self,
+        group: str,
+        name: str,
+        card: str,
+        before: CardBytes,
+        after: CardBytes,
+        *,
+        explained: bool,
+    ) -> None:
+        kinds: tuple[Kind, ...] = ("allocated", "reserved")
+        for kind in kinds:
+            ours, theirs = (getattr(side, f"{kind}_bytes") for side in (before, after))
+            if ours != theirs:
+                verdict: Verdict = "explained" if explained else _verdict(ours, theirs)
+                self.changes.append(Change(group, name, kind, card, ours, theirs, verdict))
+
+    def _bytes(
+        self, group: str, name: str, kind: Kind, card: str, before: float, after: float
+    ) -> bool:
+        """Note a figure that moved by more than the tolerance; return whether it did."""
+        if abs(after - before) <= self._tolerance:
+            return False
+        verdict = _verdict(before, after)
+        self.changes.append(Change(group, name, kind, card, before, after, verdict))
+        return True
+
+    def _fits(self, before: Group, after: Group) -> bool:
+        """Compare what fits: each cell, and the largest batch; return whether any moved."""
+        found = []
+        for name, cell in before.cells.items():
+            for card, ours in cell.cards.items():
+                theirs = after.cells[name].cards.get(card) if name in after.cells else None
+                if theirs is not None and theirs.verdict != ours.verdict:
+                    better = ("does not fit", "too close to call", "fits")
+                    worse = better.index(theirs.verdict) < better.index(ours.verdict)
+                    verdict: Verdict = "regression" if worse else "drop"
+                    found.append(
+                        Change(
+                            after.name, name, "fits", card, ours.verdict, theirs.verdict, verdict
+                        )
+                    )
+        for card, sizes in before.largest.items():
+            for where, batch in sizes.items():
+                now = after.largest.get(card, {}).get(where)
+                if now is not None and now != batch:
+                    verdict = "regression" if now < batch else "drop"
+                    found.append(
+                        Change(after.name, where, "largest batch", card, batch, now, verdict)
+                    )
+        self.changes += found
+        return bool(found)
+
+    def _tables(self, before: Group, after: Group) -> None:
+        for name in before.slopes.keys() & after.slopes.keys():
+            ours, theirs = before.slopes[name], after.slopes[name]
+            if abs(ours - theirs) > self._tolerance:
+                self.changes.append(
+                    Change(after.name, name, "slope", "", ours, theirs, _verdict(ours, theirs))
+                )
+
+
+def _verdict(before: float, after: float) -> Verdict:
+    return "regression" if after > before else "drop"
+
+
+def _peak(group: Group) -> int:
+    return sum(part.nbytes.get("peak", 0) for part in group.parts)

@@ -1,0 +1,210 @@
+"""Commands that guard memory: what was accepted, and whether it still holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.options import (
+    AttentionOption,
+    GpuOption,
+    JsonOption,
+    ProfileArgument,
+    SetOption,
+    attention_of,
+    forecast_of,
+    gpus_of,
+    open_console,
+    resolved_grid,
+    size_of,
+)
+from bench.errors import EXIT_FINDING, BaselineError
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline", metavar="FILE", help="The baseline; else reports/baselines/PROFILE.json."
+    ),
+]
+
+baseline_app = typer.Typer(
+    no_args_is_help=True, help="Write down what cells need of memory, for `ftbench gate`."
+)
+
+
+@baseline_app.command("write")
+def write_baseline(
+    profile: ProfileArgument,
+    gpu: GpuOption = None,
+    attention: AttentionOption = None,
+    file: FileOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Predict every cell of a profile and write the first baseline; with --gpu for these cards too."""
+    from bench import baseline as baselines
+
+    path = file or baselines.path_of(profile_name(profile))
+    if path.exists():
+        raise BaselineError(
+            "there is a baseline already",
+            where=str(path),
+            hint="`ftbench baseline update` shows what changes and replaces it",
+        )
+    found, refused = _found(profile, overrides, gpus_of(gpu), attention_of(attention))
+    _refuse_gaps(refused)
+    baselines.write(found, path)
+    cells = sum(len(group.cells) for group in found.groups)
+    print(f"wrote {path}: {cells} cells in {len(found.groups)} groups")
+
+
+@baseline_app.command("update")
+def update_baseline(
+    profile: ProfileArgument,
+    gpu: GpuOption = None,
+    attention: AttentionOption = None,
+    file: FileOption = None,
+    overrides: SetOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write it without asking.")] = False,
+) -> None:
+    """Show what would change in a baseline, and why; write it where that is accepted.
+
+    Cards and kernel are the baseline's, unless others are named.
+    """
+    from bench import baseline as baselines
+    from bench.analysis.gate import compare
+
+    path = file or baselines.path_of(profile_name(profile))
+    before = baselines.read(path)
+    gpus = gpus_of(gpu or list(before.architectures))
+    kernel = attention_of(attention) if attention else before.attention_kernel
+    found, refused = _found(profile, overrides, gpus, kernel)
+    _refuse_gaps(refused)
+    if baselines.text_of(found) == baselines.text_of(before):
+        print(f"{path} says the same: nothing to write")
+        return
+    result = compare(before, found, across_versions=True)
+    _show(result)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BaselineError(
+                "nobody to ask", where=str(path), hint="--yes writes what is shown above"
+            )
+        typer.confirm(f"Write {path}?", abort=True)
+    baselines.write(found, path)
+    print(f"wrote {path}")
+
+
+def gate(
+    profile: ProfileArgument,
+    file: FileOption = None,
+    tolerance: Annotated[
+        str, typer.Option("--tolerance", metavar="SIZE", help="What requested bytes may move by.")
+    ] = "0B",
+    across_versions: Annotated[
+        bool,
+        typer.Option(
+            "--across-versions", help="Judge under other versions of the libraries all the same."
+        ),
+    ] = False,
+    overrides: SetOption = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
+    ] = None,
+    comment: Annotated[
+        Path | None,
+        typer.Option("--comment", metavar="FILE", help="Write a comment in Markdown too."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
+
+    On GitHub Actions the comment is on the page of the run as well.
+    """
+    from bench import baseline as baselines
+    from bench.analysis.gate import compare
+    from bench.report.gate import gate_json, gate_junit, gate_markdown
+    from bench.store import write_atomically
+
+    before = baselines.read(file or baselines.path_of(profile_name(profile)))
+    allowed = size_of(tolerance, "--tolerance")
+    gpus = gpus_of(list(before.architectures))
+    found, refused = _found(profile, overrides, gpus, before.attention_kernel)
+    result = compare(
+        before,
+        found,
+        tolerance_bytes=allowed or 0,
+        across_versions=across_versions,
+        refused=refused,
+    )
+    if junit is not None:
+        write_atomically(junit, gate_junit(result))
+    if comment is not None:
+        write_atomically(comment, gate_markdown(result))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as stream:
+            stream.write(gate_markdown(result))
+    if as_json:
+        print(json.dumps(gate_json(result), indent=1))
+    else:
+        _show(result)
+    raise typer.Exit(result.exit_code)
+
+
+def profile_name(profile: str) -> str:
+    """Return the name of a profile, which may be given as a path."""
+    return Path(profile).stem if profile.endswith(".toml") else profile
+
+
+def _found(
+    profile: str, overrides: list[str] | None, gpus: list[Any], kernel: Any
+) -> tuple[Any, dict[str, str]]:
+    """Return what is predicted now as a baseline, and why groups are not in it, by their name."""
+    from bench.baseline import baseline_of, references
+
+    loaded, grid = resolved_grid(profile, overrides, None)
+    predictions = forecast_of(
+        grid,
+        gpus,
+        largest_batch=bool(gpus),
+        attention=kernel,
+        full_batches=False,
+        makeup_of=references(grid),
+    )
+    found = baseline_of(loaded, grid, predictions, gpus, attention_kernel=kernel)
+    return found, dict(_refusals(grid, predictions))
+
+
+def _refusals(grid: Any, predictions: Any) -> Any:
+    from bench.baseline import group_name, groups_of
+
+    reasons = {one.cell_id: one.reason for one in predictions.refused}
+    for settings, cells in groups_of(grid.cells):
+        for cell in cells.values():
+            if cell.cell_id in reasons:
+                yield group_name(settings), reasons[cell.cell_id].partition("\n")[0]
+
+
+def _refuse_gaps(refused: dict[str, str]) -> None:
+    """Raise where a baseline would have no figures of some cells."""
+    for group, reason in refused.items():
+        raise BaselineError(f"not predicted: {reason}", where=group or None)
+
+
+def _show(result: Any) -> None:
+    """Print a result: the verdict, what moved and by what."""
+    from bench.report.gate import changes_table, headline, lines
+    from bench.report.terminal import show_table
+
+    console = open_console()
+    style = "bold red" if result.exit_code == EXIT_FINDING else "bold"
+    console.print(headline(result), style=style, soft_wrap=True)
+    if result.changes:
+        show_table(console, changes_table(result.changes))
+    for line in lines(result):
+        console.print(line, soft_wrap=True, markup=False)
