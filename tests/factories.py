@@ -10,7 +10,9 @@ from bench.prediction import (
     CellWork,
     Composition,
     Figure,
+    Makeup,
     Moment,
+    Part,
     PassWork,
     Predictions,
     Share,
@@ -272,11 +274,42 @@ def predicted_cell(cell_id: str, *gpus: str, **changes: Any) -> CellPrediction:
     return CellPrediction(**(fields | changes))
 
 
+def part(
+    operator: str = "aten::mm",
+    nbytes: int | dict[str, int] = 30 * MIB,
+    *,
+    role: str = "activations",
+    module: str = "layer.*",
+    dtype: str = "float32",
+    source: str = "",
+) -> Part:
+    """Return a part of memory; a number of bytes is at the peak and the most."""
+    marks = {"peak": nbytes, "most": nbytes} if isinstance(nbytes, int) else nbytes
+    return Part(
+        role=role, module=module, operator=operator, dtype=dtype, nbytes=marks, source=source
+    )
+
+
+def makeup(*parts: Part, phase: str = "backward", operator: str = "aten::mm") -> Makeup:
+    """Return the parts of a peak that is reached in this phase and operator."""
+    moment = Moment(phase=phase, step=3, module="layer", operator=operator)
+    return Makeup(moment=moment, parts=parts or (part(),))
+
+
 def predictions(
-    of: Grid, *gpus: str, explain: bool = False, work: bool = False, **changes: Any
+    of: Grid,
+    *gpus: str,
+    explain: bool = False,
+    work: bool = False,
+    parts: bool = False,
+    **changes: Any,
 ) -> Predictions:
     """Return predictions for every cell of a grid."""
     explained = composition() if explain else None
-    asked = {"composition": explained, "work": cell_work() if work else None}
+    asked = {
+        "composition": explained,
+        "work": cell_work() if work else None,
+        "makeup": makeup() if parts else None,
+    }
     cells = tuple(predicted_cell(c.cell_id, *gpus, **asked) for c in of.cells)
     return Predictions(**({"cells": cells, "versions": (("torch", "2.13.0"),)} | changes))
