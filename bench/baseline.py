@@ -78,6 +78,20 @@ class Group(Frozen):
         return tuple(sorted(set(found)))
 
 
+class MeasuredCell(Frozen):
+    """What runs of a cell measured: of each figure a value a run, and an accuracy a seed."""
+
+    figures: dict[str, tuple[float, ...]]
+    accuracies: dict[str, float]
+
+
+class Measured(Frozen):
+    """The runs of cells on one machine, by group and cell; `machine` has what they depend on."""
+
+    machine: dict[str, str]
+    cells: dict[str, dict[str, MeasuredCell]]
+
+
 class Baseline(Frozen):
     """All groups of a profile, and what they were predicted with and for.
 
@@ -91,6 +105,7 @@ class Baseline(Frozen):
     attention_kernel: str | None = None
     workload: dict[str, Any]
     groups: tuple[Group, ...]
+    measured: Measured | None = None
 
     def group(self, settings: Mapping[str, Any]) -> Group | None:
         """Return the group with these settings; None where there is none."""
@@ -102,14 +117,23 @@ def groups_of(cells: Iterable[Cell]) -> list[tuple[dict[str, Any], dict[str, Cel
 
     Cells that differ in a seed or in what costs nothing are one: the first stands for them.
     """
-    cells = list(cells)
+    found = []
+    for settings, own in _grouped(list(cells)):
+        named: dict[str, Cell] = {}
+        for cell, name in _names(own):
+            named.setdefault(name, cell)
+        found.append((settings, named))
+    return found
+
+
+def _grouped(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
     facets = [_facets(cell) for cell in cells]
     differing = _differing(facets)
     found: dict[str, tuple[dict[str, Any], list[Cell]]] = {}
     for cell, facet in zip(cells, facets, strict=True):
         settings = {name: facet.get(name) for name in differing}
         found.setdefault(_dump(settings), (settings, []))[1].append(cell)
-    return [(settings, _named(own)) for _, (settings, own) in sorted(found.items())]
+    return [pair for _, pair in sorted(found.items())]
 
 
 def group_name(settings: Mapping[str, Any]) -> str:
@@ -127,19 +151,25 @@ def _differing(facets: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({_dump(one.get(name)) for one in facets}) > 1]
 
 
-def _named(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Return cells by length and batch, and by documents where those are what differs."""
-    ordered = sorted(
-        cells, key=lambda c: (c.max_length, c.per_device_train_batch_size, c.train_size)
-    )
-    shapes = {(c.max_length, c.per_device_train_batch_size, c.train_size) for c in cells}
-    several = len(shapes) > len({shape[:2] for shape in shapes})
-    found: dict[str, Cell] = {}
-    for cell in ordered:
+def names_of(cells: Iterable[Cell]) -> dict[str, tuple[str, str]]:
+    """Return the names of each cell's group and of its own in it, by its id."""
+    return {
+        cell.cell_id: (group_name(settings), name)
+        for settings, own in _grouped(list(cells))
+        for cell, name in _names(own)
+    }
+
+
+def _names(cells: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
+    """Yield cells with their names, by length and batch, and by documents where those are what differs."""
+    several = len(set(map(_shape, cells))) > len({_shape(cell)[:2] for cell in cells})
+    for cell in sorted(cells, key=_shape):
         name = f"length {cell.max_length}, batch {cell.per_device_train_batch_size}"
-        name += f", documents {cell.train_size}" if several else ""
-        found.setdefault(name, cell)
-    return found
+        yield cell, name + (f", documents {cell.train_size}" if several else "")
+
+
+def _shape(cell: Cell) -> tuple[int, int, int]:
+    return cell.max_length, cell.per_device_train_batch_size, cell.train_size
 
 
 def references(grid: Grid) -> tuple[str, ...]:
@@ -315,6 +345,8 @@ def text_of(baseline: Baseline) -> str:
         for cell in group["cells"].values():
             if not cell["cards"]:
                 del cell["cards"]
+    if data["measured"] is None:
+        del data["measured"]
     return _lines({"schema_version": SCHEMA_VERSION, **data}) + "\n"
 
 

@@ -16,24 +16,36 @@ from bench.baseline import Baseline, CardBytes, CellBytes, Group
 from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
 
 Verdict = Literal["regression", "drop", "explained"]
-Kind = Literal["requested", "allocated", "reserved", "slope", "largest batch", "fits"]
+Kind = Literal[
+    "requested",
+    "allocated",
+    "reserved",
+    "slope",
+    "largest batch",
+    "fits",
+    "measured peak",
+    "time",
+    "accuracy",
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
     """One figure that is another now. `explained` ones are told and do not fail.
 
-    `where` names the cell, or what a slope or a largest batch is of; `card` is empty for tensors alone.
-    Figures are bytes, but for the largest batch (documents) and whether a cell fits (words).
+    `where` names the cell, or what a slope or a largest batch is of; `of` the card (empty for tensors
+    alone), or the measured figure. Figures are bytes, but for the largest batch (documents), whether a cell
+    fits (words), times (seconds) and accuracy (a share). `note` has what else must be known.
     """
 
     group: str
     where: str
     kind: Kind
-    card: str
+    of: str
     before: float | str
     after: float | str
     verdict: Verdict
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +77,7 @@ class GateResult:
     attributions: tuple[Attribution, ...] = ()
     unjudged: tuple[str, ...] = ()
     versions: tuple[Moved, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left alone, and why
 
     @property
     def failures(self) -> tuple[Change, ...]:
@@ -110,6 +123,22 @@ def compare(
         unjudged=tuple(comparison.unjudged),
         versions=versions,
     )
+
+
+def compare_peaks(
+    name: str, before: Mapping[str, int], after: Mapping[str, int], *, tolerance_bytes: int = 0
+) -> GateResult:
+    """Return which of some peaks moved by more than a tolerance, in bytes; by name, no parts are known."""
+    there = [one for one in before if one in after]
+    changes = [
+        Change("", one, "requested", "", before[one], after[one], _verdict(before[one], after[one]))
+        for one in there
+        if abs(after[one] - before[one]) > tolerance_bytes
+    ]
+    unjudged = [f"{one}: it was not found now" for one in before if one not in after]
+    unjudged += [f"{one}: there is no baseline" for one in after if one not in before]
+    judged = tuple(("", one) for one in there)
+    return GateResult(name, judged, tuple(changes), unjudged=tuple(unjudged))
 
 
 def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:

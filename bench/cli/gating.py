@@ -32,6 +32,13 @@ FileOption = Annotated[
     ),
 ]
 
+MeasuredOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--measured", metavar="RUN_DIR", help="Measured runs, as `ftbench run` wrote them."
+    ),
+]
+
 baseline_app = typer.Typer(
     no_args_is_help=True, help="Write down what cells need of memory, for `ftbench gate`."
 )
@@ -43,9 +50,13 @@ def write_baseline(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     file: FileOption = None,
+    measured: MeasuredOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Predict every cell of a profile and write the first baseline; with --gpu for these cards too."""
+    """Predict every cell of a profile and write the first baseline; with --gpu for these cards too.
+
+    With --measured it has the figures of these runs as well.
+    """
     from bench import baseline as baselines
 
     path = file or baselines.path_of(profile_name(profile))
@@ -57,6 +68,8 @@ def write_baseline(
         )
     found, refused = _found(profile, overrides, gpus_of(gpu), attention_of(attention))
     _refuse_gaps(refused)
+    if measured is not None:
+        found = found.model_copy(update={"measured": _kept(measured)})
     baselines.write(found, path)
     cells = sum(len(group.cells) for group in found.groups)
     print(f"wrote {path}: {cells} cells in {len(found.groups)} groups")
@@ -68,6 +81,7 @@ def update_baseline(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     file: FileOption = None,
+    measured: MeasuredOption = None,
     overrides: SetOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write it without asking.")] = False,
 ) -> None:
@@ -84,11 +98,15 @@ def update_baseline(
     kernel = attention_of(attention) if attention else before.attention_kernel
     found, refused = _found(profile, overrides, gpus, kernel)
     _refuse_gaps(refused)
+    kept = before.measured if measured is None else _kept(measured)
+    found = found.model_copy(update={"measured": kept})
     if baselines.text_of(found) == baselines.text_of(before):
         print(f"{path} says the same: nothing to write")
         return
     result = compare(before, found, across_versions=True)
     _show(result)
+    if kept != before.measured:
+        print("the figures of the measured runs are others too")
     if not yes:
         if not sys.stdin.isatty():
             raise BaselineError(
@@ -100,8 +118,26 @@ def update_baseline(
 
 
 def gate(
-    profile: ProfileArgument,
+    profile: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A name under profiles/, a path to a TOML file, or pytest-benchmark's JSON.",
+        ),
+    ],
     file: FileOption = None,
+    measured: MeasuredOption = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base",
+            metavar="PATH",
+            help="Compare with this run directory, or this JSON of pytest-benchmark, instead.",
+        ),
+    ] = None,
+    judge_time: Annotated[
+        bool, typer.Option("--time", help="Time must be judged: the runs must alternate.")
+    ] = False,
     tolerance: Annotated[
         str, typer.Option("--tolerance", metavar="SIZE", help="What requested bytes may move by.")
     ] = "0B",
@@ -123,24 +159,22 @@ def gate(
 ) -> None:
     """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
 
-    On GitHub Actions the comment is on the page of the run as well.
+    With --measured, runs are compared instead: their memory and accuracy with the baseline's, or with
+    those of --base, and then their time too. On GitHub Actions the comment is on the page of the run.
     """
-    from bench import baseline as baselines
-    from bench.analysis.gate import compare
     from bench.report.gate import gate_json, gate_junit, gate_markdown
     from bench.store import write_atomically
 
-    before = baselines.read(file or baselines.path_of(profile_name(profile)))
-    allowed = size_of(tolerance, "--tolerance")
-    gpus = gpus_of(list(before.architectures))
-    found, refused = _found(profile, overrides, gpus, before.attention_kernel)
-    result = compare(
-        before,
-        found,
-        tolerance_bytes=allowed or 0,
-        across_versions=across_versions,
-        refused=refused,
-    )
+    allowed = size_of(tolerance, "--tolerance") or 0
+    if profile.endswith(".json"):
+        result = _benchmarks(Path(profile), base, allowed)
+    elif measured is not None:
+        kept = file or _path_of(profile)
+        result = _runs(profile, measured, base, kept, across_versions, judge_time)
+    elif base is not None or judge_time:
+        raise BaselineError("only runs have a base and a time", where="gate", expected="--measured")
+    else:
+        result = _predicted(profile, file, overrides, allowed, across_versions)
     if junit is not None:
         write_atomically(junit, gate_junit(result))
     if comment is not None:
@@ -159,6 +193,105 @@ def gate(
 def profile_name(profile: str) -> str:
     """Return the name of a profile, which may be given as a path."""
     return Path(profile).stem if profile.endswith(".toml") else profile
+
+
+def _path_of(profile: str) -> Path:
+    from bench.baseline import path_of
+
+    return path_of(profile_name(profile))
+
+
+def _predicted(
+    profile: str,
+    file: Path | None,
+    overrides: list[str] | None,
+    allowed: int,
+    across_versions: bool,
+) -> Any:
+    """Return what predictions say of the baseline."""
+    from bench import baseline as baselines
+    from bench.analysis.gate import compare
+
+    before = baselines.read(file or _path_of(profile))
+    gpus = gpus_of(list(before.architectures))
+    found, refused = _found(profile, overrides, gpus, before.attention_kernel)
+    return compare(
+        before,
+        found,
+        tolerance_bytes=allowed,
+        across_versions=across_versions,
+        refused=refused,
+    )
+
+
+def _benchmarks(file: Path, base: Path | None, allowed: int) -> Any:
+    """Return what two of pytest-benchmark's files say of each other's peaks."""
+    from bench.analysis.gate import compare_peaks
+    from bench.benchmarks import read_peaks
+
+    if base is None:
+        raise BaselineError("nothing to compare with", where=str(file), expected="--base OLD.json")
+    return compare_peaks(file.stem, read_peaks(base), read_peaks(file), tolerance_bytes=allowed)
+
+
+def _runs(
+    profile: str,
+    measured: Path,
+    base: Path | None,
+    file: Path,
+    across_versions: bool,
+    judge_time: bool,
+) -> Any:
+    """Return what measured runs say of others, or of those that the baseline keeps."""
+    from bench import baseline as baselines
+    from bench.analysis.gate import GateResult
+    from bench.analysis.measured import compare_measured, elsewhere, kept_samples
+
+    name = profile_name(profile)
+    after, machine, distrusted = _samples(measured)
+    if base is not None:
+        before, other, _ = _samples(base)
+    else:
+        kept = baselines.read(file).measured
+        if kept is None:
+            raise BaselineError(
+                "the baseline has no measured runs",
+                where=str(file),
+                hint="`ftbench baseline update --measured RUN_DIR` keeps some",
+            )
+        before, other = kept_samples(kept), kept.machine
+    moved = elsewhere(other, machine)
+    if moved and not across_versions:
+        reason = f"measured elsewhere than the baseline's runs: {', '.join(moved)}"
+        return GateResult(name, (), unjudged=(reason,))
+    return compare_measured(name, before, after, distrusted=distrusted, judge_time=judge_time)
+
+
+def _samples(path: Path) -> tuple[Any, Any, int]:
+    """Return the runs of a run directory by cell, where they were measured, and how many are not trusted."""
+    from bench.analysis.measured import machine_of, samples_of, untrusted
+    from bench.store import RunDirectory
+
+    directory = RunDirectory.open(path)
+    records, _ = directory.survey()
+    finished = [record for record in records if record.status == "ok"]
+    used = {record.environment_id for record in finished}
+    there = [one for key, one in directory.environments().items() if key in used]
+    return samples_of(finished), machine_of(there), untrusted(finished)
+
+
+def _kept(path: Path) -> Any:
+    """Return the runs of a run directory as a baseline keeps them."""
+    from bench.analysis.measured import measured_of
+
+    samples, machine, distrusted = _samples(path)
+    if distrusted or not samples:
+        raise BaselineError(
+            "no baseline from runs that did not finish, or with figures that cannot be right",
+            where=str(path),
+            hint="`ftbench run --rerun-noisy` runs them again",
+        )
+    return measured_of(samples, machine)
 
 
 def _found(

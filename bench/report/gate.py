@@ -11,8 +11,8 @@ from bench.analysis.culprits import Culprit
 from bench.analysis.gate import Attribution, Change, GateResult
 from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING
 from bench.report.markdown import escaped, table_text
-from bench.report.tables import ABSENT, Table
-from bench.units import format_bytes
+from bench.report.tables import ABSENT, FIGURE_WORDS, Table
+from bench.units import format_bytes, format_ratio, format_seconds
 
 MOST_CULPRITS = 8  # lines of an attribution; the rest are one
 MOST_ROWS = 40  # lines of a comment's table: GitHub cuts a comment at 65,536 characters
@@ -29,6 +29,9 @@ _KINDS = {
     "slope": "",
     "largest batch": "largest batch",
     "fits": "fits",
+    "measured peak": "",
+    "time": "",
+    "accuracy": "accuracy",
 }
 _VERDICTS = {"regression": "more", "drop": "less", "explained": "explained"}
 
@@ -53,6 +56,7 @@ def headline(result: GateResult) -> str:
 def notes(result: GateResult) -> Iterator[str]:
     """Yield what is to be known beside the changes: what was not judged, and what to do."""
     yield from result.unjudged
+    yield from result.notes
     moved = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in result.versions)
     if moved and result.judged:
         yield f"compared across versions: {moved}"
@@ -69,22 +73,45 @@ def notes(result: GateResult) -> Iterator[str]:
 
 
 def changes_table(changes: Sequence[Change]) -> Table:
-    """Return one row a figure that moved."""
-    groups = len({change.group for change in changes}) > 1 or any(c.group for c in changes)
-    rows = []
-    for change in changes:
-        own = (change.group or ABSENT,) if groups else ()
-        kind = " ".join(filter(None, (change.card, _KINDS[change.kind]))) or "tensors"
-        if change.kind == "requested" and not change.card:
-            kind = "tensors"
-        rows.append((*own, change.where, kind, *_figures(change), _VERDICTS[change.verdict]))
+    """Return one row a figure that moved; bytes where nothing else is said."""
+    groups = any(change.group for change in changes)
+    noted = any(change.note for change in changes)
+    rows = [
+        (
+            *((change.group or ABSENT,) if groups else ()),
+            change.where,
+            _kind_words(change),
+            *_figures(change),
+            _VERDICTS[change.verdict],
+            *((change.note,) if noted else ()),
+        )
+        for change in changes
+    ]
     heads = ("group",) if groups else ()
+    tail = ("note",) if noted else ()
     return Table(
         title="What moved (bytes)",
-        columns=(*heads, "cell", "figure", "baseline", "now", "difference", "verdict"),
+        columns=(*heads, "cell", "figure", "baseline", "now", "difference", "verdict", *tail),
         rows=tuple(rows),
-        numeric=(*(False for _ in heads), False, False, True, True, True, False),
+        numeric=(
+            *(False for _ in heads),
+            False,
+            False,
+            True,
+            True,
+            True,
+            False,
+            *(False for _ in tail),
+        ),
     )
+
+
+def _kind_words(change: Change) -> str:
+    if change.kind == "requested" and not change.of:
+        return "tensors"
+    return " ".join(
+        filter(None, (FIGURE_WORDS.get(change.of, change.of), _KINDS[change.kind]))
+    ) or ("slope")
 
 
 def _figures(change: Change) -> tuple[str, str, str]:
@@ -93,6 +120,11 @@ def _figures(change: Change) -> tuple[str, str, str]:
     delta = change.after - change.before
     if change.kind == "largest batch":
         return f"{change.before:,}", f"{change.after:,}", f"{delta:+,}"
+    if change.kind == "time":
+        ratio = format_ratio(change.after / change.before)
+        return format_seconds(change.before), format_seconds(change.after), ratio
+    if change.kind == "accuracy":
+        return f"{change.before:.3f}", f"{change.after:.3f}", f"{delta:+.3f}"
     if change.kind == "slope":
         return f"{change.before:,.10g}", f"{change.after:,.10g}", f"{delta:+,.10g}"
     return f"{change.before:,}", f"{change.after:,}", signed(int(delta))
@@ -228,8 +260,7 @@ def _case(suite: ElementTree.Element, profile: str, group: str, cell: str) -> El
 
 def _change_words(change: Change) -> str:
     before, after, delta = _figures(change)
-    kind = " ".join(filter(None, (change.card, _KINDS[change.kind]))) or change.where
-    return f"{kind}: {before} -> {after}{'' if delta == ABSENT else f' ({delta})'}"
+    return f"{_kind_words(change)}: {before} -> {after}{'' if delta == ABSENT else f' ({delta})'}"
 
 
 def _text(text: str) -> str:

@@ -32,6 +32,7 @@ STAGES = [
     "engines",
     "outcome",
     "baseline",
+    "benchmarks",
     "forecast",
     "runner",
     "analysis",

@@ -107,7 +107,7 @@ def test_the_largest_batch_is_gated(now, verdict):
     before, after = (group(largest={"t4": {"length 512": n}}) for n in (28, now))
     result = compare(baseline(before), baseline(after))
     (change,) = result.changes
-    assert (change.kind, change.card, change.before, change.after) == (
+    assert (change.kind, change.of, change.before, change.after) == (
         "largest batch",
         "t4",
         28,

@@ -36,7 +36,7 @@ SOFTMAX = Culprit(
 
 
 def change(before=100 * MIB, after=112 * MIB, kind="requested", verdict="regression", **changes):
-    fields = {"group": "", "where": CELL, "kind": kind, "card": "", "verdict": verdict}
+    fields = {"group": "", "where": CELL, "kind": kind, "of": "", "verdict": verdict}
     return Change(**(fields | {"before": before, "after": after} | changes))
 
 
@@ -96,8 +96,8 @@ def test_figures_are_shown_to_the_byte():
 def test_batches_and_what_fits_are_no_bytes():
     table = changes_table(
         [
-            change(28, 24, "largest batch", card="t4", where="length 512"),
-            change("fits", "does not fit", "fits", card="t4"),
+            change(28, 24, "largest batch", of="t4", where="length 512"),
+            change("fits", "does not fit", "fits", of="t4"),
             change(22.5, 23.0, "slope", where="bytes a sample at length 512"),
         ]
     )
@@ -156,7 +156,7 @@ def test_junit_has_a_case_a_cell():
     suite = ElementTree.fromstring(gate_junit(FAILED))
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     (failure,) = suite.iter("failure")
-    assert failure.get("message") == "requested bytes: 104,857,600 -> 117,440,512 (+12.0 MiB)"
+    assert failure.get("message") == "tensors: 104,857,600 -> 117,440,512 (+12.0 MiB)"
     assert "aten._softmax" in failure.text
     names = [case.get("name") for case in suite.iter("testcase")]
     assert names == [CELL, "length 64, batch 4"]

@@ -1,0 +1,213 @@
+"""`ftbench baseline` and `ftbench gate`: what the worker says is planted, the command line is in this process."""
+
+import json
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import cli, forecast
+from bench.prediction import LargestBatch, Refused
+from tests.factories import figure, makeup, part, predictions
+
+PEAK = 90 * 2**20
+
+
+class Forecast:
+    """In the place of `bench.forecast.forecast`: what each cell needs can be changed between two calls."""
+
+    def __init__(self):
+        self.more_bytes = 0
+        self.largest = 28
+        self.versions = (("torch", "2.13.0"),)
+        self.refused = ""
+        self.requests = []
+
+    def __call__(self, request, engine, *, on_progress):
+        self.requests.append(request)
+        names = [gpu.name for gpu in request.gpus]
+        made = predictions(request, *names, versions=self.versions)
+        parts = makeup(part("aten::mm", PEAK), part("aten::gelu", self.more_bytes or 1))
+        tensors = figure(1, certainty="exact").model_copy(
+            update={"value_bytes": PEAK + self.more_bytes}
+        )
+        cells = tuple(
+            one.model_copy(
+                update={
+                    "tensors": tensors,
+                    "makeup": parts if one.cell_id in request.makeup_of else None,
+                }
+            )
+            for one in made.cells
+        )
+        refused = tuple(
+            Refused(cell_id=cell.cell_id, reason=self.refused)
+            for cell in request.cells
+            if self.refused
+        )
+        largest = tuple(
+            LargestBatch(
+                cell_id=request.cells[0].cell_id,
+                gpu=name,
+                max_length=16,
+                certain=self.largest,
+                possible=99,
+                reserved=None,
+            )
+            for name in names
+            if request.largest_batch
+        )
+        return made.model_copy(
+            update={"cells": () if refused else cells, "refused": refused, "largest": largest}
+        )
+
+
+@pytest.fixture
+def planted(monkeypatch, tmp_path):
+    made = Forecast()
+    monkeypatch.setattr(forecast, "forecast", made)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def written(planted, command, tmp_path):
+    code, out, _ = command("baseline", "write", "smoke", "--gpu", "t4")
+    assert code == 0, out
+    return tmp_path / "reports" / "baselines" / "smoke.json"
+
+
+def test_a_baseline_is_written_where_the_gate_looks(written, command):
+    assert written.exists()
+    code, out, _ = command("gate", "smoke")
+    assert code == 0
+    assert "The gate holds: 4 cells need what the baseline says" in out
+
+
+def test_the_gate_asks_for_the_baseline_s_cards_and_writes_nothing(written, planted, command):
+    before = written.read_bytes()
+    planted.more_bytes = 512
+    command("gate", "smoke")
+    assert [gpu.name for gpu in planted.requests[-1].gpus] == ["t4"]
+    assert written.read_bytes() == before
+
+
+def test_a_baseline_is_not_written_twice(written, command):
+    code, _, err = command("baseline", "write", "smoke")
+    assert code == 2
+    assert "ftbench baseline update" in err
+
+
+def test_a_byte_more_fails_and_names_the_culprit(written, planted, command):
+    planted.more_bytes = 512
+    code, out, _ = command("gate", "smoke")
+    assert code == 1
+    assert "The gate fails" in out
+    assert "+511 B, activations, layer.*, aten.gelu" in out
+
+
+def test_a_smaller_batch_fails(written, planted, command):
+    planted.largest = 24
+    code, out, _ = command("gate", "smoke")
+    assert code == 1
+    assert "t4 largest batch" in out
+
+
+def test_within_a_tolerance_it_holds(written, planted, command):
+    planted.more_bytes = 512
+    assert command("gate", "smoke", "--tolerance", "1KiB")[0] == 0
+    assert command("gate", "smoke", "--tolerance", "much")[0] == 2
+
+
+def test_other_versions_are_judged_when_that_is_asked_for(written, planted, command):
+    planted.versions = (("torch", "2.14.0"),)
+    code, out, _ = command("gate", "smoke")
+    assert code == 2
+    assert "torch 2.13.0 -> 2.14.0" in out
+    assert command("gate", "smoke", "--across-versions")[0] == 0
+    planted.more_bytes = 512
+    code, out, _ = command("gate", "smoke", "--across-versions")
+    assert code == 1
+    assert "the change came with torch 2.13.0 -> 2.14.0" in out
+
+
+def test_without_a_baseline_nothing_can_be_judged(planted, command):
+    code, out, err = command("gate", "smoke")
+    assert (code, out) == (2, "")
+    assert "ftbench baseline write" in err
+
+
+def test_what_cannot_be_predicted_has_no_baseline(planted, command, tmp_path):
+    planted.refused = "training.optim: not covered"
+    code, _, err = command("baseline", "write", "smoke")
+    assert code == 2
+    assert "not covered" in err
+    assert not (tmp_path / "reports").exists()
+
+
+def test_what_cannot_be_predicted_now_is_not_judged(written, planted, command):
+    planted.refused = "training.optim: not covered"
+    code, out, _ = command("gate", "smoke")
+    assert code == 2
+    assert "not covered" in out
+
+
+def test_an_update_shows_what_changes_and_writes_it_when_told(written, planted, command):
+    planted.more_bytes = 512
+    before = written.read_bytes()
+    code, out, err = command("baseline", "update", "smoke")
+    assert code == 2
+    assert "aten.gelu" in out
+    assert "--yes" in err
+    assert written.read_bytes() == before
+    assert command("baseline", "update", "smoke", "--yes")[0] == 0
+    assert command("gate", "smoke")[0] == 0
+
+
+def test_an_update_of_nothing_says_so(written, command):
+    code, out, _ = command("baseline", "update", "smoke")
+    assert code == 0
+    assert "nothing to write" in out
+
+
+def test_another_file_may_be_named(planted, command, tmp_path):
+    file = tmp_path / "mine.json"
+    assert command("baseline", "write", "smoke", "--baseline", file)[0] == 0
+    assert command("gate", "smoke", "--baseline", file)[0] == 0
+
+
+def test_other_settings_than_the_baseline_s_are_not_judged(written, command):
+    code, out, _ = command("gate", "smoke", "--set", "training.bf16=true")
+    assert code == 2
+    assert "another workload than the baseline's: bf16" in out
+
+
+def test_files_for_a_forge(written, planted, command, tmp_path, monkeypatch):
+    planted.more_bytes = 512
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    junit, comment = tmp_path / "gate.xml", tmp_path / "comment.md"
+    assert command("gate", "smoke", "--junit", junit, "--comment", comment)[0] == 1
+    assert ElementTree.parse(junit).getroot().get("failures") == "4"
+    assert "aten.gelu" in comment.read_text()
+    assert summary.read_text() == comment.read_text()
+
+
+def test_json_is_one_document(written, planted, command):
+    planted.more_bytes = 512
+    code, out, _ = command("gate", "smoke", "--json")
+    assert code == 1
+    assert json.loads(out)["exit_code"] == 1
