@@ -155,6 +155,9 @@ def gate(
         Path | None,
         typer.Option("--comment", metavar="FILE", help="Write a comment in Markdown too."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
@@ -179,6 +182,11 @@ def gate(
         write_atomically(junit, gate_junit(result))
     if comment is not None:
         write_atomically(comment, gate_markdown(result))
+    if html is not None:
+        from bench.report.gate import gate_document
+        from bench.report.html import render
+
+        write_atomically(html, render(gate_document(result)))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as stream:

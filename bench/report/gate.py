@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
+
 from bench.analysis.culprits import Culprit
 from bench.analysis.gate import Attribution, Change, GateResult
 from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING
+from bench.report.document import Document
 from bench.report.markdown import escaped, table_text
+from bench.report.section import Section
 from bench.report.tables import ABSENT, FIGURE_WORDS, Table
 from bench.units import format_bytes, format_ratio, format_seconds
 
@@ -211,6 +215,28 @@ def gate_markdown(result: GateResult) -> str:
     if said:
         parts.append("\n".join(f"- {escaped(text.strip())}" for text in said[:MOST_ROWS]))
     return "\n\n".join(parts) + "\n"
+
+
+def gate_document(result: GateResult) -> Document:
+    """Return the result as a report, for a page that is kept with a run of CI."""
+    empty = pd.DataFrame()
+    tables = (changes_table(result.changes),) if result.changes else ()
+    sections = (
+        Section("Verdict", (headline(result), *(text.strip() for text in lines(result)))),
+        Section("What moved", tables=tables),
+    )
+    return Document(
+        title=f"ftbench: memory of {result.profile}",
+        sections=tuple(section for section in sections if section.paragraphs or section.tables),
+        cells=empty,
+        ledger=empty,
+        stem="gate",
+        stats=(
+            ("cells judged", str(len(result.judged)), ""),
+            ("figures that moved", str(len(result.changes)), f"{len(result.failures)} fail"),
+            ("not judged", str(len(result.unjudged)), ""),
+        ),
+    )
 
 
 def gate_json(result: GateResult) -> dict[str, Any]:
