@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.analysis.contrast import Estimate, difference
-from bench.analysis.gate import Change, GateResult
+from bench.analysis.gate import Change, GateResult, Verdict
 from bench.analysis.summary import UNTRUSTED, cells_table
 from bench.baseline import Measured, MeasuredCell, names_of
 from bench.record import Environment, Record
@@ -57,29 +58,25 @@ def samples_of(records: Sequence[Record]) -> dict[Place, Samples]:
     names = names_of({record.cell_id: record.cell for record in records}.values())
     began = {(r.cell_id, r.replicate, r.repeat): r.started_at for r in records}
     table = cells_table(list(records))
-    runs: dict[Place, list[dict[str, object]]] = {}
+    runs: dict[Place, list[dict[Any, Any]]] = {}
     for row in table[table["status"] == "ok"].to_dict("records"):
         key = (row["cell_id"], row["replicate"], row["repeat"])
         runs.setdefault(names[row["cell_id"]], []).append({**row, "started": began[key]})
     return {place: _samples(rows) for place, rows in runs.items()}
 
 
-def _samples(rows: list[dict[str, object]]) -> Samples:
+def _samples(rows: list[dict[Any, Any]]) -> Samples:
     rows = sorted(rows, key=lambda row: str(row["started"]))
     figures = {}
     for name in (*TORCH_PEAKS, NVML_PEAK, *TIMES):
-        values = [float(str(row[name])) for row in rows if _there(row[name])]
+        values = [float(row[name]) for row in rows if pd.notna(row[name])]
         if len(values) == len(rows):
             figures[name] = tuple(values)
     accuracies: dict[str, float] = {}
     for row in rows:
-        if _there(row["eval_accuracy"]):
-            accuracies.setdefault(str(row["seed"]), float(str(row["eval_accuracy"])))
+        if pd.notna(row["eval_accuracy"]):
+            accuracies.setdefault(str(row["seed"]), float(row["eval_accuracy"]))
     return Samples(figures, tuple(str(row["started"]) for row in rows), accuracies)
-
-
-def _there(value: object) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def untrusted(records: Sequence[Record]) -> int:
@@ -188,7 +185,7 @@ def _peaks(place: Place, before: Samples, after: Samples) -> Iterator[Change | s
             allowed = max(ours) - min(ours) + NVML_PAGE_BYTES
             note = f"more than {allowed / MIB:.0f} MiB, as its readings differ"
         if abs(other - one) > allowed:
-            verdict = "regression" if other > one else "drop"
+            verdict: Verdict = "regression" if other > one else "drop"
             yield Change(*place, "measured peak", name, one, other, verdict, note)
 
 
@@ -254,8 +251,8 @@ def _times(
     for place in _holm({place: one.p_value for place, (_, one) in found.items()}):
         name, one = found[place]
         note = f"{one.ratio:.3f}x over {one.pairs} pairs, p = {one.p_value:.2g}"
-        values = (statistics.median(side[place].figures[name]) for side in (before, after))
-        changes.append(Change(*place, "time", name, *values, "regression", note))
+        old, new = (statistics.median(side[place].figures[name]) for side in (before, after))
+        changes.append(Change(*place, "time", name, old, new, "regression", note))
     return changes, reasons
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import site
 import sys
 import sysconfig
 from pathlib import Path
 
-import accelerate
-import torch
-
-import bench
-
 # Code that carries out what others ask for: a line of it says nothing of who asked.
 _CARRIERS = tuple(
-    f"{Path(str(package.__file__)).parent}{os.sep}" for package in (torch, accelerate, bench)
+    f"{Path(spec.origin).parent}{os.sep}"
+    for name in ("torch", "accelerate", "bench")
+    if (spec := importlib.util.find_spec(name)) is not None and spec.origin is not None
 )
 _STANDARD = f"{sysconfig.get_path('stdlib')}{os.sep}"
 

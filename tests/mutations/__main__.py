@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from tests.mutations import timing
 from tests.mutations.changes import HARMLESS, PLANTED
 from tests.mutations.trial import judged
 
@@ -48,6 +49,8 @@ def main(arguments):
         f" ({named / max(caught, 1):.0%}); false alarms {alarms} of {runs} runs of {len(HARMLESS)}"
         f" harmless changes; {time.perf_counter() - began:.0f} s"
     )
+    for line in timing.lines():
+        print(line)
     missed = caught < len(PLANTED) or named < NAMED_AT_LEAST * caught or alarms
     return 1 if missed else 0
 
