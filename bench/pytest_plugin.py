@@ -24,15 +24,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.analysis.gate import GateResult
     from bench.baseline import Baseline
     from bench.predict.events import Trace
     from bench.prediction import Makeup
 
     Step = Callable[[], Any]
-    MakeStep = Callable[[torch.device], Step]
+    MakeStep = Callable[[Any], Step]  # of a torch.device
 
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"

@@ -276,8 +276,9 @@ def _widest(
 
 def _size(cell: Point, axes: Sequence[str]) -> float:
     """Return how large a cell is: the product of what can be bought."""
-    values = (value for name, value in zip(axes, cell, strict=True) if name in BOUGHT)
-    return math.prod(float(value) for value in values if isinstance(value, numbers.Real))
+    named = zip(axes, cell, strict=True)
+    values = [float(v) for name, v in named if name in BOUGHT and isinstance(v, numbers.Real)]
+    return math.prod(values)
 
 
 def _doubling(

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.predict.composition import module_of, moment_of
 from bench.predict.events import BACKWARD, EVALUATION, FORWARD, OPTIMIZER, Kind, Trace
@@ -66,10 +67,11 @@ def _marks(trace: Trace) -> dict[MarkName, int]:
         begin = begins[begins > forward[-1]] if len(forward) else begins
         found["after forward"] = max(int((begin if len(begin) else begins)[0]) - 1, 0)
         found["after backward"] = int(backward[-1])
-    for name, phase, among in (
+    places: tuple[tuple[MarkName, str, NDArray[np.intp]], ...] = (
         ("in the optimizer", OPTIMIZER, own),
         ("in evaluation", EVALUATION, np.arange(len(phases))),
-    ):
+    )
+    for name, phase, among in places:
         there = among[phases[among] == phase]
         if len(there):
             found[name] = int(there[live[there].argmax()])
@@ -79,7 +81,7 @@ def _marks(trace: Trace) -> dict[MarkName, int]:
 def _keys(trace: Trace) -> dict[int, _Key]:
     """Return what each allocation is a part of, by its row: role, module, operator, element type."""
     roles = trace.roles()
-    found = {}
+    found: dict[int, _Key] = {}
     for row, (kind, block, site) in enumerate(trace.rows()):
         if kind != Kind.ALLOCATE:
             continue

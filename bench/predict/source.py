@@ -9,6 +9,7 @@ import site
 import sys
 import sysconfig
 from pathlib import Path
+from types import FrameType
 
 # Code that carries out what others ask for: a line of it says nothing of who asked.
 _CARRIERS = tuple(
@@ -21,12 +22,12 @@ _STANDARD = f"{sysconfig.get_path('stdlib')}{os.sep}"
 
 def source_line() -> str:
     """Return `file:line` of the innermost frame whose code asks for something; empty without one."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         shown = _shown(frame.f_code.co_filename)
         if shown:
             return f"{shown}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment] - the outermost has none
+        frame = frame.f_back
     return ""
 
 

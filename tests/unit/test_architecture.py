@@ -43,6 +43,7 @@ STAGES = [
     "plan",
     "claim",
     "cli",
+    "pytest_plugin",
 ]
 WORKER_MAY_IMPORT = {
     "errors",

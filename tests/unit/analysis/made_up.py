@@ -57,8 +57,9 @@ def table(
     runs["eval_documents"] = float(EVALUATIONS * EVAL_SIZE)
     runs["checkpoints"] = float(CHECKPOINTS)
     runs["seed"] = np.arange(len(points)) % repeats
-    of_cell = np.repeat(np.exp(draw.normal(0, own, len(points) // repeats)), repeats)
-    of_run = of_cell * noisy(np.ones(len(points)))  # what one run has in all its steps
+    of_run = noisy(np.ones(len(points)))  # what one run has in all its steps
+    if own:
+        of_run = of_run * np.repeat(np.exp(draw.normal(0, own, len(points) // repeats)), repeats)
     runs["step_median_s"] = step_s(length, batch, **law) * of_run
     for name, seconds in total_s(length, batch, documents).items():
         runs[name] = noisy(seconds, 0.3)
