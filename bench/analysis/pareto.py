@@ -277,7 +277,7 @@ def _widest(
 def _size(cell: Point, axes: Sequence[str]) -> float:
     """Return how large a cell is: the product of what can be bought."""
     named = zip(axes, cell, strict=True)
-    values = [float(v) for name, v in named if name in BOUGHT and isinstance(v, numbers.Real)]
+    values = [float(str(v)) for name, v in named if name in BOUGHT and isinstance(v, numbers.Real)]
     return math.prod(values)
 
 
