@@ -8,7 +8,7 @@ figures: the versions of the libraries, the architecture of each card and the ke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,9 @@ FOLDER = Path("reports") / "baselines"
 # Far above any real file: a larger one is not read into memory.
 MAX_BYTES = 64 * 2**20
 _SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
+_NOT_MEMORY = frozenset({*COSTLESS, "seed"})
+# Names of what has a revision beside it: where it was read from is no part of what it is.
+_NAMES = frozenset({"model", "dataset"})
 _ATTENTION = "_scaled_dot_product_"
 
 
@@ -86,9 +89,13 @@ class MeasuredCell(Frozen):
 
 
 class Measured(Frozen):
-    """The runs of cells on one machine, by group and cell; `machine` has what they depend on."""
+    """The runs of cells on one machine, by group and cell.
+
+    `machine` and `workload` have what they depend on, as in `bench.analysis.measured.Runs`.
+    """
 
     machine: dict[str, str]
+    workload: dict[str, Any]
     cells: dict[str, dict[str, MeasuredCell]]
 
 
@@ -126,8 +133,10 @@ def groups_of(cells: Iterable[Cell]) -> list[tuple[dict[str, Any], dict[str, Cel
     return found
 
 
-def _grouped(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
-    facets = [_facets(cell) for cell in cells]
+def _grouped(
+    cells: Sequence[Cell], left_out: Collection[str] = _NOT_MEMORY
+) -> list[tuple[dict[str, Any], list[Cell]]]:
+    facets = [_facets(cell, left_out) for cell in cells]
     differing = _differing(facets)
     found: dict[str, tuple[dict[str, Any], list[Cell]]] = {}
     for cell, facet in zip(cells, facets, strict=True):
@@ -141,9 +150,17 @@ def group_name(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
 
 
-def _facets(cell: Cell) -> dict[str, Any]:
-    left_out = {*_SHAPE, *COSTLESS, "seed"}
-    return {name: value for name, value in cell.facets.items() if name not in left_out}
+def _facets(cell: Cell, left_out: Collection[str]) -> dict[str, Any]:
+    names = {*_SHAPE, *_NAMES, *left_out}
+    return {name: value for name, value in cell.facets.items() if name not in names}
+
+
+def common_facets(cells: Sequence[Cell], left_out: Collection[str] = _NOT_MEMORY) -> dict[str, Any]:
+    """Return what all cells have in common, but for length, batch, documents and what is left out."""
+    facets = [_facets(cell, left_out) for cell in cells]
+    differing = set(_differing(facets))
+    first = facets[0] if facets else {}
+    return {n: first[n] for n in sorted(first) if n not in differing and first[n] is not None}
 
 
 def _differing(facets: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,11 +168,13 @@ def _differing(facets: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({_dump(one.get(name)) for one in facets}) > 1]
 
 
-def names_of(cells: Iterable[Cell]) -> dict[str, tuple[str, str]]:
+def names_of(
+    cells: Iterable[Cell], left_out: Collection[str] = _NOT_MEMORY
+) -> dict[str, tuple[str, str]]:
     """Return the names of each cell's group and of its own in it, by its id."""
     return {
         cell.cell_id: (group_name(settings), name)
-        for settings, own in _grouped(list(cells))
+        for settings, own in _grouped(list(cells), left_out)
         for cell, name in _names(own)
     }
 
@@ -198,14 +217,15 @@ def baseline_of(
     groups = [
         _group(settings, cells, predictions, gpus) for settings, cells in groups_of(grid.cells)
     ]
-    facets = [_facets(cell) for cell in grid.cells]
-    differing = set(_differing(facets))
     return Baseline(
         profile=profile.name,
-        versions=dict(predictions.versions),
-        architectures={gpu.name: ".".join(map(str, gpu.compute_capability)) for gpu in gpus},
+        versions=_versions(predictions.versions),
+        architectures={
+            gpu.name: ".".join(map(str, gpu.compute_capability))
+            for gpu in sorted(gpus, key=lambda gpu: gpu.name)
+        },
         attention_kernel=attention_kernel,
-        workload={n: v for n, v in facets[0].items() if n not in differing and v is not None},
+        workload=common_facets(grid.cells),
         groups=tuple(group for group in groups if group is not None),
     )
 
@@ -222,7 +242,12 @@ def baseline_of_steps(
         moment=makeup.moment,
         parts=makeup.parts,
     )
-    return Baseline(profile=name, versions=dict(versions), workload={}, groups=(group,))
+    return Baseline(profile=name, versions=_versions(versions), workload={}, groups=(group,))
+
+
+def _versions(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return versions without their build (`+cpu`): a trace is the same under each."""
+    return {name: version.partition("+")[0] for name, version in sorted(found)}
 
 
 def _group(
@@ -313,7 +338,7 @@ def read(file: Path) -> Baseline:
         raise BaselineError(
             "there is no baseline", where=str(file), hint="`ftbench baseline write` makes one"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BaselineError(f"cannot be read: {error}", where=str(file)) from error
     known = data.pop("schema_version", None) if isinstance(data, dict) else None
     if known != SCHEMA_VERSION:

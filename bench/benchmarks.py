@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import BaselineError
 
 PEAK = "gpu_memory_peak_bytes"  # in a benchmark's extra_info
+VERSIONS = "gpu_memory_versions"
 MAX_BYTES = 256 * 2**20  # with every round's time a real file has tens of MiB
 
 
-def read_peaks(file: Path) -> dict[str, int]:
-    """Return the peak of every benchmark that has one, in bytes, by its full name; raises BaselineError."""
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+    """The peak of every benchmark that has one, in bytes, by its full name, and what it was found with."""
+
+    nbytes: Mapping[str, int]
+    versions: Mapping[str, str]
+
+
+def read_peaks(file: Path) -> Peaks:
+    """Return the peaks in a file; raises BaselineError where it has none, or is another."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise BaselineError("too large", where=str(file))
         data = json.loads(file.read_text(encoding="utf-8"))
-        found = {
-            str(one["fullname"]): one["extra_info"][PEAK]
-            for one in data["benchmarks"]
-            if PEAK in one["extra_info"]
-        }
+        there = [one for one in data["benchmarks"] if PEAK in one["extra_info"]]
+        found = {str(one["fullname"]): one["extra_info"][PEAK] for one in there}
+        versions: dict[str, str] = {}
+        for one in there:
+            versions |= one["extra_info"].get(VERSIONS, {})
     except OSError as error:
         raise BaselineError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -37,4 +48,4 @@ def read_peaks(file: Path) -> dict[str, int]:
             where=str(file),
             hint="use the fixtures `benchmark` and `gpu_memory` in one test",
         )
-    return found
+    return Peaks(found, versions)

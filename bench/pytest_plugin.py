@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"
-_EXTRA_INFO = "gpu_memory_peak_bytes"
+_RESERVED = "gpu_memory_reserved_bytes"
 _LINES = 12  # of a peak's parts
 
 
@@ -78,9 +78,12 @@ class GpuMemory:
         allowed = parse_bytes(limit) if isinstance(limit, str) else limit
         trace, baseline = self._traced("step", make_step, gpu)
         peak, what = trace.peak_bytes, "tensors ask for"
-        if gpu is not None:
+        if gpu is None:
+            self._note_peak(baseline)
+            self._last = baseline
+        else:
             peak, what = _reserved_bytes(trace, gpu), f"{gpu} would reserve"
-        self._note(peak)
+            self._note({_RESERVED: peak})
         if peak > allowed:
             self._tell("\n".join(_peak_lines(baseline.groups[0].makeup)))
             _fail(
@@ -92,7 +95,7 @@ class GpuMemory:
     def compare(self, name: str, make_step: MakeStep | None = None) -> int:
         """Fail where the steps need other memory than their baseline says; return the peak, in bytes.
 
-        Without `make_step` the steps are those that this test checked last. The baseline is
+        Without `make_step` the steps are those that this test checked last, of no card. The baseline is
         `gpu_memory/TEST_FILE/NAME.json` beside the test file. One of other versions of torch or
         transformers is not compared with, unless --gpu-memory-across-versions is given.
         """
@@ -107,7 +110,7 @@ class GpuMemory:
         else:
             raise pytest.UsageError(f"gpu_memory.compare({name!r}) needs the steps to compare")
         peak = found.groups[0].cells["step"].tensors_bytes
-        self._note(peak)
+        self._note_peak(found)
         path = self._path(name)
         config = self._request.config
         if config.getoption("--gpu-memory-update"):
@@ -136,9 +139,7 @@ class GpuMemory:
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
         )
         traced = trace(make_step, target=Target(compute_capability=capability))
-        found = baseline_of_steps(name, traced.peak_bytes, makeup(traced), traced.versions)
-        self._last = found
-        return traced, found
+        return traced, baseline_of_steps(name, traced.peak_bytes, makeup(traced), traced.versions)
 
     def _path(self, name: str) -> Path:
         if not name or set(name) & set('/\\<>:"|?*') or name.startswith("."):
@@ -146,11 +147,16 @@ class GpuMemory:
         test = Path(self._request.path)
         return test.parent / FOLDER / test.stem / f"{name}.json"
 
-    def _note(self, peak: int) -> None:
-        """Put the peak into pytest-benchmark's JSON, where this test is a benchmark too."""
+    def _note_peak(self, found: Baseline) -> None:
+        from bench.benchmarks import PEAK, VERSIONS
+
+        peak = found.groups[0].cells["step"].tensors_bytes
+        self._note({PEAK: peak, VERSIONS: found.versions})
+
+    def _note(self, figures: dict[str, Any]) -> None:
+        """Put figures into pytest-benchmark's JSON, where this test is a benchmark too."""
         if "benchmark" in self._request.fixturenames:
-            benchmark = self._request.getfixturevalue("benchmark")
-            benchmark.extra_info[_EXTRA_INFO] = peak
+            self._request.getfixturevalue("benchmark").extra_info.update(figures)
 
     def _tell(self, text: str) -> None:
         """Show a text in a section of its own, should the test fail; over xdist as well."""
@@ -186,7 +192,7 @@ def _peak_lines(parts: Makeup) -> Iterator[str]:
 def _result_lines(result: GateResult) -> Iterator[str]:
     from bench.report.gate import lines
 
-    yield from lines(result)
+    yield from lines(result, accept="`pytest --gpu-memory-update`")
 
 
 def _verdict(name: str, result: GateResult) -> str:

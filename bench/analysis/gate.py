@@ -8,11 +8,12 @@ that nobody has accepted fails too: it hides the next rise.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from bench.analysis.culprits import Culprit, culprits
 from bench.baseline import Baseline, CardBytes, CellBytes, Group
+from bench.benchmarks import Peaks
 from bench.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
 
 Verdict = Literal["regression", "drop", "explained"]
@@ -86,10 +87,10 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 where all holds, 1 where something moved, 2 where nothing did that could be judged."""
+        """Return 0 where all holds, 1 where something moved, 2 where not all could be judged, or nothing was."""
         if self.failures:
             return EXIT_FINDING
-        return EXIT_BAD_INPUT if self.unjudged else EXIT_OK
+        return EXIT_BAD_INPUT if self.unjudged or not self.judged else EXIT_OK
 
 
 def compare(
@@ -108,8 +109,7 @@ def compare(
     versions = tuple(_moved(before.versions, after.versions))
     unjudged = [*_elsewhere(before, after)]
     if versions and not across_versions:
-        named = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in versions)
-        unjudged.append(f"other versions than the baseline's: {named}")
+        unjudged.append(_versions_words(versions))
     if unjudged:
         return GateResult(after.profile, (), unjudged=tuple(unjudged), versions=versions)
     comparison = _Comparison(tolerance_bytes, refused or {})
@@ -122,13 +122,30 @@ def compare(
         attributions=tuple(comparison.attributions),
         unjudged=tuple(comparison.unjudged),
         versions=versions,
+        notes=tuple(comparison.notes),
     )
 
 
 def compare_peaks(
-    name: str, before: Mapping[str, int], after: Mapping[str, int], *, tolerance_bytes: int = 0
+    name: str,
+    before: Peaks,
+    after: Peaks,
+    *,
+    tolerance_bytes: int = 0,
+    across_versions: bool = False,
 ) -> GateResult:
-    """Return which of some peaks moved by more than a tolerance, in bytes; by name, no parts are known."""
+    """Return which peaks of benchmarks moved by more than a tolerance; of them no parts are known."""
+    versions = tuple(_moved(before.versions, after.versions))
+    if versions and not across_versions:
+        return GateResult(name, (), unjudged=(_versions_words(versions),), versions=versions)
+    return dataclasses.replace(
+        _moved_peaks(name, before.nbytes, after.nbytes, tolerance_bytes), versions=versions
+    )
+
+
+def _moved_peaks(
+    name: str, before: Mapping[str, int], after: Mapping[str, int], tolerance_bytes: int
+) -> GateResult:
     there = [one for one in before if one in after]
     changes = [
         Change("", one, "requested", "", before[one], after[one], _verdict(before[one], after[one]))
@@ -148,10 +165,16 @@ def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:
 
 
 def _moved(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Moved]:
+    """Yield the packages whose versions differ; of which build (`+cpu`) they are moves no bytes."""
     for package in sorted(before.keys() | after.keys()):
         one, other = before.get(package, "none"), after.get(package, "none")
         if one != other:
             yield Moved(package, one, other)
+
+
+def _versions_words(versions: Iterable[Moved]) -> str:
+    named = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in versions)
+    return f"other versions than the baseline's: {named}"
 
 
 def _elsewhere(before: Baseline, after: Baseline) -> Iterator[str]:
@@ -183,6 +206,7 @@ class _Comparison:
         self.changes: list[Change] = []
         self.attributions: list[Attribution] = []
         self.unjudged: list[str] = []
+        self.notes: list[str] = []
 
     def groups(self, before: Group | None, after: Group | None) -> None:
         """Compare two groups with the same settings; one that is missing is not judged."""
@@ -199,8 +223,11 @@ class _Comparison:
                 side = "there is no baseline" if name not in before.cells else "it was not found"
                 self.unjudged.append(f"{whose}{name}: {side}")
         known = len(self.changes)
+        if before.attention != after.attention:
+            ours, theirs = (", ".join(of.attention) or "none" for of in (before, after))
+            self.notes.append(f"{whose}another kernel of attention: {ours} -> {theirs}")
         moved = self._cells(before, after) | self._fits(before, after)
-        self._tables(before, after)
+        moved |= self._slopes(before, after)
         if moved:
             found = culprits(before.makeup, after.makeup)
             delta = _peak(after) - _peak(before)
@@ -221,8 +248,10 @@ class _Comparison:
 
     def _cell(self, group: str, name: str, before: CellBytes, after: CellBytes) -> bool:
         moved = self._bytes(group, name, "requested", "", before.tensors_bytes, after.tensors_bytes)
-        for card in before.cards.keys() & after.cards.keys():
-            ours, theirs = before.cards[card], after.cards[card]
+        for card, ours in before.cards.items():
+            theirs = after.cards[card]
+            if not ours.verdict == theirs.verdict == "fits":
+                continue  # where it ends for want of memory, its bytes are those of an order
             own = self._bytes(
                 group, name, "requested", card, ours.requested_bytes, theirs.requested_bytes
             )
@@ -262,8 +291,8 @@ class _Comparison:
         found = []
         for name, cell in before.cells.items():
             for card, ours in cell.cards.items():
-                theirs = after.cells[name].cards.get(card) if name in after.cells else None
-                if theirs is not None and theirs.verdict != ours.verdict:
+                theirs = after.cells[name].cards[card] if name in after.cells else ours
+                if theirs.verdict != ours.verdict:
                     better = ("does not fit", "too close to call", "fits")
                     worse = better.index(theirs.verdict) < better.index(ours.verdict)
                     verdict: Verdict = "regression" if worse else "drop"
@@ -275,7 +304,11 @@ class _Comparison:
         for card, sizes in before.largest.items():
             for where, batch in sizes.items():
                 now = after.largest.get(card, {}).get(where)
-                if now is not None and now != batch:
+                if now is None:
+                    self.unjudged.append(
+                        f"{_of(after.name, where)}: no largest batch of {card} now"
+                    )
+                elif now != batch:
                     verdict = "regression" if now < batch else "drop"
                     found.append(
                         Change(after.name, where, "largest batch", card, batch, now, verdict)
@@ -283,13 +316,18 @@ class _Comparison:
         self.changes += found
         return bool(found)
 
-    def _tables(self, before: Group, after: Group) -> None:
-        for name in before.slopes.keys() & after.slopes.keys():
-            ours, theirs = before.slopes[name], after.slopes[name]
-            if abs(ours - theirs) > self._tolerance:
-                self.changes.append(
-                    Change(after.name, name, "slope", "", ours, theirs, _verdict(ours, theirs))
-                )
+    def _slopes(self, before: Group, after: Group) -> bool:
+        """Compare slopes; return whether any moved. One that is missing is of a cell that is."""
+        moved = [
+            self._bytes(after.name, name, "slope", "", before.slopes[name], after.slopes[name])
+            for name in before.slopes
+            if name in after.slopes
+        ]
+        return any(moved)
+
+
+def _of(group: str, where: str) -> str:
+    return ": ".join(filter(None, (group, where)))
 
 
 def _verdict(before: float, after: float) -> Verdict:

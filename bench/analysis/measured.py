@@ -1,8 +1,9 @@
 """Measured: whether the runs of two versions say that something moved, each figure by its own noise. Pure.
 
     torch's peaks    the medians may differ by half a percent: they are near-deterministic
-    NVML's           by no more than its readings of one version differ among each other
-    accuracy         by no more than seeds do (Welch's t on the means over seeds)
+    sampled peaks    (NVML's, and RSS where torch counts nothing) within the 95 % prediction interval of one
+                     more reading, by the readings of the baseline
+    accuracy         may not fall by more than seeds and the evaluation documents explain: Welch's t, 95 %, a cell
     time             a rank test of pairs that were run one after the other, since machines drift
 
 The time test is Wilcoxon's signed-rank test on the logarithms of the ratios of pairs, to the side of slower,
@@ -22,21 +23,26 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.contrast import Estimate, difference
-from bench.analysis.gate import Change, GateResult, Verdict
+from bench.analysis.gate import Change, GateResult, Moved, Verdict
+from bench.analysis.regression import student
 from bench.analysis.summary import UNTRUSTED, cells_table
-from bench.baseline import Measured, MeasuredCell, names_of
+from bench.baseline import Measured, MeasuredCell, common_facets, names_of
 from bench.record import Environment, Record
 from bench.units import MIB
 
 TORCH_PEAKS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_cpu_tensors_bytes")
 TORCH_TOLERANCE = 0.005
-NVML_PEAK = "peak_process_bytes"
-# NVML counts in pages of 2 MiB, and from fewer runs nobody knows how its readings differ.
-NVML_PAGE_BYTES = 2 * MIB
+NVML_PEAK, RSS_PEAK = "peak_process_bytes", "peak_rss_bytes"
+# What the readings come in: NVML's pages, and what glibc asks the kernel for.
+_GRAIN_BYTES = {NVML_PEAK: 2 * MIB, RSS_PEAK: MIB}
 FEWEST_RUNS = 3
 TIMES = ("step_median_s", "total_s")  # the first that is there
 FALSE_ALARMS = 0.05
 FEWEST_PAIRS = 5  # of four pairs no order is rarer than one in sixteen
+# What --across-versions compares across; another device or driver is another thing.
+VERSIONS = ("torch", "transformers", "accelerate", "cuda")
+# Runs of one cell differ in these alone; a learning rate moves accuracy.
+_FREE = frozenset({"seed"})
 
 Place = tuple[str, str]  # a group and a cell of it, by name
 
@@ -53,24 +59,61 @@ class Samples:
     accuracies: Mapping[str, float]
 
 
-def samples_of(records: Sequence[Record]) -> dict[Place, Samples]:
-    """Return the runs of every cell that has a trusted one."""
-    names = names_of({record.cell_id: record.cell for record in records}.values())
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """The runs of a run directory.
+
+    `machine` has the device and the versions that they were measured with, `workload` what all cells have in
+    common. `oom` are the cells that ran out of memory; `doubts` say which runs are not among the samples.
+    """
+
+    samples: Mapping[Place, Samples]
+    machine: Mapping[str, str]
+    workload: Mapping[str, Any]
+    oom: frozenset[Place] = frozenset()
+    doubts: tuple[str, ...] = ()
+
+
+def runs_of(
+    records: Sequence[Record], environments: Mapping[str, Environment], damaged: int = 0
+) -> Runs:
+    """Return the runs of a directory's records, of which so many could not be read."""
+    cells = list({record.cell_id: record.cell for record in records}.values())
+    names = names_of(cells, _FREE)
     began = {(r.cell_id, r.replicate, r.repeat): r.started_at for r in records}
     table = cells_table(list(records))
-    runs: dict[Place, list[dict[Any, Any]]] = {}
+    rows: dict[Place, list[dict[Any, Any]]] = {}
     for row in table[table["status"] == "ok"].to_dict("records"):
-        key = (row["cell_id"], row["replicate"], row["repeat"])
-        runs.setdefault(names[row["cell_id"]], []).append({**row, "started": began[key]})
-    return {place: _samples(rows) for place, rows in runs.items()}
+        started = began[row["cell_id"], row["replicate"], row["repeat"]]
+        rows.setdefault(names[row["cell_id"]], []).append({**row, "started": started})
+    statuses = table["status"].value_counts().to_dict()
+    left_out = {name: count for name, count in statuses.items() if name not in ("ok", "oom")}
+    doubts = [
+        f"{count} runs have figures that cannot be right"
+        if name == UNTRUSTED
+        else f"{count} runs ended as {name}"
+        for name, count in left_out.items()
+    ]
+    if damaged:
+        doubts.append(f"{damaged} records cannot be read")
+    used = {record.environment_id for record in records if record.status == "ok"}
+    return Runs(
+        samples={place: _samples(own) for place, own in rows.items()},
+        machine=machine_of(one for name, one in environments.items() if name in used),
+        workload=common_facets(cells, _FREE),
+        oom=frozenset(names[record.cell_id] for record in records if record.status == "oom"),
+        doubts=tuple(doubts),
+    )
 
 
 def _samples(rows: list[dict[Any, Any]]) -> Samples:
     rows = sorted(rows, key=lambda row: str(row["started"]))
     figures = {}
-    for name in (*TORCH_PEAKS, NVML_PEAK, *TIMES):
+    for name in (*TORCH_PEAKS, *_GRAIN_BYTES, *TIMES):
         values = [float(row[name]) for row in rows if pd.notna(row[name])]
-        if len(values) == len(rows):
+        if values and (
+            name not in TIMES or len(values) == len(rows)
+        ):  # times are told by their place
             figures[name] = tuple(values)
     accuracies: dict[str, float] = {}
     for row in rows:
@@ -79,133 +122,159 @@ def _samples(rows: list[dict[Any, Any]]) -> Samples:
     return Samples(figures, tuple(str(row["started"]) for row in rows), accuracies)
 
 
-def untrusted(records: Sequence[Record]) -> int:
-    """Return how many runs have figures that cannot be right."""
-    return int((cells_table(list(records))["status"] == UNTRUSTED).sum())
-
-
-def compare_measured(
-    profile: str,
-    before: Mapping[Place, Samples],
-    after: Mapping[Place, Samples],
-    *,
-    distrusted: int = 0,
-    judge_time: bool = False,
-) -> GateResult:
-    """Return what the runs of two versions say of each other.
-
-    `distrusted` runs of the new version have figures that cannot be right: they are not judged. Time is
-    judged where runs alternate; with `judge_time` it must be.
-    """
-    unjudged = [f"{_said(place)}: no run of it now" for place in before if place not in after]
-    unjudged += [f"{_said(p)}: no run of it in the baseline" for p in after if p not in before]
-    if distrusted:
-        unjudged.append(f"{distrusted} runs have figures that cannot be right")
-    changes: list[Change] = []
-    for place in before.keys() & after.keys():
-        found = [_peaks(place, before[place], after[place]), _accuracy(place, before, after)]
-        for one in itertools.chain(*found):
-            if isinstance(one, Change):
-                changes.append(one)
-            else:
-                unjudged.append(one)
-    slow, reasons = _times(before, after)
-    not_paired = list(dict.fromkeys(reasons))
-    order = {place: number for number, place in enumerate(before)}
-    changes = sorted([*changes, *slow], key=lambda c: (order[c.group, c.where], c.kind, c.of))
-    return GateResult(
-        profile=profile,
-        judged=tuple(place for place in before if place in after),
-        changes=tuple(changes),
-        unjudged=(*unjudged, *(not_paired if judge_time else ())),
-        notes=() if judge_time else tuple(not_paired),
-    )
-
-
-_VERSIONS = ("torch", "transformers", "accelerate")
-
-
 def machine_of(environments: Iterable[Environment]) -> dict[str, str]:
     """Return what measured figures depend on beside the code: the device, its driver, the libraries."""
     found: dict[str, set[str]] = {}
     for one in environments:
         facts = {"device": one.device.name, "driver": one.driver, "cuda": one.cuda}
-        facts |= {name: one.packages.get(name) for name in _VERSIONS}
+        facts |= {name: one.packages.get(name) for name in VERSIONS if name != "cuda"}
         for name, fact in facts.items():
             if fact is not None:
                 found.setdefault(name, set()).add(fact)
-    return {name: " and ".join(sorted(facts)) for name, facts in found.items()}
+    return {name: " and ".join(sorted(facts)) for name, facts in sorted(found.items())}
 
 
-def measured_of(samples: Mapping[Place, Samples], machine: Mapping[str, str]) -> Measured:
-    """Return the runs of cells as a baseline keeps them."""
+def measured_of(runs: Runs) -> Measured:
+    """Return runs as a baseline keeps them."""
     cells: dict[str, dict[str, MeasuredCell]] = {}
-    for (group, cell), one in samples.items():
+    for (group, cell), one in runs.samples.items():
         kept = MeasuredCell(figures=dict(one.figures), accuracies=dict(one.accuracies))
         cells.setdefault(group, {})[cell] = kept
-    return Measured(machine=dict(machine), cells=cells)
+    return Measured(machine=dict(runs.machine), workload=dict(runs.workload), cells=cells)
 
 
-def kept_samples(measured: Measured) -> dict[Place, Samples]:
+def kept_runs(measured: Measured) -> Runs:
     """Return the runs that a baseline keeps; when they began is not known any more."""
-    return {
+    samples = {
         (group, name): Samples(cell.figures, (), cell.accuracies)
         for group, cells in measured.cells.items()
         for name, cell in cells.items()
     }
+    return Runs(samples, measured.machine, measured.workload)
 
 
-def elsewhere(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return in what two machines differ, in words."""
-    return [
-        f"{name} {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+def compare_measured(
+    profile: str,
+    before: Runs,
+    after: Runs,
+    *,
+    across_versions: bool = False,
+    judge_time: bool = False,
+) -> GateResult:
+    """Return what the runs of two versions say of each other.
+
+    Runs of other libraries are judged `across_versions` only, of another device or workload not at all. Time
+    is judged where runs alternate; with `judge_time` it must be.
+    """
+    versions = tuple(
+        Moved(name, before.machine.get(name, "none"), after.machine.get(name, "none"))
+        for name in VERSIONS
+        if before.machine.get(name) != after.machine.get(name)
+    )
+    unjudged = [*_elsewhere(before, after)]
+    if versions and not across_versions:
+        unjudged += [f"other versions: {v.package} {v.before} -> {v.after}" for v in versions]
+    if unjudged:
+        return GateResult(profile, (), unjudged=tuple(unjudged), versions=versions)
+    ours, theirs = before.samples, after.samples
+    both = [place for place in ours if place in theirs]
+    unjudged = [*before.doubts, *after.doubts]
+    unjudged += [f"{_said(p)}: no run of it now" for p in ours if p not in {*theirs, *after.oom}]
+    unjudged += [f"{_said(p)}: no run of it in the baseline" for p in theirs if p not in ours]
+    changes = [
+        Change(*place, "fits", "", "ok", "oom", "regression")
+        for place in ours
+        if place in after.oom and place not in before.oom
     ]
+    eval_size = before.workload.get("eval_size")
+    notes: list[str] = []
+    for place in both:
+        found, missing = _peaks(place, ours[place], theirs[place])
+        changes += [*found, *_accuracy(place, ours[place], theirs[place], eval_size)]
+        unjudged += missing
+        if min(len(ours[place].accuracies), len(theirs[place].accuracies)) == 1:
+            notes.append("accuracy: one seed says nothing of others")
+    slow, reasons = _times({place: (ours[place], theirs[place]) for place in both})
+    (unjudged if judge_time else notes).extend(reasons)
+    order = {place: number for number, place in enumerate(ours)}
+    return GateResult(
+        profile=profile,
+        judged=tuple(place for place in ours if place in theirs or place in after.oom),
+        changes=tuple(
+            sorted([*changes, *slow], key=lambda c: (order[c.group, c.where], c.kind, c.of))
+        ),
+        unjudged=tuple(dict.fromkeys(unjudged)),
+        versions=versions,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _elsewhere(before: Runs, after: Runs) -> Iterator[str]:
+    """Yield in what two directories are not of one and the same thing."""
+    for what, ours, theirs in (
+        ("machine", before.machine, after.machine),
+        ("workload", before.workload, after.workload),
+    ):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if name not in VERSIONS and ours.get(name) != theirs.get(name):
+                yield (
+                    f"another {what}: {name} {ours.get(name, 'absent')} -> {theirs.get(name, 'absent')}"
+                )
 
 
 def _said(place: Place) -> str:
     return ": ".join(filter(None, place))
 
 
-def _peaks(place: Place, before: Samples, after: Samples) -> Iterator[Change | str]:
-    for name in (*TORCH_PEAKS, NVML_PEAK):
-        if name not in before.figures or name not in after.figures:
+def _peaks(place: Place, before: Samples, after: Samples) -> tuple[list[Change], list[str]]:
+    """Return the peaks that moved, and those that could not be compared."""
+    names = [name for name in (*TORCH_PEAKS, NVML_PEAK) if name in before.figures]
+    if not any(name in TORCH_PEAKS for name in names) and RSS_PEAK in before.figures:
+        names.append(RSS_PEAK)
+    changes, missing = [], []
+    for name in names:
+        if name not in after.figures:
+            missing.append(f"{_said(place)}: {name} was not measured now")
             continue
         ours, theirs = before.figures[name], after.figures[name]
         one, other = statistics.median(ours), statistics.median(theirs)
         allowed, note = TORCH_TOLERANCE * one, f"more than {TORCH_TOLERANCE:.1%}"
-        if name == NVML_PEAK:
+        if name in _GRAIN_BYTES:
             if len(ours) < FEWEST_RUNS:
-                yield (
-                    f"{_said(place)}: NVML's readings are known from {len(ours)} runs only,"
-                    f" {FEWEST_RUNS} are needed"
-                )
+                few = f"is known from {len(ours)} runs only, {FEWEST_RUNS} are needed"
+                missing.append(f"{_said(place)}: how {name} varies {few}")
                 continue
-            allowed = max(ours) - min(ours) + NVML_PAGE_BYTES
-            note = f"more than {allowed / MIB:.0f} MiB, as its readings differ"
+            one = statistics.mean(ours)
+            spread = statistics.stdev(ours) * (1 + 1 / len(ours)) ** 0.5
+            allowed = student(len(ours) - 1) * spread + _GRAIN_BYTES[name]
+            note = f"more than {allowed / MIB:.0f} MiB, by the spread of {len(ours)} runs"
         if abs(other - one) > allowed:
             verdict: Verdict = "regression" if other > one else "drop"
-            yield Change(*place, "measured peak", name, one, other, verdict, note)
+            changes.append(Change(*place, "measured peak", name, one, other, verdict, note))
+    if not names:
+        missing.append(f"{_said(place)}: no figure of memory in the baseline")
+    return changes, missing
 
 
 def _accuracy(
-    place: Place, before: Mapping[Place, Samples], after: Mapping[Place, Samples]
-) -> Iterator[Change | str]:
-    """Yield a fall of accuracy that is larger than seeds explain; more is no regression."""
-    ours, theirs = (list(side[place].accuracies.values()) for side in (before, after))
-    if len(ours) < 2 or len(theirs) < 2:
-        return  # one seed says nothing of others
-    found = difference(_mean(theirs), _mean(ours))
+    place: Place, before: Samples, after: Samples, eval_size: int | None
+) -> Iterator[Change]:
+    """Yield a fall of accuracy that seeds and documents do not explain; more is no regression."""
+    ours, theirs = list(before.accuracies.values()), list(after.accuracies.values())
+    if min(len(ours), len(theirs)) < 2:
+        return
+    found = difference(_mean(theirs, eval_size), _mean(ours, eval_size))
     if found.verdict == "less":
         note = f"over {len(theirs)} seeds"
         one, other = statistics.mean(ours), statistics.mean(theirs)
         yield Change(*place, "accuracy", "", one, other, "regression", note)
 
 
-def _mean(values: Sequence[float]) -> Estimate:
-    count = len(values)
-    return Estimate(statistics.mean(values), statistics.variance(values) / count, count - 1)
+def _mean(values: Sequence[float], eval_size: int | None) -> Estimate:
+    """Return the mean over seeds, with the binomial error of so many evaluation documents in its variance."""
+    count, mean = len(values), statistics.mean(values)
+    documents = mean * (1 - mean) / eval_size if eval_size else 0.0
+    return Estimate(mean, statistics.variance(values) / count + documents, count - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,20 +295,17 @@ def slowdown(before: Sequence[float], after: Sequence[float]) -> Slowdown:
     return Slowdown(len(logs), float(np.exp(np.median(logs))), p_value)
 
 
-def _times(
-    before: Mapping[Place, Samples], after: Mapping[Place, Samples]
-) -> tuple[list[Change], list[str]]:
+def _times(sides: Mapping[Place, tuple[Samples, Samples]]) -> tuple[list[Change], list[str]]:
     """Return the cells that are slower, at one rate of false alarms over all, and why others are not judged."""
     found: dict[Place, tuple[str, Slowdown]] = {}
     reasons: list[str] = []
-    for place in before.keys() & after.keys():
-        name = next((n for n in TIMES if all(n in s[place].figures for s in (before, after))), None)
-        if name is None:
-            continue
-        ours, theirs = before[place], after[place]
+    for place, (ours, theirs) in sides.items():
+        name = next((n for n in TIMES if n in ours.figures and n in theirs.figures), None)
         pairs = min(len(ours.started), len(theirs.started))
         if not ours.started:
             reasons.append("time: it is judged between two run directories whose runs alternate")
+        elif name is None:
+            reasons.append(f"time: {_said(place)} has none on both sides")
         elif pairs < FEWEST_PAIRS:
             reasons.append(f"time: {pairs} pairs of runs of a cell, {FEWEST_PAIRS} are needed")
         elif not interleaved(ours.started, theirs.started):
@@ -247,11 +313,16 @@ def _times(
         else:
             series = (ours.figures[name][:pairs], theirs.figures[name][:pairs])
             found[place] = (name, slowdown(*series))
+    rarest = max((2.0**-one.pairs for _, one in found.values()), default=0.0)
+    if rarest > FALSE_ALARMS / max(len(found), 1):
+        needed = int(np.ceil(np.log2(len(found) / FALSE_ALARMS)))
+        reasons.append(f"time: {needed} pairs of runs are needed to judge {len(found)} cells")
+        return [], reasons
     changes = []
     for place in _holm({place: one.p_value for place, (_, one) in found.items()}):
         name, one = found[place]
         note = f"{one.ratio:.3f}x over {one.pairs} pairs, p = {one.p_value:.2g}"
-        old, new = (statistics.median(side[place].figures[name]) for side in (before, after))
+        old, new = (statistics.median(side.figures[name]) for side in sides[place])
         changes.append(Change(*place, "time", name, old, new, "regression", note))
     return changes, reasons
 
@@ -262,7 +333,7 @@ def interleaved(before: Sequence[str], after: Sequence[str]) -> bool:
     return all(max(pair) < min(following) for pair, following in itertools.pairwise(pairs))
 
 
-def _holm(p_values: Mapping[Place, float]) -> Iterable[Place]:
+def _holm(p_values: Mapping[Place, float]) -> list[Place]:
     """Return what is told apart at the rate of false alarms over all: the least p first, until one fails."""
     ordered = sorted(p_values, key=lambda place: p_values[place])
     for number, place in enumerate(ordered):

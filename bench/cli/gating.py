@@ -98,7 +98,8 @@ def update_baseline(
     kernel = attention_of(attention) if attention else before.attention_kernel
     found, refused = _found(profile, overrides, gpus, kernel)
     _refuse_gaps(refused)
-    kept = before.measured if measured is None else _kept(measured)
+    same = found.workload == before.workload  # else its runs are of something else
+    kept = _kept(measured) if measured is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
     if baselines.text_of(found) == baselines.text_of(before):
         print(f"{path} says the same: nothing to write")
@@ -165,37 +166,66 @@ def gate(
     With --measured, runs are compared instead: their memory and accuracy with the baseline's, or with
     those of --base, and then their time too. On GitHub Actions the comment is on the page of the run.
     """
-    from bench.report.gate import gate_json, gate_junit, gate_markdown
-    from bench.store import write_atomically
-
-    allowed = size_of(tolerance, "--tolerance") or 0
-    if profile.endswith(".json"):
-        result = _benchmarks(Path(profile), base, allowed)
-    elif measured is not None:
-        kept = file or _path_of(profile)
-        result = _runs(profile, measured, base, kept, across_versions, judge_time)
+    if measured is not None or profile.endswith(".json"):
+        _refuse_options(measured, {"--set": overrides, "--baseline with --base": file and base})
     elif base is not None or judge_time:
         raise BaselineError("only runs have a base and a time", where="gate", expected="--measured")
-    else:
-        result = _predicted(profile, file, overrides, allowed, across_versions)
-    if junit is not None:
-        write_atomically(junit, gate_junit(result))
-    if comment is not None:
-        write_atomically(comment, gate_markdown(result))
-    if html is not None:
-        from bench.report.gate import gate_document
-        from bench.report.html import render
-
-        write_atomically(html, render(gate_document(result)))
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(gate_markdown(result))
+    try:
+        if profile.endswith(".json"):
+            result = _benchmarks(Path(profile), base, tolerance, across_versions)
+        elif measured is not None:
+            kept = file or _path_of(profile)
+            result = _runs(profile, measured, base, kept, across_versions, judge_time)
+        else:
+            result = _predicted(profile, file, overrides, tolerance, across_versions)
+    except BaselineError as error:  # a forge is to show it too
+        result = _nothing_to_judge(profile, error)
+    _write(result, junit, comment, html)
     if as_json:
+        from bench.report.gate import gate_json
+
         print(json.dumps(gate_json(result), indent=1))
     else:
         _show(result)
     raise typer.Exit(result.exit_code)
+
+
+def _refuse_options(measured: Path | None, given: dict[str, Any]) -> None:
+    """Raise where an option was given that says nothing about what is compared."""
+    for option, value in given.items():
+        if value:
+            what = "measured runs" if measured is not None else "benchmarks"
+            raise BaselineError(f"{option} says nothing of {what}", where="gate")
+
+
+def _nothing_to_judge(profile: str, error: BaselineError) -> Any:
+    from bench.analysis.gate import GateResult
+
+    return GateResult(profile_name(profile), (), unjudged=(str(error),))
+
+
+def _write(result: Any, junit: Path | None, comment: Path | None, html: Path | None) -> None:
+    """Write what was asked for, and the step's summary where a forge has one."""
+    from bench.report import gate as texts
+    from bench.store import write_atomically
+
+    try:
+        if junit is not None:
+            write_atomically(junit, texts.gate_junit(result))
+        if comment is not None:
+            write_atomically(comment, texts.gate_markdown(result))
+        if html is not None:
+            from bench.report.html import render
+
+            write_atomically(html, render(texts.gate_document(result)))
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(texts.gate_markdown(result))
+    except OSError as error:
+        raise BaselineError(
+            f"cannot be written: {error.strerror}", where=str(error.filename)
+        ) from error
 
 
 def profile_name(profile: str) -> str:
@@ -213,13 +243,14 @@ def _predicted(
     profile: str,
     file: Path | None,
     overrides: list[str] | None,
-    allowed: int,
+    tolerance: str,
     across_versions: bool,
 ) -> Any:
     """Return what predictions say of the baseline."""
     from bench import baseline as baselines
     from bench.analysis.gate import compare
 
+    allowed = size_of(tolerance, "--tolerance") or 0
     before = baselines.read(file or _path_of(profile))
     gpus = gpus_of(list(before.architectures))
     found, refused = _found(profile, overrides, gpus, before.attention_kernel)
@@ -232,14 +263,20 @@ def _predicted(
     )
 
 
-def _benchmarks(file: Path, base: Path | None, allowed: int) -> Any:
+def _benchmarks(file: Path, base: Path | None, tolerance: str, across_versions: bool) -> Any:
     """Return what two of pytest-benchmark's files say of each other's peaks."""
     from bench.analysis.gate import compare_peaks
     from bench.benchmarks import read_peaks
 
     if base is None:
         raise BaselineError("nothing to compare with", where=str(file), expected="--base OLD.json")
-    return compare_peaks(file.stem, read_peaks(base), read_peaks(file), tolerance_bytes=allowed)
+    return compare_peaks(
+        file.stem,
+        read_peaks(base),
+        read_peaks(file),
+        tolerance_bytes=size_of(tolerance, "--tolerance") or 0,
+        across_versions=across_versions,
+    )
 
 
 def _runs(
@@ -252,13 +289,10 @@ def _runs(
 ) -> Any:
     """Return what measured runs say of others, or of those that the baseline keeps."""
     from bench import baseline as baselines
-    from bench.analysis.gate import GateResult
-    from bench.analysis.measured import compare_measured, elsewhere, kept_samples
+    from bench.analysis.measured import compare_measured, kept_runs
 
-    name = profile_name(profile)
-    after, machine, distrusted = _samples(measured)
     if base is not None:
-        before, other, _ = _samples(base)
+        before = _read_runs(base)
     else:
         kept = baselines.read(file).measured
         if kept is None:
@@ -267,39 +301,39 @@ def _runs(
                 where=str(file),
                 hint="`ftbench baseline update --measured RUN_DIR` keeps some",
             )
-        before, other = kept_samples(kept), kept.machine
-    moved = elsewhere(other, machine)
-    if moved and not across_versions:
-        reason = f"measured elsewhere than the baseline's runs: {', '.join(moved)}"
-        return GateResult(name, (), unjudged=(reason,))
-    return compare_measured(name, before, after, distrusted=distrusted, judge_time=judge_time)
+        before = kept_runs(kept)
+    return compare_measured(
+        profile_name(profile),
+        before,
+        _read_runs(measured),
+        across_versions=across_versions,
+        judge_time=judge_time,
+    )
 
 
-def _samples(path: Path) -> tuple[Any, Any, int]:
-    """Return the runs of a run directory by cell, where they were measured, and how many are not trusted."""
-    from bench.analysis.measured import machine_of, samples_of, untrusted
+def _read_runs(path: Path) -> Any:
+    """Return the runs of a run directory."""
+    from bench.analysis.measured import runs_of
     from bench.store import RunDirectory
 
     directory = RunDirectory.open(path)
-    records, _ = directory.survey()
-    finished = [record for record in records if record.status == "ok"]
-    used = {record.environment_id for record in finished}
-    there = [one for key, one in directory.environments().items() if key in used]
-    return samples_of(finished), machine_of(there), untrusted(finished)
+    records, damaged = directory.survey()
+    return runs_of(records, directory.environments(), len(damaged))
 
 
 def _kept(path: Path) -> Any:
     """Return the runs of a run directory as a baseline keeps them."""
     from bench.analysis.measured import measured_of
 
-    samples, machine, distrusted = _samples(path)
-    if distrusted or not samples:
+    runs = _read_runs(path)
+    if runs.doubts or runs.oom or not runs.samples:
         raise BaselineError(
             "no baseline from runs that did not finish, or with figures that cannot be right",
             where=str(path),
+            got="; ".join(runs.doubts) or None,
             hint="`ftbench run --rerun-noisy` runs them again",
         )
-    return measured_of(samples, machine)
+    return measured_of(runs)
 
 
 def _found(
@@ -314,7 +348,6 @@ def _found(
         gpus,
         largest_batch=bool(gpus),
         attention=kernel,
-        full_batches=False,
         makeup_of=references(grid),
     )
     found = baseline_of(loaded, grid, predictions, gpus, attention_kernel=kernel)

@@ -37,7 +37,7 @@ _KINDS = {
     "time": "",
     "accuracy": "accuracy",
 }
-_VERDICTS = {"regression": "more", "drop": "less", "explained": "explained"}
+_NO_BYTES = ("largest batch", "fits", "accuracy", "time")
 
 
 def headline(result: GateResult) -> str:
@@ -57,8 +57,11 @@ def headline(result: GateResult) -> str:
     return f"The gate holds: {cells} need what the baseline says{told}."
 
 
-def notes(result: GateResult) -> Iterator[str]:
-    """Yield what is to be known beside the changes: what was not judged, and what to do."""
+ACCEPT = "`ftbench baseline update`"
+
+
+def notes(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
+    """Yield what is to be known beside the changes: what was not judged, and what accepts them."""
     yield from result.unjudged
     yield from result.notes
     moved = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in result.versions)
@@ -68,7 +71,7 @@ def notes(result: GateResult) -> Iterator[str]:
     if "drop" in kinds:
         yield "a drop fails until it is accepted: it would hide the next rise"
     if kinds:
-        yield "where this is meant, `ftbench baseline update` shows it again and accepts it"
+        yield f"where this is meant, {accept} accepts it"
     if any(change.verdict == "explained" for change in result.changes):
         yield (
             "explained: allocated and reserved bytes depend on the order of definitions too; they fail only"
@@ -86,7 +89,7 @@ def changes_table(changes: Sequence[Change]) -> Table:
             change.where,
             _kind_words(change),
             *_figures(change),
-            _VERDICTS[change.verdict],
+            _verdict_word(change),
             *((change.note,) if noted else ()),
         )
         for change in changes
@@ -110,6 +113,12 @@ def changes_table(changes: Sequence[Change]) -> Table:
     )
 
 
+def _verdict_word(change: Change) -> str:
+    words = ("worse", "better") if change.kind in _NO_BYTES else ("more", "less")
+    found = dict(zip(("regression", "drop"), words, strict=True))
+    return found.get(change.verdict, change.verdict)
+
+
 def _kind_words(change: Change) -> str:
     if change.kind == "requested" and not change.of:
         return "tensors"
@@ -131,7 +140,7 @@ def _figures(change: Change) -> tuple[str, str, str]:
         return f"{change.before:.3f}", f"{change.after:.3f}", f"{delta:+.3f}"
     if change.kind == "slope":
         return f"{change.before:,.10g}", f"{change.after:,.10g}", f"{delta:+,.10g}"
-    return f"{change.before:,}", f"{change.after:,}", signed(int(delta))
+    return f"{change.before:,.0f}", f"{change.after:,.0f}", signed(int(delta))
 
 
 def signed(delta: int) -> str:
@@ -144,7 +153,8 @@ def attribution_words(one: Attribution) -> Iterator[str]:
     whose = f"{one.group}: " if one.group else ""
     if not one.culprits:
         yield (
-            f"{whose}no part of {one.reference} moved: what is asked for is the same, in another order"
+            f"{whose}no tensor of {one.reference} moved: it is a kernel's workspace, or the order of what"
+            " is asked for"
         )
         return
     yield f"{whose}what moved at {one.reference}, whose peak is another by {signed(one.delta_bytes)}:"
@@ -161,7 +171,7 @@ def culprit_words(one: Culprit) -> str:
     operator = one.operator.replace("::", ".")
     if one.dtype_after:
         before, after = (_DTYPES.get(d, d) for d in (one.dtype_before, one.dtype_after))
-        operator = f"{operator} in {after} (was {before})".strip()
+        operator = f"{operator} saved in {after} (was {before})".strip()
     line = f"({one.source})" if one.source else ""
     parts = (
         signed(one.delta_bytes),
@@ -180,27 +190,21 @@ _AT = {
 
 
 def package_words(result: GateResult) -> str:
-    """Return which of the packages that moved the change is of; empty where none moved or it cannot be told."""
+    """Return which of the packages that moved the change is of; empty where none moved."""
     if not result.versions or not result.failures:
         return ""
-    moved = {one.package: one for one in result.versions}
-    sources = [
-        c.source.split("/")[0] for one in result.attributions for c in one.culprits if c.source
-    ]
-    named = [name for name in dict.fromkeys(sources) if name in moved] or list(moved)
-    if len(named) > 1:
-        return f"the change came with {', '.join(named)}: one at a time would tell which"
-    one = moved[named[0]]
-    return f"the change came with {one.package} {one.before} -> {one.after}"
+    named = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in result.versions)
+    several = ": one at a time would tell which" if len(result.versions) > 1 else ""
+    return f"the change came with {named}{several}"
 
 
-def lines(result: GateResult) -> Iterator[str]:
-    """Yield all that is said below the table of changes."""
-    for one in result.attributions:
-        yield from attribution_words(one)
+def lines(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
+    """Yield all that is said below the table of changes; `accept` is what accepts them."""
     if words := package_words(result):
         yield words
-    yield from notes(result)
+    yield from notes(result, accept)
+    for one in result.attributions:
+        yield from attribution_words(one)
 
 
 def gate_markdown(result: GateResult) -> str:
@@ -213,7 +217,10 @@ def gate_markdown(result: GateResult) -> str:
         parts.append(f"{len(shown) - MOST_ROWS} more figures moved.")
     said = list(lines(result))
     if said:
-        parts.append("\n".join(f"- {escaped(text.strip())}" for text in said[:MOST_ROWS]))
+        shown_lines = [escaped(text.strip()).replace("*", "\\*") for text in said[:MOST_ROWS]]
+        if len(said) > MOST_ROWS:
+            shown_lines.append(f"{len(said) - MOST_ROWS} more lines are left out")
+        parts.append("\n".join(f"- {text}" for text in shown_lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -250,6 +257,7 @@ def gate_json(result: GateResult) -> dict[str, Any]:
         "attributions": [dataclasses.asdict(one) for one in result.attributions],
         "unjudged": list(result.unjudged),
         "versions": [dataclasses.asdict(one) for one in result.versions],
+        "notes": list(result.notes),
     }
 
 

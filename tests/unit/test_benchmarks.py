@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.benchmarks import PEAK, read_peaks
+from bench.benchmarks import PEAK, VERSIONS, Peaks, read_peaks
 from bench.errors import BaselineError
 
 
@@ -17,10 +17,13 @@ def written(tmp_path, *benchmarks):
 def test_peaks_are_read_by_full_name(tmp_path):
     file = written(
         tmp_path,
-        {"fullname": "tests/test_a.py::test_a", "extra_info": {PEAK: 512}},
+        {
+            "fullname": "tests/test_a.py::test_a",
+            "extra_info": {PEAK: 512, VERSIONS: {"torch": "2.13.0"}},
+        },
         {"fullname": "tests/test_a.py::test_time", "extra_info": {}},
     )
-    assert read_peaks(file) == {"tests/test_a.py::test_a": 512}
+    assert read_peaks(file) == Peaks({"tests/test_a.py::test_a": 512}, {"torch": "2.13.0"})
 
 
 def test_a_file_without_peaks_says_how_to_get_them(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, forecast
+from bench import forecast
 from bench.errors import EXIT_FINDING, PredictionError, WorkerError
 from bench.grid import expand
 from bench.prediction import LargestBatch, Refused
@@ -255,20 +255,6 @@ def planted(monkeypatch):
     made = Forecast()
     monkeypatch.setattr(forecast, "forecast", made)
     return made
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """The command line in this process: returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """`ftbench baseline` and `ftbench gate`: what the worker says is planted, the command line is in this process."""
 
 import json
-import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bench import cli, forecast
+from bench import forecast
 from bench.prediction import LargestBatch, Refused
 from tests.factories import figure, makeup, part, predictions
 
@@ -72,18 +72,6 @@ def planted(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
 def written(planted, command, tmp_path):
     code, out, _ = command("baseline", "write", "smoke", "--gpu", "t4")
     assert code == 0, out
@@ -145,9 +133,10 @@ def test_other_versions_are_judged_when_that_is_asked_for(written, planted, comm
 
 
 def test_without_a_baseline_nothing_can_be_judged(planted, command):
-    code, out, err = command("gate", "smoke")
-    assert (code, out) == (2, "")
-    assert "ftbench baseline write" in err
+    code, out, _ = command("gate", "smoke", "--comment", "comment.md")
+    assert code == 2
+    assert "ftbench baseline write" in out
+    assert "cannot judge" in Path("comment.md").read_text()
 
 
 def test_what_cannot_be_predicted_has_no_baseline(planted, command, tmp_path):

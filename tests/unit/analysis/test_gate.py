@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench.analysis.gate import Moved, compare
+from bench.analysis.gate import Moved, compare, compare_peaks
 from bench.baseline import Baseline, CardBytes, CellBytes, Group
+from bench.benchmarks import Peaks
 from tests.factories import makeup, part
 
 KIB = 1024
@@ -97,9 +98,39 @@ def test_what_fits_no_longer_fails_though_nothing_more_is_asked_for():
     before = group(cards={"t4": card()})
     after = group(cards={"t4": card(reserved=130, verdict="does not fit")})
     result = compare(baseline(before), baseline(after))
-    assert ("fits", "regression") in kinds(result)
-    assert ("reserved", "explained") in kinds(result)
+    assert kinds(result) == [("fits", "regression")]  # its bytes are those of where it failed
     assert result.exit_code == 1
+
+
+def test_bytes_of_a_cell_that_does_not_fit_are_not_compared():
+    before, after = (
+        group(cards={"t4": card(requested=n, verdict="does not fit")}) for n in (100, 90)
+    )
+    assert compare(baseline(before), baseline(after)).exit_code == 0
+
+
+def test_a_largest_batch_that_is_gone_is_not_judged():
+    before = group(largest={"t4": {"length 512": 28}})
+    result = compare(baseline(before), baseline(group()))
+    assert result.exit_code == 2
+    assert "no largest batch of t4" in result.unjudged[0]
+
+
+def test_another_kernel_of_attention_is_said():
+    fused = part("aten::_scaled_dot_product_efficient_attention", KIB)
+    result = compare(baseline(group(parts=(part(), fused))), baseline(group(parts=(part(),))))
+    assert "efficient_attention -> none" in result.notes[0]
+
+
+def test_nothing_that_was_judged_is_no_success():
+    assert (
+        compare(
+            baseline(group(cells={"a": CellBytes(tensors_bytes=1)}, reference="a")),
+            baseline(group(cells={"b": CellBytes(tensors_bytes=1)}, reference="b")),
+        ).exit_code
+        == 2
+    )
+    assert compare_peaks("x", Peaks({}, {}), Peaks({}, {})).exit_code == 2
 
 
 @pytest.mark.parametrize(("now", "verdict"), [(24, "regression"), (30, "drop")])
@@ -187,3 +218,24 @@ def test_a_regression_is_found_though_something_else_is_not_judged():
     before = group(cells={one: CellBytes(tensors_bytes=1), two: CellBytes(tensors_bytes=2)})
     after = group(cells={one: CellBytes(tensors_bytes=9)})
     assert compare(baseline(before), baseline(after)).exit_code == 1
+
+
+# Benchmarks
+
+
+def test_peaks_of_benchmarks_are_compared_by_name():
+    before = Peaks({"a": 100, "gone": 1}, {"torch": "2.13.0"})
+    after = Peaks({"a": 101, "new": 1}, {"torch": "2.13.0"})
+    result = compare_peaks("bench", before, after)
+    assert [(c.where, c.verdict) for c in result.changes] == [("a", "regression")]
+    assert result.unjudged == ("gone: it was not found now", "new: there is no baseline")
+    within = compare_peaks(
+        "bench", before, Peaks({"a": 101, "gone": 1}, before.versions), tolerance_bytes=1
+    )
+    assert within.exit_code == 0
+
+
+def test_benchmarks_of_other_versions_are_not_judged():
+    before, after = Peaks({"a": 1}, {"torch": "2.13.0"}), Peaks({"a": 1}, {"torch": "2.14.0"})
+    assert compare_peaks("bench", before, after).exit_code == 2
+    assert compare_peaks("bench", before, after, across_versions=True).exit_code == 0
