@@ -18,7 +18,15 @@ from pydantic import Field, ValidationError
 from bench.errors import BaselineError
 from bench.gpus import Gpu
 from bench.grid import COSTLESS, Cell, Grid
-from bench.prediction import Makeup, MarkName, Moment, Part, Predictions, Verdict
+from bench.prediction import (
+    AttentionKernel,
+    Makeup,
+    MarkName,
+    Moment,
+    Part,
+    Predictions,
+    Verdict,
+)
 from bench.profile import Frozen, Profile
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -74,6 +82,19 @@ class Group(Frozen):
         """Return the reference cell's parts."""
         return Makeup(moment=self.moment, parts=self.parts)
 
+    def without(self, names: Collection[str]) -> Group:
+        """Return the group without these cells, and without the largest batch of a length that none has."""
+        cells = {name: cell for name, cell in self.cells.items() if name not in names}
+        largest = {
+            card: {
+                length: batch
+                for length, batch in sizes.items()
+                if any(name.startswith(f"{length}, ") for name in cells)
+            }
+            for card, sizes in self.largest.items()
+        }
+        return self.model_copy(update={"cells": cells, "largest": largest})
+
     @property
     def attention(self) -> tuple[str, ...]:
         """Return the fused kernels of attention that the reference cell runs."""
@@ -109,7 +130,7 @@ class Baseline(Frozen):
     profile: str
     versions: dict[str, str]
     architectures: dict[str, str] = Field(default_factory=dict)
-    attention_kernel: str | None = None
+    attention_kernel: AttentionKernel | None = None
     workload: dict[str, Any]
     groups: tuple[Group, ...]
     measured: Measured | None = None
@@ -118,18 +139,35 @@ class Baseline(Frozen):
         """Return the group with these settings; None where there is none."""
         return next((one for one in self.groups if one.settings == settings), None)
 
+    def only(self, grid: Grid, chosen: Collection[Cell]) -> Baseline:
+        """Return the baseline without the cells of a grid that are not chosen."""
+        there, kept = (
+            {(_dump(settings), name) for settings, cells in groups for name in cells}
+            for groups in (groups_of(grid.cells), groups_of(grid.cells, chosen))
+        )
+        found = (
+            group.without({name for of, name in there - kept if of == _dump(group.settings)})
+            for group in self.groups
+        )
+        return self.model_copy(update={"groups": tuple(group for group in found if group.cells)})
 
-def groups_of(cells: Iterable[Cell]) -> list[tuple[dict[str, Any], dict[str, Cell]]]:
+
+def groups_of(
+    cells: Iterable[Cell], chosen: Collection[Cell] | None = None
+) -> list[tuple[dict[str, Any], dict[str, Cell]]]:
     """Return (what tells the group apart, its cells by name), the smallest cell first, for each group.
 
-    Cells that differ in a seed or in what costs nothing are one: the first stands for them.
+    Cells that differ in a seed or in what costs nothing are one: the first stands for them. With `chosen`
+    only these are there, under the names that they have among all.
     """
     found = []
     for settings, own in _grouped(list(cells)):
         named: dict[str, Cell] = {}
         for cell, name in _names(own):
-            named.setdefault(name, cell)
-        found.append((settings, named))
+            if chosen is None or cell in chosen:
+                named.setdefault(name, cell)
+        if named:
+            found.append((settings, named))
     return found
 
 
@@ -191,9 +229,9 @@ def _shape(cell: Cell) -> tuple[int, int, int]:
     return cell.max_length, cell.per_device_train_batch_size, cell.train_size
 
 
-def references(grid: Grid) -> tuple[str, ...]:
-    """Return the ids of the cells whose parts a baseline keeps: the largest of each group."""
-    return tuple(_reference(cells)[1].cell_id for _, cells in groups_of(grid.cells))
+def references(grid: Grid, chosen: Collection[Cell] | None = None) -> tuple[str, ...]:
+    """Return the ids of the cells whose parts a baseline keeps: the largest of each group's (chosen) cells."""
+    return tuple(_reference(cells)[1].cell_id for _, cells in groups_of(grid.cells, chosen))
 
 
 def _reference(cells: Mapping[str, Cell]) -> tuple[str, Cell]:
@@ -208,14 +246,16 @@ def baseline_of(
     predictions: Predictions,
     gpus: Sequence[Gpu] = (),
     *,
-    attention_kernel: str | None = None,
+    attention_kernel: AttentionKernel | None = None,
+    chosen: Collection[Cell] | None = None,
 ) -> Baseline:
-    """Return what predictions of a profile's cells say, those that were refused left out.
+    """Return what predictions of a profile's cells say, of the chosen ones or all; refused are left out.
 
-    The predictions must have the parts of `references(grid)`.
+    The predictions must have the parts of `references(grid, chosen)`.
     """
     groups = [
-        _group(settings, cells, predictions, gpus) for settings, cells in groups_of(grid.cells)
+        _group(settings, cells, predictions, gpus)
+        for settings, cells in groups_of(grid.cells, chosen)
     ]
     return Baseline(
         profile=profile.name,
@@ -306,7 +346,9 @@ def _slopes(
             for (low, first), (high, last) in list(pairwise(along))[-1:]:
                 delta = by_shape[last] - by_shape[first]
                 units = high - low if place == 0 else (high - low) * held
-                yield f"bytes {what} at {axis} {held}", round(delta / units, 3)
+                along_what = ("batch", "length")[place]
+                name = f"bytes {what} at {axis} {held}, {along_what} {low} to {high}"
+                yield name, round(delta / units, 3)
 
 
 # The file

@@ -35,7 +35,7 @@ def read_peaks(file: Path) -> Peaks:
             versions |= one["extra_info"].get(VERSIONS, {})
     except OSError as error:
         raise BaselineError(f"cannot be read: {error.strerror}", where=str(file)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BaselineError(
             "not what `pytest --benchmark-json` writes", where=str(file), got=str(error)
         ) from error

@@ -191,6 +191,8 @@ def on_measured_device(
     for name, fit in fits.items():
         if isinstance(fit, Fit):
             memory.append(from_fit(name, fit, cell, evidence))
+            if fit.weak:
+                notes.append(f"the fit of {name} is weak: {fit.weak}")
         elif name == _MEASURED_MEMORY[0]:
             memory.append(Answer(name, absent=fit.reason))
     return DeviceEstimate(

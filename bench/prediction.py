@@ -15,6 +15,7 @@ from bench.profile import Frozen
 
 Certainty = Literal["exact", "simulated", "interval"]
 Verdict = Literal["fits", "does not fit", "too close to call"]
+AttentionKernel = Literal["math", "efficient", "flash", "cudnn"]
 
 
 class Figure(Frozen):
@@ -200,7 +201,7 @@ class PredictRequest(Frozen):
     gpus: tuple[Gpu, ...] = ()
     largest_batch: bool = False
     explain: bool = False
-    attention: Literal["math", "efficient", "flash", "cudnn"] | None = None
+    attention: AttentionKernel | None = None
     expandable_segments: bool = False
     data_at_hand: bool = True
     on_cpu: bool = False

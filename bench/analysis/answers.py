@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from bench.analysis.evidence import Evidence, held_differences
+from bench.analysis.evidence import Evidence, Outside, held_differences
 from bench.analysis.laws import Fit, Interval, LearningCurve, Refusal
 from bench.analysis.roofline import job_seconds, rates_of
 from bench.gpus import Gpu
@@ -88,20 +88,21 @@ def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
     (the optimizer's, as in small steps), nothing in them shows when another moment overtakes it: then
     there is no answer beyond them.
     """
-    if evidence.outside and not _grows(fit):
+    outside = outside_of(fit, evidence)
+    if outside and not _grows(fit):
         return Answer(name, absent="it is the same in all measured cells: how it grows is not seen")
-    if evidence.outside and fit.extrapolation is None:
+    if outside and fit.extrapolation is None:
         return Answer(name, absent=_UNTESTED)
     found = fit.predict(point_of(cell))
-    held = fit.extrapolation if evidence.outside else fit.interpolation
+    held = fit.extrapolation if outside else fit.interpolation
     error = f", off by {held.median_error:.1%} on held-out cells ({held.kind})" if held else ""
-    beyond = "extrapolated: " if evidence.outside else ""
+    beyond = "extrapolated: " if outside else ""
     return Answer(
         name,
         found.value,
         found.low,
         found.high,
-        "exact" if fit.exact and not evidence.outside else "95 %",
+        "exact" if fit.exact and not outside else "95 %",
         f"{beyond}fit of {fit.runs} measured runs{error}",
     )
 
@@ -110,6 +111,11 @@ _UNTESTED = (
     "it lies outside the measured cells, which are too few to hold the largest out: how far off a law is"
     " there is not known"
 )
+
+
+def outside_of(fit: Fit, evidence: Evidence) -> list[Outside]:
+    """Return the axes of a law on which a cell lies outside of what was measured."""
+    return [one for one in evidence.outside if one.axis in fit.axes]
 
 
 def _grows(fit: Fit) -> bool:

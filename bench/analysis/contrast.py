@@ -24,8 +24,12 @@ Verdict = Literal["more", "less", "not told apart", "not known"]
 Point = tuple[Hashable, ...]
 Run = Mapping[Hashable, Any]  # one row of a table of cells
 
+# What tells runs of one cell apart where they were measured on several machines, or with other packages.
+ENVIRONMENT = "environment_id"
 # From so many runs on a cell's spread is its own; with fewer it is that of all cells together.
 OWN_SPREAD = 3
+# From so many ratios on their median has an interval.
+MEDIAN_FROM = 6
 # Where Student's t is as good as normal.
 _MANY = 1e6
 # Documents that are added to both outcomes, half each: an accuracy of 1.0 is not certain either.
@@ -94,7 +98,21 @@ def difference(a: Estimate, b: Estimate) -> Contrast:
 
 def ratio(a: Estimate, b: Estimate, *, doublings: float = 1.0) -> Contrast:
     """Return a / b of estimates of logarithms; over several doublings, the ratio of one."""
-    found = combined((1 / doublings, -1 / doublings), (a, b))
+    return _of_logarithm(combined((1 / doublings, -1 / doublings), (a, b)))
+
+
+def mean_ratio(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
+    """Return the geometric mean of a / b over pairs of estimates of logarithms.
+
+    The interval is of these pairs: how much another one would differ from them is not in it.
+    """
+    count = len(pairs)
+    ends = [end for pair in pairs for end in pair]
+    return _of_logarithm(combined((1 / count, -1 / count) * count, ends))
+
+
+def _of_logarithm(found: Estimate) -> Contrast:
+    """Return the ratio whose logarithm is estimated."""
     interval = found.interval
     value = math.exp(found.value)
     if interval is not None:
@@ -105,8 +123,8 @@ def ratio(a: Estimate, b: Estimate, *, doublings: float = 1.0) -> Contrast:
 def median_ratio(ratios: Sequence[float]) -> Contrast:
     """Return the median of ratios, with the interval between two of them that holds it in 95 of 100 cases.
 
-    The interval is of order statistics (the sign test's), whatever the distribution; fewer than six
-    ratios have none.
+    The interval is of order statistics (the sign test's), whatever the distribution; fewer than
+    MEDIAN_FROM ratios have none.
     """
     ordered = sorted(ratios)
     count = len(ordered)
@@ -120,6 +138,15 @@ def median_ratio(ratios: Sequence[float]) -> Contrast:
     if not outside:
         return contrast(value, None, same=1.0)
     return contrast(value, Interval(value, ordered[outside - 1], ordered[-outside]), same=1.0)
+
+
+def separating_axes(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """Return the axes of a table, and the environment after them where its runs are of several.
+
+    Times and memory are those of a machine and its packages: runs of two are no replicates of one point.
+    """
+    several = ENVIRONMENT not in axes and table[ENVIRONMENT].nunique() > 1
+    return [*axes, *([ENVIRONMENT] if several else [])]
 
 
 def points(table: pd.DataFrame, axes: Sequence[str]) -> dict[Point, list[Run]]:

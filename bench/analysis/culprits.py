@@ -2,8 +2,8 @@
 
 Two peaks are of one moment or of two. Of one, the difference of what is live is the answer, to the byte.
 Of two, most of what is live is exchanged, and says nothing: then the parts are compared at the fixed moment
-nearest to the new peak. What is live at neither (a buffer inside an operator) shows in the most that a part
-ever is. A part that has only got another name (module, role and element type otherwise alike, and as many
+nearest to the new peak at which as much moved as would explain most of it. What is live at none (a buffer inside
+an operator) shows in the most that a part ever is. A part that has only got another name (module, role and element type otherwise alike, and as many
 bytes at every mark) is none.
 """
 
@@ -26,6 +26,8 @@ _NEAR: Mapping[str, tuple[MarkName, ...]] = {
     "evaluation": ("in evaluation", "before a step"),
 }
 _STATE = ("parameters", "gradients", "optimizer state")
+# The share of a peak's change that must be seen at a moment, or it is another that explains it.
+_EXPLAINED = 0.5
 
 _Key = tuple[str, str, str]
 
@@ -55,7 +57,7 @@ def culprits(before: Makeup, after: Makeup) -> list[Culprit]:
     found = _at(mark, ours, theirs)
     if not found and mark != "most":
         found = _at("most", ours, theirs)
-    growing = _total(after, "peak") >= _total(before, "peak")
+    growing = _total(after.parts, "peak") >= _total(before.parts, "peak")
     found.sort(key=lambda one: (-one.delta_bytes if growing else one.delta_bytes, one.module))
     return found
 
@@ -65,18 +67,16 @@ def _mark(before: Makeup, after: Makeup, ours: Iterable[Part], theirs: Iterable[
     same = [(m.phase, m.module, m.operator) for m in (before.moment, after.moment)]
     if same[0] == same[1]:
         return "peak"
-    growing = _total(after, "peak") >= _total(before, "peak")
+    moved = _total(after.parts, "peak") - _total(before.parts, "peak")
     for mark in _NEAR.get(after.moment.phase, ()):
-        delta = sum(part.nbytes.get(mark, 0) for part in theirs) - sum(
-            part.nbytes.get(mark, 0) for part in ours
-        )
-        if delta > 0 if growing else delta < 0:
+        delta = _total(theirs, mark) - _total(ours, mark)
+        if delta * moved > 0 and abs(delta) >= _EXPLAINED * abs(moved):
             return mark
     return "most"
 
 
-def _total(of: Makeup, mark: MarkName) -> int:
-    return sum(part.nbytes.get(mark, 0) for part in of.parts)
+def _total(parts: Iterable[Part], mark: MarkName) -> int:
+    return sum(part.nbytes.get(mark, 0) for part in parts)
 
 
 def _unmatched(before: Iterable[Part], after: Iterable[Part]) -> tuple[list[Part], list[Part]]:

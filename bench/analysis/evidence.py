@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.analysis.laws import Fit, Group, Interval, LearningCurve, Refusal
 from bench.analysis.learning import COST, learning_curves
-from bench.analysis.scaling import fit_scaling, scaling_table
+from bench.analysis.scaling import fit_scaling, scaling_table, with_full_steps
 from bench.analysis.summary import ABSENT_SETTING, energy_j, shown_value, varying_axes
 from bench.grid import COSTLESS, Cell
 from bench.profile import REQUIRED_AXES
@@ -105,7 +105,7 @@ def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidenc
     epochs = cell.settings.get("num_train_epochs")
     same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
     chosen = same or related
-    table = scaling_table(chosen)
+    table = with_full_steps(scaling_table(chosen))
     groups = fit_scaling(table, varying_axes(chosen))
     if not groups:
         return Evidence(device, tuple(chosen), None, absent=UNTRUSTED)

@@ -1,8 +1,9 @@
 """Gate: what moved between a baseline and what is found now, and whether that may be. Pure.
 
 Requested bytes decide, to the byte: they do not depend on the order in which modules are defined. Allocated
-and reserved bytes do, so a change of theirs fails only where requested bytes moved, or what fits. A drop
-that nobody has accepted fails too: it hides the next rise.
+and reserved bytes do, so a change of theirs fails only where requested bytes of its group moved, or what fits.
+Slopes are differences of peaks, and fail with these. A drop that nobody has accepted fails too: it hides the
+next rise.
 """
 
 from __future__ import annotations
@@ -99,15 +100,18 @@ def compare(
     *,
     tolerance_bytes: int = 0,
     across_versions: bool = False,
+    across_workloads: bool = False,
     refused: Mapping[str, str] | None = None,
 ) -> GateResult:
     """Return what moved from a baseline to what is found now.
 
-    Other versions of the libraries are not judged, unless `across_versions`. `refused` has the cells that
-    could not be predicted now, and why.
+    Other versions of the libraries are not judged, unless `across_versions`; another workload or other cards
+    are not, unless `across_workloads`, which is for showing what an update would write. `refused` has the
+    groups that could not be predicted now, and why.
     """
     versions = tuple(_moved(before.versions, after.versions))
-    unjudged = [*_elsewhere(before, after)]
+    elsewhere = tuple(_elsewhere(before, after))
+    unjudged = [] if across_workloads else [*elsewhere]
     if versions and not across_versions:
         unjudged.append(_versions_words(versions))
     if unjudged:
@@ -122,7 +126,7 @@ def compare(
         attributions=tuple(comparison.attributions),
         unjudged=tuple(comparison.unjudged),
         versions=versions,
-        notes=tuple(comparison.notes),
+        notes=(*elsewhere, *comparison.notes),
     )
 
 
@@ -222,23 +226,28 @@ class _Comparison:
             if name not in before.cells or name not in after.cells:
                 side = "there is no baseline" if name not in before.cells else "it was not found"
                 self.unjudged.append(f"{whose}{name}: {side}")
-        known = len(self.changes)
+        first = len(self.changes)
         if before.attention != after.attention:
             ours, theirs = (", ".join(of.attention) or "none" for of in (before, after))
             self.notes.append(f"{whose}another kernel of attention: {ours} -> {theirs}")
-        moved = self._cells(before, after) | self._fits(before, after)
-        moved |= self._slopes(before, after)
-        if moved:
+        moved = self._cells(before, after) | self._largest(before, after)
+        self._slopes(before, after)
+        if not moved:
+            self.changes[first:] = [
+                dataclasses.replace(change, verdict="explained") for change in self.changes[first:]
+            ]
+        elif before.reference != after.reference:
+            self.notes.append(
+                f"{whose}what moved is not told: the parts are those of {before.reference} in the baseline,"
+                f" of {after.reference} now"
+            )
+        else:
             found = culprits(before.makeup, after.makeup)
             delta = _peak(after) - _peak(before)
             self.attributions.append(Attribution(after.name, after.reference, delta, tuple(found)))
-        else:
-            self.changes[known:] = [
-                dataclasses.replace(change, verdict="explained") for change in self.changes[known:]
-            ]
 
     def _cells(self, before: Group, after: Group) -> bool:
-        """Compare peaks; return whether requested bytes moved anywhere."""
+        """Compare peaks and what fits; return whether any moved by more than it may."""
         moved = False
         for name in before.cells:
             if name in after.cells:
@@ -247,83 +256,70 @@ class _Comparison:
         return moved
 
     def _cell(self, group: str, name: str, before: CellBytes, after: CellBytes) -> bool:
-        moved = self._bytes(group, name, "requested", "", before.tensors_bytes, after.tensors_bytes)
-        for card, ours in before.cards.items():
-            theirs = after.cards[card]
-            if not ours.verdict == theirs.verdict == "fits":
-                continue  # where it ends for want of memory, its bytes are those of an order
-            own = self._bytes(
-                group, name, "requested", card, ours.requested_bytes, theirs.requested_bytes
-            )
-            self._card(group, name, card, ours, theirs, explained=not own)
-            moved |= own
+        moved = self._bytes(group, name, "", before.tensors_bytes, after.tensors_bytes)
+        for card in dict.fromkeys([*before.cards, *after.cards]):
+            ours, theirs = before.cards.get(card), after.cards.get(card)
+            if ours is None or theirs is None:
+                side = "in the baseline" if ours is None else "now"
+                self.unjudged.append(f"{_of(group, name)}: nothing of {card} {side}")
+            else:
+                moved |= self._card(group, name, card, ours, theirs)
         return moved
 
     def _card(
-        self,
-        group: str,
-        name: str,
-        card: str,
-        before: CardBytes,
-        after: CardBytes,
-        *,
-        explained: bool,
-    ) -> None:
+        self, group: str, name: str, card: str, before: CardBytes, after: CardBytes
+    ) -> bool:
+        """Compare what a cell needs of a card; return whether requested bytes or the verdict moved."""
+        if before.verdict != after.verdict:
+            better = ("does not fit", "too close to call", "fits")
+            worse = better.index(after.verdict) < better.index(before.verdict)
+            verdict: Verdict = "regression" if worse else "drop"
+            self.changes.append(
+                Change(group, name, "fits", card, before.verdict, after.verdict, verdict)
+            )
+            return True
+        if before.verdict != "fits":
+            return False  # where it ends for want of memory, its bytes are those of an order
+        moved = self._bytes(group, name, card, before.requested_bytes, after.requested_bytes)
         kinds: tuple[Kind, ...] = ("allocated", "reserved")
         for kind in kinds:
             ours, theirs = (getattr(side, f"{kind}_bytes") for side in (before, after))
             if ours != theirs:
-                verdict: Verdict = "explained" if explained else _verdict(ours, theirs)
-                self.changes.append(Change(group, name, kind, card, ours, theirs, verdict))
+                change = Change(group, name, kind, card, ours, theirs, _verdict(ours, theirs))
+                self.changes.append(change)
+        return moved
 
-    def _bytes(
-        self, group: str, name: str, kind: Kind, card: str, before: float, after: float
-    ) -> bool:
-        """Note a figure that moved by more than the tolerance; return whether it did."""
+    def _bytes(self, group: str, name: str, card: str, before: int, after: int) -> bool:
+        """Note requested bytes that moved by more than the tolerance; return whether they did."""
         if abs(after - before) <= self._tolerance:
             return False
         verdict = _verdict(before, after)
-        self.changes.append(Change(group, name, kind, card, before, after, verdict))
+        self.changes.append(Change(group, name, "requested", card, before, after, verdict))
         return True
 
-    def _fits(self, before: Group, after: Group) -> bool:
-        """Compare what fits: each cell, and the largest batch; return whether any moved."""
+    def _largest(self, before: Group, after: Group) -> bool:
+        """Compare the largest batch of each length and card; return whether any moved."""
         found = []
-        for name, cell in before.cells.items():
-            for card, ours in cell.cards.items():
-                theirs = after.cells[name].cards[card] if name in after.cells else ours
-                if theirs.verdict != ours.verdict:
-                    better = ("does not fit", "too close to call", "fits")
-                    worse = better.index(theirs.verdict) < better.index(ours.verdict)
-                    verdict: Verdict = "regression" if worse else "drop"
-                    found.append(
-                        Change(
-                            after.name, name, "fits", card, ours.verdict, theirs.verdict, verdict
-                        )
-                    )
-        for card, sizes in before.largest.items():
-            for where, batch in sizes.items():
-                now = after.largest.get(card, {}).get(where)
-                if now is None:
-                    self.unjudged.append(
-                        f"{_of(after.name, where)}: no largest batch of {card} now"
-                    )
-                elif now != batch:
-                    verdict = "regression" if now < batch else "drop"
-                    found.append(
-                        Change(after.name, where, "largest batch", card, batch, now, verdict)
-                    )
+        sides = (before.largest, after.largest)
+        places = {(card, where) for side in sides for card in side for where in side[card]}
+        for card, where in sorted(places):
+            ours, now = (side.largest.get(card, {}).get(where) for side in (before, after))
+            if ours is None or now is None:
+                side = "in the baseline" if ours is None else "now"
+                self.unjudged.append(f"{_of(after.name, where)}: no largest batch of {card} {side}")
+            elif now != ours:
+                verdict: Verdict = "regression" if now < ours else "drop"
+                found.append(Change(after.name, where, "largest batch", card, ours, now, verdict))
         self.changes += found
         return bool(found)
 
-    def _slopes(self, before: Group, after: Group) -> bool:
-        """Compare slopes; return whether any moved. One that is missing is of a cell that is."""
-        moved = [
-            self._bytes(after.name, name, "slope", "", before.slopes[name], after.slopes[name])
-            for name in before.slopes
-            if name in after.slopes
-        ]
-        return any(moved)
+    def _slopes(self, before: Group, after: Group) -> None:
+        """Note the slopes that are others. One that only one side has is of cells that are."""
+        for name, ours in before.slopes.items():
+            theirs = after.slopes.get(name, ours)
+            if ours != theirs:
+                verdict = _verdict(ours, theirs)
+                self.changes.append(Change(after.name, name, "slope", "", ours, theirs, verdict))
 
 
 def _of(group: str, where: str) -> str:

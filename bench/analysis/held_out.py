@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -63,8 +64,10 @@ class Validation:
     reach: Mapping[str, Reach]
 
     def margin(self, point: Mapping[str, float]) -> float:
-        """Return the least half-width of an interval at a point."""
-        beyond = sum(reach.margin(float(point[axis])) for axis, reach in self.reach.items())
+        """Return the least half-width of an interval at a point; on an axis that it has not, it is inside."""
+        beyond = sum(
+            reach.margin(float(point[axis])) for axis, reach in self.reach.items() if axis in point
+        )
         return max(self.inside, beyond)
 
 
@@ -91,12 +94,16 @@ def cross_validate(runs: Columns, cost: str, axes: Sequence[str], estimate: Esti
         for axis in axes
         if len(np.unique(runs[axis])) > 1
     }
-    beyond = _gathered(edges.values())
+    beyond = _once_a_cell(_gathered(edges.values()))
     seen = [found.logarithm.max() for found in (inside, beyond) if found is not None]
     untested = float(max(seen, default=0.0))
     return Validation(
         interpolation=_held_out("interpolation", inside),
-        extrapolation=_held_out("extrapolation", beyond),
+        extrapolation=_held_out(
+            "extrapolation",
+            beyond,
+            {axis: float(np.median(of.share)) for axis, of in edges.items() if of is not None},
+        ),
         inside=_quantile(inside.logarithm) if inside is not None else untested,
         reach={axis: _reach(runs[axis], edges.get(axis), untested) for axis in axes},
     )
@@ -143,8 +150,19 @@ def _gathered(several: Iterable[_Errors | None]) -> _Errors | None:
     return _Errors(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
+def _once_a_cell(errors: _Errors | None) -> _Errors | None:
+    """Return the errors with each cell once: of a corner of the grid the larger."""
+    if errors is None:
+        return None
+    worst = np.lexsort((-errors.logarithm, errors.cell))
+    first = worst[np.unique(errors.cell[worst], return_index=True)[1]]
+    return _Errors(*(column[first] for column in dataclasses.astuple(errors)))
+
+
 def _held_out(
-    kind: Literal["interpolation", "extrapolation"], errors: _Errors | None
+    kind: Literal["interpolation", "extrapolation"],
+    errors: _Errors | None,
+    by_axis: Mapping[str, float] = MappingProxyType({}),
 ) -> HeldOut | None:
     if errors is None:
         return None
@@ -154,6 +172,7 @@ def _held_out(
         median_error=float(np.median(errors.share)),
         largest_error=float(errors.share.max()),
         within=float(np.mean(errors.logarithm <= errors.half + _ROUNDING)),
+        by_axis=dict(by_axis),
     )
 
 

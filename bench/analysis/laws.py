@@ -27,8 +27,9 @@ class HeldOut:
     """How far a fit is off on cells that it was not given, as shares of the measured value.
 
     `interpolation` leaves out one cell at a time that lies inside the rest; `extrapolation` leaves out the
-    largest cells and is fitted to the others. `within` is the share of them inside the interval, as it
-    was before these errors widened it.
+    largest cells of an axis together, and is fitted to the others; a cell that is the largest of two counts
+    once, with the larger error. `within` is the share of them inside the interval, as it was before these
+    errors widened it. `by_axis` has the median error beyond each axis.
     """
 
     kind: Literal["interpolation", "extrapolation"]
@@ -36,6 +37,7 @@ class HeldOut:
     median_error: float
     largest_error: float
     within: float
+    by_axis: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Fit:
     `cost` is a column of the table, `law` its formula, `coefficients` its constants in the cost's unit.
     `predict` takes a point (`max_length`, `per_device_train_batch_size`, `train_size`, ...) and returns
     the cost of one more run there. `weak` names the threshold that the fit failed; empty where it held.
+    `axes` are those that the law has: beyond their measured values it is extrapolated.
     """
 
     cost: str
@@ -66,6 +69,7 @@ class Fit:
     extrapolation: HeldOut | None
     weak: str = ""
     exact: bool = False  # no residual beyond the allocator's alignment: a law, not an estimate
+    axes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

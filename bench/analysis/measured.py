@@ -3,30 +3,34 @@
     torch's peaks    the medians may differ by half a percent: they are near-deterministic
     sampled peaks    (NVML's, and RSS where torch counts nothing) within the 95 % prediction interval of one
                      more reading, by the readings of the baseline
-    accuracy         may not fall by more than seeds and the evaluation documents explain: Welch's t, 95 %, a cell
+    accuracy         may not fall by more than seeds and the evaluation documents explain: Welch's t
     time             a rank test of pairs that were run one after the other, since machines drift
 
-The time test is Wilcoxon's signed-rank test on the logarithms of the ratios of pairs, to the side of slower,
-at 5 % over all cells of a profile (Holm 1979): so often it calls a version slower that is not. Wilcoxon,
-"Individual comparisons by ranking methods" (1945).
+The time test is Wilcoxon's signed-rank test on the logarithms of the ratios of pairs, to the side of slower.
+It and that of accuracy are made at 5 % over all cells of a profile (Holm 1979): so often a version is called
+slower, or worse, that is not. Wilcoxon, "Individual comparisons by ranking methods" (1945). Sampled peaks are
+judged at 5 % a cell.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr
 
-from bench.analysis.contrast import Estimate, difference
+from bench.analysis.contrast import accuracies, combined
 from bench.analysis.gate import Change, GateResult, Moved, Verdict
 from bench.analysis.regression import student
 from bench.analysis.summary import UNTRUSTED, cells_table
 from bench.baseline import Measured, MeasuredCell, common_facets, names_of
+from bench.grid import Cell
 from bench.record import Environment, Record
 from bench.units import MIB
 
@@ -43,6 +47,7 @@ FEWEST_PAIRS = 5  # of four pairs no order is rarer than one in sixteen
 VERSIONS = ("torch", "transformers", "accelerate", "cuda")
 # Runs of one cell differ in these alone; a learning rate moves accuracy.
 _FREE = frozenset({"seed"})
+_MANY = 1e6  # degrees of freedom from which Student's t is as good as normal
 
 Place = tuple[str, str]  # a group and a cell of it, by name
 
@@ -75,9 +80,16 @@ class Runs:
 
 
 def runs_of(
-    records: Sequence[Record], environments: Mapping[str, Environment], damaged: int = 0
+    records: Sequence[Record],
+    environments: Mapping[str, Environment],
+    damaged: int = 0,
+    *,
+    wanted: Iterable[Cell] = (),
 ) -> Runs:
-    """Return the runs of a directory's records, of which so many could not be read."""
+    """Return the runs of a directory's records, of which so many could not be read.
+
+    Cells that are wanted and have no record are among the doubts.
+    """
     cells = list({record.cell_id: record.cell for record in records}.values())
     names = names_of(cells, _FREE)
     began = {(r.cell_id, r.replicate, r.repeat): r.started_at for r in records}
@@ -94,9 +106,13 @@ def runs_of(
         else f"{count} runs ended as {name}"
         for name, count in left_out.items()
     ]
+    if missing := {cell.cell_id for cell in wanted} - {cell.cell_id for cell in cells}:
+        doubts.append(f"{len(missing)} cells of the profile have no run")
     if damaged:
         doubts.append(f"{damaged} records cannot be read")
-    used = {record.environment_id for record in records if record.status == "ok"}
+    used = {record.environment_id for record in records if record.status in ("ok", "oom")}
+    if unknown := sorted(used - environments.keys()):
+        doubts.append(f"where runs were measured is not known: no environment {', '.join(unknown)}")
     return Runs(
         samples={place: _samples(own) for place, own in rows.items()},
         machine=machine_of(one for name, one in environments.items() if name in used),
@@ -184,24 +200,25 @@ def compare_measured(
     changes = [
         Change(*place, "fits", "", "ok", "oom", "regression")
         for place in ours
-        if place in after.oom and place not in before.oom
+        if place in after.oom and (place not in before.oom or place not in theirs)
     ]
-    eval_size = before.workload.get("eval_size")
     notes: list[str] = []
+    sides = {place: (ours[place], theirs[place]) for place in both}
     for place in both:
-        found, missing = _peaks(place, ours[place], theirs[place])
-        changes += [*found, *_accuracy(place, ours[place], theirs[place], eval_size)]
+        found, missing = _peaks(place, *sides[place])
+        changes += found
         unjudged += missing
-        if min(len(ours[place].accuracies), len(theirs[place].accuracies)) == 1:
-            notes.append("accuracy: one seed says nothing of others")
-    slow, reasons = _times({place: (ours[place], theirs[place]) for place in both})
+    worse, missing, unsure = _accuracies(sides, before.workload.get("eval_size"))
+    unjudged += missing
+    notes += unsure
+    slow, reasons = _times(sides)
     (unjudged if judge_time else notes).extend(reasons)
     order = {place: number for number, place in enumerate(ours)}
     return GateResult(
         profile=profile,
         judged=tuple(place for place in ours if place in theirs or place in after.oom),
         changes=tuple(
-            sorted([*changes, *slow], key=lambda c: (order[c.group, c.where], c.kind, c.of))
+            sorted([*changes, *worse, *slow], key=lambda c: (order[c.group, c.where], c.kind, c.of))
         ),
         unjudged=tuple(dict.fromkeys(unjudged)),
         versions=versions,
@@ -256,25 +273,47 @@ def _peaks(place: Place, before: Samples, after: Samples) -> tuple[list[Change],
     return changes, missing
 
 
-def _accuracy(
-    place: Place, before: Samples, after: Samples, eval_size: int | None
-) -> Iterator[Change]:
-    """Yield a fall of accuracy that seeds and documents do not explain; more is no regression."""
-    ours, theirs = list(before.accuracies.values()), list(after.accuracies.values())
-    if min(len(ours), len(theirs)) < 2:
-        return
-    found = difference(_mean(theirs, eval_size), _mean(ours, eval_size))
-    if found.verdict == "less":
-        note = f"over {len(theirs)} seeds"
-        one, other = statistics.mean(ours), statistics.mean(theirs)
-        yield Change(*place, "accuracy", "", one, other, "regression", note)
+def _accuracies(
+    sides: Mapping[Place, tuple[Samples, Samples]], eval_size: int | None
+) -> tuple[list[Change], list[str], list[str]]:
+    """Return the falls of accuracy that seeds and documents do not explain, what is missing, and notes.
 
-
-def _mean(values: Sequence[float], eval_size: int | None) -> Estimate:
-    """Return the mean over seeds, with the binomial error of so many evaluation documents in its variance."""
-    count, mean = len(values), statistics.mean(values)
-    documents = mean * (1 - mean) / eval_size if eval_size else 0.0
-    return Estimate(mean, statistics.variance(values) / count + documents, count - 1)
+    More is no regression. The spread of few seeds is that of all cells of a side; where no cell has two
+    seeds a fall may be the seed's, and is not judged. The evaluation documents' error has `eval_size` in it.
+    """
+    missing = [
+        f"{_said(place)}: its accuracy was not measured now"
+        for place, (ours, theirs) in sides.items()
+        if ours.accuracies and not theirs.accuracies
+    ]
+    points: dict[tuple[Hashable, ...], list[dict[Hashable, Any]]] = {
+        (side, *place): [
+            {"seed": seed, "eval_accuracy": value} for seed, value in one.accuracies.items()
+        ]
+        for place, pair in sides.items()
+        for side, one in enumerate(pair)
+    }
+    if not any(len(runs) > 1 for runs in points.values()):
+        single = any(points.values())
+        return [], missing, ["accuracy: one seed says nothing of others"] if single else []
+    means = accuracies(points, eval_size)
+    falls: dict[Place, float] = {}
+    for place in sides:
+        if (0, *place) in means and (1, *place) in means:
+            fall = combined((1.0, -1.0), (means[1, *place], means[0, *place]))
+            deviation = math.sqrt(fall.variance or 0.0)
+            falls[place] = (
+                float(stdtr(min(fall.df, _MANY), fall.value / deviation))
+                if deviation
+                else float(fall.value >= 0)
+            )
+    changes = []
+    for place in _holm(falls):
+        seeds = " and ".join(str(len(side.accuracies)) for side in sides[place])
+        note = f"over {seeds} seeds, p = {falls[place]:.2g}"
+        old, new = (means[side, *place].value for side in (0, 1))
+        changes.append(Change(*place, "accuracy", "", old, new, "regression", note))
+    return changes, missing, []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,11 +352,11 @@ def _times(sides: Mapping[Place, tuple[Samples, Samples]]) -> tuple[list[Change]
         else:
             series = (ours.figures[name][:pairs], theirs.figures[name][:pairs])
             found[place] = (name, slowdown(*series))
-    rarest = max((2.0**-one.pairs for _, one in found.values()), default=0.0)
-    if rarest > FALSE_ALARMS / max(len(found), 1):
-        needed = int(np.ceil(np.log2(len(found) / FALSE_ALARMS)))
-        reasons.append(f"time: {needed} pairs of runs are needed to judge {len(found)} cells")
-        return [], reasons
+    needed = math.ceil(math.log2(max(len(found), 1) / FALSE_ALARMS))
+    if few := [place for place, (_, one) in found.items() if one.pairs < needed]:
+        named = ", ".join(map(_said, few))
+        reasons.append(f"time: {needed} pairs are needed to judge {len(found)} cells: {named}")
+        found = {place: one for place, one in found.items() if place not in few}
     changes = []
     for place in _holm({place: one.p_value for place, (_, one) in found.items()}):
         name, one = found[place]

@@ -9,17 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.analysis.contrast import (
+    MEDIAN_FROM,
     Contrast,
     Estimate,
     Point,
     accuracies,
     log_costs,
     mean_difference,
+    mean_ratio,
     median_ratio,
     points,
     ratio,
@@ -30,6 +32,7 @@ AXIS = "method"
 FULL = "full"
 RATE = "learning_rate"
 OWN_SETTINGS = "lora."  # how the axes of one method's own settings begin
+Averaged = Literal["mean", "median"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +54,15 @@ class MethodPair:
 class MethodComparison:
     """Full fine-tuning beside one other method, pair by pair, and over all pairs.
 
-    `own` are the settings that the other method alone has. `ratios` are medians over the pairs and
-    `accuracy` the mean of their differences.
+    `own` are the settings that the other method alone has. `ratios` are what `averaged` says of the pairs'
+    ratios, the geometric mean or the median, and `accuracy` is the mean of their differences.
     """
 
     method: str
     own: Mapping[str, Any]
     pairs: tuple[MethodPair, ...]
     ratios: Mapping[str, Contrast]
+    averaged: Averaged
     accuracy: Contrast | None
 
 
@@ -126,23 +130,21 @@ def _comparison(
             full_rate=_rate(full, axes),
             other_rate=_rate(other, axes),
             ratios={
-                cost: ratio(values[full], values[other])
-                for cost, values in evidence.costs.items()
-                if full in values and other in values
+                cost: mean_ratio(ends) for cost, ends in evidence.known([(full, other)]).items()
             },
             accuracy=evidence.gain([(full, other)]),
         )
         for held, full, other in matched
     )
+    known = evidence.known([(full, other) for _, full, other in matched])
+    # A median of few pairs has no interval, their mean has one wherever runs were repeated.
+    few = any(len(ends) < MEDIAN_FROM for ends in known.values())
     return MethodComparison(
         method=method,
         own=own,
         pairs=pairs,
-        ratios={
-            cost: _over_pairs([pair.ratios[cost] for pair in pairs if cost in pair.ratios])
-            for cost in evidence.costs
-            if any(cost in pair.ratios for pair in pairs)
-        },
+        ratios={cost: mean_ratio(ends) if few else _median(ends) for cost, ends in known.items()},
+        averaged="mean" if few else "median",
         accuracy=evidence.gain([(full, other) for _, full, other in matched]),
     )
 
@@ -164,11 +166,21 @@ class _Evidence:
         ]
         return mean_difference(ends, self.eval_size)
 
+    def known(
+        self, pairs: Sequence[tuple[Point, Point]]
+    ) -> dict[str, list[tuple[Estimate, Estimate]]]:
+        """Return, for each cost that any pair has, the logarithms of the pairs that have it."""
+        found = {
+            cost: [(of[full], of[other]) for full, other in pairs if full in of and other in of]
+            for cost, of in self.costs.items()
+        }
+        return {cost: ends for cost, ends in found.items() if ends}
+
 
 def _rate(cell: Point, axes: Sequence[str]) -> Any:
     return dict(zip(axes, cell, strict=True)).get(RATE)
 
 
-def _over_pairs(ratios: Sequence[Contrast]) -> Contrast:
-    """Return the median of the pairs' ratios; the ratio itself where there is one pair."""
-    return ratios[0] if len(ratios) == 1 else median_ratio([one.value for one in ratios])
+def _median(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
+    """Return the median of the pairs' ratios."""
+    return median_ratio([ratio(full, other).value for full, other in pairs])

@@ -58,8 +58,7 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
     (`COSTLESS`); so do environments, where there are several. Runs with fewer documents than a step
     takes have no step of their batch size: they are left out.
     """
-    if "documents_an_epoch" in table:
-        table = table[table["documents_an_epoch"] >= table["documents_a_step"]]
+    table = with_full_steps(table)
     splits = [name for name in axes if name not in {*REQUIRED_AXES, *COSTLESS, "seed"}]
     if "environment_id" in table and table["environment_id"].nunique() > 1:
         splits.append("environment_id")
@@ -69,6 +68,13 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
         _group(dict(zip(splits, key, strict=True)), rows)
         for key, rows in table.groupby(splits, dropna=False)
     )
+
+
+def with_full_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that have as many documents as a step takes: those that fits are made from."""
+    if "documents_an_epoch" not in table:
+        return table
+    return table[table["documents_an_epoch"] >= table["documents_a_step"]]
 
 
 def _group(held: Mapping[str, Any], table: pd.DataFrame) -> Group:
@@ -83,9 +89,10 @@ def _group(held: Mapping[str, Any], table: pd.DataFrame) -> Group:
             fits[cost], residual = fitted(runs, cost)
         except TooFewCellsError as error:
             refused.append(Refusal(cost, str(error), held))
-        known = EXACT if cost.startswith("predicted_") else noise(runs, cost, axes, residual)
+        alike = _of_as_many_documents(runs) if cost in MEASURED_MEMORY else runs
+        known = EXACT if cost.startswith("predicted_") else noise(alike, cost, axes, residual)
         if known is not None:
-            found += exponents(runs, cost, axes, known)
+            found += exponents(alike, cost, axes, known)
     return Group(held, fits, tuple(refused), tuple(found))
 
 
@@ -109,19 +116,47 @@ def _fit_step(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 
 
 def _fit_memory(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
-    measured = cost in MEASURED_MEMORY
-    limit = WEAK_MEASURED_MEMORY if measured else WEAK_PREDICTED_MEMORY
-    return _fit_cells(runs, cost, MEMORY_LAWS, limit)
+    if cost in MEASURED_MEMORY:
+        alike = _of_as_many_documents(runs)
+        return _fit_cells(alike, cost, MEMORY_LAWS, WEAK_MEASURED_MEMORY, others=runs)
+    return _fit_cells(runs, cost, MEMORY_LAWS, WEAK_PREDICTED_MEMORY)
+
+
+def _of_as_many_documents(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of one number of documents that all lengths and batches were run with, if there is one.
+
+    A process's peak grows a little with its steps: cells of more documents would bend a law of length and
+    batch. Of several the one with the most runs is taken.
+    """
+    cells = runs.groupby(list(LENGTH_AND_BATCH)).ngroups
+    counts = {
+        documents: len(own)
+        for documents, own in runs.groupby("train_size")
+        if own.groupby(list(LENGTH_AND_BATCH)).ngroups == cells
+    }
+    return runs[runs["train_size"] == max(counts, key=lambda d: (counts[d], d))] if counts else runs
 
 
 def _fit_cells(
-    runs: pd.DataFrame, cost: str, laws: Sequence[Law], limit: float
+    runs: pd.DataFrame,
+    cost: str,
+    laws: Sequence[Law],
+    limit: float,
+    *,
+    others: pd.DataFrame | None = None,
 ) -> tuple[Fit, Noise]:
-    """Return the fit of a cost that length and batch decide, and its noise; raises TooFewCellsError."""
-    columns = _columns(runs, [*LENGTH_AND_BATCH, cost])
+    """Return the fit of a cost that length and batch decide, and its noise; raises TooFewCellsError.
+
+    `others` are runs of other numbers of documents beside: the law is held against them too, so that what it
+    does not have of documents is in its error and its intervals.
+    """
+    axes = LENGTH_AND_BATCH if others is None else REQUIRED_AXES
+    columns = _columns(runs, [*axes, cost])
+    documents = None if others is None or len(others) == len(runs) else runs["train_size"].iloc[0]
 
     def estimate(of: Columns) -> Model:
-        return fit(laws, Sample.of_runs(*(of[name] for name in (*LENGTH_AND_BATCH, cost))))
+        own = of["train_size"] == documents if documents is not None else slice(None)
+        return fit(laws, Sample.of_runs(*(of[name][own] for name in (*LENGTH_AND_BATCH, cost))))
 
     def predictor(model: Model) -> Callable[[Columns], tuple[Numbers, Numbers]]:
         return lambda at: (
@@ -130,7 +165,8 @@ def _fit_cells(
         )
 
     model = estimate(columns)
-    validation = cross_validate(columns, cost, LENGTH_AND_BATCH, lambda of: predictor(estimate(of)))
+    everything = columns if others is None else _columns(others, [*axes, cost])
+    validation = cross_validate(everything, cost, axes, lambda of: predictor(estimate(of)))
     predict = predictor(model)
     predicted = predict(columns)[0]
     rounding = cost.endswith("_bytes") and bool(
@@ -144,12 +180,13 @@ def _fit_cells(
         cells=_cells(columns, LENGTH_AND_BATCH),
         predict=lambda point: _interval(
             predict({name: np.array([float(point[name])]) for name in LENGTH_AND_BATCH}),
-            validation.margin({name: float(point[name]) for name in LENGTH_AND_BATCH}),
+            validation.margin({name: float(point[name]) for name in axes if name in point}),
         ),
         interpolation=validation.interpolation,
         extrapolation=validation.extrapolation,
         weak=_weakness(validation, limit, _unvaried(columns, LENGTH_AND_BATCH)),
         exact=rounding,
+        axes=LENGTH_AND_BATCH,
     )
     return found, Noise(model.deviation, model.freedom, "residual of the fit")
 
@@ -182,6 +219,7 @@ def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
         interpolation=validation.interpolation,
         extrapolation=validation.extrapolation,
         weak=_weakness(validation, WEAK_TIME, _unvaried(columns, LENGTH_AND_BATCH)),
+        axes=(*REQUIRED_AXES, "num_train_epochs"),
     )
     deviation = float(np.sqrt((errors**2).sum() / freedom * cells / len(errors)))
     return found, Noise(deviation, freedom, "residual of the fit")
@@ -254,6 +292,15 @@ def slope_a_sample(found: Fit, length: int) -> Interval:
     return Interval(
         *(float(sum(getattr(part, end) * power for part, power in parts)) for end in _ENDS)
     )
+
+
+def has_slope(found: Fit, point: Mapping[str, Any]) -> bool:
+    """Return whether the piece of a memory law that `slope_a_sample` is of sets the peak at a point."""
+    length, batch = (float(point[name]) for name in LENGTH_AND_BATCH)
+    terms = {"m0": 1.0, "mB": batch, "m1": batch * length, "m2": batch * length**2}
+    known = {name: found.coefficients[name].value for name in terms if name in found.coefficients}
+    own = sum(value * terms[name] for name, value in known.items())
+    return math.isclose(own, found.predict(point).value, rel_tol=1e-9)
 
 
 _ENDS = ("value", "low", "high")

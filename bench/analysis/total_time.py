@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bench.analysis.held_out import Columns
 from bench.analysis.laws import Interval
 from bench.analysis.regression import (
+    SPARE_CELLS,
     Law,
     Model,
     Numbers,
@@ -45,6 +46,7 @@ _EVALUATION_LAWS = (
     Law("e", (("1", "S"),)),
     Law("e", (("1", "S", "S^2"),)),
 )
+_ENOUGH_LENGTHS = max(law.constants for law in _EVALUATION_LAWS) + SPARE_CELLS
 # What the table must have for a total to be put together.
 PARTS = (
     "max_length",
@@ -229,7 +231,10 @@ class Total:
         work = full_steps(step, runs) * runs["step_median_s"]
         _, cell = cells_of([length, batch, runs["train_size"]])
         documents, checkpoints = runs["eval_documents"], runs["checkpoints"]
-        evaluation = Sample.of_runs(length, batch, runs["evaluation_s"] / documents)
+        # Evaluation has a batch size of its own: where lengths are enough for a law, each is one cell.
+        alike = len(np.unique(length)) >= _ENOUGH_LENGTHS
+        evaluated_in = np.ones_like(batch) if alike else batch
+        evaluation = Sample.of_runs(length, evaluated_in, runs["evaluation_s"] / documents)
         return cls(
             step=step,
             training=Line.of(work, runs["train_s"], cell),

@@ -14,6 +14,7 @@ from bench.cli.options import (
     AttentionOption,
     GpuOption,
     JsonOption,
+    OnlyOption,
     ProfileArgument,
     SetOption,
     attention_of,
@@ -21,9 +22,10 @@ from bench.cli.options import (
     gpus_of,
     open_console,
     resolved_grid,
+    selection_of,
     size_of,
 )
-from bench.errors import EXIT_FINDING, BaselineError
+from bench.errors import EXIT_FINDING, BaselineError, FtbenchError
 
 FileOption = Annotated[
     Path | None,
@@ -66,7 +68,8 @@ def write_baseline(
             where=str(path),
             hint="`ftbench baseline update` shows what changes and replaces it",
         )
-    found, refused = _found(profile, overrides, gpus_of(gpu), attention_of(attention))
+    loaded, grid = resolved_grid(profile, overrides, None)
+    found, refused = _found(loaded, grid, grid.cells, gpus_of(gpu), attention_of(attention))
     _refuse_gaps(refused)
     if measured is not None:
         found = found.model_copy(update={"measured": _kept(measured)})
@@ -96,7 +99,8 @@ def update_baseline(
     before = baselines.read(path)
     gpus = gpus_of(gpu or list(before.architectures))
     kernel = attention_of(attention) if attention else before.attention_kernel
-    found, refused = _found(profile, overrides, gpus, kernel)
+    loaded, grid = resolved_grid(profile, overrides, None)
+    found, refused = _found(loaded, grid, grid.cells, gpus, kernel)
     _refuse_gaps(refused)
     same = found.workload == before.workload  # else its runs are of something else
     kept = _kept(measured) if measured is not None else before.measured if same else None
@@ -104,8 +108,8 @@ def update_baseline(
     if baselines.text_of(found) == baselines.text_of(before):
         print(f"{path} says the same: nothing to write")
         return
-    result = compare(before, found, across_versions=True)
-    _show(result)
+    result = compare(before, found, across_versions=True, across_workloads=True)
+    _show(result, f"What changes in {path}:", accept="--yes")
     if kept != before.measured:
         print("the figures of the measured runs are others too")
     if not yes:
@@ -149,6 +153,7 @@ def gate(
         ),
     ] = False,
     overrides: SetOption = None,
+    only: OnlyOption = None,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
     ] = None,
@@ -166,39 +171,41 @@ def gate(
     With --measured, runs are compared instead: their memory and accuracy with the baseline's, or with
     those of --base, and then their time too. On GitHub Actions the comment is on the page of the run.
     """
-    if measured is not None or profile.endswith(".json"):
-        _refuse_options(measured, {"--set": overrides, "--baseline with --base": file and base})
-    elif base is not None or judge_time:
-        raise BaselineError("only runs have a base and a time", where="gate", expected="--measured")
+    allowed = size_of(tolerance, "--tolerance") or 0
     try:
         if profile.endswith(".json"):
-            result = _benchmarks(Path(profile), base, tolerance, across_versions)
+            others = {"--measured": measured, "--time": judge_time, "--baseline": file}
+            _refuse_options("benchmarks", others | {"--set": overrides, "--only": only})
+            result = _benchmarks(Path(profile), base, allowed, across_versions)
         elif measured is not None:
+            both = {"--baseline with --base": file and base, "--tolerance": allowed}
+            _refuse_options("measured runs", both)
             kept = file or _path_of(profile)
-            result = _runs(profile, measured, base, kept, across_versions, judge_time)
+            _, grid = resolved_grid(profile, overrides, only)
+            result = _runs(profile, grid, measured, base, kept, across_versions, judge_time)
         else:
-            result = _predicted(profile, file, overrides, tolerance, across_versions)
-    except BaselineError as error:  # a forge is to show it too
+            _refuse_options("predictions", {"--base": base, "--time": judge_time})
+            result = _predicted(profile, overrides, only, file, allowed, across_versions)
+    except FtbenchError as error:  # a forge is to show it too
         result = _nothing_to_judge(profile, error)
-    _write(result, junit, comment, html)
     if as_json:
         from bench.report.gate import gate_json
 
         print(json.dumps(gate_json(result), indent=1))
     else:
         _show(result)
+    _write(result, junit, comment, html)
     raise typer.Exit(result.exit_code)
 
 
-def _refuse_options(measured: Path | None, given: dict[str, Any]) -> None:
+def _refuse_options(what: str, given: dict[str, Any]) -> None:
     """Raise where an option was given that says nothing about what is compared."""
     for option, value in given.items():
         if value:
-            what = "measured runs" if measured is not None else "benchmarks"
             raise BaselineError(f"{option} says nothing of {what}", where="gate")
 
 
-def _nothing_to_judge(profile: str, error: BaselineError) -> Any:
+def _nothing_to_judge(profile: str, error: FtbenchError) -> Any:
     from bench.analysis.gate import GateResult
 
     return GateResult(profile_name(profile), (), unjudged=(str(error),))
@@ -241,29 +248,31 @@ def _path_of(profile: str) -> Path:
 
 def _predicted(
     profile: str,
-    file: Path | None,
     overrides: list[str] | None,
-    tolerance: str,
+    only: str | None,
+    file: Path | None,
+    tolerance_bytes: int,
     across_versions: bool,
 ) -> Any:
     """Return what predictions say of the baseline."""
     from bench import baseline as baselines
     from bench.analysis.gate import compare
 
-    allowed = size_of(tolerance, "--tolerance") or 0
     before = baselines.read(file or _path_of(profile))
     gpus = gpus_of(list(before.architectures))
-    found, refused = _found(profile, overrides, gpus, before.attention_kernel)
+    loaded, grid = resolved_grid(profile, overrides, None)
+    chosen = grid.only(selection_of(only)).cells
+    found, refused = _found(loaded, grid, chosen, gpus, before.attention_kernel)
     return compare(
-        before,
+        before.only(grid, chosen),
         found,
-        tolerance_bytes=allowed,
+        tolerance_bytes=tolerance_bytes,
         across_versions=across_versions,
         refused=refused,
     )
 
 
-def _benchmarks(file: Path, base: Path | None, tolerance: str, across_versions: bool) -> Any:
+def _benchmarks(file: Path, base: Path | None, tolerance_bytes: int, across_versions: bool) -> Any:
     """Return what two of pytest-benchmark's files say of each other's peaks."""
     from bench.analysis.gate import compare_peaks
     from bench.benchmarks import read_peaks
@@ -274,20 +283,21 @@ def _benchmarks(file: Path, base: Path | None, tolerance: str, across_versions: 
         file.stem,
         read_peaks(base),
         read_peaks(file),
-        tolerance_bytes=size_of(tolerance, "--tolerance") or 0,
+        tolerance_bytes=tolerance_bytes,
         across_versions=across_versions,
     )
 
 
 def _runs(
     profile: str,
+    grid: Any,
     measured: Path,
     base: Path | None,
     file: Path,
     across_versions: bool,
     judge_time: bool,
 ) -> Any:
-    """Return what measured runs say of others, or of those that the baseline keeps."""
+    """Return what measured runs of a grid say of others, or of those that the baseline keeps."""
     from bench import baseline as baselines
     from bench.analysis.measured import compare_measured, kept_runs
 
@@ -305,20 +315,22 @@ def _runs(
     return compare_measured(
         profile_name(profile),
         before,
-        _read_runs(measured),
+        _read_runs(measured, grid),
         across_versions=across_versions,
         judge_time=judge_time,
     )
 
 
-def _read_runs(path: Path) -> Any:
-    """Return the runs of a run directory."""
+def _read_runs(path: Path, grid: Any = None) -> Any:
+    """Return the runs of a run directory; cells of a grid that it has none of are doubts."""
     from bench.analysis.measured import runs_of
     from bench.store import RunDirectory
 
     directory = RunDirectory.open(path)
     records, damaged = directory.survey()
-    return runs_of(records, directory.environments(), len(damaged))
+    return runs_of(
+        records, directory.environments(), len(damaged), wanted=grid.cells if grid else ()
+    )
 
 
 def _kept(path: Path) -> Any:
@@ -337,20 +349,20 @@ def _kept(path: Path) -> Any:
 
 
 def _found(
-    profile: str, overrides: list[str] | None, gpus: list[Any], kernel: Any
+    profile: Any, grid: Any, chosen: Any, gpus: list[Any], kernel: Any
 ) -> tuple[Any, dict[str, str]]:
-    """Return what is predicted now as a baseline, and why groups are not in it, by their name."""
+    """Return what is predicted of chosen cells as a baseline, and why groups are not in it, by their name."""
     from bench.baseline import baseline_of, references
 
-    loaded, grid = resolved_grid(profile, overrides, None)
+    among = frozenset(chosen)
     predictions = forecast_of(
-        grid,
+        grid.model_copy(update={"cells": tuple(chosen)}),
         gpus,
         largest_batch=bool(gpus),
         attention=kernel,
-        makeup_of=references(grid),
+        makeup_of=references(grid, among),
     )
-    found = baseline_of(loaded, grid, predictions, gpus, attention_kernel=kernel)
+    found = baseline_of(profile, grid, predictions, gpus, attention_kernel=kernel, chosen=among)
     return found, dict(_refusals(grid, predictions))
 
 
@@ -370,15 +382,15 @@ def _refuse_gaps(refused: dict[str, str]) -> None:
         raise BaselineError(f"not predicted: {reason}", where=group or None)
 
 
-def _show(result: Any) -> None:
-    """Print a result: the verdict, what moved and by what."""
+def _show(result: Any, heading: str | None = None, **accept: str) -> None:
+    """Print a result: a heading or the verdict, what moved and by what."""
     from bench.report.gate import changes_table, headline, lines
     from bench.report.terminal import show_table
 
     console = open_console()
-    style = "bold red" if result.exit_code == EXIT_FINDING else "bold"
-    console.print(headline(result), style=style, soft_wrap=True)
+    style = "bold red" if result.exit_code == EXIT_FINDING and not heading else "bold"
+    console.print(heading or headline(result), style=style, soft_wrap=True)
     if result.changes:
         show_table(console, changes_table(result.changes))
-    for line in lines(result):
+    for line in lines(result, **accept):
         console.print(line, soft_wrap=True, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -243,6 +244,7 @@ class _Simulator:
         limit = card.capacity[1]
         top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
+        @functools.cache  # the two searches meet, and what they find is asked for once more
         def simulated(batch: int) -> Simulated:
             if batch == 1:
                 return self._simulated([self.workload.trace((1, length))], card)

@@ -24,10 +24,9 @@ from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensor
 
 from bench.errors import PredictionError
+from bench.prediction import AttentionKernel
 
 aten = torch.ops.aten
-
-AttentionKernel = Literal["math", "efficient", "flash", "cudnn"]
 
 # The fused kernels want rows of a mask to begin at multiples of this many elements
 # (`preprocess_mask` in ATen/native/transformers/attention.cpp, mem_eff_alignment).

@@ -48,7 +48,7 @@ from bench.predict.events import (
     TracedRole,
 )
 from bench.predict.kernels import kernel_of
-from bench.predict.operators import AttentionKernel, cuda_operators, results_on_card
+from bench.predict.operators import cuda_operators, results_on_card
 from bench.predict.source import source_line
 
 # Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from bench.analysis.along import chains_along
+from bench.analysis.contrast import ENVIRONMENT, separating_axes
 from bench.analysis.laws import Group, LearningCurve, Refusal
 from bench.analysis.ledger import ledger_table
 from bench.analysis.summary import cells_table, varying_axes
@@ -88,7 +89,8 @@ def build(
     batch; `samples` reads a record's samples of memory. With `usd_per_hour` the cells that are worth
     their time have its money beside it.
     """
-    table, axes = cells_table(records), varying_axes(records)
+    table = cells_table(records)
+    axes = separating_axes(table, varying_axes(records))
     material = Material(table, axes, records, groups, fitted_curves, samples)
     found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
@@ -103,7 +105,7 @@ def build(
         Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
         Section("Cells", tables=(cells(table, axes),)),
         Section("Warnings", *cautions_section(records)),
-        Section("How to read this", tuple(_reading_notes(table, records, profile, preparation))),
+        Section("How to read this", tuple(_reading_notes(material, profile, preparation))),
         Section("Where it was measured", *environment_section(records, environments, preparation)),
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
@@ -133,16 +135,11 @@ def _buying(material: Material, usd_per_hour: float | None) -> Section:
     said = buying_section(
         material.table,
         material.axes,
-        eval_size=_eval_sizes(material.records)[0],
+        eval_size=material.eval_sizes[0],
         usd_per_hour=usd_per_hour,
     )
     figures = tuple(pareto(material))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
-
-
-def _eval_sizes(records: Sequence[Record]) -> list[int]:
-    """Return how many documents accuracies are over, the least first: it has the largest error."""
-    return sorted({record.cell.data.eval_size for record in records})
 
 
 def _scaling(material: Material) -> Section:
@@ -168,16 +165,17 @@ def _damage(damaged: Sequence[str]) -> list[str]:
     ] * bool(damaged)
 
 
-def _reading_notes(
-    table: pd.DataFrame,
-    records: Sequence[Record],
-    profile: Profile,
-    preparation: Preparation,
-) -> list[str]:
+def _reading_notes(material: Material, profile: Profile, preparation: Preparation) -> list[str]:
     """Return what the figures mean and what they do not."""
-    fewest, *more = _eval_sizes(records)
-    seeds = table.groupby(varying_axes(records))["seed"].nunique()
+    table, records = material.table, material.records
+    fewest, *more = material.eval_sizes
+    seeds = table.groupby(list(material.axes))["seed"].nunique()
     notes = []
+    if ENVIRONMENT in material.axes:
+        notes.append(
+            f"The runs are of {table[ENVIRONMENT].nunique()} environments. Those of one are no replicates of"
+            " another's: the environment tells cells apart, as an axis does."
+        )
     if table["eval_accuracy"].notna().any():
         error = 0.5 / math.sqrt(fewest)
         documents = f"{fewest} to {more[-1]}" if more else str(fewest)

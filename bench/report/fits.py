@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
-from bench.analysis.scaling import slope_a_sample
+from bench.analysis.scaling import LENGTH_AND_BATCH, has_slope, slope_a_sample
+from bench.report.charts.learning import evaluation_words
 from bench.report.charts.material import described, plain
 from bench.report.headlines import times
 from bench.report.tables import ABSENT, FIGURE_WORDS, Table, axis_word
@@ -13,13 +14,15 @@ from bench.units import format_bytes
 
 NOTE = (
     "Every law is fitted to all runs of its cells and checked on cells it was not given: one cell at a time"
-    " (inside), and the largest cells left out (beyond). The errors are shares of the measured value."
+    " (inside), and the largest cells of an axis left out (beyond; the median over all of them, and for each axis)."
+    " The errors are shares of the measured value."
     " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
 )
 LEARNING_NOTE = (
     "The law is error = floor + a x documents ^ -b, fitted over seeds. It is held against sizes that it was not"
     " given: one at a time (inside), and the largest (beyond); the errors are shares of the accuracy."
 )
+LENGTH, BATCH = LENGTH_AND_BATCH
 # Rows of the table of doublings; a grid of a thousand cells has thousands of them.
 _MOST_EXPONENTS = 60
 
@@ -47,7 +50,8 @@ def learning_section(
 ) -> tuple[tuple[str, ...], tuple[Table, ...]]:
     """Return (paragraphs, tables): why there is no learning curve, and the laws of those there are."""
     fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
-    notes = (*([LEARNING_NOTE] if fitted else []), *no_curves(curves))
+    note = LEARNING_NOTE + evaluation_words(fitted)
+    notes = (*([note] if fitted else []), *no_curves(curves))
     rows = tuple(
         (
             described(curve.held) or "all",
@@ -94,7 +98,9 @@ def _row(group: Group, fit: Fit) -> tuple[str, ...]:
 def _error(held_out: HeldOut | None) -> str:
     if held_out is None:
         return ABSENT
-    return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%})"
+    by_axis = [f"{axis_word(axis)} {error:.1%}" for axis, error in held_out.by_axis.items()]
+    each = f"; {', '.join(by_axis)}" if len(by_axis) > 1 else ""
+    return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%}{each})"
 
 
 def _bytes(value: float) -> str:
@@ -124,13 +130,14 @@ def _doublings(groups: Sequence[Group]) -> Table:
 
 
 def _documents(groups: Sequence[Group]) -> Table:
-    """Return the memory that one more document of a batch takes, at each length; large batches only."""
+    """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
     rows = tuple(
         (word, described(group.held) or "all", plain(length), *_slope(fit, int(length)))
         for group in groups
         for cost, fit in group.fits.items()
         if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
-        for length in _lengths(group, cost)
+        for length in _values(group, cost, LENGTH)
+        if has_slope(fit, {LENGTH: length, BATCH: max(_values(group, cost, BATCH), default=1)})
     )
     heads = ("memory", "of", "length", "a document", "a token")
     return Table(
@@ -142,9 +149,9 @@ def _documents(groups: Sequence[Group]) -> Table:
     )
 
 
-def _lengths(group: Group, cost: str) -> list[float]:
-    """Return the lengths that a cost was measured at."""
-    along = [one for one in group.exponents if (one.cost, one.axis) == (cost, "max_length")]
+def _values(group: Group, cost: str, axis: str) -> list[float]:
+    """Return the values of an axis that a cost was measured at."""
+    along = [one for one in group.exponents if (one.cost, one.axis) == (cost, axis)]
     return sorted({end for one in along for end in (one.start, one.end)})
 
 

@@ -15,6 +15,7 @@ from bench.analysis.along import Chain, chains_along
 from bench.analysis.laws import Exponent, Group, Interval, LearningCurve, Refusal
 from bench.analysis.summary import UNTRUSTED, headline_memory
 from bench.profile import REQUIRED_AXES
+from bench.report.charts.learning import evaluation_words
 from bench.report.charts.material import described, plain
 from bench.report.tables import axis_word, format_figure, memory_word
 from bench.units import format_ratio
@@ -67,16 +68,24 @@ def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
         return
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
-    (first, _), (last, seeds) = curve.points[sizes[0]], curve.points[sizes[-1]]
+    (first, _), (last, _) = curve.points[sizes[0]], curve.points[sizes[-1]]
     held = described(curve.held)
     others = len(fitted) - 1
     below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
     way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
     yield (
         f"Accuracy {way} from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
-        f" {plain(sizes[-1])}{f' ({held})' if held else ''}, means over {_counted(seeds, 'seed')}."
-        f"{_more(curve)}{below}"
+        f" {plain(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
+        f"{evaluation_words([curve])}{_more(curve)}{below}"
     )
+
+
+def _seeds(curve: LearningCurve) -> str:
+    """Return how many seeds the accuracies are over; those of one seed are no means."""
+    counts = [seeds for _, seeds in curve.points.values()]
+    fewest, most = min(counts), max(counts)
+    means = "means " if fewest > 1 else ""
+    return f"{means}over {f'{fewest} to ' if fewest < most else ''}{_counted(most, 'seed')}"
 
 
 def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:

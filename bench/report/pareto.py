@@ -18,6 +18,7 @@ from bench.analysis.pareto import (
 )
 from bench.analysis.summary import headline_memory
 from bench.report.contrasts import (
+    NO_INTERVAL,
     cost_word,
     difference_text,
     named,
@@ -217,11 +218,10 @@ def cheapest_tables(
 def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
     told = [step for step in steps if step.gain.verdict == "more"]
     for step in told[:1]:
-        best = " is what buys most accuracy for its time" if len(steps) > 1 else " is worth this"
         yield (
             f"The next doubling of {axis_word(step.axis)} (measured from {plain(step.start)} to"
-            f" {plain(step.end)} at {named(step.held)}){best}: {difference_text(step.gain)} for"
-            f" {ratio_text(step.cost_ratio)} the time."
+            f" {plain(step.end)} at {named(step.held)}) {_worth(len(told), len(steps))}:"
+            f" {difference_text(step.gain)} for {ratio_text(step.cost_ratio)} the time."
         )
     if steps and not told:
         tried = "; ".join(
@@ -229,6 +229,15 @@ def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
             for step in steps
         )
         yield f"No next doubling has a gain in accuracy that can be told apart from none ({tried})."
+
+
+def _worth(told: int, steps: int) -> str:
+    """Return what is known of the best step that is told apart: one that is not may bring more."""
+    if steps == 1:
+        return "is worth this"
+    if told == 1:
+        return "is the only one whose gain in accuracy can be told apart from none"
+    return f"buys most accuracy for its time, of the {told} whose gain can be told apart from none"
 
 
 def _doubling_tables(
@@ -245,7 +254,7 @@ def _doubling_tables(
             if step.axis == one.axis
         }
         yield Table(
-            title="The next doubling of each axis, best first",
+            title="The next doubling of each axis, gains that are told apart first",
             columns=(
                 "axis",
                 "from",
@@ -276,24 +285,35 @@ def _doubling_tables(
 # Full fine-tuning beside another method
 
 
+_AVERAGES = {"mean": "geometric mean", "median": "median"}
+
+
 def _method_words(one: MethodComparison, table: pd.DataFrame) -> str:
     """Return what full fine-tuning costs over another method, and what it brings, in a sentence."""
+    several = len(one.pairs) > 1
     costs = ", ".join(
-        f"{ratio_text(found)} the {cost_word(cost)}" for cost, found in one.ratios.items()
+        f"{ratio_text(found)} the {cost_word(cost)}{'' if found.interval else f' ({NO_INTERVAL})'}"
+        for cost, found in one.ratios.items()
     )
     brings = ""
     if one.accuracy is not None:
         said = verdict_text(
             one.accuracy, more="more accurate", less="less accurate, which is told apart"
         )
-        brings = f"; in accuracy {difference_text(one.accuracy)} ({said})"
-    pairs = f"{len(one.pairs)} pairs of cells" if len(one.pairs) > 1 else "one pair of cells"
+        mean = " on average" if several else ""
+        brings = f"; in accuracy {difference_text(one.accuracy)}{mean} ({said})"
+    over = f"the {_AVERAGES[one.averaged]} of their ratios"
+    pairs = f"{len(one.pairs)} pairs of cells ({over})" if several else "one pair of cells"
     return f"Full fine-tuning costs, over {_method(one)} in {pairs}: {costs}{brings}."
 
 
 def _method(one: MethodComparison) -> str:
     word = "the head alone" if one.method == "head" else one.method
     return f"{word} ({named(one.own)})" if one.own else word
+
+
+# What the last row of a table of pairs has.
+_ALL = {"mean": "all: mean", "median": "all: median, of accuracy the mean"}
 
 
 def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
@@ -309,7 +329,7 @@ def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
             *(ratio_text(found) for found in one.ratios.values()),
             difference_text(one.accuracy),
         )
-        rows.append(("all", *blank, *over))
+        rows.append((_ALL[one.averaged], *blank, *over))
     rates = ("learning rate, full", f"learning rate, {one.method}") if rated else ()
     heads = (*map(axis_word, varying), *rates)
     columns = (*(cost_word(cost) for cost in one.ratios), "accuracy")

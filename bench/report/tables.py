@@ -19,6 +19,7 @@ AXIS_WORDS = {
     "per_device_train_batch_size": "batch",
     "train_size": "documents",
     "attn_implementation": "attention",
+    "environment_id": "environment",
 }
 FIGURE_WORDS = {
     "eval_accuracy": "accuracy",

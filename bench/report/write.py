@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bench.analysis.contrast import separating_axes
 from bench.analysis.laws import Group, LearningCurve, Refusal
 from bench.analysis.learning import learning_curves
 from bench.analysis.scaling import fit_scaling, scaling_table
@@ -50,7 +51,7 @@ def fits(
 ) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
     """Return the laws of cost and of accuracy that are fitted to records."""
     table, axes = scaling_table(records), varying_axes(records)
-    return fit_scaling(table, axes), learning_curves(table, axes)
+    return fit_scaling(table, axes), learning_curves(table, separating_axes(table, axes))
 
 
 def write_report(

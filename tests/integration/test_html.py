@@ -183,18 +183,33 @@ def filtered(report, one_browser):
         one_browser.open(report)
 
     def count(words):
-        one_browser.evaluate(
-            "(() => { const i = document.querySelector('#cells input');"
-            f" i.value = {words!r}; i.dispatchEvent(new Event('input')); }})()"
-        )
-        shown = one_browser.evaluate(
-            "document.querySelectorAll('#cells tbody tr:not([hidden])').length"
-        )
-        said = one_browser.evaluate("document.querySelector('#cells output').textContent")
+        shown, said = typed(one_browser, words)
         assert said == f"{shown} of 108 rows"
         return shown
 
     return count
+
+
+def typed(browser, words):
+    """Type words into the filter of the cells; return how many rows are left, and what the page says."""
+    browser.evaluate(
+        "(() => { const i = document.querySelector('#cells input');"
+        f" i.value = {words!r}; i.dispatchEvent(new Event('input')); }})()"
+    )
+    shown = browser.evaluate("document.querySelectorAll('#cells tbody tr:not([hidden])').length")
+    return shown, browser.evaluate("document.querySelector('#cells output').textContent")
+
+
+def test_a_column_whose_name_has_an_underscore_is_filtered(browser, tmp_path):
+    rates = (0.001, 5e-5)
+    records = [
+        record(cell(max_length=8 * n, learning_rate=rate)) for n in range(1, 9) for rate in rates
+    ]
+    browser.open(written(tmp_path, records))
+    assert "learning_rate" in browser.evaluate(HEADS)
+    for words in ("learning_rate=0.001", "learning_rate=5e-5", "learning_rate>0.0001"):
+        assert typed(browser, words) == (8, "8 of 16 rows")
+    assert typed(browser, "length=8 learning_rate=0.001") == (1, "1 of 16 rows")
 
 
 def hostile_records():

@@ -1,8 +1,8 @@
 """Plant regressions and harmless changes, and say what the gate made of them: `python -m tests.mutations`.
 
 Every planted regression must be caught, and its first culprit be of the right module and operator; no
-harmless change may alarm, in any of several processes with other hash seeds, other numbers of threads and
-a busy machine beside.
+harmless change may alarm, by one baseline, in any of several processes with other hash seeds, other numbers of
+threads and a busy machine beside.
 """
 
 import argparse
@@ -10,11 +10,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+from bench.analysis.gate import compare
+from bench.baseline import read, write
 from tests.mutations import timing
 from tests.mutations.changes import HARMLESS, PLANTED
-from tests.mutations.trial import judged
+from tests.mutations.trial import found, judged
 
 # Of each process that harmless changes are run in: threads, and whether others keep the machine busy.
 CONDITIONS = ((1, False), (2, False), (4, False), (2, True), (1, True))
@@ -24,13 +28,32 @@ NAMED_AT_LEAST = 0.9
 def main(arguments):
     """Print the tables and return the exit code: 1 where a bar is missed."""
     parser = argparse.ArgumentParser("nox -s mutations --", description=__doc__)
-    parser.add_argument("--harmless-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--harmless-by", metavar="BASELINE", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--conditions", type=int, default=len(CONDITIONS))
     options = parser.parse_args(arguments)
-    if options.harmless_only:
-        print(json.dumps([bool(judged((), one.edits).exit_code) for one in HARMLESS]))
+    if options.harmless_by:
+        before = read(options.harmless_by)
+        print(json.dumps([compare(before, found(one.edits)).exit_code for one in HARMLESS]))
         return 0
     began = time.perf_counter()
+    caught, named = _planted()
+    alarms, runs = _false_alarms(options.conditions)
+    print(
+        f"\ncaught {caught} of {len(PLANTED)}; named rightly {named} of {caught}"
+        f" ({named / max(caught, 1):.0%}); false alarms {alarms} of {runs} runs of {len(HARMLESS)}"
+        f" harmless changes; {time.perf_counter() - began:.0f} s"
+    )
+    slow = [timing.judged(name) for name in timing.TIMES]
+    for one in slow:
+        print(one)
+    held = caught == len(PLANTED) and named >= NAMED_AT_LEAST * caught and not alarms
+    return 0 if held and all(one.holds for one in slow) else 1
+
+
+def _planted():
+    """Print what became of each planted regression; return how many were caught, and named rightly."""
+    from bench.report.gate import culprit_words
+
     caught = named = 0
     for planted in PLANTED:
         result = judged(planted.setup, planted.setup + planted.edits)
@@ -38,52 +61,42 @@ def main(arguments):
         is_caught = result.exit_code == 1
         is_named = is_caught and bool(culprits) and planted.names(culprits[0])
         caught, named = caught + is_caught, named + is_named
-        first = _words(culprits[0]) if culprits else "nothing"
-        print(
-            f"{'caught' if is_caught else 'MISSED'}  {'named' if is_named else 'OTHER'}"
-            f"  {planted.name}: {first}"
-        )
-    alarms, runs = _false_alarms(options.conditions)
-    print(
-        f"\ncaught {caught} of {len(PLANTED)}; named rightly {named} of {caught}"
-        f" ({named / max(caught, 1):.0%}); false alarms {alarms} of {runs} runs of {len(HARMLESS)}"
-        f" harmless changes; {time.perf_counter() - began:.0f} s"
-    )
-    for line in timing.lines():
-        print(line)
-    missed = caught < len(PLANTED) or named < NAMED_AT_LEAST * caught or alarms
-    return 1 if missed else 0
-
-
-def _words(culprit):
-    from bench.report.gate import culprit_words
-
-    return culprit_words(culprit)
+        words = f"{'caught' if is_caught else 'MISSED'}  {'named' if is_named else 'OTHER'}"
+        first = culprit_words(culprits[0]) if culprits else "nothing"
+        print(f"{words}  {planted.name}: {first}", flush=True)
+    return caught, named
 
 
 def _false_alarms(conditions):
     """Return (alarms, runs) of the harmless changes, each condition in a process of its own."""
     alarms = runs = 0
-    for seed, (threads, busy) in enumerate(CONDITIONS[:conditions]):
-        environment = os.environ | {"PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": str(threads)}
-        beside = [
-            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * busy)
-        ]
-        try:
-            command = [sys.executable, "-m", "tests.mutations", "--harmless-only"]
-            done = subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True
-            )
-        finally:
-            for process in beside:
-                process.kill()
-                process.wait()
-        found = json.loads(done.stdout.splitlines()[-1])
-        for alarm, change in zip(found, HARMLESS, strict=True):
-            if alarm:
-                print(f"ALARM  {change.name} ({threads} threads{', busy' if busy else ''})")
-        alarms, runs = alarms + sum(found), runs + len(found)
+    with tempfile.TemporaryDirectory() as folder:
+        baseline = Path(folder) / "training.json"
+        write(found(()), baseline)
+        for seed, (threads, busy) in enumerate(CONDITIONS[:conditions]):
+            codes = _harmless(baseline, seed, threads, busy)
+            for code, change in zip(codes, HARMLESS, strict=True):
+                if code:
+                    print(f"ALARM  {change.name} ({threads} threads{', busy' if busy else ''})")
+            alarms, runs = alarms + sum(map(bool, codes)), runs + len(codes)
     return alarms, runs
+
+
+def _harmless(baseline, seed, threads, busy):
+    """Return the gate's exit codes of all harmless changes, in a process under these conditions."""
+    environment = os.environ | {"PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": str(threads)}
+    spin = [sys.executable, "-c", "while True: pass"]
+    beside = [subprocess.Popen(spin) for _ in range(2 * busy)]
+    try:
+        command = [sys.executable, "-m", "tests.mutations", "--harmless-by", str(baseline)]
+        done = subprocess.run(
+            command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        for process in beside:
+            process.kill()
+            process.wait()
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

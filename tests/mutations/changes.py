@@ -40,6 +40,8 @@ def model(old, new, *, everywhere=False):
 
 EAGER = training('ATTENTION = "sdpa"', 'ATTENTION = "eager"')
 PLAIN = training("CHECKPOINTING = True", "CHECKPOINTING = False")
+AT_ONCE = training("MICRO_BATCHES = 2", "MICRO_BATCHES = 1")
+SHORT = training("LONGEST = 48", "LONGEST = 8")  # so that the optimizer's step is the peak
 ANYWHERE = r""
 LAYER = r"layer\.\*"
 FFN = r"layer\.\*\.ffn"
@@ -69,7 +71,10 @@ PLANTED = (
     Planted(
         "outputs are kept in a list",
         (
-            model("self.gradient_checkpointing = False", "self.kept = []"),
+            model(
+                "self.gradient_checkpointing = False",
+                "self.gradient_checkpointing = False\n        self.kept = []",
+            ),
             model(
                 "return BaseModelOutput(last_hidden_state=hidden_states)",
                 "self.kept.append(hidden_states.detach())\n"
@@ -81,10 +86,17 @@ PLANTED = (
     ),
     Planted(
         "an operation in place is lost",
-        (training("torch.relu_(self.project(pooled))", "torch.relu(self.project(pooled))"),),
-        r"pooled",
-        r"relu",
-        setup=(PLAIN, training("MICRO_BATCHES = 2", "MICRO_BATCHES = 1")),
+        (
+            training(
+                "torch._foreach_div_([p.grad for p in model.parameters()], MICRO_BATCHES)",
+                "grads = torch._foreach_div([p.grad for p in model.parameters()], MICRO_BATCHES)\n"
+                "        for p, grad in zip(model.parameters(), grads, strict=True):\n"
+                "            p.grad.copy_(grad)",
+            ),
+        ),
+        OUTSIDE,
+        r"_foreach_div",
+        setup=(SHORT,),
     ),
     Planted(
         "a dropout keeps its mask as float32",
@@ -117,13 +129,14 @@ PLANTED = (
         (training("set_to_none=True", "set_to_none=False"),),
         ANYWHERE,
         r"gradients",
-        setup=(PLAIN,),
+        setup=(PLAIN, AT_ONCE),
     ),
     Planted(
         "the optimizer is foreach, not fused",
         (training("fused=True", "foreach=True"),),
         OUTSIDE,
         r"_foreach",
+        setup=(SHORT,),
     ),
     Planted(
         "a buffer is doubled",
@@ -229,7 +242,7 @@ PLANTED = (
     ),
     Planted(
         "batches are no longer accumulated",
-        (training("MICRO_BATCHES = 2", "MICRO_BATCHES = 1"),),
+        (AT_ONCE,),
         ANYWHERE,
         r"activations",
         setup=(PLAIN,),
@@ -271,7 +284,7 @@ PLANTED = (
         ),
         r"pooled",
         r"div|sub|mul|std|_to_copy|add",
-        setup=(PLAIN, training("MICRO_BATCHES = 2", "MICRO_BATCHES = 1")),
+        setup=(PLAIN, AT_ONCE),
     ),
     Planted(
         "a wider head",
@@ -305,6 +318,7 @@ PLANTED = (
         ),
         OUTSIDE,
         r"clone",
+        setup=(SHORT,),
     ),
 )
 

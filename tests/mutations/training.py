@@ -99,8 +99,9 @@ def make_step(modeling, device):
     def step():
         batch = collate(device)
         for part in zip(*(one.chunk(MICRO_BATCHES) for one in batch), strict=True):
-            loss = loss_of(*part) / MICRO_BATCHES
+            loss = loss_of(*part)
             loss.backward()
+        torch._foreach_div_([p.grad for p in model.parameters()], MICRO_BATCHES)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()

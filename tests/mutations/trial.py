@@ -11,10 +11,11 @@ from tests.mutations.subjects import subject
 
 def judged(before, after):
     """Return what the gate says of the program with the second edits, by a baseline with the first."""
-    return compare(_found(before), _found(after))
+    return compare(found(before), found(after))
 
 
 @functools.cache
-def _found(edits):
+def found(edits):
+    """Return the baseline of the program with these edits."""
     traced = trace(subject(edits))
     return baseline_of_steps("training", traced.peak_bytes, makeup(traced), traced.versions)

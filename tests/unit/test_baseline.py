@@ -88,8 +88,8 @@ def test_the_largest_cell_stands_for_its_group():
 
 def test_slopes_are_bytes_a_sample_and_a_token():
     (group,) = made().groups
-    assert group.slopes["bytes a sample at length 32"] == 32 * 1024
-    assert group.slopes["bytes a token at batch 8"] == 1024
+    assert group.slopes["bytes a sample at length 32, batch 4 to 8"] == 32 * 1024
+    assert group.slopes["bytes a token at batch 8, length 16 to 32"] == 1024
 
 
 def test_cards_have_bytes_and_what_fits():
@@ -198,6 +198,33 @@ def test_cells_that_were_refused_are_left_out():
     assert len(group.cells) == 3
     none = found.model_copy(update={"cells": found.cells[:1]})
     assert baseline_of(profile(), cells, none).groups == ()
+
+
+def test_a_part_of_the_cells_keeps_their_names_and_lengths():
+    blocks = [AXES | {"attn_implementation": ["sdpa", "eager"]}]
+    cells = grid(grid=blocks)
+    chosen = cells.only({"attn_implementation": "eager", "max_length": 16}).cells
+    (group,) = made(blocks=blocks).only(cells, chosen).groups
+    assert group.name == "attn_implementation eager"
+    assert list(group.cells) == ["length 16, batch 4", "length 16, batch 8"]
+    found = predictions(cells, parts=True)
+    (again,) = baseline_of(profile(), cells, found, chosen=chosen).groups
+    assert list(again.cells) == list(group.cells)
+    assert references(cells, chosen) == (chosen[1].cell_id,)
+
+
+def test_largest_batches_go_with_the_last_cell_of_their_length():
+    group = made().groups[0].model_copy(update={"largest": {"t4": {"length 16": 9, "length 32": 4}}})
+    left = group.without({"length 32, batch 4", "length 32, batch 8"})
+    assert left.largest == {"t4": {"length 16": 9}}
+
+
+def test_a_kernel_that_is_none_is_no_baseline(tmp_path):
+    file = tmp_path / "x.json"
+    write(made(), file)
+    file.write_text(file.read_text().replace('"attention_kernel": null', '"attention_kernel": "foo"'))
+    with pytest.raises(BaselineError, match="not a baseline"):
+        read(file)
 
 
 def test_a_group_is_found_by_its_settings():

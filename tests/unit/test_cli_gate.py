@@ -184,6 +184,51 @@ def test_other_settings_than_the_baseline_s_are_not_judged(written, command):
     assert "another workload than the baseline's: bf16" in out
 
 
+def test_a_part_of_the_cells_can_be_gated(written, planted, command):
+    code, out, _ = command("gate", "smoke", "--only", "max_length=16")
+    assert "cannot" not in out
+    assert code == 0
+    assert len(planted.requests[-1].cells) < 4
+
+
+def test_an_update_shows_figures_under_another_workload(written, planted, command):
+    planted.more_bytes = 512
+    _, out, _ = command("baseline", "update", "smoke", "--set", "training.bf16=true")
+    assert "What changes in" in out
+    assert "bf16" in out
+    assert "aten.gelu" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gate", "new.json", "--base", "old.json", "--time"),
+        ("gate", "new.json", "--base", "old.json", "--only", "max_length=16"),
+        ("gate", "smoke", "--time"),
+        ("gate", "smoke", "--base", "other"),
+    ],
+)
+def test_an_option_that_says_nothing_is_refused(written, command, arguments):
+    code, out, _ = command(*arguments)
+    assert code == 2
+    assert "says nothing of" in out
+
+
+def test_a_profile_that_cannot_be_used_is_shown_by_the_forge_too(written, command, tmp_path):
+    code, out, _ = command("gate", "smoke", "--set", "training.nonsense=1", "--comment", "c.md")
+    assert code == 2
+    assert "nonsense" in out
+    assert "cannot judge" in Path("c.md").read_text()
+
+
+def test_a_verdict_is_shown_though_its_file_cannot_be_written(written, planted, command):
+    planted.more_bytes = 512
+    Path("file").write_text("")
+    code, out, err = command("gate", "smoke", "--junit", "file/gate.xml")
+    assert "The gate fails" in out
+    assert (code, "cannot be written" in err) == (2, True)
+
+
 def test_files_for_a_forge(written, planted, command, tmp_path, monkeypatch):
     planted.more_bytes = 512
     summary = tmp_path / "summary.md"

@@ -120,6 +120,34 @@ def test_the_claim_is_a_module_that_gets_the_arguments(noxfile, monkeypatch, tmp
     assert list(session.commands[-1][1:]) == ["-m", "bench.claim", "--out", "x"]
 
 
+@pytest.mark.parametrize(
+    ("code", "ends"), [(0, None), (1, RuntimeError), (2, SystemExit)], ids=["holds", "fails", "cannot"]
+)
+def test_memory_ends_as_the_gate_does(noxfile, monkeypatch, tmp_path, code, ends):
+    program = tmp_path / "ftbench"
+    program.write_text(f'#!/bin/sh\nexit "{code}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    if ends is None:
+        noxfile.memory(FakeSession())
+        return
+    with pytest.raises(ends) as caught:
+        noxfile.memory(FakeSession())
+    assert ends is not SystemExit or caught.value.code == 2
+
+
+@pytest.mark.parametrize("given", [[], ["tests/unit/test_grid.py", "-k", "star"]])
+def test_all_tests_are_run_or_those_that_are_named(noxfile, monkeypatch, tmp_path, given):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    session = FakeSession(posargs=given)
+    noxfile.tests(session)
+    commands = [list(command[1:]) for command in session.commands]
+    if given:
+        assert commands == [given]
+    else:
+        assert [command[-1] for command in commands] == ["tests/unit", "tests/integration"]
+
+
 def test_every_session_is_explained(noxfile):
     for name in ("bench", "tests", "lint", "types", "perf"):
         assert getattr(noxfile, name).__doc__

@@ -1,4 +1,7 @@
-"""Curves: how a cost goes along an axis; every run as a point, the fit as a line with its 95 % band."""
+"""Curves: how a cost goes along an axis; every run as a point, the fit as a line with its 95 % band.
+
+Settings that move no cost tell no curves apart: each method has a learning rate of its own, say.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analysis.laws import Group
+from bench.analysis.laws import Fit, Group
+from bench.grid import COSTLESS
 from bench.profile import REQUIRED_AXES
 from bench.report.charts.material import Material, described, plain
 from bench.report.charts.scales import (
@@ -56,10 +60,11 @@ def curves(material: Material) -> Iterator[Figure]:
 
 
 def _curve(material: Material, axis: str, cost: str) -> Figure:
-    colour = _coloured(material, axis)
     word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
     values = material.finished.dropna(subset=[cost])
-    lines = fit_words(material.groups, cost) or "Lines join the medians"
+    colour = _coloured(material, values, axis)
+    table = _kept(values, colour)
+    lines = fit_words(material.groups, cost, list(_drawn(material, table, axis, cost, colour)))
     many = values[colour].nunique() if colour else 0
     some = f" {MOST_SERIES} of {many} are drawn." if many > MOST_SERIES else ""
     low, high = (
@@ -69,55 +74,94 @@ def _curve(material: Material, axis: str, cost: str) -> Figure:
     return Figure(
         name=f"{cost.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}-{axis_word(axis)}",
         title=f"{word} along {axis_word(axis)}",
-        caption=f"Points are runs.{some} {lines}.",
+        caption=f"Points are runs.{some}{lines}",
         alt=(
             f"{word} along {axis_word(axis)} {min(values[axis])} to {max(values[axis])}: medians over"
             f" all cells from {format_figure(cost, low)} to {format_figure(cost, high)}."
         ),
-        draw=lambda: _draw(material, axis, cost, colour),
+        draw=lambda: _draw(material, table, axis, cost, colour),
         chooser=f"{CHOOSER[:-3]} along {axis_word(axis)} at",
     )
 
 
-def fit_words(groups: Sequence[Group], cost: str) -> str:
-    """Return what the lines are, and how far they are off where they have not been; empty without a fit."""
-    fits = [group.fits[cost] for group in groups if cost in group.fits]
+def fit_words(groups: Sequence[Group], cost: str, drawn: Sequence[Fit | None]) -> str:
+    """Return what the drawn lines are, and how far they are off where they have not been.
+
+    `drawn` has the fit of every line, None of one that joins medians. Sentences, each with a space before
+    it; empty where no line is drawn.
+    """
+    fits = list({id(one): one for one in drawn if one is not None}.values())
     if not fits:
         reasons = {one.reason for group in groups for one in group.refused if one.cost == cost}
-        return f"No fit: {'; '.join(sorted(reasons))}. Lines join the medians" if reasons else ""
+        why = f" No fit: {'; '.join(sorted(reasons))}." if reasons else ""
+        return f"{why} Lines join the medians." if drawn else ""
+    rest = " Where there is no fit, lines join the medians." if None in drawn else ""
     if len(fits) > 1:
-        return "Lines are the fits, bands their 95 % intervals; the table of laws has their errors"
+        said = "Lines are the fits, bands their 95 % intervals; the table of laws has their errors."
+        return f" {said}{rest}"
+    return f" Lines are the fit, bands its 95 % interval{_off(fits[0])}.{rest}"
+
+
+def _off(fit: Fit) -> str:
+    """Return how far a fit is off on cells that were left out, and whether it is weak."""
     errors = [
         f"{one.median_error:.1%} {where}"
         for one, where in (
-            (fits[0].interpolation, "on cells inside"),
-            (fits[0].extrapolation, "on the largest cells"),
+            (fit.interpolation, "on cells inside"),
+            (fit.extrapolation, "on the largest cells"),
         )
         if one is not None
     ]
     off = f". Left out, it is off by {' and '.join(errors)} (median)" if errors else ""
-    weak = f". A weak fit: {fits[0].weak}" if fits[0].weak else ""
-    return f"Lines are the fit, bands its 95 % interval{off}{weak}"
+    weak = f". A weak fit: {fit.weak}" if fit.weak else ""
+    return off + weak
 
 
-def _coloured(material: Material, axis: str) -> str | None:
-    """Return the axis that colours tell apart: one that is no number of documents first."""
-    others = material.varying(axis)
+def _drawn(
+    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+) -> Iterator[Fit | None]:
+    """Yield the fit of every line of every choice; None where it joins medians."""
+    for _, group in _choices(table, _others(material, axis, colour), axis):
+        for _, cells in _series(group, colour):
+            if cells[axis].nunique() > 1:
+                yield material.fit(cost, _point(material, cells))
+
+
+def _coloured(material: Material, table: pd.DataFrame, axis: str) -> str | None:
+    """Return the axis that colours tell apart: one with lines side by side in the cells that are shown first.
+
+    Settings come before the batch, the length and the documents; where no axis has such lines, the first of
+    all is taken.
+    """
+    others = _others(material, axis)
     own = [name for name in others if name not in REQUIRED_AXES]
     main = [name for name in (BATCH, LENGTH, DOCUMENTS) if name in others]
+    for name in (*own, *main):
+        _, first = next(_choices(table, _others(material, axis, name), axis))
+        if (first.groupby(name)[axis].nunique() > 1).sum() > 1:
+            return name
     return next(iter([*own, *main]), None)
 
 
-def _draw(material: Material, axis: str, cost: str, colour: str | None) -> Drawing:
-    table = material.finished.dropna(subset=[cost])
-    if colour:
-        kept = spread_out(sorted(table[colour].unique()), MOST_SERIES)
-        table = table[table[colour].isin(kept)]
+def _others(material: Material, *without: str | None) -> list[str]:
+    """Return the axes that tell cells of another cost apart, less those named."""
+    return material.varying(*COSTLESS, *filter(None, without))
+
+
+def _kept(table: pd.DataFrame, colour: str | None) -> pd.DataFrame:
+    """Return the cells of as many series as there are colours."""
+    if colour is None:
+        return table
+    return table[table[colour].isin(spread_out(sorted(table[colour].unique()), MOST_SERIES))]
+
+
+def _draw(
+    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+) -> Drawing:
     unit = unit_of(cost, table[cost])
-    others = [name for name in material.varying(axis) if name != colour]
     choices = {
         label: list(_rows(material, group, axis, cost, colour, unit))
-        for label, group in _choices(table, others, axis)
+        for label, group in _choices(table, _others(material, axis, colour), axis)
     }
     fitted = any("low" in row for rows in choices.values() for row in rows)
     return finish(_chart(table, axis, cost, colour, unit, fitted=fitted), choices)
@@ -137,8 +181,7 @@ def _rows(
     material: Material, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
 ) -> Iterator[Row]:
     """Yield points and lines of one choice, a series for each value of the colour's axis."""
-    for name, cells in group.groupby(colour, sort=True) if colour else [("", group)]:
-        series = plain(name)
+    for series, cells in _series(group, colour):
         for row in cells.to_dict("records"):
             yield {
                 "kind": "run",
@@ -152,18 +195,29 @@ def _rows(
             yield at | ends | {"kind": "fit", "series": series}
 
 
+def _series(group: pd.DataFrame, colour: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the cells of each value of the colour's axis, by its name."""
+    for name, cells in group.groupby(colour, sort=True) if colour else [("", group)]:
+        yield plain(name), cells
+
+
+def _point(material: Material, cells: pd.DataFrame) -> dict[str, Any]:
+    """Return the first of some cells as a point of the axes."""
+    return {name: cells[name].iloc[0] for name in material.axes}
+
+
 def _line(material: Material, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
     """Return the fit over the range of the cells; their medians where there is no fit."""
-    point: dict[str, Any] = {name: cells[name].iloc[0] for name in material.axes}
+    point = _point(material, cells)
     numbers = [float(value) for value in sorted(cells[axis].unique())]
-    if len(numbers) < 2 or material.predicted(cost, point) is None:
+    fit = material.fit(cost, point)
+    if len(numbers) < 2 or fit is None:
         medians = cells.groupby(axis)[cost].median()
         rows: list[Row] = [{"x": x, "y": y} for x, y in medians.items()]
         return rows if len(numbers) > 1 else []
     found: list[Row] = []
     for x in _between(numbers):
-        said = material.predicted(cost, point | {axis: x})
-        assert said is not None
+        said = fit.predict(point | {axis: x})
         found.append({"x": x, "y": said.value, "low": max(said.low, 0.0), "high": said.high})
     return found
 

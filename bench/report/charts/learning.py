@@ -26,22 +26,43 @@ def learning(material: Material) -> Iterator[Figure]:
     groups = dict(_groups(material))
     if not groups:
         return
-    fitted = any(isinstance(curve, LearningCurve) for curve in material.curves)
-    law = (
-        "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
-        " law, its band the 95 % interval, drawn on to twice the documents; the rule is what it nears."
-        if fitted
-        else "Points are runs, one a seed. No law is fitted; the line joins the means."
-    )
     values = material.finished["eval_accuracy"].dropna()
     yield Figure(
         name="learning-curve",
         title="Accuracy along training documents",
-        caption=law,
+        caption=_caption(material, groups),
         alt=f"Accuracy along training documents; runs reach from {values.min():.3f} to {values.max():.3f}.",
         draw=lambda: _draw(groups),
         chooser=CHOOSER,
     )
+
+
+_LAW = (
+    "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
+    " law, its band the 95 % interval, drawn on to twice the documents; the rule is what it nears."
+)
+_NO_LAW = "Points are runs, one a seed. No law is fitted; the line joins the means."
+_SOME_LAWS = " Cells that no law is fitted to have their runs, and a line that joins the means."
+
+
+def _caption(material: Material, groups: dict[str, list[Row]]) -> str:
+    """Return what is drawn: the law where there is one, else a line through the means."""
+    lawful = [any("low" in row for row in rows) for rows in groups.values()]
+    if not any(lawful):
+        return _NO_LAW
+    curves = [curve for curve in material.curves if isinstance(curve, LearningCurve)]
+    return _LAW + ("" if all(lawful) else _SOME_LAWS) + evaluation_words(curves)
+
+
+def evaluation_words(curves: Sequence[LearningCurve]) -> str:
+    """Return how far the choice of evaluation documents may move a curve, which no interval of it has.
+
+    A sentence with a space before it; empty where that is not known.
+    """
+    errors = [curve.evaluation_error for curve in curves if curve.evaluation_error is not None]
+    if not errors:
+        return ""
+    return f" Other evaluation documents would move the whole curve by up to ±{max(errors):.3f}."
 
 
 def _groups(material: Material) -> Iterator[tuple[str, list[Row]]]:

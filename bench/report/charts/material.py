@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.laws import Group, Interval, LearningCurve, Refusal
+from bench.analysis.laws import Fit, Group, LearningCurve, Refusal
 from bench.analysis.summary import headline_memory
 from bench.profile import REQUIRED_AXES
 from bench.record import Record
@@ -26,7 +26,10 @@ def no_samples(record: Record) -> pd.DataFrame | None:
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """The cells of a report as a table (`cells_table`), its axes, and what was fitted to it."""
+    """The cells of a report as a table (`cells_table`), its axes, and what was fitted to it.
+
+    The axes are `separating_axes`: runs of two environments stand in no line and in no cell together.
+    """
 
     table: pd.DataFrame
     axes: Sequence[str]
@@ -53,13 +56,17 @@ class Material:
             if axis not in without and self.finished[axis].nunique(dropna=False) > 1
         ]
 
-    def predicted(self, cost: str, point: Mapping[str, Any]) -> Interval | None:
-        """Return what the fit of a point's group says of a cost there; None where there is no fit."""
+    @property
+    def eval_sizes(self) -> list[int]:
+        """Return how many documents accuracies are over, the least first: it has the largest error."""
+        return sorted({record.cell.data.eval_size for record in self.records})
+
+    def fit(self, cost: str, point: Mapping[str, Any]) -> Fit | None:
+        """Return the fit of a cost to the group that a point belongs to; None where there is none."""
         for group in self.groups:
             same = (str(point.get(name)) == str(value) for name, value in group.held.items())
             if all(same):
-                fit = group.fits.get(cost)
-                return None if fit is None else fit.predict(point)
+                return group.fits.get(cost)
         return None
 
 

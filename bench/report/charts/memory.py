@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analysis.contrast import ENVIRONMENT
 from bench.record import PHASES, Memory, Record
 from bench.report.charts.material import Material, described
 from bench.report.charts.scales import NUMBER, Unit
@@ -69,9 +70,13 @@ def _labelled(material: Material) -> dict[str, Record]:
     axes = material.varying()
     labels: dict[str, Record] = {}
     for _, record in found:
-        label = described({axis: record.axis_value(axis) for axis in axes}) or "these settings"
+        label = described({axis: _value(record, axis) for axis in axes}) or "these settings"
         labels.setdefault(label, record)  # of several runs the one that needed most
     return labels
+
+
+def _value(record: Record, axis: str) -> Any:
+    return record.environment_id if axis == ENVIRONMENT else record.axis_value(axis)
 
 
 def _draw_bars(labels: Mapping[str, Record], card: bool) -> Drawing:

@@ -32,8 +32,7 @@ def pareto(material: Material) -> Iterator[Figure]:
 
 def ranked(material: Material, cost: str) -> pd.DataFrame:
     """Return every cell that has an accuracy and a cost, with its standing."""
-    eval_size = material.records[0].cell.data.eval_size
-    return standings(material.table, cost, material.axes, eval_size=eval_size)
+    return standings(material.table, cost, material.axes, eval_size=material.eval_sizes[0])
 
 
 def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.analysis.growth import Answers, Setting
 from bench.report.claim import tables
 from bench.report.claim.figures import BATCH, length_figure, share_figure, sizes_figure
-from bench.report.claim.headline import headline
+from bench.report.claim.headline import headline, over_by_hand
 from bench.report.claim.names import MODELS
 from bench.report.document import Document
 from bench.report.section import Section
@@ -23,7 +23,7 @@ def page(answers: Answers, measured: Mapping[str, int]) -> Document:
         Section("What was found", headline(answers, measured)),
         Section(
             "When is memory quadratic in length, when linear?",
-            _LENGTH,
+            (*_LENGTH, _hand_words(answers)),
             (
                 *(tables.exponents_table(answers, model) for model in MODELS),
                 tables.laws_table(answers),
@@ -80,11 +80,17 @@ _LENGTH = (
     " one moment of the step to another, since the two are not of one kind.",
     "The peaks are exact, so the laws are no fits: three lengths give the coefficients, and every further one"
     " agrees to the byte; a dash stands where no fourth did.",
+)
+_BY_HAND = (
     "By hand: eager attention keeps the scores of every head and layer after the softmax (4 bytes), and where"
     " attention has dropout its result (4) and mask (1) as well; DistilBERT's has, ModernBERT's has not. Fused"
-    " attention keeps its mask in float32, 4 bytes a layer for all heads. What is over is ModernBERT's, and there"
-    " at the peak only: with eager attention two more tensors of scores of its last layer (2 x 12 x 4 bytes, in the"
-    " softmax's backward), with sdpa the two masks themselves (in full batches one) of 1 byte.",
+    " attention keeps its mask in float32, 4 bytes a layer for all heads."
+)
+_OVER = (
+    " What is over is there at the peak only, in bytes a token²: {over}. In ModernBERT with eager attention"
+    " 2 x 12 x 4 of them are two more tensors of scores of the last layer, in the softmax's backward. The rest are"
+    " masks that are still there, one in DistilBERT and two in ModernBERT (in full batches one): of 4 bytes (eager)"
+    " or 1 (sdpa)."
 )
 _SHARE = (
     "At short lengths the peak is where the last gradient is made and all of the state is there. At long ones it"
@@ -114,6 +120,11 @@ _AGAIN = (
     " `ftbench run attention-scaling --only train_size=8` and `ftbench report results/attention-scaling"
     " --format csv --out reports/attention-scaling/measured`, in that order before it.",
 )
+
+
+def _hand_words(answers: Answers) -> str:
+    over = over_by_hand(answers)
+    return _BY_HAND + (_OVER.format(over=over) if over else " Nothing is over.")
 
 
 def _beside_words(measured: Mapping[str, int]) -> tuple[str, ...]:

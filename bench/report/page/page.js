@@ -108,9 +108,11 @@
     ">=": (a, b) => a !== null && a >= b,
   };
   // `length=128 accuracy>0.8 ok`: every word must hold; a word without a column is looked for anywhere.
+  // Columns have spaces in their names, some underscores (`learning_rate`); a word has underscores only.
+  const spaced = (name) => name.trim().toLowerCase().replaceAll("_", " ");
   const rule = (word, heads) => {
     const found = /^(.+?)(<=|>=|=|<|>)(.+)$/.exec(word);
-    const column = found ? heads.indexOf(found[1].replaceAll("_", " ")) : -1;
+    const column = found ? heads.indexOf(spaced(found[1])) : -1;
     if (column < 0) return (row) => row.textContent.toLowerCase().includes(word);
     return (row) => tests[found[2]](key(row.cells[column]), number(found[3]), found[3]);
   };
@@ -119,7 +121,7 @@
     const body = box.querySelector("tbody");
     const rows = [...body.rows];
     const heads = [...box.querySelectorAll("th")];
-    const names = heads.map((head) => head.textContent.trim().toLowerCase());
+    const names = heads.map((head) => spaced(head.textContent));
     heads.forEach((head, column) => {
       head.querySelector("button").addEventListener("click", () => {
         const down = head.getAttribute("aria-sort") === "ascending";

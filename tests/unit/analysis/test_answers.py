@@ -17,6 +17,7 @@ from bench.analysis.laws import Fit, Group, HeldOut, Interval, LearningCurve, Re
 from bench.analysis.roofline import job_seconds, rates_of
 from bench.gpus import find_gpu
 from bench.job import job_of
+from bench.profile import REQUIRED_AXES
 from tests.factories import cell, cell_work, device, figure, predicted_cell
 
 TIME = Answer("time_s", 7200.0, 3600.0, 10800.0, "95 %", "a fit")
@@ -37,6 +38,7 @@ def fit(cost="total_s", **changes):
         ),
         "interpolation": INSIDE,
         "extrapolation": BEYOND,
+        "axes": (*REQUIRED_AXES, "num_train_epochs"),
     }
     return Fit(**(fields | changes))
 
@@ -136,6 +138,19 @@ def test_a_peak_that_never_moved_says_nothing_beyond_its_cells():
     assert found.value is None
     assert "how it grows is not seen" in found.absent
     assert from_fit("peak_cpu_tensors_bytes", flat, cell(), evidence(flat)).value is not None
+
+
+def test_a_law_is_not_extrapolated_along_an_axis_that_it_has_not():
+    """Memory has no documents: more of them are no step outside of its cells."""
+    flat = fit(
+        "peak_cpu_tensors_bytes",
+        coefficients={"m0": Interval(1e9, 1e9, 1e9)},
+        exact=True,
+        axes=("max_length", "per_device_train_batch_size"),
+    )
+    beyond = evidence(flat, outside=[Outside("train_size", 25_000, 32, 1_000)])
+    found = from_fit("peak_cpu_tensors_bytes", flat, cell(), beyond)
+    assert (found.interval, "extrapolated" in found.source) == ("exact", False)
 
 
 def test_beyond_cells_that_are_too_few_to_hold_any_out_there_is_no_answer():

@@ -11,9 +11,11 @@ from bench.analysis.contrast import (
     difference,
     log_costs,
     mean_difference,
+    mean_ratio,
     median_ratio,
     points,
     ratio,
+    separating_axes,
 )
 from bench.analysis.laws import Interval
 from bench.analysis.summary import cells_table, varying_axes
@@ -118,6 +120,18 @@ def test_the_medians_interval_is_that_of_the_tables():
     assert (found.low, found.high) == (6.0, 15.0)
 
 
+def test_a_mean_of_ratios_is_geometric_and_of_one_pair_the_ratio_itself():
+    pairs = [
+        (Estimate(math.log(a), 0.02), Estimate(math.log(b), 0.02))
+        for a, b in ((2.0, 1.0), (24.0, 3.0))
+    ]
+    found = mean_ratio(pairs)
+    assert found.value == pytest.approx(4.0)
+    assert found.interval.high == pytest.approx(4.0 * math.exp(1.95996 * math.sqrt(0.02)), rel=1e-4)
+    assert mean_ratio(pairs[:1]) == ratio(*pairs[0])
+    assert mean_ratio([pairs[0], (Estimate(1.0, None), Estimate(0.0, 0.1))]).verdict == "not known"
+
+
 # From tables
 
 
@@ -173,6 +187,20 @@ def test_failed_and_untrusted_runs_do_not_count():
     )
     untrusted = run(32, eval_accuracy=1.5)
     assert list(runs_of([run(16), failed, untrusted])) == [(16, 4, 16)]
+
+
+def test_runs_of_two_environments_are_no_replicates():
+    here, elsewhere = run(total_s=10.0), run(replicate=1, total_s=40.0)
+    elsewhere = elsewhere.model_copy(update={"environment_id": "elsewhere"})
+    table = cells_table([here, elsewhere])
+    axes = varying_axes([here, elsewhere])
+    assert separating_axes(table, axes) == [*axes, "environment_id"]
+    found = points(table, separating_axes(table, axes))
+    assert {point[-1]: len(runs) for point, runs in found.items()} == {
+        here.environment_id: 1,
+        "elsewhere": 1,
+    }
+    assert separating_axes(table[:1], axes) == axes
 
 
 def test_an_empty_table_has_no_point():

@@ -76,6 +76,21 @@ def test_of_two_moments_the_parts_are_compared_at_the_fixed_one_nearby():
     )
 
 
+def test_a_moment_at_which_little_moved_does_not_explain_the_peak():
+    """A buffer of 512 bytes is there always; what moves the peak is a temporary of 100 MiB in backward."""
+    always = {"peak": 512, "before a step": 512, "after forward": 512, "most": 512}
+    before = makeup(STATE, phase="backward")
+    after = makeup(
+        STATE,
+        part("", always, role="parameters", module="head"),
+        part("aten::mul", {"peak": 100 * MIB, "most": 100 * MIB}, role="temporaries"),
+        phase="backward",
+        operator="aten::mul",
+    )
+    first, *_ = culprits(before, after)
+    assert (first.operator, first.delta_bytes, first.mark) == ("aten::mul", 100 * MIB, "most")
+
+
 def test_what_is_at_no_mark_shows_in_the_most_it_is():
     before = makeup(STATE, part("aten::mul", {"most": MIB}), phase="forward")
     after = makeup(STATE, part("aten::mul", {"most": 5 * MIB}), phase="forward", operator="aten::x")

@@ -102,6 +102,20 @@ def test_what_fits_no_longer_fails_though_nothing_more_is_asked_for():
     assert result.exit_code == 1
 
 
+def test_a_card_that_only_one_side_has_is_not_judged():
+    one, none = baseline(group(cards={"t4": card()})), baseline(group())
+    assert compare(one, none).unjudged == ("length 16, batch 4: nothing of t4 now",)
+    assert compare(none, one).unjudged == ("length 16, batch 4: nothing of t4 in the baseline",)
+    assert compare(one, none).exit_code == 2
+
+
+def test_allocated_bytes_fail_where_the_largest_batch_moved():
+    before = group(cards={"t4": card()}, largest={"t4": {"length 16": 28}})
+    after = group(cards={"t4": card(allocated=111)}, largest={"t4": {"length 16": 24}})
+    result = compare(baseline(before), baseline(after))
+    assert kinds(result) == [("allocated", "regression"), ("largest batch", "regression")]
+
+
 def test_bytes_of_a_cell_that_does_not_fit_are_not_compared():
     before, after = (
         group(cards={"t4": card(requested=n, verdict="does not fit")}) for n in (100, 90)
@@ -109,11 +123,12 @@ def test_bytes_of_a_cell_that_does_not_fit_are_not_compared():
     assert compare(baseline(before), baseline(after)).exit_code == 0
 
 
-def test_a_largest_batch_that_is_gone_is_not_judged():
-    before = group(largest={"t4": {"length 512": 28}})
-    result = compare(baseline(before), baseline(group()))
+@pytest.mark.parametrize(("sides", "said"), [((0, 1), "now"), ((1, 0), "in the baseline")])
+def test_a_largest_batch_that_one_side_has_not_is_not_judged(sides, said):
+    both = (group(largest={"t4": {"length 512": 28}}), group())
+    result = compare(*(baseline(both[side]) for side in sides))
     assert result.exit_code == 2
-    assert "no largest batch of t4" in result.unjudged[0]
+    assert result.unjudged == (f"length 512: no largest batch of t4 {said}",)
 
 
 def test_another_kernel_of_attention_is_said():
@@ -155,6 +170,24 @@ def test_slopes_are_said_with_the_peaks():
     assert kinds(result) == [("requested", "regression"), ("slope", "regression")]
 
 
+def test_slopes_move_with_the_peaks_and_never_alone():
+    before = group(slopes={"bytes a sample at length 16, batch 4 to 8": 22.5})
+    after = group(90 * KIB + 100, slopes={"bytes a sample at length 16, batch 4 to 8": 23.0})
+    result = compare(baseline(before), baseline(after), tolerance_bytes=512)
+    assert (result.exit_code, kinds(result)) == (0, [("slope", "explained")])
+
+
+def test_parts_of_two_cells_are_not_subtracted():
+    one, two = ("length 16, batch 4", "length 16, batch 8")
+    sized = {one: CellBytes(tensors_bytes=1), two: CellBytes(tensors_bytes=2)}
+    before = group(cells=sized, reference=two)
+    after = group(cells={one: CellBytes(tensors_bytes=9)}, reference=one)
+    result = compare(baseline(before), baseline(after))
+    assert result.exit_code == 1
+    assert result.attributions == ()
+    assert "what moved is not told" in result.notes[0]
+
+
 def test_what_moved_is_attributed_in_the_largest_cell():
     before = group(parts=(part("aten::mm", 90 * KIB),))
     after = group(95 * KIB, parts=(part("aten::mm", 90 * KIB), part("aten::gelu", 5 * KIB)))
@@ -194,6 +227,13 @@ def test_another_thing_is_not_judged(changes, said):
     result = compare(baseline(), baseline(**changes))
     assert result.exit_code == 2
     assert said in result.unjudged[0]
+
+
+def test_an_update_shows_what_moves_under_another_workload():
+    after = baseline(group(91 * KIB), workload={"padding": "longest"})
+    result = compare(baseline(), after, across_workloads=True)
+    assert kinds(result) == [("requested", "regression")]
+    assert "padding max_length -> longest" in result.notes[0]
 
 
 def test_cells_that_only_one_side_has_are_not_judged():

@@ -73,6 +73,15 @@ def test_the_share_inside_the_interval():
     assert found.extrapolation.cells == 5
 
 
+def test_each_axis_has_its_own_error_and_a_corner_counts_once():
+    costs = [1.0 + 0.5 * (length == 32) + 2.0 * (batch == 4) for length, batch in GRID]
+    found = cross_validate(runs(GRID, costs), "cost", AXES, Recorder()).extrapolation
+    assert list(found.by_axis) == ["length", "batch"]
+    assert found.by_axis["batch"] > found.by_axis["length"]
+    worst = 1 - (sum(1.0 + 0.5 * (s == 32) for s, b in GRID if b != 4) / 6) / 3.5
+    assert found.largest_error == pytest.approx(worst)  # of (32, 4), from the fold of batches
+
+
 def test_too_few_cells_to_leave_any_out():
     found = cross_validate(runs(GRID, [1.0] * 9), "cost", AXES, Recorder(needed=9))
     assert found.interpolation is None

@@ -1,5 +1,8 @@
+import math
+
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 
 from bench.analysis.methods import method_comparison
 from bench.analysis.summary import cells_table
@@ -63,7 +66,38 @@ def test_pairs_agree_in_everything_else():
     )
     assert [pair.held["max_length"] for pair in found.pairs] == [16, 32]
     assert [pair.ratios["total_s"].value for pair in found.pairs] == pytest.approx([2.0, 2.0])
-    assert found.ratios["total_s"].verdict == "not known"  # two pairs: no interval of their median
+    assert found.ratios["total_s"].verdict == "more"
+
+
+def spread(method, rate, length, middle):
+    """Return three runs of one cell, the logarithms of whose total times have a deviation of 0.1."""
+    times = [middle * math.exp(0.1 * n) for n in (-1, 0, 1)]
+    return rows(method, rate, length).assign(total_s=times)
+
+
+def test_few_pairs_have_the_mean_of_their_logarithms_with_an_interval():
+    """Ratios of 2 and 8: their median is 5, and would have no interval."""
+    (found,) = compared(
+        *(spread("full", 2e-5, n, middle) for n, middle in ((16, 20.0), (32, 80.0))),
+        *(spread("lora", 1e-4, n, 10.0) for n in (16, 32)),
+    )
+    assert found.averaged == "mean"
+    one = found.ratios["total_s"]
+    assert one.value == pytest.approx(4.0)
+    # Four cells, each known to 0.1 / sqrt(3) with two degrees of freedom: half of the root of their sum.
+    half = stdtrit(8, 0.975) * 0.1 / math.sqrt(3)
+    assert one.interval.low == pytest.approx(4.0 * math.exp(-half))
+    assert one.interval.high == pytest.approx(4.0 * math.exp(half))
+    assert one.verdict == "more"
+
+
+def test_pairs_of_runs_that_were_not_repeated_have_no_interval():
+    (found,) = compared(
+        *(rows("full", 2e-5, n, replicates=1, total_s=20.0) for n in (16, 32)),
+        *(rows("lora", 1e-4, n, replicates=1, total_s=10.0) for n in (16, 32)),
+    )
+    one = found.ratios["total_s"]
+    assert (one.value, one.interval, one.verdict) == (pytest.approx(2.0), None, "not known")
 
 
 def test_six_pairs_have_an_interval():
@@ -72,6 +106,7 @@ def test_six_pairs_have_an_interval():
         *(rows("full", 2e-5, n, total_s=20.0 + i) for i, n in enumerate(lengths)),
         *(rows("lora", 1e-4, n, total_s=20.0) for n in lengths),
     )
+    assert found.averaged == "median"
     interval = found.ratios["total_s"].interval
     assert (interval.low, interval.high) == pytest.approx((1.0, 1.25))
 

@@ -5,6 +5,7 @@ import pytest
 from bench.analysis.scaling import (
     WEAK_TIME,
     fit_scaling,
+    has_slope,
     scaling_table,
     slope_a_sample,
 )
@@ -151,7 +152,22 @@ def test_every_fit_is_held_against_cells_it_was_not_given():
         assert fit.interpolation.kind == "interpolation"
         assert fit.extrapolation.kind == "extrapolation"
         assert 0 < fit.interpolation.median_error < fit.interpolation.largest_error
-        assert fit.extrapolation.cells == (6 if fit.cells == 12 else 18)
+        # Step time has no documents; the law of RSS has none either, but is held against them.
+        assert fit.extrapolation.cells == (6 if fit.cost == "step_median_s" else 18)
+
+
+def test_memory_of_more_documents_bends_no_law_and_is_in_its_error():
+    """A process of 3,200 documents has 3 % more than one of 100, at the smallest cell."""
+    grid = table(noise=0)
+    more = grid[(grid["max_length"] == 64) & (grid["per_device_train_batch_size"] == 4)]
+    more = more.assign(train_size=3200.0, peak_rss_bytes=1.03 * more["peak_rss_bytes"])
+    fit = only(fit_scaling(pd.concat([grid, more]), AXES)).fits["peak_rss_bytes"]
+    assert fit.predict(point(64, 4)).value == pytest.approx(memory_bytes(64, 4))
+    assert fit.runs == len(grid)
+    assert fit.extrapolation.by_axis["train_size"] == pytest.approx(0.03 / 1.03)
+    assert fit.extrapolation.by_axis["max_length"] < 1e-6
+    wide = fit.predict(point(64, 4, 3200 * 32))
+    assert wide.high / wide.value >= 1.03
 
 
 def test_intervals_hold_the_cells_that_were_left_out():
@@ -268,6 +284,13 @@ def test_memory_that_is_a_little_off_is_not_exact():
 def test_the_slope_in_bytes_a_sample():
     (fit,) = only(fit_scaling(predicted(), AXES)).fits.values()
     assert slope_a_sample(fit, 512).value == pytest.approx(3e5 * 512 + 600 * 512**2)
+
+
+def test_a_slope_is_told_where_its_piece_sets_the_peak():
+    (fit,) = only(fit_scaling(predicted(), AXES)).fits.values()
+    assert "floor" in fit.law
+    assert has_slope(fit, point(512, 16))
+    assert not has_slope(fit, point(64, 4))
 
 
 def test_whole_fits_hold_one_more_run_and_are_no_wider_than_need_be():

@@ -95,6 +95,24 @@ def test_a_profile_given_by_its_path_is_reproduced_by_its_path():
     assert "`ftbench run 'my profiles/x.toml'`" in text_of(LEARNING, of)
 
 
+def test_cells_of_two_environments_are_told_apart():
+    """The same cells again, ten times as slow: no chain and no front has both as one."""
+    slow = [
+        record(
+            one.cell,
+            environment_id="z",
+            measurement=measurement(eval_accuracy=0.5, total_s=10 * one.measurement.total_s),
+        )
+        for one in LEARNING
+    ]
+    text = text_of([*LEARNING, *slow])
+    assert "The runs are of 2 environments." in text
+    here = LEARNING[0].environment_id
+    assert f"Documents 16 to 160 (at length 16, batch 4, environment {here}): accuracy" in text
+    assert "the cheapest: accuracy 0.550 for 10.0 s" in text
+    assert "The runs are of" not in text_of(LEARNING)
+
+
 def test_a_run_in_which_nothing_finished_has_a_report():
     failed = record(status="oom", measurement=None, failure=Failure(message="out of memory"))
     assert "0 of 1 runs finished." in text_of([failed])

@@ -67,6 +67,31 @@ def test_accuracy_and_what_more_documents_would_bring():
     )
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ((3, 3), ", means over 3 seeds."),
+        ((2, 3), ", means over 2 to 3 seeds."),
+        ((1, 3), ", over 1 to 3 seeds."),
+        ((3, 1), ", over 1 to 3 seeds."),
+        ((1, 1), ", over 1 seed."),
+    ],
+)
+def test_seeds_are_those_of_all_points_and_one_run_is_no_mean(seeds, words):
+    points = {
+        size: (Interval(a, a - 0.01, a + 0.01), count)
+        for size, a, count in zip((100, 400), (0.6, 0.7), seeds, strict=True)
+    }
+    assert f" at 400{words}" in said(curves=(learning_curve(points=points),))[1]
+
+
+def test_how_far_other_evaluation_documents_would_move_the_curve():
+    line = said(curves=(learning_curve(evaluation_error=0.0612),))[1]
+    moved = "Other evaluation documents would move the whole curve by up to ±0.061."
+    assert f"means over 3 seeds. {moved} By the fitted law" in line
+    assert "evaluation documents" not in said(curves=(learning_curve(),))[1]
+
+
 def test_of_several_curves_the_best_known_is_told():
     weak = learning_curve(weak="the median error is 9 %", held={"max_length": 64})
     line = said(curves=(weak, learning_curve(held={"max_length": 128})))[1]

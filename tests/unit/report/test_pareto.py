@@ -56,14 +56,26 @@ def test_the_next_doubling_is_said_and_shown():
     found = section(GOOD, eval_size=10_000)
     said = next(text for text in found.paragraphs if "next doubling" in text)
     assert said.startswith(
-        "The next doubling of documents (measured from 16 to 32 at length 16, batch 4) is what buys most"
-        " accuracy for its time: +0.200"
+        "The next doubling of documents (measured from 16 to 32 at length 16, batch 4) is the only one whose"
+        " gain in accuracy can be told apart from none: +0.200"
     )
     rows = table(found, "next doubling").rows
     assert [(row[0], row[-1]) for row in rows] == [
         ("documents", "told apart"),
         ("length", "no difference to be told"),
     ]
+
+
+def test_of_several_gains_that_are_told_apart_the_best_is_said_with_their_number():
+    longer = runs(16, (0.69, 0.70, 0.71), 15.0, max_length=32)
+    found = section([*GOOD[:6], *longer], eval_size=10**6)
+    said = next(text for text in found.paragraphs if "next doubling" in text)
+    assert "buys most accuracy for its time, of the 2 whose gain can be told apart" in said
+
+
+def test_a_single_step_is_said_to_be_worth_it_or_not():
+    said = next(text for text in section(GOOD[:6]).paragraphs if "next doubling" in text)
+    assert "at length 16, batch 4) is worth this: +0.200" in said
 
 
 def test_a_gain_within_noise_is_not_said():
@@ -123,12 +135,33 @@ def methods():
 def test_full_beside_lora():
     found = section(methods(), eval_size=500)
     said = next(text for text in found.paragraphs if text.startswith("Full fine-tuning costs"))
-    assert "over lora in 2 pairs of cells: 1.93x the total time" in said
+    assert "over lora in 2 pairs of cells (the geometric mean of their ratios): 1.93x" in said
+    assert ": 1.93x (1.77x to 2.1" in said
     assert "in accuracy +0.015" in said
     assert said.endswith("(no difference to be told).")
     rows = table(found, "Full fine-tuning over lora").rows
-    assert [row[0] for row in rows] == ["16", "32", "all"]
+    assert [row[0] for row in rows] == ["16", "32", "all: mean"]
     assert rows[0][1:3] == ("2e-05", "0.0001")
+
+
+def test_pairs_of_single_runs_have_no_interval_and_say_so():
+    found = section([one for one in methods() if one.replicate == 0], eval_size=500)
+    said = next(text for text in found.paragraphs if text.startswith("Full fine-tuning costs"))
+    assert "2.00x the total time (no interval: too few runs), " in said
+
+
+def test_six_pairs_are_told_by_their_median():
+    records = [
+        one
+        for size in (16, 32, 64, 128, 256, 512)
+        for method, rate, cost in (("full", 2e-5, 20.0), ("lora", 1e-4, 10.0))
+        for one in runs(size, (0.8, 0.8), cost, method=method, learning_rate=rate)
+    ]
+    found = section(records, eval_size=500)
+    said = next(text for text in found.paragraphs if text.startswith("Full fine-tuning costs"))
+    assert "in 6 pairs of cells (the median of their ratios): 1.95x" in said
+    last = table(found, "Full fine-tuning over lora").rows[-1]
+    assert last[0] == "all: median, of accuracy the mean"
 
 
 def test_without_accuracy_methods_have_their_costs():

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from bench.errors import ProfileError, RunDirectoryError
-from bench.report.write import load_document, write_report
+from bench.report.write import fits, load_document, write_report
 from bench.store import RunDirectory
+from tests import synthetic
 from tests.factories import cell, environment, preparation, profile, record
 
 
@@ -38,6 +39,13 @@ def test_markdown(directory, tmp_path):
     linked = re.findall(r"\]\((figures/[\w-]+\.svg)\)", text)
     assert linked == [str(figure.relative_to(tmp_path)) for figure in figures]
     assert all(figure.read_text().startswith("<svg") for figure in figures)
+
+
+def test_learning_curves_are_of_one_environment_each():
+    here = synthetic.records((64,), (4,), (100, 300, 1000, 3000), replicates=3)
+    there = [one.model_copy(update={"environment_id": "there"}) for one in here]
+    _, curves = fits([*here, *there])
+    assert {one.held["environment_id"] for one in curves} == {here[0].environment_id, "there"}
 
 
 def test_png(directory, tmp_path):

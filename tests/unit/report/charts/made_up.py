@@ -1,5 +1,6 @@
 """Fits with known answers, so that a chart's rows can be held against them."""
 
+from bench.analysis.contrast import separating_axes
 from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
 from bench.analysis.summary import cells_table, varying_axes
 from bench.report.charts.material import Material
@@ -67,7 +68,8 @@ def learning_curve(**changes):
 
 def material(records=None, **fields):
     of = MEASURED if records is None else records
-    return Material(cells_table(of), varying_axes(of), of, **fields)
+    table = cells_table(of)
+    return Material(table, separating_axes(table, varying_axes(of)), of, **fields)
 
 
 def rows(drawing):

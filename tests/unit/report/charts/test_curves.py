@@ -5,7 +5,8 @@ import pytest
 from bench.analysis.laws import Refusal
 from bench.report.charts.curves import curves
 from tests import synthetic
-from tests.unit.report.charts.made_up import group, held_out, material, rows, step_fit
+from tests.factories import cell, record
+from tests.unit.report.charts.made_up import MEASURED, group, held_out, material, rows, step_fit
 
 
 def figures(of):
@@ -77,12 +78,76 @@ def test_colours_tell_methods_apart_before_batches():
     assert {row["series"] for row in rows(found)} == {"eager", "sdpa"}
 
 
+def with_methods(*groups):
+    """Return cells that were run with both methods, and these groups' fits."""
+    of = material(groups=groups)
+    table = of.table.assign(method=["full", "lora"] * (len(of.table) // 2))
+    return dataclasses.replace(of, table=table, axes=[*of.axes, "method"])
+
+
 def test_several_groups_send_the_reader_to_the_table():
-    two = (group(held={"method": "full"}), group(held={"method": "lora"}))
-    assert (
-        "the table of laws has their errors"
-        in figures(material(groups=two))["step-median-length"].caption
-    )
+    both = with_methods(group(held={"method": "full"}), group(held={"method": "lora"}))
+    said = figures(both)["step-median-length"].caption
+    assert "the table of laws has their errors." in said
+    assert "join the medians" not in said
+
+
+def test_lines_without_a_fit_are_not_called_one():
+    figure = figures(with_methods(group(held={"method": "full"})))["step-median-length"]
+    fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
+    assert {row["series"] for row in fits if "low" in row} == {"full"}
+    assert {row["series"] for row in fits if "low" not in row} == {"lora"}
+    assert figure.caption.startswith("Points are runs. Lines are the fit, bands its 95 % interval.")
+    assert figure.caption.endswith(" Where there is no fit, lines join the medians.")
+
+
+def test_a_fit_that_is_not_drawn_is_not_spoken_of():
+    other = group(held={"attn_implementation": "eager"})
+    said = figures(material(groups=(other,)))["step-median-length"].caption
+    assert said == "Points are runs. Lines join the medians."
+
+
+def test_two_environments_are_two_lines_each_with_its_own_fit():
+    moved = [one.model_copy(update={"environment_id": "elsewhere"}) for one in MEASURED]
+    here = MEASURED[0].environment_id
+    groups = [group(held={"environment_id": name}) for name in (here, "elsewhere")]
+    figure = figures(material([*MEASURED, *moved], groups=groups))["step-median-length"]
+    fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
+    assert {row["series"] for row in fits} == {here, "elsewhere"}
+    assert all("low" in row for row in fits)
+
+
+def offline():
+    """Return the blocks of `profiles/offline.toml`, small: each method has a learning rate of its own."""
+    costs = [(n, batch, 64, "full", 5e-5) for n in (64, 128, 256) for batch in (4, 8, 16)]
+    accuracy = [(64, 16, size, "full", 5e-5) for size in (100, 200, 800)]
+    less = [(64, 16, n, *how) for how in (("head", 1e-3), ("lora", 5e-4)) for n in (200, 800)]
+    return [
+        record(
+            cell(
+                max_length=length,
+                per_device_train_batch_size=batch,
+                train_size=size,
+                method=method,
+                learning_rate=rate,
+            )
+        )
+        for length, batch, size, method, rate in (*costs, *accuracy, *less)
+    ]
+
+
+def test_colours_are_an_axis_that_varies_in_the_cells_that_are_shown():
+    found = figures(material(offline()))
+    by_length = found["step-median-length"].drawing
+    assert {row["series"] for row in rows(by_length)} == {"4", "8", "16"}
+    lines = [row for row in rows(by_length) if row["kind"] == "fit"]
+    assert all(sum(row["series"] == batch for row in lines) == 3 for batch in ("4", "8", "16"))
+    assert list(by_length.choices) == ["documents 64, method full"]
+    assert {row["series"] for row in rows(found["total-documents"].drawing)} == {
+        "full",
+        "head",
+        "lora",
+    }
 
 
 def test_a_fit_without_left_out_cells_claims_no_error():

@@ -49,5 +49,25 @@ def test_a_curve_is_that_of_its_own_cells():
     assert with_law == ["length 128, batch 8"]
 
 
+def test_the_caption_says_what_is_drawn_for_cells_with_and_without_a_law():
+    every = figure(curves=(learning_curve(),)).caption
+    assert "Cells that no law is fitted to" not in every
+    held = {"max_length": 128, "per_device_train_batch_size": 8}
+    some = figure(curves=(learning_curve(held=held),)).caption
+    assert some.startswith("Small points are runs")
+    assert some.endswith(
+        " Cells that no law is fitted to have their runs, and a line that joins the means."
+    )
+    none = figure(curves=(learning_curve(held={"max_length": 999}),)).caption
+    assert none == "Points are runs, one a seed. No law is fitted; the line joins the means."
+
+
+def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():
+    assert figure(curves=(learning_curve(evaluation_error=0.0612),)).caption.endswith(
+        "Other evaluation documents would move the whole curve by up to ±0.061."
+    )
+    assert "evaluation documents" not in figure(curves=(learning_curve(),)).caption
+
+
 def test_one_size_has_no_curve():
     assert not list(learning(material(synthetic.records((64, 128), (4,), (100,)))))

@@ -61,6 +61,18 @@ def test_the_cell_that_needed_most_comes_first():
     assert list(bars.drawing.choices) == ["length 32", "length 16"]
 
 
+def test_environments_tell_cells_apart():
+    here = record()
+    elsewhere = record(
+        environment_id="elsewhere", measurement=measurement(memory={"peak_rss_bytes": 2 * GIB})
+    )
+    bars = next(cell_memory(material([here, elsewhere])))
+    assert list(bars.drawing.choices) == [
+        "environment elsewhere",
+        f"environment {here.environment_id}",
+    ]
+
+
 def test_the_timeline_begins_at_zero_and_keeps_the_largest_sample_of_each_part():
     steps = [(100.0 + i / 100, "first_steps", GIB + i) for i in range(1000)]
     steps[500] = (105.0, "first_steps", 3 * GIB)

@@ -1,6 +1,8 @@
 from bench.analysis.pareto import standings
-from bench.report.charts.pareto import pareto
+from bench.grid import expand
+from bench.report.charts.pareto import pareto, ranked
 from tests import synthetic
+from tests.factories import data_source, measurement, model_source, profile, record
 from tests.unit.report.charts.made_up import material, rows
 
 
@@ -26,6 +28,18 @@ def test_money_has_the_front_of_time():
     by_time, by_memory = pareto(material())
     assert "its front is the same" in by_time.caption
     assert "Money" not in by_memory.caption
+
+
+def evaluated(documents, size, accuracy):
+    block = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [size]}
+    (of,) = expand(profile(grid=[block]), model_source(), data_source(eval_size=documents)).cells
+    return record(of, measurement=measurement(eval_accuracy=accuracy, total_s=float(size)))
+
+
+def test_of_several_evaluation_sets_the_smallest_decides_what_is_told_apart():
+    """The table beside the chart takes the same: 0.05 is nothing over 100 documents, all over 10,000."""
+    of = material([evaluated(10_000, 16, 0.7), evaluated(100, 32, 0.75)])
+    assert list(ranked(of, "total_s")["standing"]) == ["front", "not told apart"]
 
 
 def test_without_accuracy_there_is_no_front():

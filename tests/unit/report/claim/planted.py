@@ -1,5 +1,7 @@
 """Answers from laws that a test knows: bytes by length, and sizes whose state is 16 bytes a parameter."""
 
+import dataclasses
+
 from bench.analysis.growth import Answers, Beside, Option, Peak, Setting, Size
 from bench.report.claim.names import MODELS
 from tests.factories import predicted_card
@@ -38,6 +40,19 @@ def planted_peak(setting: Setting, length: int) -> Peak:
         moment="last gradient" if at_floor else "first gradient",
         cards=(predicted_card("t4"), predicted_card("h100", verdict="does not fit")),
     )
+
+
+def with_over(over: dict[tuple[str, str, bool, bool], int]) -> Answers:
+    """Return the answers with so many more bytes a document and token² in some settings."""
+    answers = planted()
+    series = dict(answers.series)
+    for how, more in over.items():
+        setting = Setting(*how, BATCH)
+        series[setting] = tuple(
+            dataclasses.replace(p, total_bytes=p.total_bytes + BATCH * more * p.length**2)
+            for p in series[setting]
+        )
+    return dataclasses.replace(answers, series=series)
 
 
 def planted_size(name: str, layers: int, width: int) -> Size:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from bench.report.claim.headline import headline, room_tokens
-from tests.unit.report.claim.planted import LINEAR, planted
+from bench.report.claim.headline import headline, over_by_hand, room_tokens
+from tests.unit.report.claim.planted import LINEAR, planted, with_over
 
 ANSWERS = planted()
 
@@ -71,6 +71,20 @@ def test_powers_with_parameters_depth_and_width_are_said(said):
     text = sentence(said, "Activations follow")
     assert "they grow with the power 1.00, with width" in text
     assert "where parameters grow with 1.00 and 2.00" in text
+
+
+def test_what_laws_have_over_the_count_by_hand_is_read_from_them():
+    over = {
+        ("distilbert", "eager", True, True): 4,
+        ("modernbert", "eager", True, False): 96,
+        ("modernbert", "sdpa", False, False): 1,
+        ("modernbert", "eager", True, True): 104,
+    }
+    assert over_by_hand(with_over(over)) == (
+        "DistilBERT 4 (eager, checkpointing); ModernBERT-base 96 (eager), 1 (sdpa, full batches),"
+        " 104 (eager, checkpointing)"
+    )
+    assert over_by_hand(ANSWERS) == ""
 
 
 def test_what_is_measured_is_said_with_its_largest_difference(said):

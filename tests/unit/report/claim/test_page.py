@@ -7,7 +7,7 @@ import pytest
 from bench.report import markdown
 from bench.report.charts import static
 from bench.report.claim.page import page
-from tests.unit.report.claim.planted import planted
+from tests.unit.report.claim.planted import planted, with_over
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,16 @@ def test_nothing_measured_is_said_with_the_command():
     assert "Not measured yet: `ftbench run attention-scaling" in markdown.render(
         page(planted(), {})
     )
+
+
+def test_what_is_over_the_count_by_hand_is_said_of_each_model_that_has_it():
+    over = with_over(
+        {("distilbert", "eager", True, True): 4, ("modernbert", "eager", True, True): 104}
+    )
+    text = markdown.render(page(over, {}))
+    assert "4 (eager, checkpointing); ModernBERT-base 104 (eager, checkpointing)." in text
+    assert "What is over is ModernBERT's" not in text
+    assert "Nothing is over." in markdown.render(page(planted(), {}))
 
 
 def test_figures_are_drawn_with_what_they_show(document):
