@@ -134,8 +134,8 @@ class Epoch(Frozen):
 class StepSummary(Frozen):
     """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
 
-    `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. The
-    95 % interval of the median is a bootstrap over blocks of steps. Rates are over all the
+    `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. `min_s` is the
+    fastest; records have it since the time gate reads it. The 95 % interval of the median is a bootstrap over blocks of steps. Rates are over all the
     `samples` after warm-up: what was seen divided by the `seconds` it took.
     """
 
@@ -149,6 +149,7 @@ class StepSummary(Frozen):
     seconds: float
     samples: int
     data_wait_median_s: float
+    min_s: float | None = None
     samples_per_s: float
     real_tokens_per_s: float
     padded_tokens_per_s: float

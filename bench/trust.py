@@ -213,6 +213,8 @@ def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
         yield "steps.real_tokens_per_s", "more real tokens than padded ones"
     if not steps.q1_s <= steps.median_s <= steps.q3_s:
         yield "steps.median_s", "it is not between its quartiles"
+    if steps.min_s is not None and not 0 < steps.min_s <= steps.q1_s:
+        yield "steps.min_s", "the fastest step is slower than a quarter of them"
     if not steps.median_low_s <= steps.median_s <= steps.median_high_s:
         yield "steps.median_s", "it is not in its own interval"
     if steps.mfu is not None and not 0 < steps.mfu <= 1:

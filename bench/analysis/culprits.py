@@ -2,9 +2,9 @@
 
 Two peaks are of one moment or of two. Of one, the difference of what is live is the answer, to the byte.
 Of two, most of what is live is exchanged, and says nothing: then the parts are compared at the fixed moment
-nearest to the new peak at which as much moved as would explain most of it. What is live at none (a buffer inside
-an operator) shows in the most that a part ever is. A part that has only got another name (module, role and element type otherwise alike, and as many
-bytes at every mark) is none.
+nearest to the new peak at which as much moved as would explain most of it. What is live at none (a buffer
+inside an operator) shows in the most that a part ever is. A part that has only got another name (module, role
+and element type otherwise alike, and as many bytes at every mark) is none.
 """
 
 from __future__ import annotations

@@ -266,9 +266,7 @@ class _Comparison:
                 moved |= self._card(group, name, card, ours, theirs)
         return moved
 
-    def _card(
-        self, group: str, name: str, card: str, before: CardBytes, after: CardBytes
-    ) -> bool:
+    def _card(self, group: str, name: str, card: str, before: CardBytes, after: CardBytes) -> bool:
         """Compare what a cell needs of a card; return whether requested bytes or the verdict moved."""
         if before.verdict != after.verdict:
             better = ("does not fit", "too close to call", "fits")

@@ -34,6 +34,7 @@ MORE_FIGURES = (
     "repeat",
     "attempt",
     "train_loss",
+    "step_min_s",
     "step_q1_s",
     "step_q3_s",
     "step_low_s",
@@ -61,6 +62,7 @@ MORE_FIGURES = (
 UNTRUSTED = "untrusted"
 # The columns of figures that do not lie in a record's `memory` under their own name.
 _COLUMN_OF = {
+    "steps.min_s": ("step_min_s",),
     "steps.median_s": ("step_median_s", "step_q1_s", "step_q3_s", "step_low_s", "step_high_s"),
     "steps.real_tokens_per_s": ("tokens_per_s",),
     "steps.samples_per_s": (
@@ -178,6 +180,7 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         steps = measured.steps
         figures |= {
             "step_median_s": steps.median_s,
+            "step_min_s": steps.min_s,
             "step_q1_s": steps.q1_s,
             "step_q3_s": steps.q3_s,
             "step_low_s": steps.median_low_s,

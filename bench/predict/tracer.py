@@ -50,6 +50,7 @@ from bench.predict.events import (
 from bench.predict.kernels import kernel_of
 from bench.predict.operators import cuda_operators, results_on_card
 from bench.predict.source import source_line
+from bench.prediction import AttentionKernel
 
 # Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
 # step to the next (the last outputs) shows in reserved memory only in the third.

@@ -37,6 +37,7 @@ _KINDS = {
     "time": "",
     "accuracy": "accuracy",
 }
+_WORDS = FIGURE_WORDS | {"step_min_s": "step (fastest)"}
 _NO_BYTES = ("largest batch", "fits", "accuracy", "time")
 
 
@@ -122,9 +123,9 @@ def _verdict_word(change: Change) -> str:
 def _kind_words(change: Change) -> str:
     if change.kind == "requested" and not change.of:
         return "tensors"
-    return " ".join(
-        filter(None, (FIGURE_WORDS.get(change.of, change.of), _KINDS[change.kind]))
-    ) or ("slope")
+    return " ".join(filter(None, (_WORDS.get(change.of, change.of), _KINDS[change.kind]))) or (
+        "slope"
+    )
 
 
 def _figures(change: Change) -> tuple[str, str, str]:
@@ -185,7 +186,7 @@ def culprit_words(one: Culprit) -> str:
 _AT = {
     "before a step": ", kept from one step to the next",
     "in evaluation": ", in evaluation",
-    "most": ", at its most: it is not there at the peak",
+    "most": ", the most that it ever is",
 }
 
 

@@ -146,6 +146,7 @@ def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | No
         median_s=quartiles[0.5],
         median_low_s=low,
         median_high_s=high,
+        min_s=float(full["step_s"].min()),
         q1_s=quartiles[0.25],
         q3_s=quartiles[0.75],
         seconds=seconds,

@@ -42,7 +42,7 @@ EAGER = training('ATTENTION = "sdpa"', 'ATTENTION = "eager"')
 PLAIN = training("CHECKPOINTING = True", "CHECKPOINTING = False")
 AT_ONCE = training("MICRO_BATCHES = 2", "MICRO_BATCHES = 1")
 SHORT = training("LONGEST = 48", "LONGEST = 8")  # so that the optimizer's step is the peak
-ANYWHERE = r""
+MODEL = r"^(encoder|pooled|head)"
 LAYER = r"layer\.\*"
 FFN = r"layer\.\*\.ffn"
 ATTENTION = r"layer\.\*\.attention"
@@ -127,7 +127,7 @@ PLANTED = (
     Planted(
         "gradients are not released",
         (training("set_to_none=True", "set_to_none=False"),),
-        ANYWHERE,
+        MODEL,
         r"gradients",
         setup=(PLAIN, AT_ONCE),
     ),
@@ -152,8 +152,8 @@ PLANTED = (
     Planted(
         "batches are padded to 512",
         (training("length = LONGEST", "length = 512"),),
-        ANYWHERE,
-        r"activations|inputs",
+        ATTENTION,  # of a batch of 4 the mask of 512 x 512 has 2 MiB, and grows with the square
+        r"where|expand|_to_copy",
     ),
     Planted(
         "logits are kept in float32, with their graph",
@@ -188,13 +188,13 @@ PLANTED = (
                 "losses.append(evaluated.item())", "losses.append((evaluated.item(), len(shadow)))"
             ),
         ),
-        ANYWHERE,
-        r"clone|inputs|temporaries",
+        OUTSIDE,
+        r"clone",
     ),
     Planted(
         "amsgrad's third moment",
         (training("fused=True,", "fused=True,\n        amsgrad=True,"),),
-        ANYWHERE,
+        MODEL,
         r"optimizer state",
     ),
     Planted(
@@ -205,7 +205,7 @@ PLANTED = (
                 "        losses.append(evaluated.item())\n        return loss_of(*batch)",
             ),
         ),
-        ANYWHERE,
+        LAYER,
         r"activations|temporaries",
         setup=(PLAIN,),
     ),
@@ -236,14 +236,14 @@ PLANTED = (
     Planted(
         "evaluation builds a graph",
         (training("with torch.no_grad():", "with torch.enable_grad():"),),
-        ANYWHERE,
+        LAYER,
         r"activations|temporaries",
         setup=(training("MICRO_BATCHES = 2", "MICRO_BATCHES = 8"),),
     ),
     Planted(
         "batches are no longer accumulated",
         (AT_ONCE,),
-        ANYWHERE,
+        LAYER,
         r"activations",
         setup=(PLAIN,),
     ),
@@ -274,17 +274,18 @@ PLANTED = (
     Planted(
         "a norm is written out",
         (
-            training(
-                "pooled = self.norm(pooled)",
-                "pooled = pooled.float()\n"
-                "        centred = pooled - pooled.mean(-1, keepdim=True)\n"
-                "        pooled = centred / (pooled.std(-1, keepdim=True) + 1e-5)\n"
-                "        pooled = pooled * self.norm.weight + self.norm.bias",
+            model(
+                "ffn_output = self.output_layer_norm(ffn_output + attention_output)",
+                "ffn_output = ffn_output + attention_output\n"
+                "        centred = ffn_output - ffn_output.mean(-1, keepdim=True)\n"
+                "        norm = self.output_layer_norm\n"
+                "        spread = centred.pow(2).mean(-1, keepdim=True).add(norm.eps).sqrt()\n"
+                "        ffn_output = centred / spread * norm.weight + norm.bias",
             ),
         ),
-        r"pooled",
-        r"div|sub|mul|std|_to_copy|add",
-        setup=(PLAIN, AT_ONCE),
+        r"layer\.\*$",
+        r"div|sub|mul|pow",
+        setup=(PLAIN,),
     ),
     Planted(
         "a wider head",
@@ -304,8 +305,8 @@ PLANTED = (
                 "losses.append((evaluated.item(), reference.training))",
             ),
         ),
-        ANYWHERE,
-        r"clone|empty|inputs|parameters|temporaries",
+        OUTSIDE,
+        r"clone",
     ),
     Planted(
         "gradients are copied before they are clipped",

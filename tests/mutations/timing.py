@@ -6,7 +6,8 @@ of a pair is the newer version by a coin, and the newer one's times are lengthen
 planted. That the coin stands for something is told by the pairs as they were recorded: whether the second of a
 pair is slower than the first.
 
-    ftbench run quick --only max_length=32,per_device_train_batch_size=8 --set run.repeats=80 --out DIR
+    ftbench run quick --set 'grid.train_size=[64]' --only max_length=32,per_device_train_batch_size=8 \
+        --set run.repeats=64 --out DIR
     python -m tests.mutations.timing DIR          writes the runs' times into this folder
 """
 
@@ -17,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.analysis.measured import FALSE_ALARMS, TIMES, slowdown
+from bench.analysis.measured import FALSE_ALARMS, slowdown, told_apart
 from bench.store import RunDirectory
 
 RECORDED = Path(__file__).with_name("recorded_times.csv")
+FIGURES = ("step_min_s", "total_s")  # the first of each kind of `bench.analysis.measured.TIMES`
 PAIRS, DRAWS, PLANTED = 20, 2000, 1.05
 FOUND_AT_LEAST = 0.9
 _SEED = 6
@@ -28,14 +30,17 @@ _SEED = 6
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """What the time gate made of one figure: shares of the draws, and the order of pairs as recorded."""
+    """What the time gate made of recorded runs, by shares of the draws.
 
-    name: str
+    `spread` is the standard deviation of one run as a share, `order` the median ratio of the second of a pair to
+    the first: a value a figure.
+    """
+
     runs: int
-    spread: float  # standard deviation of one run, as a share
+    spread: dict[str, float]
     found: float
     alarms: float
-    order: float  # the second of a pair to the first, median ratio
+    order: dict[str, float]
 
     @property
     def holds(self):
@@ -44,39 +49,56 @@ class Judged:
 
     def __str__(self):
         """Return the figures in a sentence."""
+        differ = ", ".join(
+            f"{name}: one run differs from the next by {spread:.1%}, the second of a pair takes"
+            f" {self.order[name]:.3f} times the first"
+            for name, spread in self.spread.items()
+        )
         return (
-            f"{self.name}: of {DRAWS:,} draws of {PAIRS} pairs from {self.runs} recorded runs (one run differs"
-            f" from the next by {self.spread:.1%}; the second of a pair takes {self.order:.3f} times the first)"
-            f" a slowdown of {PLANTED - 1:.0%} is found in {self.found:.1%}, and one that is not there in"
-            f" {self.alarms:.1%}{'' if self.holds else '  MISSED'}"
+            f"time: of {DRAWS:,} draws of {PAIRS} pairs from {self.runs} recorded runs a slowdown of"
+            f" {PLANTED - 1:.0%} is found in {self.found:.1%}, and one that is not there in {self.alarms:.1%}"
+            f"{'' if self.holds else '  MISSED'} ({differ})"
         )
 
 
-def judged(name):
-    """Return what the time gate makes of the recorded runs, by one figure."""
-    return judged_times(name, pd.read_csv(RECORDED)[name].to_numpy())
+def judged():
+    """Return what the time gate makes of the recorded runs."""
+    table = pd.read_csv(RECORDED)
+    return judged_times({name: table[name].to_numpy() for name in FIGURES})
 
 
-def judged_times(name, times, *, draws=DRAWS, pairs=PAIRS, planted=PLANTED):
-    """Return the same for times in the order of their runs."""
+def judged_times(times, *, draws=DRAWS, pairs=PAIRS, planted=PLANTED):
+    """Return the same for times by figure, in the order of their runs; they are judged together."""
     draw = np.random.default_rng(_SEED)
-    couples = np.asarray(times, dtype=float)[: len(times) // 2 * 2].reshape(-1, 2)
-    logs = np.log(couples[:, 1] / couples[:, 0])
+    couples = {
+        name: np.asarray(of, dtype=float)[: len(of) // 2 * 2].reshape(-1, 2)
+        for name, of in times.items()
+    }
+    logs = {name: np.log(of[:, 1] / of[:, 0]) for name, of in couples.items()}
+    count = len(next(iter(couples.values())))
     places = np.arange(pairs)
     found = alarms = 0
     for _ in range(draws):
-        chosen = couples[draw.choice(len(couples), pairs, replace=False)]
-        newer = draw.integers(0, 2, pairs)
-        before, after = chosen[places, 1 - newer], chosen[places, newer]
-        alarms += slowdown(before, after).p_value <= FALSE_ALARMS
-        found += slowdown(before, planted * after).p_value <= FALSE_ALARMS
+        chosen, newer = draw.choice(count, pairs, replace=False), draw.integers(0, 2, pairs)
+        sides = {
+            name: (of[chosen][places, 1 - newer], of[chosen][places, newer])
+            for name, of in couples.items()
+        }
+        alarms += bool(_slower(sides, 1.0))
+        found += bool(_slower(sides, planted))
     return Judged(
-        name=name,
-        runs=len(times),
-        spread=float(np.std(logs)) / 2**0.5,
+        runs=2 * count,
+        spread={name: float(np.std(of)) / 2**0.5 for name, of in logs.items()},
         found=found / draws,
         alarms=alarms / draws,
-        order=float(np.exp(np.median(logs))),
+        order={name: float(np.exp(np.median(of))) for name, of in logs.items()},
+    )
+
+
+def _slower(sides, factor):
+    """Return the figures by which the newer version, slowed down by a factor, is called slower."""
+    return told_apart(
+        {name: slowdown(before, factor * after).p_value for name, (before, after) in sides.items()}
     )
 
 
@@ -86,7 +108,7 @@ def main(folder):
     rows = [
         {
             "started_at": record.started_at,
-            "step_median_s": record.measurement.steps.median_s,
+            "step_min_s": record.measurement.steps.min_s,
             "total_s": record.measurement.total_s,
         }
         for record in sorted(records, key=lambda one: one.started_at)

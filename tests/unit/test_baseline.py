@@ -214,7 +214,9 @@ def test_a_part_of_the_cells_keeps_their_names_and_lengths():
 
 
 def test_largest_batches_go_with_the_last_cell_of_their_length():
-    group = made().groups[0].model_copy(update={"largest": {"t4": {"length 16": 9, "length 32": 4}}})
+    group = (
+        made().groups[0].model_copy(update={"largest": {"t4": {"length 16": 9, "length 32": 4}}})
+    )
     left = group.without({"length 32, batch 4", "length 32, batch 8"})
     assert left.largest == {"t4": {"length 16": 9}}
 
@@ -222,7 +224,9 @@ def test_largest_batches_go_with_the_last_cell_of_their_length():
 def test_a_kernel_that_is_none_is_no_baseline(tmp_path):
     file = tmp_path / "x.json"
     write(made(), file)
-    file.write_text(file.read_text().replace('"attention_kernel": null', '"attention_kernel": "foo"'))
+    file.write_text(
+        file.read_text().replace('"attention_kernel": null', '"attention_kernel": "foo"')
+    )
     with pytest.raises(BaselineError, match="not a baseline"):
         read(file)
 

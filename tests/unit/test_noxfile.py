@@ -121,7 +121,9 @@ def test_the_claim_is_a_module_that_gets_the_arguments(noxfile, monkeypatch, tmp
 
 
 @pytest.mark.parametrize(
-    ("code", "ends"), [(0, None), (1, RuntimeError), (2, SystemExit)], ids=["holds", "fails", "cannot"]
+    ("code", "ends"),
+    [(0, None), (1, RuntimeError), (2, SystemExit)],
+    ids=["holds", "fails", "cannot"],
 )
 def test_memory_ends_as_the_gate_does(noxfile, monkeypatch, tmp_path, code, ends):
     program = tmp_path / "ftbench"

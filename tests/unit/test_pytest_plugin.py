@@ -132,7 +132,9 @@ def test_a_wrong_use_is_said(run, call):
 
 
 def test_a_benchmark_carries_the_peak(run, pytester, monkeypatch):
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark measures nothing there
+    monkeypatch.delenv(
+        "PYTEST_XDIST_WORKER", raising=False
+    )  # pytest-benchmark measures nothing there
     text = STEPS + (
         "\ndef test_it(gpu_memory, benchmark):\n"
         "    peak = gpu_memory.check(make_step, limit='1 MiB')\n"

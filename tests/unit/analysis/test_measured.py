@@ -195,7 +195,13 @@ def test_runs_without_any_figure_are_not_judged():
 
 @pytest.mark.parametrize(
     ("after", "code"),
-    [((0.80, 0.81, 0.79), 0), ((0.60, 0.61, 0.59), 1), ((0.95, 0.96, 0.94), 0), ((0.5,), 1), ((), 2)],
+    [
+        ((0.80, 0.81, 0.79), 0),
+        ((0.60, 0.61, 0.59), 1),
+        ((0.95, 0.96, 0.94), 0),
+        ((0.5,), 1),
+        ((), 2),
+    ],
 )
 def test_accuracy_may_not_fall_below_what_seeds_explain(after, code):
     memory = {"peak_allocated_bytes": [GIB]}
@@ -224,7 +230,9 @@ def test_accuracy_has_one_rate_of_false_alarms_over_many_cells():
     for _ in range(60):
         sides = [
             {
-                ("", f"cell {n}"): samples(accuracies=draw.normal(0.8, 0.01, 5), peak_allocated_bytes=[1])
+                ("", f"cell {n}"): samples(
+                    accuracies=draw.normal(0.8, 0.01, 5), peak_allocated_bytes=[1]
+                )
                 for n in range(10)
             }
             for _ in range(2)
@@ -253,6 +261,16 @@ def test_a_slower_version_is_found_by_its_pairs():
     (change,) = compared(before, after).changes
     assert (change.kind, change.of, change.verdict) == ("time", "step_median_s", "regression")
     assert "1.050x over 8 pairs" in change.note
+
+
+def test_the_fastest_steps_and_the_whole_run_are_judged():
+    starts, base = alternating(8), np.linspace(1.0, 1.4, 8)
+    steady = {"peak_allocated_bytes": [GIB], "step_median_s": base, "step_min_s": base}
+    before = samples(**steady, total_s=base, started=starts[0])
+    slow_step = samples(**steady | {"step_min_s": 1.05 * base}, total_s=base, started=starts[1])
+    slow_rest = samples(**steady, total_s=1.05 * base, started=starts[1])
+    found = [compared(before, after).changes for after in (slow_step, slow_rest)]
+    assert [change.of for (change,) in found] == ["step_min_s", "total_s"]
 
 
 def test_a_faster_version_holds():
@@ -339,7 +357,7 @@ def test_few_pairs_cannot_judge_many_cells():
         )
         for t, began in zip((1.0, 10.0), starts, strict=True)
     ]
-    said = "time: 7 pairs are needed to judge 4 cells: cell 0, cell 1, cell 2, cell 3"
+    said = "time: 7 pairs are needed to judge 4 figures: cell 0, cell 1, cell 2, cell 3"
     assert said in compare_measured("quick", *sides).notes
     assert compare_measured("quick", *sides, judge_time=True).exit_code == 2
 
@@ -356,7 +374,7 @@ def test_a_cell_of_few_pairs_takes_no_slowdown_from_another():
         sides.append(runs(made))
     result = compare_measured("quick", *sides)
     assert [change.where for change in result.changes] == ["many"]
-    assert "6 pairs are needed to judge 2 cells: few" in result.notes[0]
+    assert "6 pairs are needed to judge 2 figures: few" in result.notes[0]
 
 
 # What a baseline keeps

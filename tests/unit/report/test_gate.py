@@ -77,7 +77,7 @@ def test_state_has_no_operator():
 
 @pytest.mark.parametrize(
     ("mark", "said"),
-    [("before a step", "kept from one step to the next"), ("most", "not there at the peak")],
+    [("before a step", "kept from one step to the next"), ("most", "the most that it ever is")],
 )
 def test_where_it_was_seen_is_said(mark, said):
     assert said in culprit_words(Culprit("temporaries", "m", "aten::mul", MIB, mark))

@@ -164,7 +164,7 @@ def names(table):
 
 def test_known_median_quartiles_and_interval():
     summary = summarise(planted_table([9.0, 9.0, *range(1, 13)]), None)
-    assert (summary.q1_s, summary.median_s, summary.q3_s) == (3.75, 6.5, 9.25)
+    assert (summary.min_s, summary.q1_s, summary.median_s, summary.q3_s) == (1.0, 3.75, 6.5, 9.25)
     assert summary.median_low_s <= 3  # the third and the tenth of 12: see test_statistics
     assert summary.median_high_s >= 10
 
