@@ -135,8 +135,8 @@ class StepSummary(Frozen):
     """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
 
     `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. `min_s` is the
-    fastest; records have it since the time gate reads it. The 95 % interval of the median is a bootstrap over blocks of steps. Rates are over all the
-    `samples` after warm-up: what was seen divided by the `seconds` it took.
+    fastest, which earlier records do not have. The 95 % interval of the median is a bootstrap over blocks of
+    steps. Rates are over all the `samples` after warm-up: what was seen divided by the `seconds` it took.
     """
 
     count: int

@@ -9,7 +9,6 @@ time never less than the runs' own intervals of their medians.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -58,7 +57,7 @@ def noise(
 def exponents(
     table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise
 ) -> tuple[Exponent, ...]:
-    """Return the exponents of a cost along each of the axes, between neighbours in the table.
+    """Return the exponents of a cost along each of the axes, between neighbours and over doublings.
 
     `table` is of one group; rows without the cost are passed over.
     """
@@ -97,7 +96,7 @@ def _along(
         chains.setdefault(tuple(row[name] for name in others), []).append(row)
     for key, chain in chains.items():
         held = dict(zip(others, map(_plain, key), strict=True))
-        for small, large in itertools.pairwise(sorted(chain, key=operator.itemgetter(axis))):
+        for small, large in _steps(sorted(chain, key=operator.itemgetter(axis)), axis):
             yield Exponent(
                 cost=cost,
                 axis=axis,
@@ -107,6 +106,16 @@ def _along(
                 exponent=_exponent(small, large, axis, of),
                 source=of.source,
             )
+
+
+def _steps(
+    chain: Sequence[Mapping[str, float]], axis: str
+) -> Iterator[tuple[Mapping[str, float], Mapping[str, float]]]:
+    """Yield neighbours along an axis, and whatever doublings there are beside them."""
+    for place, small in enumerate(chain):
+        for large in chain[place + 1 :]:
+            if large is chain[place + 1] or large[axis] == 2 * small[axis]:
+                yield small, large
 
 
 def _exponent(

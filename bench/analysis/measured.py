@@ -8,8 +8,8 @@
 
 The time test is Wilcoxon's signed-rank test on the logarithms of the ratios of pairs, to the side of slower,
 of the fastest steps and of whole runs. It and that of accuracy are made at 5 % over all cells of a profile
-(Holm 1979): so often a version is called slower, or worse, that is not. Wilcoxon, "Individual comparisons by ranking methods" (1945). Sampled peaks are
-judged at 5 % a cell.
+(Holm 1979): so often a version is called slower, or worse, that is not. Wilcoxon, "Individual comparisons by
+ranking methods" (1945). Sampled peaks are judged at 5 % a cell.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def fit(laws: Sequence[Law], sample: Sample) -> Model:
     if not candidates:
         needed = min(law.constants for law in laws) + SPARE_CELLS
         raise TooFewCellsError(
-            f"{len(sample)} cells differ in length or batch; {needed} are needed"
+            f"lengths and batches make {len(sample)} cell{'s' * (len(sample) != 1)}; {needed} are needed"
             if len(sample) < needed
             else "lengths and batches differ too little to tell a law's terms apart"
         )

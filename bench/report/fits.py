@@ -37,12 +37,14 @@ def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
 
 
 def refusals(groups: Sequence[Group]) -> Iterator[str]:
-    """Yield why a cost has no fit, a sentence each."""
+    """Yield why costs have no fit, a sentence for each reason."""
     for group in groups:
         of = described(group.held)
-        for one in group.refused:
-            word = FIGURE_WORDS.get(one.cost, one.cost)
-            yield f"No fit of {word}{f' ({of})' if of else ''}: {one.reason}."
+        for reason in dict.fromkeys(one.reason for one in group.refused):
+            costs = [one.cost for one in group.refused if one.reason == reason]
+            *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
+            named = f"{', '.join(words)} or {last}" if words else last
+            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason}."
 
 
 def learning_section(

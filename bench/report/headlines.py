@@ -161,9 +161,13 @@ def times(exponent: Interval) -> str:
 
 
 def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | None:
-    """Return the exponent at the top of an axis, in the largest of the cells that have one there."""
+    """Return the exponent at the top of an axis, over a doubling if there is one, in the largest cell."""
     found = [one for one in exponents if one.axis == axis and one.cost == cost]
-    return max(found, key=lambda one: (one.end, -one.start, _size(one.held)), default=None)
+    return max(
+        found,
+        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.held)),
+        default=None,
+    )
 
 
 def _size(held: Mapping[str, Any]) -> float:

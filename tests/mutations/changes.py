@@ -57,7 +57,7 @@ PLANTED = (
         setup=(PLAIN,),
     ),
     Planted(
-        "the softmax of attention is taken in float32",
+        "the softmax of attention is taken in float64",
         (
             model(
                 "nn.functional.softmax(attn_weights, dim=-1)",
@@ -222,7 +222,7 @@ PLANTED = (
         setup=(PLAIN,),
     ),
     Planted(
-        "the residual is summed in float32",
+        "the residual is summed in float64",
         (
             model(
                 "self.output_layer_norm(ffn_output + attention_output)",

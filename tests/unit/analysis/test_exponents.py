@@ -86,3 +86,9 @@ def test_runs_without_the_cost_are_passed_over():
 
 def test_an_empty_table_has_none():
     assert exponents(pd.DataFrame(table(0)[:0]), "total_s", AXES, Noise(0.1, 5, "test")) == ()
+
+
+def test_a_doubling_between_cells_that_are_no_neighbours_is_told_too():
+    runs = table(noise=0, lengths=(256, 384, 512), batches=(4,))[[*CELL, "step_median_s"]]
+    found = along(exponents(runs, "step_median_s", CELL, Noise(0.0, 5, "test")), "max_length")
+    assert [(one.start, one.end) for one in found] == [(256, 384), (256, 512), (384, 512)]

@@ -91,7 +91,7 @@ def test_runs_of_one_cell_are_one_cell():
 
 def test_too_few_cells():
     few = sample(np.array([1.0, 2, 3]), length=np.array([8.0, 16, 32]), batch=np.full(3, 4.0))
-    with pytest.raises(TooFewCellsError, match="3 cells differ in length or batch; 4 are needed"):
+    with pytest.raises(TooFewCellsError, match="lengths and batches make 3 cells; 4 are needed"):
         fit([AFFINE, QUADRATIC], few)
 
 

@@ -491,7 +491,11 @@ def course(changes):
 def test_every_allocation_is_torchs_own(function, optimizer, dtype):
     factory = training(function, optimizer, dtype)
     found = trace(factory, target=CPU)
-    assert course((found.signs * found.nbytes).tolist()) == course(as_profiled(factory, 3))
+    # Where a processor multiplies bfloat16 itself (AVX-512 BF16), oneDNN does, with a scratchpad from torch's
+    # allocator: of the machine's kernel, not of the step.
+    with torch.backends.mkldnn.flags(enabled=False):
+        profiled = as_profiled(factory, 3)
+    assert course((found.signs * found.nbytes).tolist()) == course(profiled)
 
 
 # What a batch's mask is asked
