@@ -105,7 +105,8 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
     fused = [cell for cell in lengths if _fused(cell)]
     full = ask([*fused, *(c for cells in shapes.values() for c in cells)], full_batches=True)
     small = [cell for cell in lengths if cell.train_size == MEASURED_TRAIN_SIZE]
-    on_cpu = ask(small, on_cpu=True, data_at_hand=True)
+    # As the pass that counts tensors trains: on the longest documents, which fill their batches.
+    on_cpu = ask(small, on_cpu=True, data_at_hand=True, full_batches=True)
     sizes = {name: _size(name, cells, full) for name, cells in shapes.items()}
     return Answers(
         series=_series(lengths, padded, fused, full),

@@ -63,6 +63,9 @@ OPTIONS = {
     "checkpointing": Option(
         {"gradient_checkpointing": True, "optim": "adamw_torch"}, {"batch": 16, "length": 64}
     ),
+    "checkpointing, padded": Option(
+        {"gradient_checkpointing": True}, {"batch": 4, "length": 256}, padded=True
+    ),
     "accumulation": Option(
         {"gradient_accumulation_steps": 2, "label_smoothing_factor": 0.1},
         {"batch": 4, "length": 96},

@@ -57,7 +57,7 @@ def test_what_is_predicted_for_cards_is_padded_and_needs_no_data(gathered):
     assert [gpu.name for gpu in padded.gpus] == list(claim.CARDS)
     assert all(r.explain for r in (padded, others, full, on_cpu))
     assert [r.data_at_hand for r in (padded, others, full, on_cpu)] == [False, False, False, True]
-    assert [r.full_batches for r in (padded, others, full, on_cpu)] == [False, False, True, False]
+    assert [r.full_batches for r in (padded, others, full, on_cpu)] == [False, False, True, True]
     assert [r.on_cpu for r in (padded, others, full, on_cpu)] == [False, False, False, True]
 
 

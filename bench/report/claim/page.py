@@ -129,8 +129,9 @@ def _hand_words(answers: Answers) -> str:
 
 def _beside_words(measured: Mapping[str, int]) -> tuple[str, ...]:
     like = (
-        "Like with like: both are of CPU kernels. They are not the figures above: on a CPU dropout keeps float32"
-        " masks, and sdpa with dropout takes the formula that stores all scores, as eager attention does."
+        "Like with like: both are of CPU kernels, and of full batches, since the pass that counts tensors trains on"
+        " the longest documents. They are not the figures above: on a CPU dropout keeps float32 masks, and sdpa"
+        " with dropout takes the formula that stores all scores, as eager attention does."
     )
     run = "`ftbench run attention-scaling --only train_size=8`"
     return (like, f"Measured by {run}." if measured else f"Not measured yet: {run} does.")
