@@ -319,7 +319,7 @@ def _group(
     ids = {cell.cell_id for cell in cells.values()}
     largest: dict[str, dict[str, int]] = {gpu.name: {} for gpu in gpus}
     for one in predictions.largest:
-        if one.cell_id in ids:
+        if ids & {one.cell_id, *one.cell_ids}:
             largest[one.gpu][f"length {one.max_length}"] = one.certain
     return Group(
         settings=settings,

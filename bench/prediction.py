@@ -170,10 +170,11 @@ class LargestBatch(Frozen):
     """The largest batch size that fits on a card at one length; 0 where none does.
 
     `certain` fits whatever is unknown; `possible` may. `cell_id` is of a cell of the same workload
-    and length, `reserved` the figure at `certain` (None where that is 0).
+    and length, `cell_ids` of all of them; `reserved` is the figure at `certain` (None where that is 0).
     """
 
     cell_id: str
+    cell_ids: tuple[str, ...] = ()
     gpu: str
     max_length: int
     certain: int

@@ -82,20 +82,33 @@ class Runs:
     oom: frozenset[Place] = frozenset()
     doubts: tuple[str, ...] = ()
 
+    def only(self, grid: Iterable[Cell], chosen: Iterable[Cell]) -> Runs:
+        """Return the runs of the chosen cells of a grid."""
+        names = names_of(grid, _FREE)
+        places = {names[cell.cell_id] for cell in chosen}
+        samples = {place: own for place, own in self.samples.items() if place in places}
+        return dataclasses.replace(self, samples=samples, oom=self.oom & places)
+
 
 def runs_of(
     records: Sequence[Record],
     environments: Mapping[str, Environment],
     damaged: int = 0,
     *,
+    grid: Iterable[Cell] = (),
+    chosen: Iterable[Cell] | None = None,
     wanted: Iterable[Cell] = (),
 ) -> Runs:
     """Return the runs of a directory's records, of which so many could not be read.
 
-    Cells that are wanted and have no record are among the doubts.
+    Cells have the names that they have in the grid, however few of it were run. With `chosen` only their
+    runs count. Cells that are wanted and have no record are among the doubts.
     """
-    cells = list({record.cell_id: record.cell for record in records}.values())
+    cells = list({cell.cell_id: cell for cell in (*grid, *(r.cell for r in records))}.values())
     names = names_of(cells, _FREE)
+    if chosen is not None:
+        kept = {cell.cell_id for cell in chosen}
+        records = [record for record in records if record.cell_id in kept]
     began = {(r.cell_id, r.replicate, r.repeat): r.started_at for r in records}
     table = cells_table(list(records))
     rows: dict[Place, list[dict[Any, Any]]] = {}
@@ -110,7 +123,7 @@ def runs_of(
         else f"{count} runs ended as {name}"
         for name, count in left_out.items()
     ]
-    if missing := {cell.cell_id for cell in wanted} - {cell.cell_id for cell in cells}:
+    if missing := {cell.cell_id for cell in wanted} - {record.cell_id for record in records}:
         doubts.append(f"{len(missing)} cells of the profile have no run")
     if damaged:
         doubts.append(f"{damaged} records cannot be read")
@@ -199,7 +212,12 @@ def compare_measured(
     both = [place for place in ours if place in theirs]
     unjudged = [*before.doubts, *after.doubts]
     unjudged += [f"{_said(p)}: no run of it now" for p in ours if p not in {*theirs, *after.oom}]
-    unjudged += [f"{_said(p)}: no run of it in the baseline" for p in theirs if p not in ours]
+    known = ours.keys() | before.oom
+    unjudged += [
+        f"{_said(p)}: no run of it in the baseline"
+        for p in [*theirs, *sorted(after.oom - theirs.keys())]
+        if p not in known
+    ]
     changes = [
         Change(*place, "fits", "", "ok", "oom", "regression")
         for place in ours

@@ -72,7 +72,7 @@ def write_baseline(
     found, refused = _found(loaded, grid, grid.cells, gpus_of(gpu), attention_of(attention))
     _refuse_gaps(refused)
     if measured is not None:
-        found = found.model_copy(update={"measured": _kept(measured)})
+        found = found.model_copy(update={"measured": _kept(measured, grid)})
     baselines.write(found, path)
     cells = sum(len(group.cells) for group in found.groups)
     print(f"wrote {path}: {cells} cells in {len(found.groups)} groups")
@@ -103,7 +103,7 @@ def update_baseline(
     found, refused = _found(loaded, grid, grid.cells, gpus, kernel)
     _refuse_gaps(refused)
     same = found.workload == before.workload  # else its runs are of something else
-    kept = _kept(measured) if measured is not None else before.measured if same else None
+    kept = _kept(measured, grid) if measured is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
     if baselines.text_of(found) == baselines.text_of(before):
         print(f"{path} says the same: nothing to write")
@@ -181,8 +181,11 @@ def gate(
             both = {"--baseline with --base": file and base, "--tolerance": allowed}
             _refuse_options("measured runs", both)
             kept = file or _path_of(profile)
-            _, grid = resolved_grid(profile, overrides, only)
-            result = _runs(profile, grid, measured, base, kept, across_versions, judge_time)
+            _, grid = resolved_grid(profile, overrides, None)
+            chosen = grid.only(selection_of(only)).cells if only else None
+            before = _read_runs(base, grid, chosen) if base else _kept_runs(kept, grid, chosen)
+            after = _read_runs(measured, grid, chosen, wanted=chosen or grid.cells)
+            result = _compared(profile, before, after, across_versions, judge_time)
         else:
             _refuse_options("predictions", {"--base": base, "--time": judge_time})
             result = _predicted(profile, overrides, only, file, allowed, across_versions)
@@ -288,56 +291,59 @@ def _benchmarks(file: Path, base: Path | None, tolerance_bytes: int, across_vers
     )
 
 
-def _runs(
-    profile: str,
-    grid: Any,
-    measured: Path,
-    base: Path | None,
-    file: Path,
-    across_versions: bool,
-    judge_time: bool,
+def _compared(
+    profile: str, before: Any, after: Any, across_versions: bool, judge_time: bool
 ) -> Any:
-    """Return what measured runs of a grid say of others, or of those that the baseline keeps."""
-    from bench import baseline as baselines
-    from bench.analysis.measured import compare_measured, kept_runs
+    """Return what measured runs say of others."""
+    from bench.analysis.measured import compare_measured
 
-    if base is not None:
-        before = _read_runs(base)
-    else:
-        kept = baselines.read(file).measured
-        if kept is None:
-            raise BaselineError(
-                "the baseline has no measured runs",
-                where=str(file),
-                hint="`ftbench baseline update --measured RUN_DIR` keeps some",
-            )
-        before = kept_runs(kept)
     return compare_measured(
         profile_name(profile),
         before,
-        _read_runs(measured, grid),
+        after,
         across_versions=across_versions,
         judge_time=judge_time,
     )
 
 
-def _read_runs(path: Path, grid: Any = None) -> Any:
-    """Return the runs of a run directory; cells of a grid that it has none of are doubts."""
+def _read_runs(path: Path, grid: Any, chosen: Any = None, wanted: Any = ()) -> Any:
+    """Return the runs of a run directory, of the chosen cells of a grid or of all that it has."""
     from bench.analysis.measured import runs_of
     from bench.store import RunDirectory
 
     directory = RunDirectory.open(path)
     records, damaged = directory.survey()
     return runs_of(
-        records, directory.environments(), len(damaged), wanted=grid.cells if grid else ()
+        records,
+        directory.environments(),
+        len(damaged),
+        grid=grid.cells,
+        chosen=chosen,
+        wanted=wanted,
     )
 
 
-def _kept(path: Path) -> Any:
+def _kept_runs(file: Path, grid: Any, chosen: Any) -> Any:
+    """Return the runs that a baseline keeps, of the chosen cells of a grid or all."""
+    from bench import baseline as baselines
+    from bench.analysis.measured import kept_runs
+
+    kept = baselines.read(file).measured
+    if kept is None:
+        raise BaselineError(
+            "the baseline has no measured runs",
+            where=str(file),
+            hint="`ftbench baseline update --measured RUN_DIR` keeps some",
+        )
+    runs = kept_runs(kept)
+    return runs if chosen is None else runs.only(grid.cells, chosen)
+
+
+def _kept(path: Path, grid: Any) -> Any:
     """Return the runs of a run directory as a baseline keeps them."""
     from bench.analysis.measured import measured_of
 
-    runs = _read_runs(path)
+    runs = _read_runs(path, grid)
     if runs.doubts or runs.oom or not runs.samples:
         raise BaselineError(
             "no baseline from runs that did not finish, or with figures that cannot be right",

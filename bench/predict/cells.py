@@ -208,13 +208,17 @@ class _Group:
     def largest(self) -> list[LargestBatch]:
         """Return the largest batch that fits, for each length and card."""
         lengths = {cell.max_length: cell for cell in reversed(self._cells)}
+        alike: dict[int, tuple[str, ...]] = {}
+        for cell in self._cells:
+            alike[cell.max_length] = (*alike.get(cell.max_length, ()), cell.cell_id)
         jobs = [
             (self._shapes[cell.cell_id][1], cell, card)
             for _, cell in sorted(lengths.items(), key=lambda pair: pair[0])
             for card in self._cards
             if self._courses.fitted(self._shapes[cell.cell_id][1]) is not None
         ]
-        return self._run(self._simulator().largest_batch, jobs)
+        found: list[LargestBatch] = self._run(self._simulator().largest_batch, jobs)
+        return [one.model_copy(update={"cell_ids": alike[one.max_length]}) for one in found]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,8 @@ def headline(result: GateResult) -> str:
     if result.exit_code == EXIT_BAD_INPUT:
         return f"The gate cannot judge: {_counted(len(result.unjudged), 'reason')} below."
     told = f", {_counted(len(result.changes), 'figure')} moved that may" if result.changes else ""
-    return f"The gate holds: {cells} need what the baseline says{told}."
+    need = "needs" if len(result.judged) == 1 else "need"
+    return f"The gate holds: {cells} {need} what the baseline says{told}."
 
 
 ACCEPT = "`ftbench baseline update`"

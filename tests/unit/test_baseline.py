@@ -112,6 +112,24 @@ def test_cards_have_bytes_and_what_fits():
     assert group.largest == {"t4": {"length 32": 100}}
 
 
+def test_a_largest_batch_is_of_all_cells_that_it_is_the_same_for():
+    """Prediction takes cells of other epochs for one workload; a baseline has a group for each."""
+    blocks = [AXES | {"num_train_epochs": [1, 2]}]
+    cells = grid(grid=blocks).cells
+    long = tuple(cell.cell_id for cell in cells if cell.max_length == 32)
+    found = LargestBatch(
+        cell_id=long[0],
+        cell_ids=long,
+        gpu="t4",
+        max_length=32,
+        certain=100,
+        possible=101,
+        reserved=None,
+    )
+    groups = made("t4", blocks=blocks, largest=(found,)).groups
+    assert [group.largest for group in groups] == [{"t4": {"length 32": 100}}] * 2
+
+
 def test_a_baseline_says_what_may_move_bytes():
     found = made("t4")
     assert found.versions == {"torch": "2.13.0"}

@@ -94,6 +94,25 @@ def test_a_cell_that_runs_out_of_memory_now_is_a_regression():
         assert result.exit_code == 1
 
 
+def test_a_new_cell_that_runs_out_of_memory_has_no_baseline():
+    new = gathered(record(), record(cell(max_length=32), status="oom", measurement=None))
+    result = compare_measured("quick", gathered(record()), new)
+    assert result.exit_code == 2
+    assert "no run of it in the baseline" in result.unjudged[0]
+
+
+def test_a_part_of_the_cells_has_the_names_of_the_grid():
+    here = environment()
+    both = [cell(attn_implementation=name) for name in ("eager", "sdpa")]
+    of = {here.environment_id: here}
+    full = runs_of([record(one) for one in both], of, grid=both)
+    part = runs_of([record(both[0])], of, grid=both)
+    chosen = runs_of([record(one) for one in both], of, grid=both, chosen=both[:1])
+    place = ("attn_implementation eager", PLACE[1])
+    assert set(part.samples) == set(chosen.samples) == set(full.only(both, both[:1]).samples)
+    assert set(part.samples) == {place}
+
+
 def test_runs_of_an_environment_that_is_gone_are_not_judged():
     lost = runs_of([record()], {})
     assert "no environment" in lost.doubts[0]
