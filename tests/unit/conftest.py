@@ -8,7 +8,8 @@ import pytest
 @pytest.fixture
 def command(monkeypatch, capsys):
     """The command line in this process: returns (exit code, stdout, stderr)."""
-    from bench import cli  # the oldest transformers are tested where the command line is not installed
+    # Here, since the oldest transformers are tested where the command line is not installed.
+    from bench import cli
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
