@@ -85,6 +85,8 @@ class Parent:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"FTBENCH_MARK": self.mark},
+            # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,
         )
 
