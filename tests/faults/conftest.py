@@ -75,7 +75,13 @@ def pytest_terminal_summary(terminalreporter):
 class Parent:
     """An `ftbench run` of the grid as a process of its own, all of whose descendants can be found."""
 
-    def __init__(self, folder, *arguments, settings=GRID, wrapper=(), **options):
+    def __init__(self, folder, *arguments, settings=GRID, wrapper=(), preexec=None, **options):
+        def prepare():
+            # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if preexec is not None:
+                preexec()
+
         self.folder = Path(folder)
         self.mark = uuid.uuid4().hex
         given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
@@ -85,8 +91,7 @@ class Parent:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"FTBENCH_MARK": self.mark},
-            # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=prepare,
             **options,
         )
 

@@ -151,7 +151,7 @@ def test_memory_that_really_runs_out_under_a_control_group(tmp_path, reliability
     entrance = str(group.entrance)
     try:
         code, said, records = oom_run(
-            tmp_path / "run", preexec_fn=lambda: Path(entrance).write_text(str(os.getpid()))
+            tmp_path / "run", preexec=lambda: Path(entrance).write_text(str(os.getpid()))
         )
     finally:
         group.remove()
@@ -168,7 +168,7 @@ def test_memory_that_really_runs_out_under_an_rlimit(tmp_path, reliability):
     def limit():
         resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))
 
-    code, said, records = oom_run(tmp_path / "run", preexec_fn=limit)
+    code, said, records = oom_run(tmp_path / "run", preexec=limit)
     assert code == 1, said
     assert records[4].status == "ok", records[4].failure
     assert records[256].status == "oom", records[256].failure
