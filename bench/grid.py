@@ -19,6 +19,7 @@ from bench.profile import (
     Frozen,
     GridBlock,
     LoraSettings,
+    Malloc,
     Method,
     Profile,
     parse_selection,
@@ -28,7 +29,7 @@ from bench.workload import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
 # Axes that are not fields of TrainingArguments.
-_OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation", "method")
+OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation", "method", "malloc")
 
 # Settings that are a number in the optimizer's arithmetic and move no cost: runs that differ in them
 # alone are runs of one cell. Whatever else tells cells apart splits them into groups.
@@ -66,6 +67,7 @@ class Cell(Frozen):
     training: tuple[tuple[str, str], ...]  # name and value as JSON text: hashable, whatever it is
     method: Method = "full"
     lora: LoraSettings | None = None  # where the method is LoRA, and only there
+    malloc: Malloc = "default"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class Cell(Frozen):
             **{f"config.{name}": value for name, value in self.model.config},
             **{name: _plain(value) for name, value in data.items()},
         }
-        own = {name: getattr(self, name) for name in _OWN_AXES}
+        own = {name: getattr(self, name) for name in OWN_AXES}
         settings = {name: _plain(value) for name, value in self.settings.items()}
         return workload | settings | self._lora_facets | own
 
@@ -120,7 +122,7 @@ class Cell(Frozen):
 
     def setting(self, name: str) -> Any:
         """Return an axis of the cell's own or a training setting as it is; None where it has none."""
-        return getattr(self, name) if name in _OWN_AXES else self.settings.get(name)
+        return getattr(self, name) if name in OWN_AXES else self.settings.get(name)
 
     def value(self, axis: str) -> Any:
         """Return this cell's value on an axis, None where it has none."""
@@ -133,6 +135,8 @@ class Cell(Frozen):
         del identity["model"]["weights_format"]  # the files' hash says what was read
         if self.method == "full":  # cells had no method once: their names stay
             del identity["method"]
+        if self.malloc == "default":  # and no malloc
+            del identity["malloc"]
         if self.lora is None:
             del identity["lora"]
         for part in (
@@ -230,8 +234,8 @@ def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
 
 def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
     """Return the cell at a point: the profile's settings, with the axes' values over them."""
-    own = {name: point.get(name, getattr(profile, name, None)) for name in _OWN_AXES}
-    axes = {name: value for name, value in point.items() if name not in _OWN_AXES}
+    own = {name: point.get(name, getattr(profile, name, None)) for name in OWN_AXES}
+    axes = {name: value for name, value in point.items() if name not in OWN_AXES}
     settings = resolve_settings(profile.training | axes)
     training = tuple(
         sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())

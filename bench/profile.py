@@ -38,6 +38,8 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Padding = Literal["max_length", "longest"]
 # What is trained: every parameter, the classification head alone, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
+# What the C library does with memory that was freed: as it comes, or it never gives any back to the kernel.
+Malloc = Literal["default", "keep"]
 
 # The recipe's own settings where a profile is silent; the rest is transformers' default.
 RECIPE: dict[str, Any] = {
@@ -113,6 +115,7 @@ class GridBlock(Frozen):
     attn_implementation: tuple[Attention, ...] = ()
     padding: tuple[Padding, ...] = ()
     method: tuple[Method, ...] = ()
+    malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
     center: dict[str, Scalar] = Field(
@@ -186,6 +189,7 @@ class Profile(Frozen):
     padding: Padding = "max_length"
     attn_implementation: Attention = "sdpa"
     method: Method = "full"
+    malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
     run: Run = Run()
     # Not written in a file: how the profile was asked for, to say how to reproduce a run.

@@ -8,7 +8,7 @@ Schema history
     2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
     3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
-                method and LoRA settings, counts of parameters, packages of its own
+                method, LoRA settings and malloc, counts of parameters, packages of its own, page faults
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ class Phase(Frozen):
     padded_tokens: int | None = None
     data_wait_s: float | None = None
     energy_j: float | None = None  # of the whole card
+    kernel_s: float | None = None  # of cpu_s; earlier records do not have it
+    page_faults: int | None = None  # minor ones: no disk was read
     memory: Memory
 
 
@@ -204,6 +206,7 @@ CautionName = Literal[
     "others_busy",
     "steal",
     "swap",
+    "page_faults",
     "throttled",
     "tenant",
     "cache_retries",

@@ -11,7 +11,7 @@ from bench.analysis.laws import Fit, Group, Interval, LearningCurve, Refusal
 from bench.analysis.learning import COST, learning_curves
 from bench.analysis.scaling import fit_scaling, scaling_table, with_full_steps
 from bench.analysis.summary import ABSENT_SETTING, energy_j, shown_value, varying_axes
-from bench.grid import COSTLESS, Cell
+from bench.grid import COSTLESS, OWN_AXES, Cell
 from bench.profile import REQUIRED_AXES
 from bench.record import Device, Environment, Record
 
@@ -177,9 +177,7 @@ def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
 
 
 def _own(cell: Cell) -> set[str]:
-    return {"max_length", "train_size", "padding", "attn_implementation", "method"} | {
-        name for name in cell.facets if name.startswith("lora.")
-    }
+    return {*OWN_AXES, *(name for name in cell.facets if name.startswith("lora."))}
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,9 @@ from bench.worker.device import (
 from bench.worker.failures import status_of
 from bench.worker.finetune import Result, finetune
 from bench.worker.ledger import Ledger
+from bench.worker.malloc import set_malloc
 from bench.worker.meters.machine import MachineLoad, load_cautions
+from bench.worker.meters.processor import fault_caution
 from bench.worker.phases import PhaseBook
 from bench.worker.reporting import PACKAGES, report_into, reports_to, versions
 from bench.worker.steps import StepBook, step_cautions, summarise, write_steps
@@ -55,6 +57,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     """Run the `CellRequest` and return its status with a `Measurement` or a `Failure`, as JSON data."""
     began = time.perf_counter()
     request = CellRequest.model_validate(body)
+    set_malloc(request.cell.malloc)
     device = torch_device(request.device)
     ledger = Ledger(device)
     phases = PhaseBook(
@@ -81,23 +84,25 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     notes = _Notes(absent=phases.absent(), warnings=ledger.cautions())
     if sampling is None:
         notes.absent["sampling"] = "the sampler ended before the cell did"
+    booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
+    notes.warnings += fault_caution(booked.get("train"), request.cell.malloc)
     measurement = Measurement(
         device=describe(device),
         model_device=result.model_device,
         parameters=result.parameters,
         trainable_parameters=result.trainable_parameters,
         packages=_own_packages(request.cell),
-        phases=_with_counts(phases.phases(), table, pools[1], request.cell, notes),
+        phases=booked,
         epochs=_epochs(request.cell, result, steps, notes),
         memory=phases.peaks(),
         idle=phases.idle,
         sources=phases.sources(),
         sampling=sampling,
         metering_s=phases.metering_s,
-        total_s=sum(phase.wall_s for phase in phases.phases().values()),
+        total_s=sum(phase.wall_s for phase in booked.values()),
         train_s=sum(
             phase.wall_s
-            for name, phase in phases.phases().items()
+            for name, phase in booked.items()
             if name in ("first_steps", "train")  # a single step has no "train"
         ),
         **_results(request.cell, result, notes),

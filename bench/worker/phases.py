@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from bench.record import Memory, Phase, PhaseName
 from bench.worker.meters import MemoryMeter, Withdrawing
+from bench.worker.meters.processor import ProcessorUse, processor_use
 
 
 class _Tally:
@@ -21,9 +22,16 @@ class _Tally:
     def __init__(self) -> None:
         self.wall_s = 0.0
         self.cpu_s = 0.0
+        self.kernel_s = 0.0
+        self.page_faults = 0
         self.entries = 0
         self.energy_j: float | None = None
         self.peaks: dict[str, int] = {}
+
+    def add_use(self, use: ProcessorUse) -> None:
+        self.cpu_s += use.cpu_s
+        self.kernel_s += use.kernel_s
+        self.page_faults += use.page_faults
 
     def add_peaks(self, peaks: dict[str, int]) -> None:
         for name, value in peaks.items():
@@ -39,7 +47,7 @@ class PhaseBook:
         *,
         synchronize: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
-        cpu_clock: Callable[[], float] = time.process_time,
+        processor: Callable[[], ProcessorUse] = processor_use,
         on_enter: Callable[[PhaseName], None] = lambda _: None,
         energy_j: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -51,7 +59,7 @@ class PhaseBook:
         self._meters = meters
         self._synchronize = synchronize
         self._clock = clock
-        self._cpu_clock = cpu_clock
+        self._processor = processor
         self._on_enter = on_enter
         self._energy_j = energy_j
         self._energy_began: float | None = None
@@ -62,7 +70,7 @@ class PhaseBook:
         self._tallies: dict[PhaseName, _Tally] = {}
         self._running: PhaseName | None = None
         self._failed: PhaseName | None = None
-        self._began = (0.0, 0.0)
+        self._began = (0.0, ProcessorUse(0.0, 0.0, 0))
 
     @property
     def running(self) -> PhaseName | None:
@@ -78,11 +86,11 @@ class PhaseBook:
         """Close the running phase, begin another (or none), and return the one that was running."""
         previous = self._running
         self._synchronize()
-        now = (self._clock(), self._cpu_clock())
+        now = (self._clock(), self._processor())
         if previous is not None:
             tally = self._tallies[previous]
             tally.wall_s += now[0] - self._began[0]
-            tally.cpu_s += now[1] - self._began[1]
+            tally.add_use(now[1].since(self._began[1]))
             for meter in self._meters:
                 tally.add_peaks(meter.read())
             tally.energy_j = _added(tally.energy_j, self._energy_began, self._energy_j())
@@ -93,7 +101,7 @@ class PhaseBook:
             self._energy_began = self._energy_j()
             self._on_enter(name)
         self._running = name
-        self._began = (self._clock(), self._cpu_clock())
+        self._began = (self._clock(), self._processor())
         self.metering_s += self._began[0] - now[0]
         return previous
 
@@ -115,6 +123,8 @@ class PhaseBook:
             name: Phase(
                 wall_s=tally.wall_s,
                 cpu_s=tally.cpu_s,
+                kernel_s=tally.kernel_s,
+                page_faults=tally.page_faults,
                 entries=tally.entries,
                 energy_j=tally.energy_j,
                 memory=_ledger(tally.peaks, self._withdrawn()),

@@ -30,6 +30,7 @@ from bench.worker.device import compute_dtype, measure_matmul, torch_device
 from bench.worker.environment import read_environment
 from bench.worker.finetune import training_arguments
 from bench.worker.flops import fit_flops
+from bench.worker.malloc import require_mallopt
 from bench.worker.method import require_peft, with_method
 from bench.worker.model import length_limit, load_config, load_model, load_tokenizer
 from bench.worker.reporting import require_packages
@@ -55,6 +56,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     environment = read_environment(device)
 
     require_peft(cell.method for cell in cells)
+    require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
     pools = load_pools(data)

@@ -24,6 +24,7 @@ from bench.worker.device import synchronizer, torch_device
 from bench.worker.failures import status_of
 from bench.worker.finetune import make_trainer
 from bench.worker.ledger import plain_meters
+from bench.worker.malloc import set_malloc
 from bench.worker.meters.cpu_tensors import CpuTensorMemory
 from bench.worker.phases import PhaseBook
 from bench.worker.steps import StepBook
@@ -48,6 +49,7 @@ _NO_EVALUATION: dict[PhaseName, str] = {"evaluation": "this pass only trains"}
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
     """Run the `TrialRequest` and return its status with a `Trial` or a `Failure`, as JSON data."""
     request = TrialRequest.model_validate(body)
+    set_malloc(request.cell.malloc)
     device = torch_device(request.device)
     phases = PhaseBook(
         [CpuTensorMemory()] if request.tensors else plain_meters(device),

@@ -122,9 +122,17 @@ def test_the_name_of_a_cell_does_not_drift():
 def test_full_fine_tuning_has_the_name_it_had_before_there_were_methods():
     assert cell(method="full").cell_id == "ca6cb733575b"
     old = cell().model_dump(mode="json")
-    del old["method"], old["lora"]
+    del old["method"], old["lora"], old["malloc"]
     assert Cell.model_validate(old) == cell()
     assert cell().cell_id not in {cell(method="head").cell_id, cell(method="lora").cell_id}
+
+
+def test_what_the_c_library_does_is_part_of_a_cell():
+    assert cell(malloc="default").cell_id == "ca6cb733575b"
+    assert cell(malloc="keep").cell_id != cell().cell_id
+    both = grid(grid=blocks({}, {"malloc": ["keep", "default"]}))
+    assert {axis.name: axis.values for axis in both.axes}["malloc"] == ("keep", "default")
+    assert len(both.cells) == 2  # the first block's cell is the second's, too
 
 
 def test_loras_settings_are_in_its_cells_and_in_no_others():

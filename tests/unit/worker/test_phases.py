@@ -1,5 +1,6 @@
 import pytest
 
+from bench.worker.meters.processor import ProcessorUse
 from bench.worker.phases import PhaseBook
 
 
@@ -11,6 +12,9 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+    def processor(self):
+        return ProcessorUse(self.now / 2, self.now / 8, int(self.now) * 100)
 
 
 class FakeMeter:
@@ -45,7 +49,7 @@ def clock():
 
 
 def book_with(clock, *meters, **options):
-    return PhaseBook(meters, clock=clock, cpu_clock=lambda: clock.now / 2, **options)
+    return PhaseBook(meters, clock=clock, processor=clock.processor, **options)
 
 
 def test_time_belongs_to_the_phase_that_is_running(clock):
@@ -57,6 +61,8 @@ def test_time_belongs_to_the_phase_that_is_running(clock):
         name: (phase.wall_s, phase.cpu_s, phase.entries) for name, phase in book.phases().items()
     }
     assert walls == {"load": (1, 0.5, 1), "train": (8, 4, 2), "save": (2, 1, 1)}
+    kernel = {name: (phase.kernel_s, phase.page_faults) for name, phase in book.phases().items()}
+    assert kernel == {"load": (0.125, 100), "train": (1, 800), "save": (0.25, 200)}
 
 
 def test_a_phase_interrupts_and_gives_back(clock):
