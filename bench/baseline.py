@@ -34,7 +34,9 @@ FOLDER = Path("reports") / "baselines"
 # Far above any real file: a larger one is not read into memory.
 MAX_BYTES = 64 * 2**20
 _SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
-_NOT_MEMORY = frozenset({*COSTLESS, "seed"})
+_NOT_MEMORY = frozenset({*COSTLESS, "seed", "malloc"})
+# A setting that baselines and runs of before do not name had this value then.
+_UNSAID = frozenset({("malloc", "default")})
 # Names of what has a revision beside it: where it was read from is no part of what it is.
 _NAMES = frozenset({"model", "dataset"})
 _ATTENTION = "_scaled_dot_product_"
@@ -190,7 +192,11 @@ def group_name(settings: Mapping[str, Any]) -> str:
 
 def _facets(cell: Cell, left_out: Collection[str]) -> dict[str, Any]:
     names = {*_SHAPE, *_NAMES, *left_out}
-    return {name: value for name, value in cell.facets.items() if name not in names}
+    return {
+        name: value
+        for name, value in cell.facets.items()
+        if name not in names and (name, value) not in _UNSAID
+    }
 
 
 def common_facets(cells: Sequence[Cell], left_out: Collection[str] = _NOT_MEMORY) -> dict[str, Any]:

@@ -78,12 +78,15 @@ class Environment(Frozen):
     device: Device
     driver: str | None = None
     cuda: str | None = None
+    variables: dict[str, str] = Field(default_factory=dict)  # set, and decisive for allocation
     git_commit: str | None = None  # of the folder that the command ran in
 
     @property
     def environment_id(self) -> str:
         """Return the hash that two runs under the same environment share; the commit is not in it."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"git_commit"}), sort_keys=True)
+        # Environments had no variables once: theirs keep their hash.
+        left_out = {"git_commit"} | ({"variables"} if not self.variables else set())
+        text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

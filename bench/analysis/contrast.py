@@ -48,6 +48,9 @@ class Estimate:
     value: float
     variance: float | None
     df: float = math.inf
+    pooled: bool = (
+        False  # the variance is of all cells together: that of another is no further evidence
+    )
 
     @property
     def interval(self) -> Interval | None:
@@ -80,14 +83,22 @@ def contrast(value: float, interval: Interval | None, *, same: float) -> Contras
 
 
 def combined(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
-    """Return the weighted sum of independent estimates (Welch-Satterthwaite degrees of freedom)."""
+    """Return the weighted sum of independent estimates (Welch-Satterthwaite degrees of freedom).
+
+    Variances that were pooled are one variance, and count once.
+    """
     value = sum(w * part.value for w, part in zip(weights, parts, strict=True))
     if any(part.variance is None for part in parts):
         return Estimate(value, None)
     shares = [w * w * (part.variance or 0.0) for w, part in zip(weights, parts, strict=True)]
-    lost = sum(share**2 / part.df for share, part in zip(shares, parts, strict=True))
+    own = [(s, part.df) for s, part in zip(shares, parts, strict=True) if not part.pooled]
+    pool = [(s, part.df) for s, part in zip(shares, parts, strict=True) if part.pooled]
+    if pool:
+        own.append((sum(share for share, _ in pool), min(df for _, df in pool)))
+    lost = sum(share**2 / df for share, df in own)
     variance = sum(shares)
-    return Estimate(value, variance, variance**2 / lost if lost > 0 else math.inf)
+    df = variance**2 / lost if lost > 0 else math.inf
+    return Estimate(value, variance, df, pooled=bool(pool))
 
 
 def difference(a: Estimate, b: Estimate) -> Contrast:
@@ -238,6 +249,42 @@ def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Est
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class PointFigures:
+    """What is known of every cell: accuracy over its seeds, and the logarithm of each cost."""
+
+    scores: Mapping[Point, Estimate]
+    eval_size: int | None
+    costs: Mapping[str, Mapping[Point, Estimate]]
+
+    @classmethod
+    def of(
+        cls, runs: Mapping[Point, Sequence[Run]], costs: Iterable[str], eval_size: int | None
+    ) -> PointFigures:
+        """Return what the runs of each point say of accuracy and of these costs."""
+        logs = {cost: log_costs(runs, cost) for cost in costs}
+        return cls(accuracies(runs), eval_size, logs)
+
+    def gain(self, pairs: Sequence[tuple[Point, Point]]) -> Contrast | None:
+        """Return the mean difference in accuracy over the pairs that have one."""
+        ends = [
+            (self.scores[one], self.scores[other])
+            for one, other in pairs
+            if one in self.scores and other in self.scores
+        ]
+        return mean_difference(ends, self.eval_size)
+
+    def known(
+        self, pairs: Sequence[tuple[Point, Point]]
+    ) -> dict[str, list[tuple[Estimate, Estimate]]]:
+        """Return, for each cost that any pair has, the logarithms of the pairs that have it."""
+        found = {
+            cost: [(of[one], of[other]) for one, other in pairs if one in of and other in of]
+            for cost, of in self.costs.items()
+        }
+        return {cost: ends for cost, ends in found.items() if ends}
+
+
 def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate]:
     """Return the mean of every sample that is not empty; few runs have the spread of all samples."""
     squares, df = 0.0, 0
@@ -254,7 +301,8 @@ def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate
         if count >= OWN_SPREAD:
             found[point] = Estimate(mean, statistics.variance(values) / count, count - 1)
         else:
-            found[point] = Estimate(mean, squares / df / count, df) if df else Estimate(mean, None)
+            pooled = squares / df / count if df else None
+            found[point] = Estimate(mean, pooled, df or math.inf, pooled=pooled is not None)
     return found
 
 

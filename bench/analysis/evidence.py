@@ -20,7 +20,9 @@ from bench.record import Device, Environment, Record
 _FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
 UNTRUSTED = "no run of its kind has figures to be trusted"
 # A learning curve is along documents; one of another batch size is better than none, and says so.
-_FREE_OF_ACCURACY = frozenset({"train_size", "per_device_train_batch_size", "seed", "data_seed"})
+_FREE_OF_ACCURACY = frozenset(
+    {"train_size", "per_device_train_batch_size", "seed", "data_seed", "malloc"}
+)
 # What names a run in a table, of one directory or of several.
 _IDENTITY = ("cell_id", "replicate", "repeat", "environment_id")
 # Names of one and the same content: where it was read from, and what it is called there.

@@ -18,9 +18,7 @@ from bench.analysis.contrast import (
     Contrast,
     Estimate,
     Point,
-    accuracies,
-    log_costs,
-    mean_difference,
+    PointFigures,
     mean_ratio,
     median_ratio,
     points,
@@ -79,15 +77,14 @@ def method_comparison(
         return []
     costs = ("total_s", "step_median_s", headline_memory(table))
     runs = points(table, axes)
-    logs = {cost: log_costs(runs, cost) for cost in costs}
-    evidence = _Evidence(accuracies(runs), eval_size, logs)
-    variants = _variants(list(runs), axes, evidence.scores)
+    figures = PointFigures.of(runs, costs, eval_size)
+    variants = _variants(list(runs), axes, figures.scores)
     full = variants.pop((FULL, ()), {})
     found = []
     for (method, own), cells in sorted(variants.items(), key=lambda one: repr(one[0])):
         matched = [(held, full[held], point) for held, point in cells.items() if held in full]
         if matched:
-            found.append(_comparison(method, dict(own), matched, axes, evidence))
+            found.append(_comparison(method, dict(own), matched, axes, figures))
     return found
 
 
@@ -122,7 +119,7 @@ def _comparison(
     own: Mapping[str, Any],
     matched: Sequence[tuple[_Held, Point, Point]],
     axes: Sequence[str],
-    evidence: _Evidence,
+    figures: PointFigures,
 ) -> MethodComparison:
     pairs = tuple(
         MethodPair(
@@ -130,13 +127,13 @@ def _comparison(
             full_rate=_rate(full, axes),
             other_rate=_rate(other, axes),
             ratios={
-                cost: mean_ratio(ends) for cost, ends in evidence.known([(full, other)]).items()
+                cost: mean_ratio(ends) for cost, ends in figures.known([(full, other)]).items()
             },
-            accuracy=evidence.gain([(full, other)]),
+            accuracy=figures.gain([(full, other)]),
         )
         for held, full, other in matched
     )
-    known = evidence.known([(full, other) for _, full, other in matched])
+    known = figures.known([(full, other) for _, full, other in matched])
     # A median of few pairs has no interval, their mean has one wherever runs were repeated.
     few = any(len(ends) < MEDIAN_FROM for ends in known.values())
     return MethodComparison(
@@ -145,36 +142,8 @@ def _comparison(
         pairs=pairs,
         ratios={cost: mean_ratio(ends) if few else _median(ends) for cost, ends in known.items()},
         averaged="mean" if few else "median",
-        accuracy=evidence.gain([(full, other) for _, full, other in matched]),
+        accuracy=figures.gain([(full, other) for _, full, other in matched]),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Evidence:
-    """What is known of every cell: accuracy over its seeds, and the logarithm of each cost."""
-
-    scores: Mapping[Point, Estimate]
-    eval_size: int | None
-    costs: Mapping[str, Mapping[Point, Estimate]]
-
-    def gain(self, pairs: Sequence[tuple[Point, Point]]) -> Contrast | None:
-        """Return the mean difference in accuracy over the pairs that have one."""
-        ends = [
-            (self.scores[full], self.scores[other])
-            for full, other in pairs
-            if full in self.scores and other in self.scores
-        ]
-        return mean_difference(ends, self.eval_size)
-
-    def known(
-        self, pairs: Sequence[tuple[Point, Point]]
-    ) -> dict[str, list[tuple[Estimate, Estimate]]]:
-        """Return, for each cost that any pair has, the logarithms of the pairs that have it."""
-        found = {
-            cost: [(of[full], of[other]) for full, other in pairs if full in of and other in of]
-            for cost, of in self.costs.items()
-        }
-        return {cost: ends for cost, ends in found.items() if ends}
 
 
 def _rate(cell: Point, axes: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.grid import Cell, axis_order
 from bench.profile import REQUIRED_AXES
-from bench.record import Measurement, Record
+from bench.record import Measurement, Phase, Record
 from bench.trust import untrusted_figures
 
 FIGURES = (
@@ -54,6 +54,8 @@ MORE_FIGURES = (
     "wall_s",
     "outside_s",
     "others_cpu_share",
+    "kernel_share",
+    "page_faults_a_step",
     "environment_id",
     "failure",
     "untrusted",
@@ -175,6 +177,7 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         "energy_j": energy_j(measured),
         "warnings": "; ".join(caution.message for caution in measured.warnings),
         **measured.memory.model_dump(),
+        **_kernel(measured.phases.get("train")),
     }
     if measured.steps is not None:
         steps = measured.steps
@@ -193,6 +196,18 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
             "flops_per_s": steps.flops_per_s,
             "mfu": steps.mfu,
         }
+    return figures
+
+
+def _kernel(training: Phase | None) -> dict[str, Any]:
+    """Return what the kernel took of the processor time of training, and the page faults of a step."""
+    if training is None or training.kernel_s is None or training.page_faults is None:
+        return {}
+    figures: dict[str, Any] = {}
+    if training.cpu_s > 0:
+        figures["kernel_share"] = training.kernel_s / training.cpu_s
+    if training.steps:
+        figures["page_faults_a_step"] = training.page_faults / training.steps
     return figures
 
 

@@ -26,6 +26,7 @@ from bench.report.charts.material import Material, ReadSamples, no_samples
 from bench.report.charts.memory import cell_memory
 from bench.report.charts.pareto import pareto
 from bench.report.charts.surfaces import surfaces
+from bench.report.choices import choices_section
 from bench.report.figure import Figure
 from bench.report.fits import NOTE, fit_tables, learning_section, refusals
 from bench.report.headlines import headlines, stats
@@ -98,6 +99,7 @@ def build(
         Section("Memory and time", figures=tuple(surfaces(material))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(material),
+        choices_section(table, axes, eval_size=material.eval_sizes[0]),
         Section(
             "What documents bring", *learning_section(fitted_curves), tuple(learning(material))
         ),

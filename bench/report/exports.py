@@ -39,6 +39,8 @@ _UNITS = (
     ("eval_accuracy", "share"),
     ("mfu", "share"),
     ("cpu_share", "share"),
+    ("kernel_share", "share"),
+    ("page_faults_a_step", "fault"),
 )
 # Units of what is counted one by one: a table of cells has floats for them where some are absent.
 _WHOLE = ("byte", "step")

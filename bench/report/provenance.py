@@ -42,11 +42,12 @@ def _workload(records: Sequence[Record], preparation: Preparation) -> Iterator[s
 
 def _machine(name: str, environment: Environment) -> str:
     device = environment.device
+    variables = "".join(f"; {name}={value}" for name, value in environment.variables.items())
     card = f"; {device.name}, driver {environment.driver}" if device.kind == "cuda" else ""
     return (
         f"Environment `{name}`: {environment.cpu}, {environment.cores} cores,"
         f" {format_bytes(environment.memory_bytes)}{card}; {environment.platform};"
-        f" Python {environment.python}; commit {environment.git_commit or 'unknown'}."
+        f" Python {environment.python}; commit {environment.git_commit or 'unknown'}{variables}."
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from bench.record import Environment
 from bench.worker.device import cpu_name, describe
+from bench.worker.malloc import malloc_variables
 
 PACKAGES = (
     "ftbench",
@@ -27,7 +28,7 @@ PACKAGES = (
 
 
 def read_environment(device: torch.device) -> Environment:
-    """Return packages, processor, memory, device, driver and the git commit of the working folder."""
+    """Return packages, processor, memory, device, driver, what decides allocation, and the git commit."""
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -38,6 +39,7 @@ def read_environment(device: torch.device) -> Environment:
         device=describe(device),
         driver=_nvidia_driver() if device.type == "cuda" else None,
         cuda=torch.version.cuda,
+        variables=malloc_variables(),
         git_commit=_git_commit(),
     )
 

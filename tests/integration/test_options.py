@@ -1,5 +1,7 @@
 """Cells with other settings than the recipe's, on a model so small that each takes a second."""
 
+import platform
+
 import pytest
 from datasets import Dataset
 
@@ -54,6 +56,36 @@ def test_padding_to_the_longest_pads_less_and_reads_the_same(varied):
     assert tables[1]["padded_tokens"].sum() < tables[0]["padded_tokens"].sum()
     assert full.measurement.eval_loss == pytest.approx(longest.measurement.eval_loss, rel=1e-4)
     assert longest.measurement.phases["evaluation"].padded_tokens is None
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Attention scores of 64 MiB a layer, which glibc gives back by default whenever they are freed."""
+    return small(
+        tmp_path_factory.mktemp("kept") / "run",
+        grid__malloc='["default", "keep"]',
+        grid__max_length="[256]",
+        grid__train_size="[512]",
+        grid__per_device_train_batch_size="[128]",
+        training__save_strategy="no",
+    )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_that_is_kept_is_not_faulted_in_at_each_step(kept):
+    assert kept.process.returncode == 0, kept.process.stderr
+    training = {
+        malloc: by(kept, malloc=malloc).measurement.phases["train"]
+        for malloc in ("default", "keep")
+    }
+    assert all(0 <= phase.kernel_s <= phase.cpu_s for phase in training.values())
+    scores = 64 * 2**20 // 4096
+    assert training["default"].page_faults / training["default"].steps > scores
+    assert training["keep"].page_faults < training["default"].page_faults / 4
+    losses = [by(kept, malloc=malloc).measurement.eval_loss for malloc in ("default", "keep")]
+    assert losses[0] == losses[1]
+    text = (kept.directory.path / "report.md").read_text()
+    assert "malloc keep over default" in text
 
 
 def test_accumulated_batches_are_one_step(varied):

@@ -8,6 +8,7 @@ from bench.baseline import (
     SCHEMA_VERSION,
     Baseline,
     baseline_of,
+    common_facets,
     groups_of,
     path_of,
     read,
@@ -65,6 +66,20 @@ def test_cells_of_which_memory_is_the_same_are_one():
     ((_, named),) = groups_of(cells)
     assert len(cells) == 16
     assert len(named) == 4
+
+
+def test_what_the_c_library_does_moves_no_predicted_byte():
+    cells = grid(grid=[AXES | {"malloc": ["default", "keep"]}]).cells
+    ((_, named),) = groups_of(cells)
+    assert len(named) == 4
+    assert made().workload == made(blocks=[AXES | {"malloc": ["keep"]}]).workload
+
+
+def test_runs_of_before_had_the_default():
+    """Runs are told apart by it, but one that says nothing of it is one that left it alone."""
+    usual, kept = (grid(grid=[AXES | {"malloc": [m]}]).cells for m in ("default", "keep"))
+    assert "malloc" not in common_facets(usual, left_out=())
+    assert common_facets(kept, left_out=())["malloc"] == "keep"
 
 
 def test_what_moves_memory_makes_groups():

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from bench.record import NOISY, Record
+from bench.record import NOISY, Environment, Record
 from tests.factories import caution, cell, environment, measurement, record
 
 
@@ -53,6 +53,11 @@ def test_unknown_fields_are_refused():
 def test_the_environment_is_named_by_content_but_not_by_commit():
     assert environment().environment_id == environment(git_commit="abc").environment_id
     assert environment().environment_id != environment(cores=4).environment_id
+    before = environment().model_dump(mode="json")
+    del before["variables"]  # as environments were written once
+    assert Environment.model_validate(before) == environment()
+    tuned = environment(variables={"MALLOC_ARENA_MAX": "2"})
+    assert tuned.environment_id != environment().environment_id
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from bench.record import Caution, Phase
 
 # The kernel's part of a phase's processor time above which it is worth knowing why.
 KERNEL_WARN = 0.10
-# Page faults are why where they are many. One takes 0.5 µs (a page that is still in the cache) to
-# 3.5 µs (zeroed in a virtual machine): fewer a processor second than these take at most 3.5 %.
-FAULTS_WARN = 10_000
+# What a fault takes: 0.5 µs (a page that is still in the cache) to 3.5 µs (zeroed in a virtual machine),
+# measured. Faults are why where they may account for half of the kernel's time. Huge pages fault
+# too seldom for that, though zeroing them takes as long.
+FAULT_S = 3.5e-6
+FAULTS_PART = 0.5
 
 
 class ProcessorUse(NamedTuple):
@@ -46,7 +48,7 @@ def fault_caution(training: Phase | None, malloc: Malloc) -> list[Caution]:
     """Return a caution where the kernel took much of the training's time, and page faults are why."""
     if training is None or training.kernel_s is None or training.page_faults is None:
         return []
-    if training.page_faults < FAULTS_WARN * training.cpu_s:
+    if training.page_faults * FAULT_S < FAULTS_PART * training.kernel_s:
         return []
     share = training.kernel_s / training.cpu_s if training.cpu_s > 0 else 0.0
     if share <= KERNEL_WARN:

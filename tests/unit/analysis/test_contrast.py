@@ -102,6 +102,20 @@ def test_a_difference_holds_the_truth_at_its_rate():
     assert 0.93 <= held / 1000 <= 0.985  # Welch is a little wide with three runs each
 
 
+def test_a_pooled_spread_is_one_spread_however_many_pairs_have_it():
+    """One cell was run three times; nine pairs of cells have its spread: the interval still holds the truth."""
+    generator = np.random.default_rng(7)
+    held = 0
+    for _ in range(1000):
+        runs = {("again",): [{"cost": math.exp(x)} for x in generator.normal(0.0, 0.1, 3)]}
+        logs = generator.normal(0.0, 0.1, 18)
+        runs |= {(n,): [{"cost": math.exp(x)}] for n, x in enumerate(logs)}
+        found = log_costs(runs, "cost")
+        ratios = mean_ratio([(found[n,], found[n + 1,]) for n in range(0, 18, 2)])
+        held += ratios.interval.low <= 1.0 <= ratios.interval.high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
 # Medians of ratios
 
 

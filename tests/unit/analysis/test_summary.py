@@ -62,6 +62,24 @@ def test_figures_are_those_of_the_record():
     assert row["load_s"] == 1.0
 
 
+def test_the_kernels_part_is_that_of_training():
+    def row(**use):
+        measured = measurement()
+        trained = measured.phases["train"].model_copy(update=use)
+        changed = {"phases": measured.phases | {"train": trained}}
+        return cells_table([record(measurement=measured.model_copy(update=changed))]).iloc[0]
+
+    found = row(cpu_s=8.0, kernel_s=2.0, page_faults=900, steps=3)
+    assert (found["kernel_share"], found["page_faults_a_step"]) == (0.25, 300.0)
+    for absent in (
+        {},
+        {"cpu_s": 0.0, "kernel_s": 0.0, "page_faults": 0},
+    ):  # an earlier record; no time
+        found = row(**absent)
+        assert pd.isna(found["kernel_share"])
+        assert pd.isna(found["page_faults_a_step"])
+
+
 def test_outside_is_what_training_evaluating_and_saving_leave():
     # 10.5 s of wall time, less 1 + 5 s training, 2 s evaluation and 1 s saving.
     assert cells_table([record()]).iloc[0]["outside_s"] == pytest.approx(1.5)

@@ -28,6 +28,15 @@ def test_headlines_are_the_ends_of_a_chain():
     assert "the whole run from 10.0 s to 1 min 40 s (10.00x)" in text
 
 
+def test_settings_that_were_varied_are_compared():
+    records = [
+        record(cell(malloc=malloc), measurement=measurement(total_s=total_s))
+        for malloc, total_s in (("default", 40.0), ("keep", 20.0))
+    ]
+    assert "malloc keep over default: 0.50x the total time" in text_of(records)
+    assert "over default" not in text_of(LEARNING)
+
+
 def test_more_documents_also_mean_more_steps():
     assert "more optimizer steps" in text_of(LEARNING)
     assert "more optimizer steps" not in text_of(LEARNING[:1])

@@ -61,6 +61,8 @@ def strict(text):
         ("max_length", "token"),
         ("train_size", "document"),
         ("mfu", "share"),
+        ("kernel_share", "share"),
+        ("page_faults_a_step", "fault"),
         ("total_s_a", "s"),
         ("total_s_ratio", None),
         ("total_s_ratio_low", None),

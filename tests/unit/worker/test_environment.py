@@ -1,4 +1,5 @@
 import importlib.metadata
+import os
 
 import torch
 
@@ -21,6 +22,23 @@ def test_it_is_the_same_twice():
 def test_secrets_in_the_environment_are_not_in_it(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
     assert "hf_secret_value" not in read_environment(torch.device("cpu")).model_dump_json()
+
+
+def test_what_decides_allocation_is_in_it_and_nothing_where_nothing_is_set(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    for name in ("LD_PRELOAD", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE"):
+        monkeypatch.delenv(name, raising=False)
+    plain = read_environment(torch.device("cpu"))
+    assert plain.variables == {}
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    tuned = read_environment(torch.device("cpu"))
+    assert tuned.variables == {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "MALLOC_ARENA_MAX": "2",
+    }
+    assert tuned.environment_id != plain.environment_id
 
 
 def test_outside_of_git_there_is_no_commit(monkeypatch, tmp_path):

@@ -48,6 +48,7 @@ def test_by_default_each_round_faults_it_in_again():
     assert min(later) > first / 2
 
 
+@needs_glibc
 def test_a_c_library_without_it_is_refused_before_the_first_cell(monkeypatch):
     require_mallopt(["default", "keep"])
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())

@@ -4,7 +4,8 @@ import pytest
 
 from bench.record import NOISY, Memory, Phase
 from bench.worker.meters.processor import (
-    FAULTS_WARN,
+    FAULT_S,
+    FAULTS_PART,
     KERNEL_WARN,
     ProcessorUse,
     fault_caution,
@@ -59,7 +60,7 @@ def test_who_keeps_memory_already_is_not_told_to():
     "quiet",
     [
         training(kernel_s=10 * KERNEL_WARN),
-        training(page_faults=10 * FAULTS_WARN - 1),  # the kernel is busy with something else
+        training(page_faults=int(3.0 * FAULTS_PART / FAULT_S)),  # busy with something else
         training(cpu_s=0.0, kernel_s=0.0, page_faults=0),
         training(kernel_s=None, page_faults=None),  # a record of an earlier version
         None,  # a single step has no training after the first steps
