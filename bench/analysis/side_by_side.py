@@ -185,11 +185,12 @@ def _environment_differences(a: Side, b: Side) -> list[Difference]:
 def _flat(environment: Environment) -> dict[str, Any]:
     """Return an environment's values by name; a card's UUID says nothing of its speed."""
     plain = environment.model_dump(mode="json")
-    packages, device = plain.pop("packages"), plain.pop("device")
+    packages, device, variables = (plain.pop(n) for n in ("packages", "device", "variables"))
     del device["uuid"]
     return (
         plain
         | {f"device.{name}": value for name, value in device.items()}
+        | {f"variables.{name}": value for name, value in variables.items()}
         | {f"packages.{name}": version for name, version in sorted(packages.items())}
     )
 
