@@ -101,11 +101,16 @@ def test_environments():
         packages={"torch": "2.13.0", "old": "1"}, device=device(uuid="a"), git_commit="c1"
     )
     two = environment(
-        packages={"torch": "2.14.0", "new": "2"}, device=device(uuid="b"), git_commit="c1", cores=4
+        packages={"torch": "2.14.0", "new": "2"},
+        device=device(uuid="b"),
+        git_commit="c1",
+        cores=4,
+        variables={"MALLOC_ARENA_MAX": "2"},
     )
     found = side_by_side(side(runs(), env=one), side(runs(), env=two))
     assert {d.what: (d.a, d.b) for d in found.environment} == {
         "cores": ((2,), (4,)),
+        "variables.MALLOC_ARENA_MAX": ((), ("2",)),
         "packages.torch": (("2.13.0",), ("2.14.0",)),
         "packages.old": (("1",), ()),
         "packages.new": ((), ("2",)),
