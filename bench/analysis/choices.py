@@ -60,6 +60,7 @@ def choices(
     runs = points(table, axes)
     costs = dict.fromkeys(("total_s", "step_median_s", headline_memory(table), "peak_rss_bytes"))
     figures = PointFigures.of(runs, costs, eval_size)
+    ordered = sorted(runs, key=_in_order)
     found = []
     for place, axis in enumerate(axes):
         values = {point[place] for point in runs}
@@ -69,7 +70,7 @@ def choices(
         for value in rest:
             matched = [
                 (point, swapped)
-                for point in sorted(runs, key=_in_order)
+                for point in ordered
                 if point[place] == value
                 and (swapped := (*point[:place], other, *point[place + 1 :])) in runs
             ]

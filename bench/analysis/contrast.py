@@ -42,15 +42,14 @@ _QUANTILE = (1 + CONFIDENCE) / 2
 class Estimate:
     """A mean, its variance, and the degrees of freedom behind the variance.
 
-    The variance is None where nothing says how far another run would lie.
+    The variance is None where nothing says how far another run would lie; one that is `pooled` is of all
+    cells together, so another's is no further evidence.
     """
 
     value: float
     variance: float | None
     df: float = math.inf
-    pooled: bool = (
-        False  # the variance is of all cells together: that of another is no further evidence
-    )
+    pooled: bool = False
 
     @property
     def interval(self) -> Interval | None:
