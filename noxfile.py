@@ -199,7 +199,7 @@ def mutations(session: nox.Session) -> None:
 def claim(session: nox.Session) -> None:
     """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
     programs = shared_environment(session)
-    command = (str(programs / "python"), "-m", "bench.claim", *session.posargs)
+    command = (str(programs / "python"), "-m", "studies.memory_claim.__main__", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
 
 

@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from bench.grid import Cell, Grid, expand
-from bench.messages import Preparation, TokenisedPools
-from bench.prediction import (
+from ftbench.plan.cell import Cell
+from ftbench.plan.grid import Grid, expand
+from ftbench.plan.profile import Profile
+from ftbench.plan.profile_file import build_profile
+from ftbench.plan.sources import DataSource, ModelSource, Source
+from ftbench.records.messages import Preparation, TokenisedPools
+from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
     CellWork,
@@ -17,8 +21,7 @@ from bench.prediction import (
     Predictions,
     Share,
 )
-from bench.profile import Profile, build_profile
-from bench.record import (
+from ftbench.records.record import (
     Caution,
     Device,
     Environment,
@@ -29,7 +32,6 @@ from bench.record import (
     Record,
     StepSummary,
 )
-from bench.workload import DataSource, ModelSource, Source
 
 MODEL_SOURCE = Source(reference="m", kind="path", location="/m", revision="sha256:m")
 DATA_SOURCE = Source(reference="d", kind="path", location="/d", revision="sha256:d")
@@ -126,7 +128,7 @@ def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Meas
     peaks = Memory(**({"peak_rss_bytes": 2**30} if memory is None else memory))
     step_s = changes.pop("step_median_s", 0.5)
     walls = {"load": 1.0, "first_steps": 1.0, "train": 5.0, "evaluation": 2.0, "save": 1.0}
-    # Whole: every invariant of `bench.trust` holds, whatever the step time asked for.
+    # Whole: every invariant of `ftbench.records.invariants` holds, whatever the step time asked for.
     walls["train"] = max(5.0, 10 * step_s)
     total_s = changes.get("total_s", sum(walls.values()))
     walls["save"] += total_s - sum(walls.values())

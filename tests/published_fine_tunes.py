@@ -1,14 +1,14 @@
 """Published times of whole fine-tunes on GPUs, and the work of their steps. Facts, each with its source.
 
 The runs are from 2020 to 2023: eager attention, and optimizers that loop over parameters. Works are what
-`bench.predict.work.count_work` gives for these shapes; tests/integration/test_estimate.py counts two again.
+`ftbench.predict.trace.work.count_work` gives for these shapes; tests/integration/test_estimate.py counts two again.
 """
 
 import dataclasses
 
-from bench.analysis.roofline import Rates
-from bench.job import Job
-from bench.prediction import CellWork, PassWork
+from ftbench.estimate.roofline import Rates
+from ftbench.plan.schedule import Job
+from ftbench.records.prediction import CellWork, PassWork
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import random
 
-from bench.grid import expand
-from bench.record import Failure, Memory, Phase
+from ftbench.plan.grid import expand
+from ftbench.records.record import Failure, Memory, Phase
 from tests.factories import (
     caution,
     data_source,
@@ -58,7 +58,7 @@ def records(lengths=LENGTHS, batches=BATCHES, sizes=SIZES, *, replicates=1, seed
 
 def document(of, **fits):
     """Return the report of these records."""
-    from bench.report.document import build
+    from ftbench.report.document import build
     from tests.factories import environment
 
     where = environment()

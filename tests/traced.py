@@ -1,7 +1,8 @@
 """Cells for tests that trace: two small models of a cell's own recipe, a second or so to trace."""
 
-from bench.grid import Cell, expand
-from bench.workload import resolve_model
+from ftbench.plan.cell import Cell
+from ftbench.plan.grid import expand
+from ftbench.plan.sources import resolve_model
 from tests.factories import data_source, profile
 
 LAYERS = 2

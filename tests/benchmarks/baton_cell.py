@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from bench.worker import cell, finetune
+from ftbench.worker import cell
+from ftbench.worker.recipe import finetune
 from tests.benchmarks.baton import Baton
 
 

@@ -69,7 +69,7 @@ def distilbert(batch: int, length: int):
 
 
 def test_a_trace_of_three_steps():
-    from bench.predict import trace
+    from ftbench.predict.trace.tracer import trace
 
     def once() -> float:
         began = time.process_time()
@@ -86,7 +86,8 @@ def test_a_trace_of_three_steps():
 
 
 def test_a_fitted_cell():
-    from bench.predict import fit_events, trace
+    from ftbench.predict.shapes.fit import fit_events
+    from ftbench.predict.trace.tracer import trace
 
     shapes = [(3, 40), (5, 72), (7, 200), (2, 136), (4, 328)]
     fitted = fit_events({shape: trace(distilbert(*shape)) for shape in shapes})
@@ -105,7 +106,7 @@ def test_a_fitted_cell():
 @pytest.mark.parametrize(("gpus", "bar"), [((), GRID_LIVE_S), (("a100-40gb",), GRID_SIMULATED_S)])
 def test_a_grid_of_a_thousand_cells(grid, gpus, bar):
     options = [option for gpu in gpus for option in ("--gpu", gpu)]
-    command = [sys.executable, "-m", "bench.cli", "predict", str(grid), *options, "--json"]
+    command = [sys.executable, "-m", "ftbench", "predict", str(grid), *options, "--json"]
     began = time.perf_counter()
     done = subprocess.run(
         command,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bench.report.write import fits, write_report
+from ftbench.report.write import fits, write_report
 from tests import synthetic
 from tests.benchmarks.report import show
 from tests.chromium import Browser

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from bench.worker.meters.sampled import SampledMemory
+from ftbench.worker.measure.meters.sampled import SampledMemory
 from tests.benchmarks.report import show
 from tests.benchmarks.test_step_overhead import bootstrap_interval, ratio_of_medians
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from bench.devices import DeviceChoice
-from bench.engines.local import LocalEngine
-from bench.grid import expand
-from bench.profile import build_profile
-from bench.progress import RunDisplay
-from bench.runner import CELL, Runner
-from bench.store import RunDirectory
-from bench.workload import resolve_data, resolve_model
+from ftbench.cli.progress import RunDisplay
+from ftbench.execute.engines.local import LocalEngine
+from ftbench.execute.runner import CELL, Runner
+from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import build_profile
+from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.records.run_directory import RunDirectory
 from tests.benchmarks.report import show
 
 PAIRS = 10  # fresh processes: where their memory lies alone moves a step by 1-2 %

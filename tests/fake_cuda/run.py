@@ -20,7 +20,7 @@ _device = load()  # before torch
 
 import torch  # noqa: E402
 
-from bench.predict import patches, tracer  # noqa: E402
+from ftbench.predict.trace import patches, tracer  # noqa: E402
 from tests.fake_cuda.cases import Case, factory  # noqa: E402
 from tests.fake_cuda.plain import plain  # noqa: E402
 

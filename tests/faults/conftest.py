@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import RunDirectory
+from ftbench.records.run_directory import RunDirectory
 from tests.integration.conftest import FTBENCH, SMALL
 
 # Six cells of about a second each, on a model that is tiny.

@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-from bench.messages import Progress
+from ftbench.records.messages import Progress
 
 
 def main(body, emit):

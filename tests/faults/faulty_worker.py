@@ -18,8 +18,8 @@ STEP = 3
 
 
 def main(body, emit):
-    import bench.worker.cell as cell
-    from bench.worker.trainer import MeteredTrainer
+    import ftbench.worker.cell as cell
+    from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 
     plan = json.loads(Path(os.environ["FTBENCH_FAULTS"]).read_text())
     fault = plan.get(f"{body['cell']['max_length']}-{body['cell']['train_size']}")

@@ -4,7 +4,7 @@ import csv
 import os
 import subprocess
 
-from bench.store import RunDirectory
+from ftbench.records.run_directory import RunDirectory
 from tests.integration.conftest import FTBENCH
 
 # Two layers of MiniLM's width: a document of 128 tokens takes some ten MiB of activations.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import RunDirectory
+from ftbench.records.run_directory import RunDirectory
 from tests.faults.conftest import CELLS, GRID, Parent, figures, nobody_left, wait_for
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -96,7 +96,7 @@ def test_a_worker_in_native_code_when_its_parent_is_killed(tmp_path, reliability
     program = """
 import sys
 from pathlib import Path
-from bench.engines.local import LocalEngine
+from ftbench.execute.engines.local import LocalEngine
 engine = LocalEngine(sys.argv[1], {})
 engine.run("tests.faults.deaf_worker", "{}", log_file=Path(sys.argv[2]), timeout_s=600,
            on_progress=lambda p: Path(sys.argv[3]).write_text(str(p.step)))

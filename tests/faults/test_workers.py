@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.devices import DeviceChoice
-from bench.engines.local import LocalEngine
-from bench.engines.memory_group import MemoryGroup, Unavailable
-from bench.grid import expand
-from bench.profile import load_profile
-from bench.runner import Runner
-from bench.store import RunDirectory
-from bench.workload import resolve_data, resolve_model
+from ftbench.execute.engines.cgroup import MemoryGroup, Unavailable
+from ftbench.execute.engines.local import LocalEngine
+from ftbench.execute.runner import Runner
+from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import load_profile
+from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.records.run_directory import RunDirectory
 from tests.faults.conftest import GRID, Parent, nobody_left
 
 TIMEOUT_S = 20
@@ -70,7 +70,7 @@ def run(folder, monkeypatch, plan=None):
             file = Path(folder).with_suffix(".faults.json")
             file.write_text(json.dumps(plan))
             environment["FTBENCH_FAULTS"] = str(file)
-            patch.setattr("bench.runner.CELL", "tests.faults.faulty_worker")
+            patch.setattr("ftbench.execute.runner.CELL", "tests.faults.faulty_worker")
         engine = LocalEngine("forkserver", environment)
         directory = RunDirectory.create(Path(folder))
         return Runner(profile, grid, directory, engine, DeviceChoice(kind="cpu"), Silent()).run()

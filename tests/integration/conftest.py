@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.store import RunDirectory
+from ftbench.records.run_directory import RunDirectory
 
 FTBENCH = str(Path(sys.executable).with_name("ftbench"))
 # A model so small that a cell takes a second or two.

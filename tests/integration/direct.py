@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.engines.local import LocalEngine
-from bench.grid import expand
-from bench.messages import CellRequest, Preparation, PrepareRequest, TrialRequest
-from bench.profile import build_profile
-from bench.record import Measurement
-from bench.runner import CELL, PREPARE, TRIAL
-from bench.workload import resolve_data, resolve_model
+from ftbench.execute.cpu_tensors import TRIAL
+from ftbench.execute.engines.local import LocalEngine
+from ftbench.execute.prepare import PREPARE
+from ftbench.execute.runner import CELL
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import build_profile
+from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.records.messages import CellRequest, Preparation, PrepareRequest, TrialRequest
+from ftbench.records.record import Measurement
 from tests.integration.conftest import SMALL
 
 PLANTED = "tests.integration.planted_worker"

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import transformers
 
-from bench.units import MIB
-from bench.worker import finetune
-from bench.worker.trainer import MeteredTrainer
+from ftbench.base.units import MIB
+from ftbench.worker.recipe import finetune
+from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 
 RESIDENT = {}
 

@@ -2,7 +2,12 @@
 
 import pytest
 
-from bench.analysis.growth import (
+from ftbench.plan.grid import expand
+from ftbench.plan.sources import resolve_model
+from ftbench.predict.lengths import Documents
+from ftbench.predict.predict_cells import predict
+from ftbench.records.prediction import PredictRequest
+from studies.memory_claim.growth import (
     BYTES_A_PARAMETER,
     FLOAT32_BYTES,
     doublings,
@@ -10,11 +15,6 @@ from bench.analysis.growth import (
     parameters_of,
     peak_of,
 )
-from bench.grid import expand
-from bench.predict import predict
-from bench.predict.documents import Documents
-from bench.prediction import PredictRequest
-from bench.workload import resolve_model
 from tests.factories import data_source, profile
 from tests.traced import LAYERS, VOCABULARY, traced_cell
 

@@ -6,16 +6,16 @@ import time
 import pytest
 import torch
 
-from bench.analysis.roofline import Rates, job_seconds
-from bench.grid import expand
-from bench.job import Job
-from bench.predict.tracer import Target
-from bench.predict.trainer import Batches
-from bench.predict.work import count_work
-from bench.worker.flops import fit_flops
-from bench.worker.model import load_model
-from bench.worker.steps import document_flops
-from bench.workload import resolve_model
+from ftbench.estimate.roofline import Rates, job_seconds
+from ftbench.plan.grid import expand
+from ftbench.plan.schedule import Job
+from ftbench.plan.sources import resolve_model
+from ftbench.predict.trace.trace_trainer import Batches
+from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.work import count_work
+from ftbench.worker.measure.steps import document_flops
+from ftbench.worker.prepare.flops import fit_flops
+from ftbench.worker.recipe.model import load_model
 from tests import published_fine_tunes as published
 from tests.factories import data_source, profile
 from tests.integration.conftest import ftbench

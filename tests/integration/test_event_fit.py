@@ -6,9 +6,9 @@ layer, since a second one repeats the first (two are in the unit tests).
 
 import pytest
 
-from bench.predict.fit import fit_events
-from bench.predict.tracer import Target
-from bench.predict.trainer import trace_trainer
+from ftbench.predict.shapes.fit import fit_events
+from ftbench.predict.trace.trace_trainer import trace_trainer
+from ftbench.predict.trace.tracer import Target
 from tests.traced import traced_cell
 
 pytestmark = pytest.mark.integration

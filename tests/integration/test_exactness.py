@@ -29,14 +29,14 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from bench.predict import trainer
-from bench.predict.tracer import Target
-from bench.units import KIB
-from bench.worker.finetune import make_trainer
-from bench.worker.meters.cpu_tensors import CpuTensorMemory
-from bench.worker.phases import PhaseBook
-from bench.worker.steps import StepBook
-from bench.worker.trial import first_steps_of
+from ftbench.base.units import KIB
+from ftbench.predict.trace import trace_trainer as trainer
+from ftbench.predict.trace.tracer import Target
+from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook
+from ftbench.worker.recipe.finetune import make_trainer
+from ftbench.worker.two_step_pass import first_steps_of
 from tests.traced import LAYERS, traced_cell
 
 pytestmark = pytest.mark.integration

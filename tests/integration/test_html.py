@@ -6,9 +6,9 @@ looks at the page.
 
 import pytest
 
-from bench.grid import Cell
-from bench.record import Failure
-from bench.report.write import fits, write_report
+from ftbench.plan.cell import Cell
+from ftbench.records.record import Failure
+from ftbench.report.write import fits, write_report
 from tests import synthetic
 from tests.chromium import Browser
 from tests.factories import caution, cell, measurement, record

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.predict import trainer
-from bench.worker.finetune import make_trainer
-from bench.worker.phases import PhaseBook
-from bench.worker.steps import StepBook
-from bench.worker.trial import first_steps_of
+from ftbench.predict.trace import trace_trainer as trainer
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook
+from ftbench.worker.recipe.finetune import make_trainer
+from ftbench.worker.two_step_pass import first_steps_of
 from tests.integration.conftest import SMALL, ftbench, run
 from tests.traced import traced_cell
 

@@ -8,7 +8,7 @@ step of a few milliseconds would have to be held up for as long as that.
 import numpy as np
 import pytest
 
-from bench.units import MIB
+from ftbench.base.units import MIB
 from tests.integration.direct import LONG, SHORT, Bench, write_documents
 
 pytestmark = pytest.mark.integration

@@ -5,11 +5,13 @@ import json
 import pytest
 from transformers import AutoConfig
 
-from bench.gpus import find_gpu
-from bench.grid import expand
-from bench.predict import Target, predict, simulate, trace
-from bench.profile import build_profile
-from bench.workload import resolve_model
+from ftbench.plan.gpus import find_gpu
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import build_profile
+from ftbench.plan.sources import resolve_model
+from ftbench.predict.predict_cells import predict
+from ftbench.predict.simulate.simulation import simulate
+from ftbench.predict.trace.tracer import Target, trace
 from tests.factories import data_source, profile_data
 from tests.integration.conftest import ftbench, run
 from tests.validation.loop import published_loop

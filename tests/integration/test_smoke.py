@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bench.analysis.summary import FIGURES
-from bench.record import FIRST_STEPS
+from ftbench.analysis.tables.cells_table import FIGURES
+from ftbench.records.record import FIRST_STEPS
 from tests.integration.conftest import run
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench.units import GIB
+from ftbench.base.units import GIB
 
 pytestmark = pytest.mark.integration
 
@@ -27,8 +27,8 @@ def printed(script, **environment):
 
 HASHES = """
 import hashlib, json
-from bench.predict.tracer import Target
-from bench.predict.trainer import trace_trainer
+from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.trace_trainer import trace_trainer
 from tests.traced import traced_cell
 
 def hashed(trace):
@@ -63,7 +63,7 @@ SEVEN_BILLION = """
 import json, resource, sys, time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from bench.predict.tracer import trace
+from ftbench.predict.trace.tracer import trace
 
 def factory(device):
     config = LlamaConfig(attn_implementation="sdpa", use_cache=False)  # the defaults are Llama 7B's

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.messages import Trial
-from bench.record import Failure
-from bench.units import MIB
+from ftbench.base.units import MIB
+from ftbench.records.messages import Trial
+from ftbench.records.record import Failure
 from tests.integration.direct import LONG, SHORT, Bench, write_documents
 
 pytestmark = pytest.mark.integration

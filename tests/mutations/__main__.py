@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.analysis.gate import compare
-from bench.baseline import read, write
+from ftbench.gate.baseline_file import read_baseline, write_baseline
+from ftbench.gate.compare import compare
 from tests.mutations import timing
 from tests.mutations.changes import HARMLESS, PLANTED
 from tests.mutations.trial import found, judged
@@ -32,7 +32,7 @@ def main(arguments):
     parser.add_argument("--conditions", type=int, default=len(CONDITIONS))
     options = parser.parse_args(arguments)
     if options.harmless_by:
-        before = read(options.harmless_by)
+        before = read_baseline(options.harmless_by)
         print(json.dumps([compare(before, found(one.edits)).exit_code for one in HARMLESS]))
         return 0
     began = time.perf_counter()
@@ -51,7 +51,7 @@ def main(arguments):
 
 def _planted():
     """Print what became of each planted regression; return how many were caught, and named rightly."""
-    from bench.report.gate import culprit_words
+    from ftbench.report.commands.gate import culprit_words
 
     caught = named = 0
     for planted in PLANTED:
@@ -71,7 +71,7 @@ def _false_alarms(conditions):
     alarms = runs = 0
     with tempfile.TemporaryDirectory() as folder:
         baseline = Path(folder) / "training.json"
-        write(found(()), baseline)
+        write_baseline(found(()), baseline)
         for seed, (threads, busy) in enumerate(CONDITIONS[:conditions]):
             codes = _harmless(baseline, seed, threads, busy)
             for code, change in zip(codes, HARMLESS, strict=True):

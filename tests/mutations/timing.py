@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.analysis.measured import FALSE_ALARMS, slowdown, told_apart
-from bench.store import RunDirectory
+from ftbench.gate.measured_runs import FALSE_ALARMS, slowdown, told_apart
+from ftbench.records.run_directory import RunDirectory
 
 RECORDED = Path(__file__).with_name("recorded_times.csv")
-FIGURES = ("step_min_s", "total_s")  # the first of each kind of `bench.analysis.measured.TIMES`
+FIGURES = ("step_min_s", "total_s")  # the first of each kind of `ftbench.gate.measured_runs.TIMES`
 PAIRS, DRAWS, PLANTED = 20, 2000, 1.05
 FOUND_AT_LEAST = 0.9
 _SEED = 6

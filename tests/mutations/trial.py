@@ -2,10 +2,10 @@
 
 import functools
 
-from bench.analysis.gate import compare
-from bench.baseline import baseline_of_steps
-from bench.predict.parts import makeup
-from bench.predict.tracer import trace
+from ftbench.gate.baseline import baseline_of_steps
+from ftbench.gate.compare import compare
+from ftbench.predict.breakdown.parts import makeup
+from ftbench.predict.trace.tracer import trace
 from tests.mutations.subjects import subject
 
 

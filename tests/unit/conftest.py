@@ -9,7 +9,7 @@ import pytest
 def command(monkeypatch, capsys):
     """The command line in this process: returns (exit code, stdout, stderr)."""
     # Here, since the oldest transformers are tested where the command line is not installed.
-    from bench import cli
+    from ftbench import cli
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import forecast
-from bench.errors import EXIT_FINDING, PredictionError, WorkerError
-from bench.grid import expand
-from bench.prediction import LargestBatch, Refused
-from bench.profile import load_profile
-from bench.store import RunDirectory
-from bench.workload import resolve_data, resolve_model
+from ftbench.base.errors import EXIT_FINDING, PredictionError, WorkerError
+from ftbench.execute import prediction_worker as forecast
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import load_profile
+from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.records.prediction import LargestBatch, Refused
+from ftbench.records.run_directory import RunDirectory
 from tests.factories import (
     environment,
     figure,
@@ -210,7 +210,7 @@ def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
 
 
 class Forecast:
-    """In the place of `bench.forecast.forecast`: answers at once, and remembers what was asked."""
+    """In the place of `prediction_worker.forecast`: answers at once, and remembers what was asked."""
 
     def __init__(self):
         self.requests = []

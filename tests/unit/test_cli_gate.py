@@ -6,15 +6,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import forecast
-from bench.prediction import LargestBatch, Refused
+from ftbench.execute import prediction_worker as forecast
+from ftbench.records.prediction import LargestBatch, Refused
 from tests.factories import figure, makeup, part, predictions
 
 PEAK = 90 * 2**20
 
 
 class Forecast:
-    """In the place of `bench.forecast.forecast`: what each cell needs can be changed between two calls."""
+    """In the place of `prediction_worker.forecast`: what each cell needs can be changed between two calls."""
 
     def __init__(self):
         self.more_bytes = 0

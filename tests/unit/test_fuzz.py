@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.errors import FtbenchError, ProfileError, RunDirectoryError
-from bench.grid import expand
-from bench.profile import build_profile, load_profile, parse_selection
-from bench.record import Record
-from bench.store import RunDirectory, checksum
+from ftbench.base.errors import FtbenchError, ProfileError, RunDirectoryError
+from ftbench.base.files import checksum
+from ftbench.plan.grid import expand
+from ftbench.plan.profile_file import build_profile, load_profile, parse_selection
+from ftbench.records.record import Record
+from ftbench.records.run_directory import RunDirectory
 from tests.factories import data_source, model_source, profile_data, record
 
 many = settings(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.errors import FtbenchError
+from ftbench.base.errors import FtbenchError
 from tests.validation.errors import error_table
 from tests.validation.predictions import predict_rows
 

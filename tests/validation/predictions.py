@@ -16,10 +16,12 @@ from typing import NamedTuple
 import pandas as pd
 import transformers
 
-from bench.gpus import find_gpu
-from bench.predict import SCENARIOS, Card, Target, card_of, fit_events, simulate_all, trace
-from bench.predict.events import Trace
-from bench.predict.fit import FitError
+from ftbench.plan.gpus import find_gpu
+from ftbench.predict.shapes.fit import FitError, fit_events
+from ftbench.predict.simulate.cards import Card, card_of
+from ftbench.predict.simulate.simulation import SCENARIOS, simulate_all
+from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.tracer import Target, trace
 from tests.validation.loop import ITERATIONS, MAX_LENGTH, load_architecture, published_loop
 
 TORCH = (2, 6)  # what the published cells were measured with

@@ -1,15 +1,19 @@
 """The worker's side of a forecast: JSON in, JSON out."""
 
+import gc
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
-from bench.errors import WorkloadError
-from bench.gpus import find_gpu
-from bench.predict import main as module
-from bench.predict.documents import Documents
-from bench.prediction import Predictions, PredictRequest
+from ftbench.base.errors import WorkloadError
+from ftbench.plan.gpus import find_gpu
+from ftbench.predict import lengths, predict_cells
+from ftbench.predict import main as module
+from ftbench.predict.lengths import Documents
+from ftbench.records.prediction import Predictions, PredictRequest
 from tests.factories import grid
 
 KNOWN = Documents(labels=("a", "b", "c"), lengths=(3, 4))
@@ -27,13 +31,16 @@ def calls(monkeypatch):
 
     def predict(cells, gpus, **options):
         found["predict"] = (cells, gpus, options)
+        found["collecting"] = gc.isenabled()
         options["on_progress"]("tracing m")
         return ANSWER
 
-    monkeypatch.setattr(module, "read_documents", read_documents)
-    monkeypatch.setattr(module, "predict", predict)
+    monkeypatch.setattr(lengths, "read_documents", read_documents)
+    monkeypatch.setattr(predict_cells, "predict", predict)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    return found
+    yield found
+    gc.enable()
+    gc.unfreeze()
 
 
 def ask(**options):
@@ -73,7 +80,7 @@ def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
     def gone(cells):
         raise WorkloadError("no such column")
 
-    monkeypatch.setattr(module, "read_documents", gone)
+    monkeypatch.setattr(lengths, "read_documents", gone)
     with pytest.raises(WorkloadError, match="no such column"):
         ask()
 
@@ -81,3 +88,14 @@ def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
 def test_tokenizers_do_not_complain_of_forks(calls):
     ask()
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_the_collector_is_off_while_it_works(calls):
+    ask()
+    assert calls["collecting"] is False
+
+
+def test_nothing_heavy_is_imported_before_the_collector_is_off():
+    code = "import ftbench.predict.main, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,7 +1,7 @@
 import pytest
 
-from bench.record import Failure
-from bench.report.document import build
+from ftbench.records.record import Failure
+from ftbench.report.document import build
 from tests.factories import caution, cell, environment, measurement, preparation, profile, record
 
 

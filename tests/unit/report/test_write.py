@@ -5,9 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from bench.errors import ProfileError, RunDirectoryError
-from bench.report.write import fits, load_document, write_report
-from bench.store import RunDirectory
+from ftbench.base.errors import ProfileError, RunDirectoryError
+from ftbench.records.run_directory import RunDirectory
+from ftbench.report.write import fits, load_document, write_report
 from tests import synthetic
 from tests.factories import cell, environment, preparation, profile, record
 

@@ -1,9 +1,9 @@
 """Fits with known answers, so that a chart's rows can be held against them."""
 
-from bench.analysis.contrast import separating_axes
-from bench.analysis.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
-from bench.analysis.summary import cells_table, varying_axes
-from bench.report.charts.material import Material
+from ftbench.analysis.comparisons.contrast import separating_axes
+from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
+from ftbench.analysis.tables.cells_table import cells_table, varying_axes
+from ftbench.report.charts.inputs import Material
 from tests import synthetic
 
 MEASURED = synthetic.records((64, 128, 256), (4, 8), (100, 400), replicates=2, noise=0)

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from bench.analysis.laws import Refusal
-from bench.report.charts.curves import curves
+from ftbench.analysis.fits.laws import Refusal
+from ftbench.report.charts.curves import curves
 from tests import synthetic
 from tests.factories import cell, record
 from tests.unit.report.charts.made_up import MEASURED, group, held_out, material, rows, step_fit

@@ -1,6 +1,6 @@
-from bench.prediction import LargestBatch
-from bench.record import Try
-from bench.report.charts.largest import largest
+from ftbench.records.prediction import LargestBatch
+from ftbench.records.tries import Try
+from ftbench.report.charts.largest import largest
 from tests.factories import cell, environment
 from tests.unit.report.charts.made_up import rows
 

@@ -1,7 +1,7 @@
 import pytest
 
-from bench.analysis.laws import Refusal
-from bench.report.charts.learning import learning
+from ftbench.analysis.fits.laws import Refusal
+from ftbench.report.charts.learning import learning
 from tests import synthetic
 from tests.unit.report.charts.made_up import learning_curve, material, rows
 

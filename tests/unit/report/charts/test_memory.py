@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from bench.record import Memory, Phase
-from bench.report.charts.memory import cell_memory
+from ftbench.records.record import Memory, Phase
+from ftbench.report.charts.memory import cell_memory
 from tests.factories import cell, measurement, record
 from tests.unit.report.charts.made_up import material, rows
 

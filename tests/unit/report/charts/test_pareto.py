@@ -1,6 +1,6 @@
-from bench.analysis.pareto import standings
-from bench.grid import expand
-from bench.report.charts.pareto import pareto, ranked
+from ftbench.analysis.comparisons.pareto import standings
+from ftbench.plan.grid import expand
+from ftbench.report.charts.pareto import pareto, ranked
 from tests import synthetic
 from tests.factories import data_source, measurement, model_source, profile, record
 from tests.unit.report.charts.made_up import material, rows

@@ -1,6 +1,13 @@
 import pytest
 
-from bench.report.charts.scales import log_ticks, spacing, spread_out, three_digits, titled, unit_of
+from ftbench.report.charts.scales import (
+    log_ticks,
+    spacing,
+    spread_out,
+    three_digits,
+    titled,
+    unit_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from bench.report.charts.surfaces import surfaces
+from ftbench.report.charts.surfaces import surfaces
 from tests import synthetic
 from tests.unit.report.charts.made_up import material, rows
 

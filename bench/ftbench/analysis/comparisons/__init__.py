@@ -1,0 +1,1 @@
+"""Cells and runs against each other: differences that noise does not explain."""

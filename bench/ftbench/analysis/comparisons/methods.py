@@ -1,0 +1,155 @@
+"""Methods: what full fine-tuning costs over LoRA or the head alone, and what it brings in accuracy.
+
+Pure, from a table of cells with an axis `method`. Cells are paired that differ in their method only, but
+for the learning rate: each method needs one of its own, and both are said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.contrast import (
+    MEDIAN_FROM,
+    Contrast,
+    Estimate,
+    Point,
+    PointFigures,
+    mean_ratio,
+    median_ratio,
+    points,
+    ratio,
+)
+from ftbench.analysis.tables.cells_table import headline_memory
+
+AXIS = "method"
+FULL = "full"
+RATE = "learning_rate"
+OWN_SETTINGS = "lora."  # how the axes of one method's own settings begin
+Averaged = Literal["mean", "median"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodPair:
+    """Full fine-tuning beside another method in cells that agree in all of `held`.
+
+    `ratios` has, by cost, full divided by the other; `accuracy` is full less the other, None where either
+    has none. The rates are None where the learning rate is no axis: both have the same.
+    """
+
+    held: Mapping[str, Any]
+    full_rate: Any
+    other_rate: Any
+    ratios: Mapping[str, Contrast]
+    accuracy: Contrast | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodComparison:
+    """Full fine-tuning beside one other method, pair by pair, and over all pairs.
+
+    `own` are the settings that the other method alone has. `ratios` are what `averaged` says of the pairs'
+    ratios, the geometric mean or the median, and `accuracy` is the mean of their differences.
+    """
+
+    method: str
+    own: Mapping[str, Any]
+    pairs: tuple[MethodPair, ...]
+    ratios: Mapping[str, Contrast]
+    averaged: Averaged
+    accuracy: Contrast | None
+
+
+def method_comparison(
+    table: pd.DataFrame, axes: Sequence[str], *, eval_size: int | None = None
+) -> list[MethodComparison]:
+    """Return a comparison for every method beside `full`, by its name; none where there is no pair.
+
+    Costs are `total_s`, `step_median_s` and the memory that stands for a run. Where a method was run
+    with several learning rates at the same settings, the most accurate one stands for it: its accuracy is
+    then slightly optimistic.
+    """
+    if AXIS not in axes or not table[AXIS].eq(FULL).any():
+        return []
+    costs = ("total_s", "step_median_s", headline_memory(table))
+    runs = points(table, axes)
+    figures = PointFigures.of(runs, costs, eval_size)
+    variants = _variants(list(runs), axes, figures.scores)
+    full = variants.pop((FULL, ()), {})
+    found = []
+    for (method, own), cells in sorted(variants.items(), key=lambda one: repr(one[0])):
+        matched = [(held, full[held], point) for held, point in cells.items() if held in full]
+        if matched:
+            found.append(_comparison(method, dict(own), matched, axes, figures))
+    return found
+
+
+# Names and values that two methods' cells share.
+_Held = tuple[tuple[str, Hashable], ...]
+
+
+def _variants(
+    cells: Sequence[Point], axes: Sequence[str], scores: Mapping[Point, Estimate]
+) -> dict[tuple[str, _Held], dict[_Held, Point]]:
+    """Return the cells of every method and its own settings, by what they share with other methods."""
+    found: dict[tuple[str, _Held], dict[_Held, Point]] = {}
+    for cell in cells:
+        named = dict(zip(axes, cell, strict=True))
+        method = str(named.pop(AXIS))
+        named.pop(RATE, None)
+        own = tuple((k, v) for k, v in named.items() if k.startswith(OWN_SETTINGS))
+        held = tuple((k, v) for k, v in named.items() if not k.startswith(OWN_SETTINGS))
+        of = found.setdefault((method, () if method == FULL else own), {})
+        best = of.get(held)
+        if best is None or _accuracy(cell, scores) > _accuracy(best, scores):
+            of[held] = cell
+    return found
+
+
+def _accuracy(cell: Point, scores: Mapping[Point, Estimate]) -> float:
+    return scores[cell].value if cell in scores else -math.inf
+
+
+def _comparison(
+    method: str,
+    own: Mapping[str, Any],
+    matched: Sequence[tuple[_Held, Point, Point]],
+    axes: Sequence[str],
+    figures: PointFigures,
+) -> MethodComparison:
+    pairs = tuple(
+        MethodPair(
+            held=dict(held),
+            full_rate=_rate(full, axes),
+            other_rate=_rate(other, axes),
+            ratios={
+                cost: mean_ratio(ends) for cost, ends in figures.known([(full, other)]).items()
+            },
+            accuracy=figures.gain([(full, other)]),
+        )
+        for held, full, other in matched
+    )
+    known = figures.known([(full, other) for _, full, other in matched])
+    # A median of few pairs has no interval, their mean has one wherever runs were repeated.
+    few = any(len(ends) < MEDIAN_FROM for ends in known.values())
+    return MethodComparison(
+        method=method,
+        own=own,
+        pairs=pairs,
+        ratios={cost: mean_ratio(ends) if few else _median(ends) for cost, ends in known.items()},
+        averaged="mean" if few else "median",
+        accuracy=figures.gain([(full, other) for _, full, other in matched]),
+    )
+
+
+def _rate(cell: Point, axes: Sequence[str]) -> Any:
+    return dict(zip(axes, cell, strict=True)).get(RATE)
+
+
+def _median(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
+    """Return the median of the pairs' ratios."""
+    return median_ratio([ratio(full, other).value for full, other in pairs])

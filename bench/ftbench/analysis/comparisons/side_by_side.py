@@ -1,0 +1,322 @@
+"""Side by side: two run directories, cell by cell: what differs between them, and by how much.
+
+Pure, from records. Cells are the same where all that tells cells apart is the same, but for the seed. Where
+the two directories as wholes differ in something (another model, another learning rate), that is named as
+a difference and cells are paired on the rest. Untrusted figures are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.contrast import (
+    Contrast,
+    Estimate,
+    Point,
+    Run,
+    accuracies,
+    by_seed,
+    known,
+    log_costs,
+    mean_difference,
+    median_ratio,
+    points,
+    ratio,
+)
+from ftbench.analysis.tables.cells_table import (
+    ABSENT_SETTING,
+    UNUSED_SETTING,
+    cells_table,
+    headline_memory,
+    varying_axes,
+)
+from ftbench.plan.grid import axis_order
+from ftbench.plan.profile import Profile
+from ftbench.records.record import Environment, Record
+
+TIMES = ("step_median_s", "total_s")
+ACCURACY = "eval_accuracy"
+NOT_RUN = "not run"
+_SEED = "seed"
+_RUN = "run."  # how a setting begins that says how cells were run, not what they are
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One of the two run directories."""
+
+    name: str
+    records: Sequence[Record]
+    profile: Profile
+    environments: Mapping[str, Environment]
+
+    @property
+    def used(self) -> list[Environment]:
+        """Return the environments that its records were measured under."""
+        ids = {record.environment_id for record in self.records}
+        return [one for name, one in self.environments.items() if name in ids]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What the two sides have of one thing: all values of each, empty where it has none."""
+
+    what: str
+    a: tuple[Any, ...]
+    b: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SideBySide:
+    """Two run directories beside each other; ratios are B divided by A, differences B less A.
+
+    `table` has one row a cell of either: the axes, `status_a` and `status_b`, `runs_a` and `runs_b`, and for
+    every cost the two values (`total_s_a`, `total_s_b`), `total_s_ratio` with `_low` and `_high`, and
+    `total_s_verdict` (more, less, not told apart, not known); for accuracy the same with `_difference`.
+    `medians` are over the cells that both have, `accuracy` is the mean difference over them. `same_cells`
+    says whether what is paired is the same work.
+    """
+
+    a: Side
+    b: Side
+    environment: tuple[Difference, ...]
+    settings: tuple[Difference, ...]
+    axes: tuple[str, ...]
+    costs: tuple[str, ...]
+    table: pd.DataFrame
+    cells: Mapping[Point, Mapping[str, Contrast]]
+    medians: Mapping[str, Contrast]
+    accuracy: Contrast | None
+
+    @property
+    def same_cells(self) -> bool:
+        """Return whether the paired cells agree in everything but the seed."""
+        return all(one.what.startswith(_RUN) for one in self.settings)
+
+    @property
+    def compared(self) -> pd.DataFrame:
+        """Return the rows of the cells that have runs on both sides."""
+        return self.table[(self.table["runs_a"] > 0) & (self.table["runs_b"] > 0)]
+
+    @property
+    def apart(self) -> pd.DataFrame:
+        """Return the rows of the other cells."""
+        return self.table.drop(self.compared.index)
+
+
+def side_by_side(a: Side, b: Side) -> SideBySide:
+    """Return two run directories beside each other."""
+    differing = _facet_differences(a, b)
+    everything = [*a.records, *b.records]
+    dropped = {one.what for one in differing}
+    axes = axis_order(name for name in varying_axes(everything) if name not in dropped)
+    tables = _aligned(cells_table(a.records, axes), cells_table(b.records, axes), axes)
+    costs = (*TIMES, _memory(*tables))
+    eval_size = min(record.cell.data.eval_size for record in everything)
+    evidence = [_Evidence.of(table, axes, costs) for table in tables]
+    cells = _contrasts(evidence[0], evidence[1], costs, eval_size)
+    return SideBySide(
+        a=a,
+        b=b,
+        environment=tuple(_environment_differences(a, b)),
+        settings=(*differing, *_run_differences(a, b)),
+        axes=tuple(axes),
+        costs=costs,
+        table=_table(evidence[0], evidence[1], axes, costs, cells),
+        cells=cells,
+        medians={
+            cost: _over([found[cost] for found in cells.values() if cost in found])
+            for cost in costs
+            if any(cost in found for found in cells.values())
+        },
+        accuracy=_gain(evidence[0], evidence[1], list(cells), eval_size),
+    )
+
+
+# What differs
+
+
+def _facet_differences(a: Side, b: Side) -> list[Difference]:
+    """Return what is one value throughout A and another throughout B."""
+    facets = [[record.cell.facets for record in side.records] for side in (a, b)]
+    names = sorted({name for side in facets for facet in side for name in facet} - {_SEED})
+    found = []
+    for name in axis_order(names):
+        values = [tuple({repr(f.get(name)): f.get(name) for f in side}.values()) for side in facets]
+        if len(values[0]) == len(values[1]) == 1 and repr(values[0]) != repr(values[1]):
+            found.append(Difference(name, _there(values[0]), _there(values[1])))
+    return found
+
+
+def _there(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value for value in values if value is not None)
+
+
+def _run_differences(a: Side, b: Side) -> list[Difference]:
+    """Return how the two were run, where that differs."""
+    runs = [side.profile.run.model_dump(mode="json") for side in (a, b)]
+    return [
+        Difference(f"{_RUN}{name}", (runs[0][name],), (runs[1][name],))
+        for name in runs[0]
+        if runs[0][name] != runs[1][name]
+    ]
+
+
+def _environment_differences(a: Side, b: Side) -> list[Difference]:
+    """Return what differs between the environments, packages last."""
+    described = [[_flat(one) for one in side.used] for side in (a, b)]
+    names = dict.fromkeys(name for side in described for one in side for name in one)
+    found = []
+    for name in names:
+        values = [
+            tuple({one[name]: None for one in side if one.get(name) is not None})
+            for side in described
+        ]
+        if set(values[0]) != set(values[1]):
+            found.append(Difference(name, values[0], values[1]))
+    return found
+
+
+def _flat(environment: Environment) -> dict[str, Any]:
+    """Return an environment's values by name; a card's UUID says nothing of its speed."""
+    plain = environment.model_dump(mode="json")
+    packages, device, variables = (plain.pop(n) for n in ("packages", "device", "variables"))
+    del device["uuid"]
+    return (
+        plain
+        | {f"device.{name}": value for name, value in device.items()}
+        | {f"variables.{name}": value for name, value in variables.items()}
+        | {f"packages.{name}": version for name, version in sorted(packages.items())}
+    )
+
+
+# Cell by cell
+
+
+def _aligned(
+    a: pd.DataFrame, b: pd.DataFrame, axes: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return two tables whose axes have the same types: texts where either has a default."""
+    words = [ABSENT_SETTING, UNUSED_SETTING]
+    mixed = [name for name in axes if any(t[name].isin(words).any() for t in (a, b))]
+    types = dict.fromkeys(mixed, str)
+    return a.astype(types), b.astype(types)
+
+
+def _memory(a: pd.DataFrame, b: pd.DataFrame) -> str:
+    """Return the memory figure that both sides have: the headline's, else the resident set."""
+    names = {headline_memory(table) for table in (a, b)}
+    return names.pop() if len(names) == 1 else "peak_rss_bytes"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evidence:
+    """What one side knows of every point: its runs, its accuracy over seeds, the logarithms of costs."""
+
+    runs: Mapping[Point, Sequence[Run]]
+    statuses: Mapping[Point, str]
+    scores: Mapping[Point, Estimate]
+    costs: Mapping[str, Mapping[Point, Estimate]]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, axes: Sequence[str], costs: Sequence[str]) -> _Evidence:
+        """Return what a table of cells knows."""
+        runs = points(table, axes)
+        statuses: dict[Point, dict[str, None]] = {}
+        for row in table.to_dict("records"):
+            statuses.setdefault(tuple(row[axis] for axis in axes), {})[row["status"]] = None
+        return cls(
+            runs=runs,
+            statuses={point: ", ".join(sorted(found)) for point, found in statuses.items()},
+            scores=accuracies(runs),
+            costs={cost: log_costs(runs, cost) for cost in costs},
+        )
+
+
+def _contrasts(
+    a: _Evidence, b: _Evidence, costs: Sequence[str], eval_size: int
+) -> dict[Point, dict[str, Contrast]]:
+    """Return what can be said of every cell that both have, by cost and accuracy."""
+    found: dict[Point, dict[str, Contrast]] = {}
+    for point in a.runs:
+        if point not in b.runs:
+            continue
+        found[point] = {
+            cost: ratio(b.costs[cost][point], a.costs[cost][point])
+            for cost in costs
+            if point in a.costs[cost] and point in b.costs[cost]
+        }
+        gain = _gain(a, b, [point], eval_size)
+        if gain is not None:
+            found[point][ACCURACY] = gain
+    return found
+
+
+def _gain(a: _Evidence, b: _Evidence, cells: Sequence[Point], eval_size: int) -> Contrast | None:
+    """Return the mean of B's accuracies less A's over the cells that both have one of."""
+    pairs = [
+        (b.scores[point], a.scores[point])
+        for point in cells
+        if point in a.scores and point in b.scores
+    ]
+    return mean_difference(pairs, eval_size)
+
+
+def _over(ratios: Sequence[Contrast]) -> Contrast:
+    """Return the median of the cells' ratios; the ratio itself where there is one cell."""
+    return ratios[0] if len(ratios) == 1 else median_ratio([one.value for one in ratios])
+
+
+def _table(
+    a: _Evidence,
+    b: _Evidence,
+    axes: Sequence[str],
+    costs: Sequence[str],
+    cells: Mapping[Point, Mapping[str, Contrast]],
+) -> pd.DataFrame:
+    rows = [
+        _row(point, a, b, axes, costs, cells.get(point, {}))
+        for point in {**a.statuses, **b.statuses}
+    ]
+    columns = [*axes, "status_a", "status_b", "runs_a", "runs_b"]
+    for name in (*costs, ACCURACY):
+        columns += [f"{name}_{part}" for part in ("a", "b", *_parts(name), "verdict")]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(list(axes), kind="stable", ignore_index=True)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    word = "difference" if name == ACCURACY else "ratio"
+    return word, f"{word}_low", f"{word}_high"
+
+
+def _row(
+    point: Point,
+    a: _Evidence,
+    b: _Evidence,
+    axes: Sequence[str],
+    costs: Sequence[str],
+    said: Mapping[str, Contrast],
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict(zip(axes, point, strict=True))
+    for end, side in (("a", a), ("b", b)):
+        runs = side.runs.get(point, ())
+        row |= {f"status_{end}": side.statuses.get(point, NOT_RUN), f"runs_{end}": len(runs)}
+        row |= {f"{cost}_{end}": _median(known(runs, cost)) for cost in costs}
+        scores = list(by_seed(runs).values())
+        row[f"{ACCURACY}_{end}"] = sum(scores) / len(scores) if scores else None
+    for name, one in said.items():
+        middle, low, high = _parts(name)
+        row |= {f"{name}_{middle}": one.value, f"{name}_verdict": one.verdict}
+        if one.interval is not None:
+            row |= {f"{name}_{low}": one.interval.low, f"{name}_{high}": one.interval.high}
+    return row
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

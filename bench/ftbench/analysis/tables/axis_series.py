@@ -1,0 +1,66 @@
+"""Along an axis: how each cost changes from one value to the next, all other axes held."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.tables.cells_table import headline_memory
+
+COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s", "eval_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """The cells that differ on one axis only.
+
+    `values` has one row a value of the axis in rising order, a column a cost (the median over all
+    runs; for accuracy the mean over seeds, since repeats of one seed are no further evidence),
+    `accuracy_sd` (the standard deviation over seeds, NaN for one) and `runs`. `ratios` has the
+    costs, each divided by the one in the row before (NaN in the first).
+    """
+
+    axis: str
+    held: dict[str, Any]
+    values: pd.DataFrame
+    ratios: pd.DataFrame
+
+
+def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Chain]:
+    """Return the chains of an axis in a table of cells; only those that are `ok` count.
+
+    A chain is two or more values of the axis at one value of every other; the longest come first.
+    """
+    costs = [headline_memory(table), *COSTS]
+    others = [name for name in axes if name != axis]
+    cells = _cells(table[table["status"] == "ok"], [*others, axis], costs)
+    keys = list(cells[others].itertuples(index=False, name=None))
+    values = cells.set_index(axis).drop(columns=others)
+    ratios = values[costs] / values[costs].shift(1)
+    chains = []
+    # Cells are sorted by the other axes: a chain is a slice.
+    for key, places in itertools.groupby(range(len(keys)), key=keys.__getitem__):
+        first, *rest = places
+        if rest:
+            of_chain = slice(first, rest[-1] + 1)
+            own = ratios.iloc[of_chain].copy()
+            own.iloc[0] = math.nan
+            held = dict(zip(others, key, strict=True))
+            chains.append(Chain(axis, held, values.iloc[of_chain], own))
+    return sorted(chains, key=lambda chain: -len(chain.values))
+
+
+def _cells(complete: pd.DataFrame, keys: list[str], costs: list[str]) -> pd.DataFrame:
+    """Return one row a cell, sorted by its axes: all at once, since a grid has hundreds of chains."""
+    cells = complete.groupby(keys, sort=True, dropna=False)
+    values = cells[costs].median().astype(float)
+    seeds = complete.drop_duplicates([*keys, "seed"]).groupby(keys, sort=True, dropna=False)
+    values["eval_accuracy"] = seeds["eval_accuracy"].mean().astype(float)
+    values["accuracy_sd"] = seeds["eval_accuracy"].std()
+    values["runs"] = cells.size()
+    return values.reset_index()

@@ -1,0 +1,148 @@
+"""Every error a user can meet, and the exit code of each class.
+
+    FtbenchError               2   the base; never raised itself
+    ├── ProfileError           2   a profile, an override or a selection that cannot be used
+    ├── WorkloadError          2   a model or a data set that is not there, or does not fit the profile
+    │   └── HubUnreachable     2   a hub id, and neither a network nor a local copy
+    ├── RunDirectoryError      2   a run directory that cannot be read or written
+    │   ├── EnvironmentMismatch 2  a run directory measured under another environment
+    │   └── DamagedFile        2   a file in it that is broken, or was changed afterwards
+    ├── BaselineError          2   a baseline that is not there, cannot be read, or is of something else
+    ├── PredictionError        2   something that prediction does not cover
+    │   └── PatchError         2   a version of torch or transformers that it does not know
+    └── WorkerError            2   a worker that ended without an answer before the first cell
+
+A cell that fails raises nothing: it is a record with its status (see `ftbench.records.record`), and the
+command ends with exit code 1 (`EXIT_FINDING`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+# A text from a file or a worker may not move the cursor of the terminal that it is shown on.
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_DETAILS = ("where", "got", "expected", "nearest", "hint")
+
+EXIT_OK = 0
+EXIT_FINDING = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects after Ctrl-C
+
+
+class FtbenchError(Exception):
+    """Says what is wrong, where, what was got against what was expected, and what to do next."""
+
+    exit_code: ClassVar[int] = EXIT_BAD_INPUT
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: str | None = None,
+        expected: str | None = None,
+        nearest: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.got = got
+        self.expected = expected
+        self.nearest = nearest
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the message as the terminal shows it: one headline, one line for each detail."""
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        for label in _DETAILS[1:]:
+            value = getattr(self, label)
+            if value is not None:
+                lines.append(f"  {label + ':':<10}{value}")
+        return "\n".join(lines).translate(_CONTROL)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as JSON data, to carry it out of a worker process."""
+        details = {name: getattr(self, name) for name in ("what", *_DETAILS)}
+        return {"class": type(self).__name__, **details}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> FtbenchError:
+        """Return the error that `to_json` described; an unknown class becomes a `WorkerError`.
+
+        The data comes from another process: what is missing or not a text is left out.
+        """
+        fields = {name: data[name] for name in _DETAILS if isinstance(data.get(name), str)}
+        made = _CLASSES.get(str(data.get("class")), WorkerError)
+        return made(str(data.get("what", "a refusal that says nothing")), **fields)
+
+    def at(self, where: str) -> Self:
+        """Return this error with its place put in front of the one it already names."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        return self
+
+
+class ProfileError(FtbenchError):
+    """A profile, an override or a selection that cannot be used."""
+
+
+class WorkloadError(FtbenchError):
+    """A model or a data set that is not there, or does not fit what the profile asks of it."""
+
+
+class HubUnreachable(WorkloadError):  # noqa: N818 - reads better than ...Error
+    """A hub id, where the hub cannot be reached and nothing of it is in the local cache."""
+
+
+class RunDirectoryError(FtbenchError):
+    """A run directory that cannot be read or written."""
+
+
+class EnvironmentMismatch(RunDirectoryError):  # noqa: N818 - reads better than ...Error
+    """A run directory whose records were measured under another environment."""
+
+
+class DamagedFile(RunDirectoryError):  # noqa: N818 - reads better than ...Error
+    """A file of a run directory that is broken, cut off, or was changed after it was written."""
+
+
+class BaselineError(FtbenchError):
+    """A baseline that is not there, cannot be read, or is of something else."""
+
+
+class PredictionError(FtbenchError):
+    """Something that prediction does not cover, by name: it refuses, and never guesses."""
+
+
+class PatchError(PredictionError):
+    """A private name of torch or transformers that this version of it does not have."""
+
+
+class WorkerError(FtbenchError):
+    """A worker that ended without an answer, before any cell could run."""
+
+
+_CLASSES: dict[str, type[FtbenchError]] = {
+    cls.__name__: cls
+    for cls in (
+        ProfileError,
+        WorkloadError,
+        HubUnreachable,
+        RunDirectoryError,
+        EnvironmentMismatch,
+        DamagedFile,
+        BaselineError,
+        PredictionError,
+        PatchError,
+        WorkerError,
+    )
+}
+
+
+def nearest_name(name: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name closest to a mistyped one, or None where none is close."""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return matches[0] if matches else None

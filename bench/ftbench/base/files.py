@@ -1,0 +1,106 @@
+"""Files that are whole or absent: atomic writes, checksums, and JSON that is checked before it is believed.
+
+A link is never followed, NaN is not accepted, and a file far larger than any real one is not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ftbench.base.errors import DamagedFile, RunDirectoryError
+from ftbench.base.units import MIB, format_bytes
+
+Model = TypeVar("Model", bound=BaseModel)
+# Far above any real file here (a record is some 20 KiB): a larger one is not read into memory.
+MAX_JSON_BYTES = 64 * MIB
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, however it is laid out and in whatever order its keys are."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Text is written as UTF-8, with the ends of lines that it has.
+    """
+    data = content if isinstance(content, bytes) else content.encode()
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.unlink(missing_ok=True)  # were it a link, opening it would follow it
+        with beside.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise unwritable(file, error) from error
+
+
+def remove_link(place: Path) -> None:
+    """Remove a link that waits where something of ours is about to be written."""
+    if place.is_symlink():
+        place.unlink()
+
+
+def unwritable(path: Path, error: OSError) -> RunDirectoryError:
+    """Return the error for a path that cannot be written, with what to do about it."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return RunDirectoryError(
+        "the disk is full" if full else f"cannot be written: {error.strerror}",
+        where=str(path),
+        hint="finished cells are kept; free some space and run the same command again"
+        if full
+        else "choose another directory with --out",
+    )
+
+
+MOVE_AWAY = "move the file away and run again: what it held is made anew"
+
+
+def load_json(file: Path) -> Any:
+    """Return the JSON data in a file; raises DamagedFile. A link is not followed, NaN not accepted."""
+
+    def no_number(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8") as stream:
+            text = stream.read(MAX_JSON_BYTES + 1)
+        if len(text) > MAX_JSON_BYTES:
+            raise ValueError(f"larger than {format_bytes(MAX_JSON_BYTES)}")
+        return json.loads(text, parse_constant=no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else error
+        raise DamagedFile(f"cannot be read: {what}", where=str(file), hint=MOVE_AWAY) from error
+
+
+def read_json(file: Path, model: type[Model]) -> Model:
+    """Return what a JSON file holds; raises RunDirectoryError that says what is wrong with it."""
+    return validated(load_json(file), file, model)
+
+
+def validated(data: Any, file: Path, model: type[Model]) -> Model:
+    """Return JSON data as the model that it is; raises DamagedFile that names the first wrong field."""
+    try:
+        return model.model_validate(data)
+    except (ValidationError, RecursionError) as error:
+        text = str(error)
+        if isinstance(error, ValidationError):
+            finding = error.errors(include_url=False, include_context=False)[0]
+            text = f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+        raise DamagedFile(
+            f"not a {model.__name__.lower()}: {text}", where=str(file), hint=MOVE_AWAY
+        ) from error

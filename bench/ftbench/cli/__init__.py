@@ -1,0 +1,65 @@
+"""The command line: the only place that prints, and the only one that decides the exit code."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ftbench import __version__
+from ftbench.base.errors import FtbenchError
+from ftbench.cli import (
+    gate as gating,
+)
+from ftbench.cli import (
+    predict as planning,
+)
+from ftbench.cli import (
+    report as reporting,
+)
+from ftbench.cli import (
+    run as measuring,
+)
+from ftbench.cli.options import fail
+
+app = typer.Typer(
+    name="ftbench",
+    help="Run a complete fine-tune over a grid; measure accuracy, time and peak memory of every cell.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# In the order of --help: before a run, a run, after it.
+for command in (
+    planning.plan,
+    planning.predict,
+    planning.explain,
+    planning.estimate,
+    measuring.run,
+    measuring.frontier,
+    reporting.report,
+    gating.gate,
+    reporting.schema,
+):
+    app.command()(command)
+app.add_typer(gating.baseline_app, name="baseline")
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message on stderr and an exit code."""
+    try:
+        app()
+    except FtbenchError as error:
+        fail(str(error), error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Hold the options that come before a subcommand."""
+    if version:
+        print(f"ftbench {__version__}")
+        raise typer.Exit

@@ -1,0 +1,140 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ftbench.base.errors import EXIT_INTERRUPTED, ProfileError
+
+PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
+
+ProfileArgument = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A name under profiles/, or a path to a TOML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a dotted key with a TOML value; repeatable."
+    ),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", metavar="KEY=VALUE,...", help="Only the cells with these values."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+]
+
+
+GpuOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="A card of the catalogue, or a memory size such as 24GiB; repeatable.",
+    ),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--attention",
+        metavar="KERNEL",
+        help="math, efficient, flash or cudnn; else each card's own choice.",
+    ),
+]
+ExpandableOption = Annotated[
+    bool, typer.Option("--expandable-segments", help="As with PYTORCH_ALLOC_CONF set so.")
+]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say why on stderr, and end with this exit code."""
+    print(f"ftbench: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def resolved_grid(
+    profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
+) -> tuple[Any, Any]:
+    """Return a profile, and the part of its grid that is asked for."""
+    from ftbench.plan.grid import expand
+    from ftbench.plan.profile_file import load_profile, parse_selection
+    from ftbench.plan.sources import resolve_data, resolve_model
+
+    loaded = load_profile(profile, overrides or ())
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    selection = parse_selection(only, option=option) if only else {}
+    return loaded, grid.only(selection, option=option)
+
+
+def gpus_of(names: list[str] | None) -> list[Any]:
+    """Return the cards that --gpu names, each once."""
+    from ftbench.plan.gpus import find_gpu
+
+    return list({gpu.name: gpu for gpu in map(find_gpu, names or ())}.values())
+
+
+def attention_of(name: str | None) -> Any:
+    """Return the kernel that --attention names; raises ProfileError for another."""
+    from ftbench.base.errors import nearest_name
+
+    kernels = ("math", "efficient", "flash", "cudnn")
+    if name is None or name in kernels:
+        return name
+    raise ProfileError(
+        "no such attention kernel",
+        where="--attention",
+        got=name,
+        expected=f"one of {', '.join(kernels)}",
+        nearest=nearest_name(name, kernels),
+    )
+
+
+def predictor() -> Any:
+    """Return the engine of predictions, which shows its worker no card: none may matter."""
+    from ftbench.execute.engines.local import LocalEngine
+    from ftbench.plan.devices import DeviceChoice
+
+    return LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
+
+
+def forecast_of(grid: Any, gpus: Any, **options: Any) -> Any:
+    """Return a worker's predictions of a grid; what it is at goes to stderr."""
+    from ftbench.cli.progress import phases_on
+    from ftbench.execute.prediction_worker import forecast, processes
+    from ftbench.records.prediction import PredictRequest
+
+    request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), processes=processes(), **options)
+    try:
+        with phases_on(sys.stderr) as show:
+            return forecast(request, predictor(), on_progress=show)
+    except KeyboardInterrupt:
+        fail("interrupted", EXIT_INTERRUPTED)
+
+
+def size_of(text: str | None, option: str) -> int | None:
+    """Return the bytes that an option says; raises ProfileError where it says none."""
+    from ftbench.base.units import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise ProfileError(str(error), where=option) from error
+
+
+def selection_of(only: str | None) -> dict[str, Any]:
+    """Return the axis values that --only asks for."""
+    from ftbench.plan.profile_file import parse_selection
+
+    return parse_selection(only, option="--only") if only else {}
+
+
+def open_console() -> Any:
+    """Return where tables are printed: as wide as the terminal, or wide enough for a log."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, width=wide)

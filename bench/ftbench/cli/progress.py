@@ -1,0 +1,180 @@
+"""Progress: how a run goes on, as a live display on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from ftbench.base.units import format_bytes, format_seconds
+from ftbench.execute.jobs import Job
+from ftbench.records.messages import Progress
+from ftbench.records.record import Record
+from ftbench.records.run_directory import Damaged
+from ftbench.records.tries import Try
+from ftbench.report.elements.tables import axis_word
+
+REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
+
+
+class RunDisplay:
+    """A `Listener` that shows the cells done, the current one's step and loss, and the time left."""
+
+    def __init__(self, console: Console, axes: Sequence[str]) -> None:
+        self._console = console
+        self._axes = axes
+        self._remaining_work = 0.0
+        self._finished: list[tuple[float, float]] = []  # (work, seconds) of cells done in this run
+        self._jobs = 0
+        self._done = 0
+        self._where = ""
+        self._live: RichProgress | None = None
+        self._overall: TaskID | None = None
+        self._current: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def planned(self, jobs: Sequence[Job], done: Sequence[Job]) -> None:
+        """Show how many cells there are, and begin the display."""
+        self._jobs = len(jobs)
+        self._remaining_work = sum(job.work for job in jobs)
+        if done:
+            self._say(f"{len(done)} of {len(jobs) + len(done)} runs are there already")
+        if self._live is not None and jobs:
+            self._overall = self._live.add_task("cells", total=len(jobs), note="")
+            self._current = self._live.add_task("preparing", total=None, note="")
+        elif jobs:
+            self._say(f"preparing {len(jobs)} runs")
+
+    def preparing(self, progress: Progress) -> None:
+        """Show where the prepare stage is."""
+        if self._live is not None and self._current is not None:
+            self._live.update(self._current, note=progress.phase)
+
+    def started(self, job: Job) -> None:
+        """Show which cell begins."""
+        self._where = ""
+        if self._live is not None and self._current is not None:
+            self._live.reset(self._current, total=None, description=self.name(job), note="starting")
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Show where the cell is."""
+        if self._live is None or self._current is None:
+            return
+        phase = progress.phase.replace("_", " ")
+        if progress.step is None:  # only the phase changed: the last epoch and loss stay
+            self._live.update(self._current, note=f"{phase}{self._where}")
+            return
+        epoch = f", epoch {progress.epoch:.2f}" if progress.epoch is not None else ""
+        loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+        self._where = epoch + loss
+        self._live.update(
+            self._current,
+            completed=progress.step,
+            total=progress.max_steps,
+            note=f"{phase}{self._where}",
+        )
+
+    def finished(self, job: Job, record: Record) -> None:
+        """Show how the cell ended, and the time left."""
+        self._done += 1
+        self._remaining_work -= job.work
+        if record.status == "ok":
+            self._finished.append((job.work, record.wall_s))
+        left = self.seconds_left()
+        note = (
+            f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
+        )
+        accuracy = record.measurement.eval_accuracy if record.measurement else None
+        result = f", accuracy {accuracy:.3f}" if accuracy is not None else ""
+        suffix = f" ({note})" if note and self._live is None else ""
+        self._say(
+            f"[{self._done}/{self._jobs}] {self.name(job)}: {record.status},"
+            f" {format_seconds(record.wall_s)}{result}{suffix}"
+        )
+        if record.failure is not None:
+            self._say(f"    {record.failure.message}")
+        for path, reason in record.untrusted.items():
+            self._say(f"    untrusted: {path}: {reason}")
+        if self._live is not None and self._overall is not None:
+            self._live.update(self._overall, advance=1, note=note)
+
+    def seconds_left(self) -> float | None:
+        """Return the time left, from the work that finished cells did a second; None before the first."""
+        work = sum(work for work, _ in self._finished)
+        return self._remaining_work * sum(s for _, s in self._finished) / work if work else None
+
+    def name(self, job: Job) -> str:
+        """Return a cell's name: its values on the axes that vary."""
+        values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in self._axes]
+        runs = (("replicate", job.replicate), ("repeat", job.repeat))
+        return ", ".join([*values, *(f"{word} {number}" for word, number in runs if number)])
+
+    def set_aside(self, damaged: Damaged, kept: Path) -> None:
+        """Say that a record could not be read, and where it is now."""
+        self._say(f"{damaged.file.name} {damaged.reason}; moved to {kept}: its cell is run again")
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class FrontierDisplay:
+    """A `Listener` of the frontier: a line a try."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def preparing(self, progress: Progress) -> None:
+        """Say where the prepare stage is."""
+        self._console.print(Text(f"preparing: {progress.phase}"), soft_wrap=True)
+
+    def tried(self, one: Try) -> None:
+        """Say how a try ended."""
+        verdict = {True: "fits", False: "does not fit", None: one.status}[one.fits]
+        peak = f", peak {format_bytes(one.peak_bytes)}" if one.peak_bytes is not None else ""
+        self._console.print(
+            Text(
+                f"length {one.cell.max_length}, batch {one.batch}: {verdict}{peak},"
+                f" {format_seconds(one.wall_s)}"
+            ),
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def phases_on(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
+    """Show what a worker is at as one line that is gone afterwards; nothing where it is no terminal."""
+    console = Console(file=stream)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("starting") as status:
+        yield lambda progress: status.update(progress.phase)

@@ -1,0 +1,112 @@
+"""Commands after a run: its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftbench.base.errors import ProfileError
+from ftbench.cli.options import open_console
+
+DEFAULT_FORMATS = ("md", "html", "csv")
+
+
+def report(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="What `ftbench run` wrote; two of them are put side by side.",
+        ),
+    ],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="Of md, html, csv, json, parquet, latex, png, step-summary; md,html,csv if not given.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where to write it: else the run directory; of two, nothing is written.",
+        ),
+    ] = None,
+    usd_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--usd-per-hour", min=0.0, help="A price: the cells worth their time show its money."
+        ),
+    ] = None,
+) -> None:
+    """Print the tables of a run directory and write its report; or put two side by side."""
+    from ftbench.records.run_directory import RunDirectory
+
+    if len(run_dirs) > 2:
+        raise ProfileError(
+            "too many run directories",
+            where="RUN_DIR",
+            got=", ".join(map(str, run_dirs)),
+            expected="one, or two to put side by side",
+        )
+    wanted = tuple(name.strip() for name in formats.split(",")) if formats is not None else None
+    directories = [RunDirectory.open(path) for path in run_dirs]
+    if len(directories) == 2:
+        _side_by_side(directories[0], directories[1], out, wanted)
+    else:
+        show_report(
+            directories[0], out or run_dirs[0], wanted or DEFAULT_FORMATS, usd_per_hour=usd_per_hour
+        )
+
+
+def schema() -> None:
+    """Print the JSON Schema of a profile, for editors."""
+    from ftbench.plan.profile_file import profile_schema
+
+    print(json.dumps(profile_schema(), indent=1))
+
+
+def show_report(directory: Any, folder: Path, formats: tuple[str, ...], **options: Any) -> None:
+    """Show and write the report of a run directory."""
+    from ftbench.report.write import load_document, write_report
+
+    document = load_document(directory, **options)
+    _show(document, write_report(document, folder, formats))
+
+
+def _side_by_side(a: Any, b: Any, folder: Path | None, formats: tuple[str, ...] | None) -> None:
+    """Show two run directories side by side, and write that where a folder is named."""
+    from ftbench.report.commands.side_by_side import build, load_side_by_side, writers
+    from ftbench.report.write import write_report
+
+    nowhere = formats is not None and set(formats) != {"step-summary"} and folder is None
+    if nowhere or (folder is not None and folder.resolve() in (a.path.resolve(), b.path.resolve())):
+        raise ProfileError(
+            "two run directories side by side are written into a folder of their own",
+            where="--out",
+            got=str(folder) if folder else None,
+            expected="a folder that is neither of them",
+        )
+    found = load_side_by_side(a, b)
+    document, written = build(found), []
+    if folder is not None or formats is not None:
+        wanted = formats or DEFAULT_FORMATS
+        written = write_report(document, folder or Path(), wanted, writers(found))
+    _show(document, written)
+
+
+def _show(document: Any, written: list[Path]) -> None:
+    """Print a document, and the files that it was written to."""
+    from ftbench.report.render.terminal import show
+
+    console = open_console()
+    show(console, document)
+    console.print()
+    for file in written:
+        console.print(f"wrote {file}", soft_wrap=True, highlight=False)

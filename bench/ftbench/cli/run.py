@@ -1,0 +1,140 @@
+"""Commands that run cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftbench.base.errors import EXIT_FINDING, EXIT_INTERRUPTED, ProfileError, WorkloadError
+from ftbench.cli.options import (
+    OnlyOption,
+    ProfileArgument,
+    SetOption,
+    fail,
+    open_console,
+    predictor,
+    selection_of,
+    size_of,
+)
+from ftbench.cli.report import DEFAULT_FORMATS, show_report
+
+
+def run(
+    profile: ProfileArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+    ] = None,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Add to a directory measured under another environment.")
+    ] = False,
+    rerun_noisy: Annotated[
+        bool,
+        typer.Option(
+            "--rerun-noisy",
+            help="Run cells again whose load or spread passed a threshold, or with untrusted figures.",
+        ),
+    ] = False,
+    skip_unfit: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unfit", help="Do not run cells that are predicted not to fit; recorded as such."
+        ),
+    ] = False,
+) -> None:
+    """Run the missing cells of a profile, then print and write the tables."""
+    from ftbench.cli.progress import RunDisplay
+    from ftbench.execute.engines.local import LocalEngine
+    from ftbench.execute.runner import Runner
+    from ftbench.plan.devices import choose_device
+    from ftbench.plan.grid import axis_order, expand, kept_cells
+    from ftbench.plan.profile_file import load_profile
+    from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.records.run_directory import RunDirectory
+
+    loaded = load_profile(profile, overrides or ())
+    device = choose_device(loaded.run.device)
+    selection = selection_of(only)
+    whole = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    grid, kept = whole.only(selection), kept_cells(loaded, whole)
+    directory = RunDirectory.create(out or Path("results") / loaded.name)
+    isolation = loaded.run.isolation
+    if isolation == "auto":
+        isolation = "spawn" if device.kind == "cuda" else "forkserver"
+    console = open_console()
+    with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
+        engine = LocalEngine(isolation, device.environment)
+        runner = Runner(
+            loaded, grid, directory, engine, device, display, kept=kept, predictor=predictor()
+        )
+        try:
+            records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy, skip_unfit=skip_unfit)
+        except (ProfileError, WorkloadError):
+            directory.discard()  # nothing was run: nothing is left behind
+            raise
+        except KeyboardInterrupt:
+            fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
+    show_report(directory, directory.path, DEFAULT_FORMATS)
+    if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
+        raise typer.Exit(EXIT_FINDING)
+
+
+def frontier(
+    profile: ProfileArgument,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            "--limit", metavar="SIZE", help="Memory of a worker, as 4GiB; else the card's."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option("--max-batch", min=1, help="Look no further than this batch size.")
+    ] = 4096,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+    ] = None,
+    overrides: SetOption = None,
+    only: OnlyOption = None,
+) -> None:
+    """Search the largest batch of each length that completes two optimizer steps under a limit."""
+    from ftbench.cli.progress import FrontierDisplay
+    from ftbench.execute.batch_search import Frontier
+    from ftbench.execute.engines.local import LocalEngine
+    from ftbench.plan.devices import choose_device
+    from ftbench.plan.grid import expand
+    from ftbench.plan.profile_file import load_profile
+    from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.records.run_directory import RunDirectory
+    from ftbench.report.commands.frontier import frontier_table, write_frontier
+    from ftbench.report.render.terminal import show_table
+
+    loaded = load_profile(profile, overrides or ())
+    device = choose_device(loaded.run.device)
+    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    directory = RunDirectory.create(out or Path("results") / loaded.name)
+    console = open_console()
+    try:
+        search = Frontier(
+            loaded,
+            grid.only(selection_of(only)),
+            directory,
+            LocalEngine("spawn", device.environment),
+            device,
+            FrontierDisplay(console),
+            limit_bytes=size_of(limit, "--limit"),
+            largest=max_batch,
+        )
+        rows = search.run()
+    except (ProfileError, WorkloadError):
+        directory.discard()
+        raise
+    except KeyboardInterrupt:
+        fail("interrupted; the tries so far are kept, run again to go on", EXIT_INTERRUPTED)
+    show_table(console, frontier_table(rows))
+    for file in write_frontier(rows, directory.path):
+        console.print(f"wrote {file}", soft_wrap=True, highlight=False)
+    if any(row.edge.undecided is not None for row in rows):
+        raise typer.Exit(EXIT_FINDING)

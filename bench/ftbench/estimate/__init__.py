@@ -1,0 +1,1 @@
+"""A run that was not made: from fits, predictions and a roofline."""

@@ -1,0 +1,196 @@
+"""Evidence: what the runs of a workload on one device say of a cell that was not run."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ftbench.analysis.fits.laws import Fit, Group, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.learning import COST, learning_curves
+from ftbench.analysis.fits.scaling import fit_scaling, scaling_table, with_full_steps
+from ftbench.analysis.tables.cells_table import (
+    ABSENT_SETTING,
+    energy_j,
+    shown_value,
+    varying_axes,
+)
+from ftbench.plan.cell import COSTLESS, OWN_AXES, Cell
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.records.record import Device, Environment, Record
+
+# What a workload's runs may differ in and still say something of each other: fits are along the axes, a
+# seed repeats, and epochs are counted.
+_FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
+UNTRUSTED = "no run of its kind has figures to be trusted"
+# A learning curve is along documents; one of another batch size is better than none, and says so.
+_FREE_OF_ACCURACY = frozenset(
+    {"train_size", "per_device_train_batch_size", "seed", "data_seed", "malloc"}
+)
+# What names a run in a table, of one directory or of several.
+_IDENTITY = ("cell_id", "replicate", "repeat", "environment_id")
+# Names of one and the same content: where it was read from, and what it is called there.
+_NAMES = frozenset({"model", "dataset"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Outside:
+    """An axis on which a cell lies outside of what was measured, and by which factor."""
+
+    axis: str
+    target: float
+    low: float
+    high: float
+
+    @property
+    def factor(self) -> float:
+        """Return how many times the nearest measured value the cell's is, or the other way round."""
+        return self.target / self.high if self.target > self.high else self.low / self.target
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The runs on one device that bear on a cell, their fits, and how far the cell lies outside them.
+
+    `records` are those that the fits were made from. `absent` says why there are no fits at all; a cost
+    may also be refused alone.
+    """
+
+    device: Device
+    records: tuple[Record, ...]
+    group: Group | None
+    outside: tuple[Outside, ...] = ()
+    absent: str = ""
+
+    def fit(self, cost: str) -> Fit | Refusal:
+        """Return the fit of a cost, or why there is none."""
+        if self.group is None:
+            return Refusal(cost, self.absent)
+        if cost in self.group.fits:
+            return self.group.fits[cost]
+        refused = (one for one in self.group.refused if one.cost == cost)
+        return next(refused, Refusal(cost, "no run measured it"))
+
+    def power(self) -> Interval | None:
+        """Return the watts that the device took over whole runs: their median and range; None if unknown."""
+        watts = sorted(
+            joules / record.measurement.total_s
+            for record in self.records
+            if record.measurement and (joules := energy_j(record.measurement)) is not None
+        )
+        return Interval(statistics.median(watts), watts[0], watts[-1]) if watts else None
+
+
+def workload_differences(cell: Cell, records: Sequence[Record]) -> list[str]:
+    """Return in what a cell's workload differs from that of the records; empty where one is the same."""
+    found: list[str] = []
+    for record in records:
+        found = _differences(_workload(record.cell), _workload(cell))
+        if not found:
+            return []
+    return found
+
+
+def evidence_for(
+    cell: Cell, records: Sequence[Record], environments: Mapping[str, Environment]
+) -> list[Evidence]:
+    """Return what the records say of a cell, for each device they were run on."""
+    by_device: dict[Device, list[Record]] = {}
+    for record in records:
+        environment = environments.get(record.environment_id)
+        if environment is not None:
+            device = environment.device.model_copy(update={"uuid": None})  # two of a kind are alike
+            by_device.setdefault(device, []).append(record)
+    return [_on_device(cell, device, its) for device, its in by_device.items()]
+
+
+def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidence:
+    related, why = _related(cell, records, _FREE)
+    if not related:
+        return Evidence(device, (), None, absent=why)
+    epochs = cell.settings.get("num_train_epochs")
+    same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
+    chosen = same or related
+    table = with_full_steps(scaling_table(chosen))
+    groups = fit_scaling(table, varying_axes(chosen))
+    if not groups:
+        return Evidence(device, tuple(chosen), None, absent=UNTRUSTED)
+    # Several where environments or epochs differ: the one with the most runs.
+    group = max(groups, key=lambda one: max((f.runs for f in one.fits.values()), default=0))
+    for name, value in group.held.items():
+        table = table[table[name] == value]
+    names = set(table[list(_IDENTITY)].itertuples(index=False, name=None))
+    fitted = [r for r in chosen if tuple(getattr(r, name) for name in _IDENTITY) in names]
+    return Evidence(device, tuple(fitted), group, _outside(cell, fitted))
+
+
+def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | Refusal, ...]:
+    """Return the learning curves of runs that differ from a cell in documents, seed and batch only.
+
+    On whatever device: accuracy is the same on all, but for rounding.
+    """
+    related, why = _related(cell, records, _FREE_OF_ACCURACY)
+    if not related:
+        return (Refusal(COST, why),)
+    curves = learning_curves(scaling_table(related), varying_axes(related))
+    return curves or (Refusal(COST, UNTRUSTED),)
+
+
+def _related(
+    cell: Cell, records: Sequence[Record], free: Collection[str]
+) -> tuple[list[Record], str]:
+    """Return the records that a cell differs from in free names only; and why, where there are none."""
+    ours = _but(cell, free)
+    differing = [(_differences(_but(record.cell, free), ours), record) for record in records]
+    found = [record for differences, record in differing if not differences]
+    nearest = min((differences for differences, _ in differing), key=len, default=[])
+    return found, "" if found else f"no run is like it: {'; '.join(nearest)}"
+
+
+def held_differences(held: Mapping[str, Any], cell: Cell) -> list[str]:
+    """Return in what the cells of a group differ from a cell: `name value` of each; empty where in nothing."""
+    return [
+        f"{name} {value}"
+        for name, value in held.items()
+        if str(shown_value(cell, name)) != str(value)
+    ]
+
+
+def _shown(value: Any) -> Any:
+    return ABSENT_SETTING if value is None else value
+
+
+def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
+    found = []
+    for axis in (*REQUIRED_AXES, "num_train_epochs"):
+        values = [float(r.cell.facets[axis]) for r in records]
+        target = float(cell.facets[axis])
+        if values and not min(values) <= target <= max(values):
+            found.append(Outside(axis, target, min(values), max(values)))
+    return tuple(found)
+
+
+def _workload(cell: Cell) -> dict[str, Any]:
+    """Return what a cell is trained on, and what it trains."""
+    settings = {*cell.settings, *_own(cell), *_NAMES}
+    return {name: value for name, value in cell.facets.items() if name not in settings}
+
+
+def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
+    """Return all that tells cells apart, but for some names."""
+    left_out = {*free, *_NAMES}
+    return {name: value for name, value in cell.facets.items() if name not in left_out}
+
+
+def _own(cell: Cell) -> set[str]:
+    return {*OWN_AXES, *(name for name in cell.facets if name.startswith("lora."))}
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    names = sorted(theirs.keys() | ours.keys())
+    return [
+        f"{name} {_shown(theirs.get(name))} there, {_shown(ours.get(name))} here"
+        for name in names
+        if theirs.get(name) != ours.get(name)
+    ]

@@ -1,0 +1,174 @@
+"""Roofline: how long a complete job takes on a card that it was not run on, as an interval. Pure.
+
+The job's work is known: exact FLOPs, the bytes that operators move, the kernels that are started. What is
+not known is how near a card comes to its peaks. So this is an interval, not a measurement:
+
+    low     max(FLOPs / peak FLOP/s, compulsory bytes / peak bandwidth): no software can be faster
+    value   products at the usual share of the peak, all else at the usual share of the bandwidth, one
+            after the other as eager PyTorch does; or what the host takes to start it, if that is longer
+    high    the least shares that are found, and nothing overlaps
+
+The shares are assumptions, each with its reason beside it; tests/unit/analysis/test_roofline.py holds the
+interval to published times of fine-tunes. See Williams, Waterman and Patterson, Roofline (CACM 52(4), 2009).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ftbench.analysis.fits.laws import Interval, Refusal
+from ftbench.plan.gpus import Dtype, Gpu
+from ftbench.plan.schedule import Job
+from ftbench.records.prediction import CellWork, PassWork
+
+End = Literal["slow", "usual"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A share or a rate that is not known: the slow end that is found, and what is usual.
+
+    At the fast end stands the peak itself.
+    """
+
+    slow: float
+    usual: float
+
+    def at(self, end: End) -> float:
+        """Return one of the two."""
+        return self.slow if end == "slow" else self.usual
+
+
+# Shares of the peak FLOP/s that matrix products reach.
+# Without tensor cores large products come near the peak on cards with power to spare; those with a power limit
+# of 70 W (T4, L4) halve their clocks under such load.
+PLAIN_PRODUCTS = Range(0.35, 0.65)
+# With tensor cores the best shape reaches 0.6 to 0.9 (a survey of many cards, "maximum achievable matmul FLOPS":
+# https://github.com/stas00/ml-engineering/tree/master/compute/accelerator). An encoder's products are
+# smaller: large models train at 0.2 to 0.55 over all (PaLM, arXiv 2204.02311, table 3).
+TENSOR_PRODUCTS = Range(0.2, 0.45)
+# Share of the peak bandwidth. Streams reach 0.75 to 0.93; strided and small operands less (Ivanov et al.,
+# arXiv 2007.00072, find element-wise and normalising operators of an encoder limited by it, well below its peak).
+BANDWIDTH = Range(0.45, 0.8)
+# Seconds of host time an operator: PyTorch's dispatch, autograd and the launch. 5 to 25 µs are reported, and an
+# older processor or a Python optimizer takes the upper end.
+LAUNCH_S = Range(25e-6, 8e-6)
+# Seconds an optimizer step beside its operators: the Trainer's callbacks, collating a batch. An assumption.
+STEP_S = Range(10e-3, 2e-3)
+# Once a run: starting a process, importing, loading the model, the card's context. An assumption.
+START_S = Range(60.0, 15.0)
+# Bytes a second to disk for checkpoints: a slow network volume, and one that costs nothing. An assumption.
+DISK_BYTES_PER_S = Range(100e6, 1e9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What a device could do at best: FLOP/s of products in one type, and bytes/s of its memory.
+
+    `full_eval` has the rates of evaluations where the settings ask for another type there.
+    """
+
+    name: str
+    dtype: Dtype
+    peak_flops: float
+    bandwidth_bytes_per_s: float
+    full_eval: Rates | None = None
+
+    @property
+    def evaluating(self) -> Rates:
+        """Return the rates of evaluations."""
+        return self.full_eval or self
+
+
+def dtype_of(settings: Mapping[str, Any], gpu: Gpu) -> Dtype:
+    """Return the type that products are computed in, by the training settings.
+
+    torch keeps float32 products in full precision unless TF32 is asked for; a card without it has none.
+    """
+    if settings.get("bf16"):
+        return "bf16"
+    if settings.get("fp16"):
+        return "fp16"
+    return "tf32" if settings.get("tf32") and "tf32" in gpu.peak_flops else "fp32"
+
+
+def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | Refusal:
+    """Return a card's rates from the catalogue, or why there are none."""
+    if gpu.bandwidth_bytes_per_s is None or not gpu.peak_flops:
+        return Refusal("time", f"the speed of a card of {gpu.name} is not known: name one")
+    dtype = dtype_of(settings, gpu)
+    whole: Dtype = (
+        "bf16"
+        if settings.get("bf16_full_eval")
+        else "fp16"
+        if settings.get("fp16_full_eval")
+        else dtype
+    )
+    missing = next((one for one in (dtype, whole) if one not in gpu.peak_flops), None)
+    if missing is not None:
+        has = ", ".join(gpu.peak_flops)
+        return Refusal("time", f"{gpu.name} has no {missing} in the catalogue, but {has}")
+    name, peaks, bandwidth = gpu.name, gpu.peak_flops, gpu.bandwidth_bytes_per_s
+    other = Rates(name, whole, peaks[whole], bandwidth) if whole != dtype else None
+    return Rates(name, dtype, peaks[dtype], bandwidth, other)
+
+
+def job_seconds(
+    job: Job, work: CellWork, rates: Rates, *, least: CellWork | None = None
+) -> Interval:
+    """Return the seconds of a job on a device with these rates: the roofline interval.
+
+    `least` is a lower bound of the work, where it varies.
+    """
+    low = _least_seconds(job, least or work, rates)
+    return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
+
+
+def flops_of(job: Job, work: CellWork) -> float:
+    """Return the FLOPs of a whole job: they are proportional to documents."""
+    return sum(_flops(job, work))
+
+
+def _flops(job: Job, work: CellWork) -> tuple[float, float]:
+    """Return the FLOPs of training and of all evaluations."""
+    trained = work.step.flops * job.documents / work.step.documents
+    evaluated = work.evaluation.flops * job.eval_documents / work.evaluation.documents
+    return trained, evaluated * job.evaluations
+
+
+def _least_seconds(job: Job, work: CellWork, rates: Rates) -> float:
+    """Return what no software can undercut."""
+    batches = job.evaluations * job.eval_batches
+    moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches
+    trained, evaluated = _flops(job, work)
+    computing = trained / rates.peak_flops + evaluated / rates.evaluating.peak_flops
+    return max(computing, moved / rates.bandwidth_bytes_per_s)
+
+
+def _seconds(job: Job, work: CellWork, rates: Rates, end: End) -> float:
+    """Return what a job takes at one end of the shares."""
+    steps = job.documents / work.step.documents
+    trained = _pass_seconds(work.step, steps, job.steps, rates, end)
+    documents = job.eval_documents * job.evaluations / work.evaluation.documents
+    batches = job.eval_batches * job.evaluations / work.evaluation.batches
+    evaluated = _pass_seconds(work.evaluation, documents, batches, rates.evaluating, end)
+    saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)
+    once = START_S.at(end) + job.steps * STEP_S.at(end)
+    return trained + evaluated + saved + once
+
+
+def _pass_seconds(
+    work: PassWork, by_documents: float, times: float, rates: Rates, end: End
+) -> float:
+    """Return what passes take: FLOPs go with documents, bytes and kernels at most with passes."""
+    products = TENSOR_PRODUCTS if rates.dtype != "fp32" else PLAIN_PRODUCTS
+    bandwidth = rates.bandwidth_bytes_per_s * BANDWIDTH.at(end)
+    computing = work.flops * by_documents / (rates.peak_flops * products.at(end))
+    moving = work.product_bytes * times / bandwidth
+    rest = work.other_bytes * times / bandwidth
+    starting = work.kernels * times * LAUNCH_S.at(end)
+    if end == "slow":
+        return computing + moving + rest + starting
+    return max(max(computing, moving) + rest, starting)

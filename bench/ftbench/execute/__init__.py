@@ -1,0 +1,1 @@
+"""Cells go out to worker processes, records come back."""

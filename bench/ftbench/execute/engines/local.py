@@ -1,0 +1,221 @@
+"""Cells on this machine, a process each, through a multiprocessing context.
+
+`forkserver` forks workers from a small server that has imported torch and transformers already: a
+worker starts in a tenth of a second instead of six. `spawn` starts a fresh interpreter, which a
+process that will touch CUDA needs. The parent waits in `connection.wait`, which does not spin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing import connection
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import ValidationError
+
+from ftbench.base.errors import FtbenchError
+from ftbench.base.redaction import redact, redact_file
+from ftbench.execute.engines.cgroup import MemoryGroup, Unavailable
+from ftbench.execute.engines.channel import Channel, Nonsense
+from ftbench.records.messages import Event, Progress
+from ftbench.worker.process import entry
+
+SERVER = "ftbench.worker.server"  # what the fork server imports to end with this process
+LOG_TAIL_LINES = 20
+_EXIT_GRACE_S = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a worker ended. Without an answer, the exit code and the log say what happened."""
+
+    answer: dict[str, Any] | None
+    refusal: FtbenchError | None
+    exit_code: int | None
+    timed_out: bool
+    wall_s: float
+    log_tail: str
+    last: Progress | None = None  # where it was when it was last heard of
+    oom_killed: bool | None = None  # whether the kernel killed a process of its memory group
+    limit: str | None = None  # of a memory limit: `enforced`, or the reason why it is not
+
+
+class Engine(Protocol):
+    """Runs one request in a process of its own."""
+
+    def run(
+        self,
+        module: str,
+        request: str,
+        *,
+        log_file: Path,
+        timeout_s: float,
+        on_progress: Callable[[Progress], None],
+        memory_limit_bytes: int | None = None,
+    ) -> Outcome:
+        """Run `module.main` on a JSON request and return how it ended."""
+
+
+class LocalEngine:
+    """Worker processes on this machine."""
+
+    def __init__(
+        self, isolation: Literal["forkserver", "spawn"], environment: Mapping[str, str]
+    ) -> None:
+        """Make an engine whose workers start with these environment variables set."""
+        self._environment = dict(environment)
+        self._spawn = multiprocessing.get_context("spawn").Process
+        self._process: type[ForkServerProcess | SpawnProcess] = self._spawn
+        if isolation == "forkserver":
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([SERVER, "ftbench.worker.preload"])
+            self._process = context.Process
+
+    def run(
+        self,
+        module: str,
+        request: str,
+        *,
+        log_file: Path,
+        timeout_s: float,
+        on_progress: Callable[[Progress], None],
+        memory_limit_bytes: int | None = None,
+    ) -> Outcome:
+        """Run `module.main` on a JSON request and return how it ended; never raises for a worker.
+
+        Under a memory limit the worker is spawned, not forked: pages that a fork server has touched
+        are charged to the server, and the limit would not see them.
+        """
+        began = time.monotonic()
+        group, limit = _limited(memory_limit_bytes)
+        before = _oom_kills(group)
+        receiver, sender = connection.Pipe(duplex=False)
+        channel = Channel(receiver.fileno())
+        make = self._process if memory_limit_bytes is None else self._spawn
+        process = make(
+            target=entry.start,
+            args=(
+                module,
+                request,
+                sender,
+                str(log_file),
+                self._environment,
+                str(group.entrance) if limit == "enforced" and group else None,
+            ),
+        )
+        heard: list[Progress] = []
+        ended: int | None = None
+
+        def listener(progress: Progress) -> None:
+            heard[:] = [progress]
+            on_progress(progress)
+
+        try:
+            process.start()
+            sender.close()
+            ended = _end_of(process)
+            last, timed_out = _listen(channel, ended, began + timeout_s, listener)
+            if ended is not None and not timed_out:
+                connection.wait([ended], _EXIT_GRACE_S)
+        finally:
+            _end(process)
+            receiver.close()
+            if ended is not None:
+                os.close(ended)
+            redact_file(log_file)
+            after = _oom_kills(group)
+            if group is not None and limit == "enforced":
+                group.remove()
+        return Outcome(
+            answer=last.body if last and last.kind == "answer" else None,
+            refusal=FtbenchError.from_json(last.body) if last and last.kind == "refusal" else None,
+            exit_code=process.exitcode,
+            timed_out=timed_out,
+            wall_s=time.monotonic() - began,
+            log_tail=log_tail(log_file),
+            last=heard[0] if heard else None,
+            oom_killed=None if before is None or after is None else after > before,
+            limit=limit,
+        )
+
+
+def _limited(memory_limit_bytes: int | None) -> tuple[MemoryGroup | None, str | None]:
+    """Return (the group to watch, how a limit holds): `enforced`, or the reason why it does not."""
+    try:
+        own = MemoryGroup.own()
+    except Unavailable as error:
+        return None, None if memory_limit_bytes is None else str(error)
+    if memory_limit_bytes is None:
+        return own, None
+    try:
+        return own.make(memory_limit_bytes), "enforced"
+    except Unavailable as error:
+        return own, str(error)
+
+
+def _oom_kills(group: MemoryGroup | None) -> int | None:
+    return group.oom_kills() if group is not None else None
+
+
+def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
+    """Return a descriptor that is ready when the process has ended; None where it has already.
+
+    Not `Process.sentinel`: children that the worker leaves behind would hold that one open.
+    """
+    assert process.pid is not None
+    try:
+        return os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _listen(
+    channel: Channel,
+    ended: int | None,
+    deadline: float,
+    on_progress: Callable[[Progress], None],
+) -> tuple[Event | None, bool]:
+    """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
+    while (remaining := deadline - time.monotonic()) > 0:
+        # What it left unread is read after its end, too.
+        gone = ended is None or ended in connection.wait([channel.fileno(), ended], remaining)
+        try:
+            for event in channel.take():
+                if event.kind != "progress":
+                    return event, False
+                on_progress(Progress.model_validate(event.body))
+        except (EOFError, Nonsense, ValidationError):
+            return None, False  # closed, or cut off in the middle of a line: the worker died
+        if gone:
+            return None, False
+    return None, True
+
+
+def _end(process: ForkServerProcess | SpawnProcess) -> None:
+    """End a worker that still runs, with the children in its session."""
+    if process.pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError):  # all gone, or no group of its own yet
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def log_tail(log_file: Path) -> str:
+    """Return the last lines of a worker's log; empty where there is none."""
+    try:
+        descriptor = os.open(log_file, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return ""
+    return redact("\n".join(lines[-LOG_TAIL_LINES:]))

@@ -1,0 +1,88 @@
+"""Forecast: predictions asked of a worker process, since tracing needs torch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ftbench.base.errors import PredictionError, ProfileError
+from ftbench.base.units import format_bytes
+from ftbench.execute.engines.local import Engine
+from ftbench.execute.outcome import answered
+from ftbench.plan.gpus import Gpu, find_gpu
+from ftbench.records.messages import Progress
+from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
+from ftbench.records.record import Device, Environment, PredictedPeaks
+
+PREDICT = "ftbench.predict.main"
+TIMEOUT_S = 3600.0
+MOST_PROCESSES = 4
+
+
+def processes() -> int:
+    """Return how many processes a forecast traces and simulates in: one a core, up to four."""
+    return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+
+
+def forecast(
+    request: PredictRequest,
+    engine: Engine,
+    *,
+    log_file: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Predictions:
+    """Return what a worker predicts; raises what it refuses, and WorkerError where it has no answer."""
+    with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
+        log = log_file or Path(scratch) / "predict.log"
+        outcome = engine.run(
+            PREDICT,
+            request.model_dump_json(),
+            log_file=log,
+            timeout_s=TIMEOUT_S,
+            on_progress=on_progress,
+        )
+        return answered(outcome, "prediction", Predictions, log_file)
+
+
+def gpu_of(device: Device) -> Gpu:
+    """Return the catalogue's entry for the card of this machine, with the memory that it reports."""
+    assert device.total_memory_bytes is not None
+    total = device.total_memory_bytes
+    try:
+        gpu = find_gpu(device.name)
+    except ProfileError as error:  # its kernels and workspaces are not known
+        raise PredictionError(
+            "this machine's card is not in the catalogue: what fits it cannot be foretold",
+            where="--skip-unfit",
+            got=device.name,
+        ) from error
+    return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
+
+
+def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | None:
+    """Return why a cell does not fit on a machine's device, whatever is unknown; None where it may."""
+    if environment.device.kind == "cpu":
+        need, room = prediction.tensors.low_bytes, environment.memory_bytes
+        if need <= room:
+            return None
+        return (
+            f"predicted not to fit: its tensors need {format_bytes(need)} of {format_bytes(room)}"
+        )
+    for card in prediction.cards:
+        if card.verdict == "does not fit":
+            room = card.capacity_high_bytes
+            return f"predicted not to fit: out of memory with {format_bytes(room)} to reserve"
+    return None
+
+
+def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
+    """Return the single figures of a prediction, to stand beside what is measured."""
+    card = prediction.cards[0] if prediction.cards else None
+    fits = card is not None and card.verdict == "fits"  # else some had failed where they stand
+    return PredictedPeaks(
+        tensors_bytes=prediction.tensors.value_bytes,
+        allocated_bytes=card.allocated.value_bytes if card and fits else None,
+        reserved_bytes=card.reserved.value_bytes if card and fits else None,
+    )

@@ -1,0 +1,88 @@
+"""The prepare stage of a run, and whether a run directory's records are of the same environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ftbench.base.errors import EnvironmentMismatch
+from ftbench.execute.engines.local import Engine
+from ftbench.execute.outcome import answered
+from ftbench.plan.cell import Cell
+from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.profile import Profile
+from ftbench.records.messages import (
+    Preparation,
+    PrepareRequest,
+    Progress,
+)
+from ftbench.records.record import (
+    Environment,
+)
+from ftbench.records.run_directory import RunDirectory
+
+PREPARE = "ftbench.worker.prepare.prepare"
+
+
+def prepare(
+    profile: Profile,
+    cells: Sequence[Cell],
+    directory: RunDirectory,
+    engine: Engine,
+    device: DeviceChoice,
+    on_progress: Callable[[Progress], None],
+) -> Preparation:
+    """Probe and tokenise what cells need, in a worker; raises what it refuses."""
+    request = PrepareRequest(
+        cells=tuple(dict.fromkeys(cells)),
+        device=device.kind,
+        scratch=str(directory.path / "checkpoints" / "prepare"),
+    )
+    log = directory.file("logs", "prepare", ".log")
+    outcome = engine.run(
+        PREPARE,
+        request.model_dump_json(),
+        log_file=log,
+        timeout_s=float(profile.run.timeout_s),
+        on_progress=on_progress,
+    )
+    return answered(outcome, "prepare stage", Preparation, log)
+
+
+def require_same_environment(environment: Environment, directory: RunDirectory) -> None:
+    """Raise EnvironmentMismatch where records in the directory come from another environment."""
+    there = directory.environments()
+    used = {record.environment_id for record in directory.records() if record.status == "ok"}
+    others = sorted(used - {environment.environment_id})
+    if not others:
+        return
+    changes = _differences(there[others[0]], environment) if others[0] in there else ["unknown"]
+    raise EnvironmentMismatch(
+        "its records were measured under another environment",
+        where=str(directory.path),
+        got="; ".join(changes),
+        expected="the environment that the other cells ran under",
+        hint="--out for a new directory, or --mixed to put both into one",
+    )
+
+
+def _differences(old: Environment, new: Environment) -> list[str]:
+    """Return what changed between two environments, a text each."""
+
+    def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        for key, value in data.items():
+            items |= (
+                flat(value, f"{prefix}{key}.")
+                if isinstance(value, dict)
+                else {f"{prefix}{key}": value}
+            )
+        return items
+
+    before, after = (flat(e.model_dump(mode="json", exclude={"git_commit"})) for e in (old, new))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,1 @@
+"""Memory, and measured runs, held to what a person accepted."""

@@ -1,0 +1,134 @@
+"""Grid: a profile's blocks of axes, expanded into cells. Pure.
+
+A `Cell` says what is run, by content: two profiles that ask for the same work have the same cell.
+Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate, repeat).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ftbench.base.errors import ProfileError, nearest_name
+from ftbench.base.frozen import Frozen
+from ftbench.plan.cell import OWN_AXES, Cell, plain_value
+from ftbench.plan.profile import (
+    REQUIRED_AXES,
+    GridBlock,
+    Profile,
+    resolve_settings,
+)
+from ftbench.plan.profile_file import parse_selection
+from ftbench.plan.sources import DataSource, ModelSource
+
+
+class Axis(Frozen):
+    """One axis of a grid: its name and its values in the order of the profile."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+class Grid(Frozen):
+    """The cells of a profile in the order of its blocks, and the axes they vary on."""
+
+    axes: tuple[Axis, ...]
+    cells: tuple[Cell, ...]
+
+    def only(self, selection: Mapping[str, Any], *, option: str = "--only") -> Grid:
+        """Return the part of the grid whose cells have these axis values; raises ProfileError."""
+        for name, value in selection.items():
+            axis = next((axis for axis in self.axes if axis.name == name), None)
+            if axis is None:
+                names = [axis.name for axis in self.axes]
+                raise ProfileError(
+                    "not an axis of this grid",
+                    where=f"{option} {name}",
+                    expected=f"one of {', '.join(names)}",
+                    nearest=nearest_name(name, names),
+                )
+            if value not in map(plain_value, axis.values):
+                raise ProfileError(
+                    "no cell has this value",
+                    where=f"{option} {name}",
+                    got=repr(value),
+                    expected=f"one of {', '.join(map(str, axis.values))}",
+                )
+        kept = tuple(cell for cell in self.cells if selects(selection, cell))
+        if not kept:
+            raise ProfileError(
+                "no cell has all of these values", where=option, got=repr(dict(selection))
+            )
+        return Grid(axes=self.axes, cells=kept)
+
+
+def selects(selection: Mapping[str, Any], cell: Cell) -> bool:
+    """Return whether a cell has all the axis values of a selection."""
+    return all(cell.value(name) == value for name, value in selection.items())
+
+
+def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
+    """Return the cells whose checkpoints stay; raises ProfileError for a selection of none."""
+    where = "run.keep_checkpoints"
+    selections = [parse_selection(text, option=where) for text in profile.run.keep_checkpoints]
+    return frozenset(
+        cell for selection in selections for cell in grid.only(selection, option=where).cells
+    )
+
+
+def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
+    """Return the grid of a profile: the union of its blocks, each cell once."""
+    cells: dict[Cell, None] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for block in profile.grid:
+        for point in _points(block):
+            cells[_cell(profile, point, model, data)] = None
+        for name, options in block.axes.items():
+            values.setdefault(name, {}).update({repr(option): option for option in options})
+    for name, known in values.items():  # where a block leaves an axis to the profile
+        there = [cell.setting(name) for cell in cells]
+        known.update({repr(value): value for value in there if value is not None})
+    axes = tuple(
+        Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
+    )
+    return Grid(axes=axes, cells=tuple(cells))
+
+
+def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
+    """Yield the points of one block, as axis values by name."""
+    axes = block.axes
+    if block.design == "factorial":
+        for combination in itertools.product(*axes.values()):
+            yield dict(zip(axes, combination, strict=True))
+        return
+    center = {name: options[0] for name, options in axes.items()} | block.center
+    for name, options in axes.items():
+        for option in options:
+            yield center | {name: option}
+
+
+def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
+    """Return the cell at a point: the profile's settings, with the axes' values over them."""
+    own = {name: point.get(name, getattr(profile, name, None)) for name in OWN_AXES}
+    axes = {name: value for name, value in point.items() if name not in OWN_AXES}
+    settings = resolve_settings(profile.training | axes)
+    training = tuple(
+        sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
+    )
+    lora = profile.lora if own["method"] == "lora" else None
+    return Cell(model=model, data=data, training=training, lora=lora, **own)
+
+
+def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return axis values in rising order where they are numbers, else as the profile has them."""
+    options = list(values)
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
+    return tuple(sorted(options)) if numbers else tuple(options)
+
+
+def axis_order(names: Iterable[str]) -> list[str]:
+    """Return axis names in the order tables show them: the three main ones, then by name."""
+    rest = set(names)
+    return [name for name in REQUIRED_AXES if name in rest] + sorted(rest - set(REQUIRED_AXES))

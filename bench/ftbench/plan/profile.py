@@ -1,0 +1,196 @@
+"""Profile: what a run is asked to do. Frozen, validated when built, read from a TOML file.
+
+A profile has four tables: `[workload]` (model and data), `[[grid]]` (blocks of axes),
+`[training]` (fields of `transformers.TrainingArguments`) and `[run]` (how cells are run). A fifth,
+`[lora]`, has the settings of LoRA where `method` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from ftbench.base.frozen import Frozen, Name, NonNegativeInt, PositiveInt, Scalar
+
+REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Padding = Literal["max_length", "longest"]
+# What is trained: every parameter, the classification head alone, or LoRA's matrices and the head.
+Method = Literal["full", "head", "lora"]
+# What the C library does with memory that was freed: as it comes, or it never gives any back to the kernel.
+Malloc = Literal["default", "keep"]
+
+# The recipe's own settings where a profile is silent; the rest is transformers' default.
+RECIPE: dict[str, Any] = {
+    "num_train_epochs": 3,
+    "learning_rate": 2e-5,
+    "weight_decay": 0.01,
+    "per_device_eval_batch_size": 8,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "steps",
+    "logging_steps": 100,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "accuracy",
+    "report_to": "none",
+    "seed": 42,
+}
+
+
+class Workload(Frozen):
+    """The model and the data set, and how documents are read out of it."""
+
+    task: Literal["text-classification"] = "text-classification"
+    model: Name = Field(
+        description="A hub id, a directory, package:NAME/FOLDER, architecture:NAME, or offline:minilm-l6."
+    )
+    model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
+    weights: Literal["pretrained", "random"] = "pretrained"
+    weights_format: Literal["safetensors", "any"] = Field(
+        "safetensors", description="`any` also reads pickled weights (torch.load, weights only)."
+    )
+    config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
+    tokenizer: Name | None = Field(None, description="As `model`; the model's own if absent.")
+    dataset: Name = Field(
+        description="A hub id, a directory, CSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
+    )
+    dataset_config: StrictStr | None = Field(None, description="A hub data set's configuration.")
+    dataset_revision: StrictStr | None = None
+    text_column: StrictStr = "text"
+    label_column: StrictStr = "label"
+    where: dict[str, Scalar] = Field({}, description="Keep only the rows with these values.")
+    drop_duplicates: StrictBool = Field(False, description="Drop rows whose text was seen before.")
+    balanced: StrictBool = Field(False, description="As many rows of each class as the rarest has.")
+    train_split: StrictStr = "train"
+    eval_split: StrictStr = Field(
+        "auto",
+        description="A split's name; `auto`: test, else validation, else `from-train`: the end of each class.",
+    )
+    eval_size: PositiveInt
+    shuffle_seed: NonNegativeInt = 42
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        if self.text_column == self.label_column:
+            raise ValueError("text_column and label_column must be two columns")
+        return self
+
+
+class GridBlock(Frozen):
+    """One block of the grid: axes, crossed (`factorial`) or varied one at a time (`star`)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
+
+    max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    attn_implementation: tuple[Attention, ...] = ()
+    padding: tuple[Padding, ...] = ()
+    method: tuple[Method, ...] = ()
+    malloc: tuple[Malloc, ...] = ()
+    seed: tuple[NonNegativeInt, ...] = ()
+    design: Literal["factorial", "star"] = "factorial"
+    center: dict[str, Scalar] = Field(
+        {}, description="A star's centre; the first values if absent."
+    )
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """Return the values of each axis by name, in the order of the block."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        values = named | (self.__pydantic_extra__ or {})
+        return {k: v for k, v in values.items() if k not in ("design", "center") and v}
+
+    @model_validator(mode="after")
+    def _center_is_on_the_axes(self) -> Self:
+        if self.center and self.design != "star":
+            raise ValueError("center: only a block with design = 'star' has a centre")
+        for name, value in self.center.items():
+            if name not in self.axes:
+                raise ValueError(f"center: {name!r} is not an axis of this block")
+            if value not in self.axes[name]:
+                raise ValueError(f"center: {value!r} is not among the values of {name}")
+        return self
+
+
+class LoraSettings(Frozen):
+    """LoRA's settings, under the names of `peft.LoraConfig`; the head is always trained beside it.
+
+    The defaults are those of most published classifiers (rank 8, dropout 0.1) and twice the rank for
+    `lora_alpha`. peft's own choice of modules, query and value, is made for a few architectures only
+    (DistilBERT is not among them), so every linear layer of the body is adapted instead, which also
+    loses least against full fine-tuning (Dettmers et al. 2023, "QLoRA", section 4).
+    """
+
+    r: PositiveInt = 8
+    lora_alpha: PositiveInt = 16
+    lora_dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
+    target_modules: Name | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "all-linear", description="Modules by name, a regular expression, or `all-linear`."
+    )
+
+
+class Run(Frozen):
+    """How cells are run: replicates, limits, isolation, device, and what is kept."""
+
+    replicates: PositiveInt = Field(1, description="Runs of a cell with other seeds, for accuracy.")
+    repeats: PositiveInt = Field(1, description="Runs of each replicate with its seed, for time.")
+    cpu_tensors: StrictBool = Field(
+        True,
+        description="Read the CPU tensors' peak, in a two-step pass after the cell (CPU only).",
+    )
+    timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
+    isolation: Literal["auto", "forkserver", "spawn"] = "auto"
+    device: StrictStr = Field("auto", description="auto, cpu, cuda, or a GPU's UUID.")
+    order_seed: NonNegativeInt = Field(0, description="Seed of the random order of the cells.")
+    keep_checkpoints: tuple[StrictStr, ...] = Field(
+        (), description="Cells whose checkpoints stay, each written KEY=VALUE,... ."
+    )
+
+
+class Profile(Frozen):
+    """A named grid over a workload, with its training settings. `load_profile` reads one."""
+
+    description: StrictStr = ""
+    workload: Workload
+    grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
+    training: dict[str, Any] = Field({})
+    padding: Padding = "max_length"
+    attn_implementation: Attention = "sdpa"
+    method: Method = "full"
+    malloc: Malloc = "default"
+    lora: LoraSettings = LoraSettings()
+    run: Run = Run()
+    # Not written in a file: how the profile was asked for, to say how to reproduce a run.
+    name: StrictStr
+    reference: StrictStr = ""
+    overrides: tuple[StrictStr, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the training settings in force where no axis says otherwise."""
+        return resolve_settings(self.training)
+
+
+def resolve_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's training settings with those given over them.
+
+    The best model is loaded at the end unless there is nothing to choose it from: no checkpoint, or
+    no evaluation.
+    """
+    settings = RECIPE | dict(given)
+    if "load_best_model_at_end" not in given:
+        strategies = (settings["save_strategy"], settings["eval_strategy"])
+        settings["load_best_model_at_end"] = "no" not in strategies
+    return settings

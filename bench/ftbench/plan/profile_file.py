@@ -1,0 +1,249 @@
+"""A profile's file: TOML read, `--set` applied, and every error named by file, key and value."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from ftbench.base.errors import ProfileError, nearest_name
+from ftbench.plan.profile import GridBlock, LoraSettings, Profile, Run, Workload
+from ftbench.plan.training_arguments import check_setting
+
+NOT_IN_A_FILE = ("name", "reference", "overrides")
+
+
+def profile_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a profile's file."""
+    schema = Profile.model_json_schema()
+    for name in NOT_IN_A_FILE:
+        del schema["properties"][name]
+    schema["required"] = [name for name in schema["required"] if name not in NOT_IN_A_FILE]
+    return schema
+
+
+def profile_folders() -> tuple[Path, ...]:
+    """Return the folders that a profile's name is looked up in: the user's own, then the shipped ones."""
+    package = Path(__file__).parents[1]  # in a checkout the folder is two above it
+    return (Path("profiles"), package / "profiles", package.parents[1] / "profiles")
+
+
+def profile_names() -> list[str]:
+    """Return the names that `load_profile` finds, sorted."""
+    return sorted({file.stem for folder in profile_folders() for file in folder.glob("*.toml")})
+
+
+def find_profile(reference: str) -> Path:
+    """Return the file of a profile, given its path or its name; raises ProfileError."""
+    if reference.endswith(".toml") or "/" in reference:
+        path = Path(reference)
+        if path.is_file():
+            return path
+        raise ProfileError("no such profile", where=reference, hint=_names_hint())
+    for folder in profile_folders():
+        path = folder / f"{reference}.toml"
+        if path.is_file():
+            return path
+    raise ProfileError(
+        "no such profile",
+        where=reference,
+        nearest=nearest_name(reference, profile_names()),
+        hint=_names_hint(),
+    )
+
+
+def _names_hint() -> str:
+    return f"profiles here: {', '.join(profile_names()) or 'none'}; or give a path to a TOML file"
+
+
+def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
+    """Return the profile of a name or path, with `KEY=VALUE` overrides applied.
+
+    Raises ProfileError, naming the file, the key, the value, what was expected and the nearest
+    valid name.
+    """
+    path = find_profile(reference)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"not valid TOML: {error}", where=str(path)) from error
+    except RecursionError as error:
+        raise ProfileError("not valid TOML: nested too deep", where=str(path)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
+    for override in overrides:
+        _apply_override(data, override)
+    for name in NOT_IN_A_FILE:
+        if name in data:
+            raise _unknown_key(name, data[name], (), str(path))
+    asked = {"name": path.stem, "reference": reference, "overrides": list(overrides)}
+    return build_profile({**data, **asked}, where=str(path))
+
+
+def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
+    """Return a validated profile from plain data; raises ProfileError with `where` in front."""
+    try:
+        profile = Profile.model_validate(data)
+    except ValidationError as error:
+        raise _profile_error(error, where) from error
+    training = {
+        name: check_setting(name, value, where=f"{where}: training.{name}")
+        for name, value in profile.training.items()
+    }
+    blocks = tuple(
+        _checked_block(profile, block, where=f"{where}: grid[{number}]")
+        for number, block in enumerate(profile.grid, start=1)
+    )
+    return profile.model_copy(update={"training": training, "grid": blocks})
+
+
+def _checked_block(profile: Profile, block: GridBlock, *, where: str) -> GridBlock:
+    """Return a block with its values in the types of their settings.
+
+    Raises ProfileError unless every axis is one that cells have, and is set in one place only.
+    """
+    checked: dict[str, tuple[Any, ...]] = {}
+    for name, values in block.axes.items():
+        place = f"{where}.{name}"
+        if name in profile.training:
+            raise ProfileError(
+                "set twice",
+                where=place,
+                got=f"an axis here, and training.{name} = {profile.training[name]!r}",
+                expected="one of the two",
+            )
+        if name not in type(block).model_fields:
+            also = type(block).model_fields
+            values = tuple(check_setting(name, v, where=place, also=also) for v in values)
+            checked[name] = values
+        if len(set(map(repr, values))) != len(values):
+            raise ProfileError("a value twice", where=place, got=repr(list(values)))
+    return GridBlock.model_validate({**block.axes, **checked, **block.model_dump(include=_DESIGN)})
+
+
+_DESIGN = {"design", "center"}
+
+
+def _profile_error(error: ValidationError, where: str) -> ProfileError:
+    """Return the first finding of pydantic in the form that every error here has."""
+    finding = error.errors()[0]
+    location = finding["loc"]
+    place = f"{where}: {_key_path(location)}" if location else where
+    kind, message = finding["type"], finding["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return _unknown_key(str(location[-1]), finding["input"], location[:-1], where)
+    if kind == "missing":
+        return ProfileError("missing", where=place, expected="a value: this key has no default")
+    if kind == "too_short":
+        return ProfileError("empty", where=place, got="[]", expected="at least one value")
+    given = finding["input"]
+    got = f"{given!r} ({type(given).__name__})" if kind != "value_error" else None
+    nearest = None
+    if kind == "literal_error" and isinstance(given, str):
+        nearest = nearest_name(given, re.findall(r"'([^']+)'", message))
+    expected = message.removeprefix("Input should be ").replace("tuple", "list")
+    union = [_UNION_MEMBERS[part] for part in location if part in _UNION_MEMBERS]
+    if union:
+        expected = union[0]
+    elif kind in ("model_type", "dict_type"):
+        expected = "a table"
+    elif kind == "string_too_short":
+        expected = "a text that is not empty"
+    return ProfileError("not usable", where=place, got=got, expected=expected, nearest=nearest)
+
+
+def _unknown_key(
+    name: str, value: object, location: tuple[int | str, ...], where: str
+) -> ProfileError:
+    """Return the error for a key that a table of the profile does not have."""
+    valid = _fields_at(location)
+    return ProfileError(
+        "unknown key",
+        where=f"{where}: {_key_path((*location, name))}",
+        got=repr(value),
+        expected=f"one of {', '.join(valid)}",
+        nearest=nearest_name(name, valid),
+    )
+
+
+# How pydantic names the members of a union in the place of a finding, and what the union takes:
+# those of `Scalar`, and of a text or a list of texts.
+_UNION_MEMBERS: dict[int | str, str] = {
+    **dict.fromkeys(("bool", "int", "float", "str"), "true, false, a number or a text"),
+    "constrained-str": "a text that is not empty, or a list of such",
+}
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    """Return a pydantic location as a key path, counted from 1: `grid[1].max_length[2]`."""
+    parts = [
+        f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in location if p not in _UNION_MEMBERS
+    ]
+    return "".join(parts).lstrip(".")
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that a table of the profile may have."""
+    tables: dict[str, type[BaseModel]] = {
+        "workload": Workload,
+        "run": Run,
+        "grid": GridBlock,
+        "lora": LoraSettings,
+    }
+    model = tables.get(str(location[0]), Profile) if location else Profile
+    return [name for name in model.model_fields if name not in NOT_IN_A_FILE]
+
+
+def parse_value(text: str) -> Any:
+    """Return a TOML value from the command line; a bare word that is no TOML value is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        if not text or text[0] in "[{\"'":
+            raise ProfileError(
+                "not a TOML value", got=text, expected="a number, true, false, a word, or a list"
+            ) from None
+        return text
+
+
+def parse_assignment(text: str, *, option: str) -> tuple[str, Any]:
+    """Return (key, value) of a `KEY=VALUE`; raises ProfileError that names the option."""
+    key, separator, value = text.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z_][\w.]*", key.strip()):
+        raise ProfileError("not an assignment", where=option, got=text, expected="KEY=VALUE")
+    try:
+        return key.strip(), parse_value(value.strip())
+    except ProfileError as error:
+        raise error.at(f"{option} {key.strip()}") from None
+
+
+def parse_selection(text: str, *, option: str) -> dict[str, Any]:
+    """Return the axis values of a `KEY=VALUE,KEY=VALUE` selection of cells."""
+    return dict(parse_assignment(part, option=option) for part in text.split(","))
+
+
+def _apply_override(data: dict[str, Any], text: str) -> None:
+    """Set one dotted key in a profile's data; `grid.AXIS` replaces that axis in every block."""
+    key, value = parse_assignment(text, option="--set")
+    *tables, name = key.split(".")
+    if tables == ["grid"]:
+        blocks = data.get("grid")
+        if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+            raise ProfileError("the profile has no [[grid]] block", where=f"--set {key}")
+        if isinstance(data.get("training"), dict):
+            data["training"].pop(name, None)  # asked for as an axis now
+        for block in blocks:
+            block[name] = value if name == "design" or isinstance(value, (list, dict)) else [value]
+        return
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise ProfileError("not a table", where=f"--set {key}", got=table)
+    data[name] = value

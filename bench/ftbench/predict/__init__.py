@@ -1,0 +1,15 @@
+"""GPU memory of a training step, predicted on a machine without a GPU.
+
+    from ftbench.predict.trace.tracer import trace
+    from ftbench.predict.trace.trace_trainer import trace_trainer
+    from ftbench.predict.simulate.simulation import simulate
+    from ftbench.predict.shapes.fit import fit_events
+
+    traced = trace(factory)                   # any module: what its steps allocate
+    traced = trace_trainer(cell)              # a cell of a profile: its own Trainer's steps
+    peaks = simulate(traced, AllocatorSettings(capacity_bytes=...))
+    fitted = fit_events({(batch, length): traced, ...})
+    fitted.peak_bytes(16, 512)                # any other shape, to the byte
+
+`ftbench.predict.predict_cells.predict` does all of it for the cells of a grid, on cards of the catalogue.
+"""

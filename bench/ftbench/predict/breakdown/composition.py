@@ -1,0 +1,84 @@
+"""Composition: what the peak of a trace consists of, and when it is reached."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from ftbench.predict.trace.events import EVALUATION, Kind, Trace
+from ftbench.records.prediction import Composition, Moment, Share
+
+# Lines of a table of modules or operators; the rest are one line.
+LARGEST = 12
+TIMELINE_POINTS = 240
+REST = "the rest"
+OUTSIDE = "(outside the model)"
+
+
+def compose(trace: Trace) -> Composition:
+    """Return what is live at the peak, by role, by module and by operator, and the memory timeline."""
+    live = trace.live_at(trace.peak_event)
+    roles = trace.roles()
+
+    def shares(name_of: Callable[[int], str]) -> tuple[Share, ...]:
+        sums: Counter[str] = Counter()
+        for row in live:
+            sums[name_of(row)] += int(trace.nbytes[row])
+        return tuple(Share(name=name, nbytes=nbytes) for name, nbytes in sums.most_common())
+
+    modules = shares(lambda row: module_of(trace, row))
+    operators = shares(lambda row: trace.sites[trace.site[row]].operator)
+    return Composition(
+        moment=moment_of(trace),
+        roles=shares(lambda row: roles[int(trace.block[row])]),
+        modules=_largest(modules),
+        operators=_largest(operators),
+        timeline=_timeline(trace),
+        phases=_phases(trace),
+    )
+
+
+def moment_of(trace: Trace) -> Moment:
+    """Return when the peak is reached."""
+    site = trace.sites[trace.site[trace.peak_event]]
+    return Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator)
+
+
+def module_of(trace: Trace, row: int) -> str:
+    """Return the module that an allocation belongs to; the layers of a stack under one name."""
+    name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
+    parts = ("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join(parts) or OUTSIDE
+
+
+def _largest(shares: tuple[Share, ...]) -> tuple[Share, ...]:
+    if len(shares) <= LARGEST:
+        return shares
+    rest = sum(share.nbytes for share in shares[LARGEST:])
+    return (*shares[:LARGEST], Share(name=REST, nbytes=rest))
+
+
+def _timeline(trace: Trace) -> tuple[tuple[int, int], ...]:
+    """Return (event, live bytes): the largest of each of equal parts of the events."""
+    live = trace.live_bytes
+    edges = np.linspace(0, len(live), min(TIMELINE_POINTS, len(live)) + 1).astype(int)
+    tops = [
+        begin + int(live[begin:end].argmax())
+        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
+    return tuple((event, int(live[event])) for event in tops)
+
+
+def _phases(trace: Trace) -> tuple[tuple[int, str], ...]:
+    """Return (event, name) where each step begins, and what comes before and after the steps."""
+    found: list[tuple[int, str]] = []
+    for event, (kind, _, site) in enumerate(trace.rows()):
+        place = trace.sites[site]
+        name = f"step {place.step}" if place.step else place.phase
+        if place.phase == EVALUATION:
+            name = EVALUATION
+        if kind == Kind.ALLOCATE and (not found or found[-1][1] != name):
+            found.append((event, name))
+    return tuple(found)

@@ -1,0 +1,133 @@
+"""Parts: what is live at those moments of a step that tell changes apart.
+
+The peak alone does not: a change that moves it from one moment to another exchanges most of what is live.
+So the same is said of fixed moments of the last traced step, and of the most that each part ever is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftbench.predict.breakdown.composition import module_of, moment_of
+from ftbench.predict.trace.events import (
+    BACKWARD,
+    EVALUATION,
+    FORWARD,
+    OPTIMIZER,
+    Kind,
+    Trace,
+)
+from ftbench.records.prediction import MARKS, Makeup, MarkName, Part
+
+_Key = tuple[str, str, str, str]
+
+
+def makeup(trace: Trace) -> Makeup:
+    """Return the parts of a trace's memory, in bytes at each mark, the largest at the peak first."""
+    marks = _marks(trace)
+    rows = {name: trace.live_at(event) for name, event in marks.items()}
+    keys = _keys(trace)
+    sums: dict[_Key, dict[MarkName, int]] = defaultdict(dict)
+    for name, live in rows.items():
+        counted: Counter[_Key] = Counter()
+        for row in live:
+            counted[keys[row]] += int(trace.nbytes[row])
+        for key, nbytes in counted.items():
+            sums[key][name] = nbytes
+    for key, nbytes in _most(trace, keys).items():
+        sums[key]["most"] = nbytes
+    sources = _sources(trace, keys)
+    parts = [
+        Part(
+            role=key[0],
+            module=key[1],
+            operator=key[2],
+            dtype=key[3],
+            nbytes={name: found[name] for name in MARKS if found.get(name)},
+            source=sources.get(key, ""),
+        )
+        for key, found in sums.items()
+    ]
+    parts.sort(key=lambda part: (-part.nbytes.get("peak", 0), part.name))
+    return Makeup(moment=moment_of(trace), parts=tuple(parts))
+
+
+def _marks(trace: Trace) -> dict[MarkName, int]:
+    """Return the event of each mark; one that a trace does not have is left out."""
+    phases = np.array([site.phase for site in trace.sites])[trace.site]
+    steps = np.array([site.step for site in trace.sites])[trace.site]
+    live = trace.live_bytes
+    last = steps.max(initial=0)
+    found: dict[MarkName, int] = {"peak": trace.peak_event}
+    own = np.flatnonzero((steps == last) & (phases != EVALUATION))
+    if not last or not len(own):
+        return found
+    found["before a step"] = max(int(own[0]) - 1, 0)
+    backward = own[phases[own] == BACKWARD]
+    if len(backward):
+        begins = backward[np.diff(backward, prepend=-2) > 1]  # of accumulated batches the last
+        forward = own[(phases[own] == FORWARD) & (own < backward[-1])]
+        begin = begins[begins > forward[-1]] if len(forward) else begins
+        found["after forward"] = max(int((begin if len(begin) else begins)[0]) - 1, 0)
+        found["after backward"] = int(backward[-1])
+    places: tuple[tuple[MarkName, str, NDArray[np.intp]], ...] = (
+        ("in the optimizer", OPTIMIZER, own),
+        ("in evaluation", EVALUATION, np.arange(len(phases))),
+    )
+    for name, phase, among in places:
+        there = among[phases[among] == phase]
+        if len(there):
+            found[name] = int(there[live[there].argmax()])
+    return found
+
+
+def _keys(trace: Trace) -> dict[int, _Key]:
+    """Return what each allocation is a part of, by its row: role, module, operator, element type."""
+    roles = trace.roles()
+    found: dict[int, _Key] = {}
+    for row, (kind, block, site) in enumerate(trace.rows()):
+        if kind != Kind.ALLOCATE:
+            continue
+        role, operator = roles[block], trace.sites[site].operator
+        if role in ("parameters", "gradients", "optimizer state"):
+            operator = ""  # made by whatever came first: it says nothing of what it is
+        origin = trace.origins.get(block)
+        found[row] = (role, module_of(trace, row), operator, origin.dtype if origin else "")
+    return found
+
+
+def _most(trace: Trace, keys: dict[int, _Key]) -> dict[_Key, int]:
+    """Return the most bytes that each part has at any time."""
+    now: Counter[_Key] = Counter()
+    most: dict[_Key, int] = {}
+    key_of: dict[int, _Key] = {}
+    sizes = trace.nbytes.tolist()
+    for row, (kind, block, _) in enumerate(trace.rows()):
+        if kind == Kind.ALLOCATE:
+            key = key_of[block] = keys[row]
+            now[key] += sizes[row]
+            most[key] = max(most.get(key, 0), now[key])
+        elif kind == Kind.FREE:
+            now[key_of[block]] -= sizes[row]
+    return most
+
+
+def _sources(trace: Trace, keys: dict[int, _Key]) -> dict[_Key, str]:
+    """Return the line of code that asked for the largest allocation of each part."""
+    largest: dict[_Key, tuple[int, str]] = {}
+    for row, source in _sourced(trace, keys):
+        size = int(trace.nbytes[row])
+        if size > largest.get(keys[row], (-1, ""))[0]:
+            largest[keys[row]] = (size, source)
+    return {key: source for key, (_, source) in largest.items()}
+
+
+def _sourced(trace: Trace, keys: dict[int, _Key]) -> Iterator[tuple[int, str]]:
+    for row in keys:
+        origin = trace.origins.get(int(trace.block[row]))
+        if origin is not None and origin.source:
+            yield row, origin.source

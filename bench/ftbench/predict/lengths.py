@@ -1,0 +1,83 @@
+"""Documents: what a workload's data decide of its memory: how many labels, and how long batches are."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+import datasets
+
+from ftbench.plan.cell import Cell
+from ftbench.worker.recipe.data import load_pools
+from ftbench.worker.recipe.model import load_tokenizer
+
+# Enough to see whether any is short, and how lengths are spread.
+SAMPLE = 2000
+# Orders of lengths that a cell with varying batches is simulated in.
+ORDERS = 8
+# Lengths in an order are rounded up to this: at others masks are padded, and the steps differ.
+ROUNDED_TO = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """The labels' names, and the tokens of training documents, cut at the longest cell; none if unknown.
+
+    `complete` says that they are all that the cells train on, and none evaluated on is longer; else
+    they are a sample, and what the longest or the shortest is remains open.
+    """
+
+    labels: tuple[str, ...] = ("0", "1")
+    lengths: tuple[int, ...] = ()
+    complete: bool = True
+
+    def padded(self, max_length: int) -> bool:
+        """Return whether a batch of this length can have padding in it."""
+        return not (self.lengths and self.complete) or min(self.lengths) < max_length
+
+    def longest(self, max_length: int, train_size: int | None = None) -> int:
+        """Return the length of the longest batch, at most `max_length`."""
+        if not self.complete:
+            return max_length
+        return min(max_length, max(self.lengths[:train_size], default=max_length))
+
+    def mean(self, max_length: int) -> int:
+        """Return the mean length of documents cut at `max_length`, rounded down; 8 if unknown."""
+        cut = [min(length, max_length) for length in self.lengths] or [ROUNDED_TO]
+        rounded = sum(cut) // len(cut) // ROUNDED_TO * ROUNDED_TO
+        return min(max(rounded, ROUNDED_TO), max_length)
+
+    def orders(self, batch: int, max_length: int, steps: int) -> list[tuple[int, ...]]:
+        """Return the lengths of successive batches, as draws of documents make them; seeded.
+
+        The first has the longest throughout; the others come from the documents, if there are any.
+        """
+        longest = self.longest(max_length)
+        found = {(longest,) * steps: None}
+        if self.lengths:
+            drawn = random.Random(0)
+            for _ in range(ORDERS):
+                order = [max(drawn.choices(self.lengths, k=batch)) for _ in range(steps)]
+                rounded = (-(-min(length, longest) // ROUNDED_TO) * ROUNDED_TO for length in order)
+                found[tuple(min(length, longest) for length in rounded)] = None
+        return list(found)
+
+
+def read_documents(cells: Sequence[Cell]) -> Documents:
+    """Return what the data of a profile's cells say; raises WorkloadError where they can't be read."""
+    datasets.disable_progress_bars()
+    pools = load_pools(cells[0].data)
+    tokenizer = load_tokenizer(cells[0].model)
+    longest = max(cell.max_length for cell in cells)
+    trained = max(cell.train_size for cell in cells)
+    evaluated = cells[0].data.eval_size
+
+    def lengths(pool: datasets.Dataset, count: int) -> list[int]:
+        texts = pool.select(range(min(count, SAMPLE, len(pool))))["text"]
+        found = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+        return list(map(len, found))
+
+    train, evaluation = lengths(pools.train, trained), lengths(pools.evaluation, evaluated)
+    complete = max(trained, evaluated) <= SAMPLE and max(evaluation) <= max(train)
+    return Documents(pools.labels, tuple(train), complete)

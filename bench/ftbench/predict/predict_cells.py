@@ -1,0 +1,421 @@
+"""Cells: predictions for the cells of a profile on cards: peaks, verdicts, largest batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from typing import Any
+
+from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
+from ftbench.plan.cell import Cell
+from ftbench.plan.gpus import Gpu
+from ftbench.predict.breakdown.composition import compose
+from ftbench.predict.breakdown.parts import makeup
+from ftbench.predict.lengths import Documents
+from ftbench.predict.shapes.fit import Shape
+from ftbench.predict.shapes.shapes import Courses, Map, Workload, trace_courses
+from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
+from ftbench.predict.simulate.simulation import Simulated, simulate_all
+from ftbench.predict.trace import patches
+from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.trace_trainer import refuse_uncovered
+from ftbench.predict.trace.tracer import STEPS, Target
+from ftbench.records.prediction import (
+    CardPrediction,
+    CellPrediction,
+    CellWork,
+    Figure,
+    LargestBatch,
+    Predictions,
+    PredictRequest,
+    Refused,
+)
+
+# Settings that do not change what a step allocates: cells that differ in nothing else share traces.
+_NO_MATTER = frozenset(
+    (
+        "per_device_train_batch_size",
+        "seed",
+        "data_seed",
+        "num_train_epochs",
+        "max_steps",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "warmup_ratio",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "logging_steps",
+        "eval_strategy",
+        "save_strategy",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "report_to",
+        "run_name",
+    )
+)
+# Nobody trains on more at once on one card; a search ends here.
+LARGEST_BATCH = 1 << 16
+
+
+def predict(
+    cells: Sequence[Cell],
+    gpus: Sequence[Gpu] = (),
+    *,
+    documents: Documents | None = None,
+    request: PredictRequest | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Predictions:
+    """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
+
+    `documents` is what is known of the data (`read_documents`); without it two labels are assumed,
+    and padding. `request` has the options. Cells that are not covered are refused, one by one.
+    """
+    request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
+    documents = documents or Documents()
+    cards = [card_of(gpu) for gpu in gpus]
+    order = {card.name: place for place, card in enumerate(cards)}
+    refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
+    covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
+    with ExitStack() as stack:
+        run = _runner(stack, request.processes)
+        found: dict[str, CellPrediction] = {}
+        largest: list[LargestBatch] = []
+        for group in _groups(covered, documents):
+            on_progress(f"tracing {group[0].model.source.reference}")
+            for target, its_cards in _targets(group[0], cards, request):
+                try:
+                    workload = _Group(group, target, documents, request, its_cards, run)
+                    workload.trace()
+                except (PredictionError, WorkloadError, ProfileError) as error:
+                    on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
+                    for cell in group:
+                        refused[cell.cell_id] = f"{on}{error}"
+                        found.pop(cell.cell_id, None)
+                    names = {cell.cell_id for cell in group}
+                    largest = [one for one in largest if one.cell_id not in names]
+                    break
+                on_progress(f"simulating {len(group)} cells")
+                for prediction in workload.predictions():
+                    before = found.get(prediction.cell_id)
+                    found[prediction.cell_id] = _joined(before, prediction, order)
+                if request.largest_batch:
+                    largest += workload.largest()
+    return Predictions(
+        cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
+        refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
+        largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
+        notes=_notes(cells, documents, request),
+        versions=patches.library_versions(),
+    )
+
+
+class _Group:
+    """The cells of one workload, on the cards that run it in the same way."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        target: Target,
+        documents: Documents,
+        request: PredictRequest,
+        cards: Sequence[Card],
+        run: Map,
+    ) -> None:
+        self._cells = cells
+        self._documents = documents
+        self._request = request
+        self._cards = cards
+        self._run = run
+        target = dataclasses.replace(target, padding=_has_padding(cells[0], documents))
+        self._workload = Workload(cells[0], target, documents)
+        self._shapes = {cell.cell_id: _shape_of(cell, documents) for cell in cells}
+
+    def trace(self) -> None:
+        """Trace what all of the cells can be told from."""
+        self._courses = trace_courses(
+            self._workload,
+            set(self._shapes.values()),
+            self._run,
+            every_batch=self._request.largest_batch or self._cells[0].padding == "longest",
+        )
+
+    def predictions(self) -> list[CellPrediction]:
+        """Return a prediction for every cell; cells of one shape share their simulations."""
+        shapes = sorted(set(self._shapes.values()))
+        on_cards: dict[Shape, tuple[CardPrediction, ...]] = dict.fromkeys(shapes, ())
+        works = self._works(shapes) if self._request.work else {}
+        if self._cards:
+            on_cards = dict(zip(shapes, self._run(self._simulator().on_cards, shapes), strict=True))
+        return [
+            self._prediction(cell, on_cards[self._shapes[cell.cell_id]]).model_copy(
+                update=works.get(self._shapes[cell.cell_id], {})
+            )
+            for cell in self._cells
+        ]
+
+    def _works(self, shapes: Sequence[Shape]) -> dict[Shape, dict[str, CellWork]]:
+        """Return the work of each shape; where batches' lengths vary, the least it may be too.
+
+        Work grows faster than length, and a batch is no shorter than its documents: all of the mean
+        length is a lower bound.
+        """
+        counted = dict(zip(shapes, self._run(self._workload.work, shapes), strict=True))
+        found = {shape: {"work": work} for shape, work in counted.items()}
+        if self._varying() is not None:
+            least = [(batch, self._documents.mean(length)) for batch, length in shapes]
+            for shape, work in zip(shapes, self._run(self._workload.work, least), strict=True):
+                found[shape]["least_work"] = work
+        return found
+
+    def _simulator(self) -> _Simulator:
+        return _Simulator(
+            self._workload, self._courses, tuple(self._cards), self._request, self._varying()
+        )
+
+    def _varying(self) -> Documents | None:
+        """Return the documents that decide the batches' lengths, where they vary."""
+        return self._documents if self._cells[0].padding == "longest" else None
+
+    def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
+        shape = self._shapes[cell.cell_id]
+        peak = self._courses.peak_bytes(shape)
+        orders = _other_orders(self._courses, shape, self._varying())
+        low = min([peak, *(trace.peak_bytes for trace in orders)])
+        exact = self._varying() is None
+        explained = compose(self._courses.at(shape)) if self._request.explain else None
+        wanted = cell.cell_id in self._request.makeup_of
+        return CellPrediction(
+            cell_id=cell.cell_id,
+            source="traced" if shape in self._courses.traced else "fitted",
+            tensors=Figure(
+                value_bytes=peak,
+                low_bytes=low,
+                high_bytes=peak,
+                certainty="exact" if exact else "interval",
+            ),
+            cards=cards,
+            composition=explained,
+            makeup=makeup(self._courses.at(shape)) if wanted else None,
+        )
+
+    def largest(self) -> list[LargestBatch]:
+        """Return the largest batch that fits, for each length and card."""
+        lengths = {cell.max_length: cell for cell in reversed(self._cells)}
+        alike: dict[int, tuple[str, ...]] = {}
+        for cell in self._cells:
+            alike[cell.max_length] = (*alike.get(cell.max_length, ()), cell.cell_id)
+        jobs = [
+            (self._shapes[cell.cell_id][1], cell, card)
+            for _, cell in sorted(lengths.items(), key=lambda pair: pair[0])
+            for card in self._cards
+            if self._courses.fitted(self._shapes[cell.cell_id][1]) is not None
+        ]
+        found: list[LargestBatch] = self._run(self._simulator().largest_batch, jobs)
+        return [one.model_copy(update={"cell_ids": alike[one.max_length]}) for one in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Simulator:
+    """Simulates the shapes of a workload on cards. It goes whole to the process that does it."""
+
+    workload: Workload
+    courses: Courses
+    cards: tuple[Card, ...]
+    request: PredictRequest
+    varying: Documents | None
+
+    def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
+        """Return what a shape comes to on every card."""
+        traces = [self.courses.at(shape), *_other_orders(self.courses, shape, self.varying)]
+        return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
+
+    def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
+        """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
+
+        Reserved memory does not always grow with the batch; the edges found are ones where the next
+        larger batch tried does not fit. A batch of one takes a course of its own, and is traced.
+        """
+        length, cell, card = job
+        fitted = self.courses.fitted(length)
+        assert fitted is not None
+        limit = card.capacity[1]
+        top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
+
+        @functools.cache  # the two searches meet, and what they find is asked for once more
+        def simulated(batch: int) -> Simulated:
+            if batch == 1:
+                return self._simulated([self.workload.trace((1, length))], card)
+            orders = _other_orders(self.courses, (batch, length), self.varying)
+            return self._simulated([fitted.at(batch, length), *orders], card)
+
+        def verdict(batch: int) -> str:
+            return verdict_of(simulated(batch))
+
+        possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
+        certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
+        reserved = None
+        if certain:
+            reserved = on_card(card, simulated(certain)).reserved
+        return LargestBatch(
+            cell_id=cell.cell_id,
+            gpu=card.name,
+            max_length=cell.max_length,
+            certain=certain,
+            possible=possible,
+            reserved=reserved,
+        )
+
+    def _simulated(self, traces: list[Trace], card: Card) -> Simulated:
+        return simulate_all(
+            traces,
+            card.runtime,
+            card.capacities,
+            expandable_segments=self.request.expandable_segments,
+        )
+
+
+def _other_orders(courses: Courses, shape: Shape, varying: Documents | None) -> list[Trace]:
+    """Return a shape's traces for other orders of lengths than the longest throughout."""
+    if varying is None:
+        return []
+    batch, length = shape
+    return courses.in_orders(batch, varying.orders(batch, length, STEPS)[1:])
+
+
+def _last(holds: Callable[[int], bool], most: int) -> int:
+    """Return the largest number up to `most` for which something holds that holds for smaller ones; or 0."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
+    """Return the same, for an expensive test and an answer that is near `most`."""
+    fails, step = most + 1, max(1, most // 64)
+    low = most
+    while low > 0 and not holds(low):
+        fails, low, step = low, max(0, low - step), 2 * step
+    return low + _last(lambda more: holds(low + more), fails - low - 1)
+
+
+def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
+    """Return cells by workload: what differs within one is batch, length and what does not matter.
+
+    Where no document is shorter than a cell's length its batches have no padding, and no mask.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        settings = {k: v for k, v in cell.training if k not in _NO_MATTER}
+        # SGD and RMSprop make another list of gradients for a decay, whatever it is, and none for 0.
+        settings["weight_decay"] = str(bool(cell.settings.get("weight_decay")))
+        identity = (
+            cell.model.model_dump(mode="json"),
+            cell.data.eval_size,
+            cell.padding,
+            cell.attn_implementation,
+            cell.method,
+            cell.lora.model_dump() if cell.lora else None,
+            _has_padding(cell, documents),
+            settings,
+        )
+        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
+    return list(groups.values())
+
+
+def _has_padding(cell: Cell, documents: Documents) -> bool:
+    """Return whether batches have padding; of those padded to their longest, only that one has none."""
+    return cell.padding == "longest" or documents.padded(cell.max_length)
+
+
+def _targets(
+    cell: Cell, cards: Sequence[Card], request: PredictRequest
+) -> list[tuple[Target, list[Card]]]:
+    """Return the devices to trace: one for cards that choose the same kernels of attention.
+
+    In float32 all do.
+    """
+    if request.on_cpu:
+        return [(Target(device="cpu"), [])]
+    groups: dict[tuple[int, int], list[Card]] = {}
+    half = cell.settings.get("bf16") or cell.settings.get("fp16")
+    for card in cards:
+        capability = card.runtime.compute_capability if half else (8, 0)
+        groups.setdefault(_generation(capability), []).append(card)
+    groups = groups or {(8, 0): []}
+    return [
+        (Target(compute_capability=capability, attention=request.attention), its)
+        for capability, its in groups.items()
+    ]
+
+
+# Where `choose_attention` makes a difference: cuDNN first on 9.x and 10.x, wide heads on 12.x and
+# 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
+_GENERATIONS = ((12, 0), (9, 0), (8, 6), (8, 0), (7, 0), (0, 0))
+
+
+def _generation(capability: tuple[int, int]) -> tuple[int, int]:
+    """Return the first capability of those that choose kernels of attention alike."""
+    return next(first for first in _GENERATIONS if capability >= first)
+
+
+def _shape_of(cell: Cell, documents: Documents) -> Shape:
+    """Return the batch and length of a cell's largest step."""
+    batch = min(cell.per_device_train_batch_size, cell.train_size)
+    length = cell.max_length
+    return batch, documents.longest(
+        length, cell.train_size
+    ) if cell.padding == "longest" else length
+
+
+def _joined(
+    before: CellPrediction | None, new: CellPrediction, order: Mapping[str, int]
+) -> CellPrediction:
+    """Return one prediction from those on two groups of cards, which are put in order."""
+    if before is None:
+        return new
+    cards = sorted(before.cards + new.cards, key=lambda card: order[card.gpu])
+    return before.model_copy(update={"cards": tuple(cards)})
+
+
+def _refusal(cell: Cell) -> str | None:
+    try:
+        refuse_uncovered(cell)
+    except PredictionError as error:
+        return str(error)
+    return None
+
+
+def _notes(cells: Sequence[Cell], documents: Documents, request: PredictRequest) -> tuple[str, ...]:
+    notes = []
+    if not request.data_at_hand:
+        notes.append("the data set is not at hand: two labels, and padding in batches, are assumed")
+    if any(cell.padding == "longest" for cell in cells):
+        what = "draws of its documents" if documents.lengths else "no documents"
+        notes.append(
+            "batches padded to their longest document vary: intervals are over orders of lengths"
+            f" from {what}"
+        )
+    return tuple(notes)
+
+
+def _runner(stack: ExitStack, processes: int) -> Map:
+    """Return what runs jobs: here, or in processes forked from this one, which has torch loaded."""
+    if processes <= 1:
+        return lambda function, jobs: [function(job) for job in jobs]
+    pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("fork")))
+
+    def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+        # The function is pickled with each chunk: it may hold a workload's traces.
+        chunk = max(1, len(jobs) // (8 * processes))
+        return list(pool.map(function, jobs, chunksize=chunk))
+
+    return run

@@ -1,0 +1,202 @@
+"""Fit: the size of every event as an exact function of batch size and length, from a few traces.
+
+The peak itself cannot be fitted: it is the largest of many sums, and which one is largest changes.
+But a single storage's size is a sum of at most two simple terms, and traces of one workload differ in
+nothing else. So a handful of small cells, traced, give every other cell to the byte, in microseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace.events import Kind, Trace
+
+Shape = tuple[int, int]  # batch size, length
+
+# Rows of a tile of fused attention (kAlignLSE in
+# ATen/native/transformers/cuda/mem_eff_attention/kernel_forward.h).
+ATTENTION_TILE = 32
+
+# A storage of a transformer's step has one of these sizes times a constant, or a sum of two. The
+# last is the row sums of fused attention, which come in whole tiles.
+TERMS: dict[str, Callable[[int, int], int]] = {
+    "1": lambda batch, length: 1,
+    "B": lambda batch, length: batch,
+    "S": lambda batch, length: length,
+    "B S": lambda batch, length: batch * length,
+    "S^2": lambda batch, length: length**2,
+    "B S^2": lambda batch, length: batch * length**2,
+    "B ceil32(S)": lambda batch, length: batch * (-(-length // ATTENTION_TILE) * ATTENTION_TILE),
+}
+MOST_TERMS = 2
+# Two unknowns a size, and at least as many traces again to contradict a wrong choice of terms.
+FEWEST_TRACES = 5
+
+
+class FitError(PredictionError):
+    """Traces whose events cannot be told from a few of them: they have to be traced one by one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FittedTrace:
+    """A trace whose sizes are functions of batch size and length.
+
+    `coefficients` has a row for every distinct size and a column for every term; `row` says which
+    row an event's size is, `kernel_rows` which rows a kernel's sizes are.
+    """
+
+    template: Trace
+    coefficients: NDArray[np.float64]
+    row: NDArray[np.int32]
+    kernel_rows: tuple[tuple[int, ...], ...]
+
+    def at(self, batch: int, length: int) -> Trace:
+        """Return the trace of a cell."""
+        sizes = self._sizes(batch, length)
+        kernels = tuple(
+            kernel._replace(sizes=tuple(int(sizes[row]) for row in rows))
+            for kernel, rows in zip(self.template.kernels, self.kernel_rows, strict=True)
+        )
+        return dataclasses.replace(self.template, nbytes=sizes[self.row], kernels=kernels)
+
+    def in_order(self, batch: int, lengths: Sequence[int]) -> Trace:
+        """Return the trace of steps whose batches have these lengths, one each, in this order.
+
+        What a step allocates has its own batch's length, wherever it is freed.
+        """
+        steps = np.array([site.step for site in self.template.sites])[self.template.site]
+        place = np.clip(steps, 1, len(lengths)) - 1
+        born = np.zeros(int(self.template.block.max(initial=0)) + 1, dtype=np.int64)
+        allocated = self.template.kind == Kind.ALLOCATE
+        born[self.template.block[allocated]] = place[allocated]
+        freed = self.template.kind == Kind.FREE
+        place[freed] = born[self.template.block[freed]]
+        sizes = np.stack([self._sizes(batch, length) for length in lengths])
+        kernel_place = np.zeros(len(self.template.kernels), dtype=np.int64)
+        launched = self.template.kind == Kind.KERNEL
+        kernel_place[self.template.block[launched]] = place[launched]
+        kernels = tuple(
+            kernel._replace(sizes=tuple(int(sizes[step, row]) for row in rows))
+            for kernel, rows, step in zip(
+                self.template.kernels, self.kernel_rows, kernel_place, strict=True
+            )
+        )
+        return dataclasses.replace(self.template, nbytes=sizes[place, self.row], kernels=kernels)
+
+    def _sizes(self, batch: int, length: int) -> NDArray[np.int64]:
+        return np.rint(self.coefficients @ _terms(batch, length)).astype(np.int64)
+
+    def peak_bytes(self, batch: int, length: int) -> int:
+        """Return the peak of live requested bytes of a cell: `at(batch, length).peak_bytes`."""
+        return int((self._sums @ _terms(batch, length)).max())
+
+    @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        """Return the coefficients of the live bytes after each event, those that can be the largest.
+
+        Every term is positive, so a sum with no coefficient above another's is never above it.
+        """
+        live = np.cumsum(self.template.signs[:, None] * self.coefficients[self.row], axis=0)
+        sums: NDArray[np.float64] = np.unique(live, axis=0)[::-1]
+        kept: list[NDArray[np.float64]] = []
+        for candidate in sums[np.argsort(-sums.sum(axis=1), kind="stable")]:
+            if not any((candidate <= other).all() for other in kept):
+                kept.append(candidate)
+        return np.array(kept)
+
+
+def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
+    """Return what holds for all shapes, from the traces of at least five.
+
+    They hold for all lengths only if the traces have several, and for all batch sizes likewise.
+    Raises FitError where the traces differ in more than sizes, where a size is no exact whole
+    multiple of one term, or of two, or where the shapes are too much alike to tell which.
+    """
+    if len(traces) < FEWEST_TRACES:
+        raise FitError(
+            "too few traces to fit", got=str(len(traces)), expected=f"at least {FEWEST_TRACES}"
+        )
+    first, *others = traces.values()
+    for shape, other in zip(list(traces)[1:], others, strict=True):
+        if not first.same_course(other):
+            raise FitError("the steps of two shapes differ in more than sizes", got=str(shape))
+    samples = np.array([trace.nbytes for trace in traces.values()]).T
+    kernel_samples = [
+        np.array([trace.kernels[place].sizes for trace in traces.values()]).T
+        for place in range(len(first.kernels))
+    ]
+    stacked = np.concatenate([samples, *(s.reshape(-1, len(traces)) for s in kernel_samples)])
+    distinct, row = np.unique(stacked, axis=0, return_inverse=True)
+    row = row.reshape(-1)
+    lengths = [len(kernel.sizes) for kernel in first.kernels]
+    ends = np.cumsum([len(samples), *lengths])
+    kernel_rows = tuple(
+        tuple(row[end - count : end].tolist())
+        for end, count in zip(ends[1:].tolist(), lengths, strict=True)
+    )
+    return FittedTrace(
+        template=first,
+        coefficients=_coefficients(distinct, list(traces)),
+        row=row[: len(samples)].astype(np.int32),
+        kernel_rows=kernel_rows,
+    )
+
+
+def _elsewhere(shapes: list[Shape]) -> list[Shape]:
+    """Return a few other shapes; of the same length or batch size where there is only one."""
+    batches, lengths = ({shape[axis] for shape in shapes} for axis in (0, 1))
+    return [
+        (
+            min(batches) if len(batches) == 1 else batch,
+            min(lengths) if len(lengths) == 1 else length,
+        )
+        for batch, length in ((11, 97), (97, 1013), (1013, 33))
+    ]
+
+
+def _terms(batch: int, length: int) -> NDArray[np.float64]:
+    return np.array([term(batch, length) for term in TERMS.values()], dtype=np.float64)
+
+
+def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[np.float64]:
+    """Return each size's coefficients: the fewest terms that give it exactly everywhere.
+
+    Raises FitError where two choices of as many terms do, but are not the same at other shapes.
+    Sizes are whole numbers below 2**53, and so are coefficients: doubles hold both exactly.
+    """
+    terms, elsewhere = (np.array([_terms(*s) for s in of]) for of in (shapes, _elsewhere(shapes)))
+    found = np.zeros((len(distinct), len(TERMS)))
+    left = np.ones(len(distinct), dtype=bool)
+    for count in range(1, MOST_TERMS + 1):
+        sizes = np.flatnonzero(left)
+        for choice in itertools.combinations(range(len(TERMS)), count):
+            columns = terms[:, choice]
+            solved, _, rank, _ = np.linalg.lstsq(
+                columns, distinct[sizes].T.astype(float), rcond=None
+            )
+            if rank < count:
+                continue
+            whole = np.rint(solved)
+            exact = (columns @ whole == distinct[sizes].T).all(axis=0) & (whole >= 0).all(axis=0)
+            made = np.zeros((int(exact.sum()), len(TERMS)))
+            made[:, choice] = whole.T[exact]
+            rows, new = sizes[exact], left[sizes[exact]]
+            if ((made @ elsewhere.T != found[rows] @ elsewhere.T).any(axis=1) & ~new).any():
+                raise FitError(
+                    "these shapes cannot tell sizes apart",
+                    got=str(shapes),
+                    expected="several batch sizes and lengths, and lengths that differ modulo 32",
+                )
+            found[rows[new]] = made[new]
+            left[rows] = False
+    if left.any():
+        unfit = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
+        raise FitError("a size that is no sum of two terms", got=str(unfit))
+    return found

@@ -1,0 +1,226 @@
+"""Courses: the traces of one workload in every shape, from as few as will do.
+
+A course is what steps of a workload do whatever the batch and the length: the order of its events.
+Where five traces show that there is one, all other shapes are read off it; a shape that takes another
+course (a batch of one, a length that makes masks be padded) is traced by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+
+from ftbench.base.errors import FtbenchError, PredictionError
+from ftbench.plan.cell import Cell
+from ftbench.predict.lengths import ROUNDED_TO, Documents
+from ftbench.predict.shapes.fit import (
+    ATTENTION_TILE,
+    FEWEST_TRACES,
+    FitError,
+    FittedTrace,
+    Shape,
+    fit_events,
+)
+from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
+from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.work import count_work
+from ftbench.records.prediction import CellWork
+
+Taken = TypeVar("Taken")
+
+# Runs a function on every argument and returns the results in order; in processes or in this one.
+Map = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+_FIT_BATCHES = (3, 5, 7, 2, 4)
+_CHECK = 11  # a batch that no fit is made from
+_SHORTEST_FIT = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Cells that differ in nothing but batch, length and what memory does not depend on.
+
+    The target says whether their batches have padding.
+    """
+
+    cell: Cell
+    target: Target
+    documents: Documents
+
+    def trace(self, shape: Shape) -> Trace:
+        """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
+        return self._traced(
+            shape, lambda cell, batches: trace_trainer(cell, self.target, batches=batches)
+        )
+
+    def work(self, shape: Shape) -> CellWork:
+        """Return the work of one shape, from a trace of its own; raises PredictionError."""
+        return self._traced(shape, lambda cell, batches: count_work(cell, self.target, batches))
+
+    def _traced(self, shape: Shape, take: Callable[[Cell, Batches], Taken]) -> Taken:
+        """Return what `take` does of a cell of this shape, its errors in the words of a prediction."""
+        batch, length = shape
+        cell = with_shape(self.cell, batch, length)
+        try:
+            return take(cell, Batches((length,), self.documents.labels))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise PredictionError(
+                "the sizes of this model's tensors depend on what is in a batch",
+                where=cell.model.source.reference,
+                got=str(error.func),
+            ) from error
+        except FtbenchError:
+            raise
+        except Exception as error:  # whatever an unusual model raises without data
+            traceback.print_exc()
+            raise PredictionError(
+                f"this model could not be traced: {error}",
+                where=cell.model.source.reference,
+                got=f"{type(error).__name__} at batch {batch}, length {length}",
+            ) from error
+
+    def regular(self, shape: Shape) -> bool:
+        """Return whether a shape takes the course of most.
+
+        With one document or one token dimensions fall away; fused attention pads the rows of a mask
+        to a multiple of eight.
+        """
+        batch, length = shape
+        aligned = length % ROUNDED_TO == 0 or self.cell.attn_implementation == "eager"
+        return batch > 1 and length > 1 and aligned
+
+
+@dataclasses.dataclass(frozen=True)
+class Courses:
+    """The traces of a workload's shapes: fitted for all lengths, or by length, or traced."""
+
+    everywhere: FittedTrace | None
+    by_length: dict[int, FittedTrace | None]  # of lengths that `everywhere` does not hold for
+    traced: dict[Shape, Trace]
+
+    def fitted(self, length: int) -> FittedTrace | None:
+        """Return what gives all batch sizes at a length; None where there is nothing."""
+        return self.by_length.get(length, self.everywhere)
+
+    def at(self, shape: Shape) -> Trace:
+        """Return the trace of a shape that was asked for."""
+        if shape in self.traced:
+            return self.traced[shape]
+        fitted = self.fitted(shape[1])
+        assert fitted is not None, shape
+        return fitted.at(*shape)
+
+    def peak_bytes(self, shape: Shape) -> int:
+        """Return the peak of live requested bytes of a shape."""
+        fitted = self.fitted(shape[1])
+        if shape in self.traced or fitted is None:
+            return self.traced[shape].peak_bytes
+        return fitted.peak_bytes(*shape)
+
+    def in_orders(self, batch: int, orders: Iterable[Sequence[int]]) -> list[Trace]:
+        """Return the traces of steps whose batches have these lengths, where they can be told."""
+        fitted = self.everywhere
+        if fitted is None or batch == 1:
+            return []
+        return [fitted.in_order(batch, order) for order in orders]
+
+
+def with_shape(cell: Cell, batch: int, length: int) -> Cell:
+    """Return the cell with another batch size and length."""
+    settings = dict(cell.training) | {"per_device_train_batch_size": json.dumps(batch)}
+    update = {"max_length": length, "training": tuple(sorted(settings.items()))}
+    return cell.model_copy(update=update)
+
+
+def trace_courses(
+    workload: Workload, shapes: Collection[Shape], run: Map, *, every_batch: bool
+) -> Courses:
+    """Return the courses of a workload for these shapes; with `every_batch`, for all batch sizes.
+
+    A fit is believed only if it also gives a shape that it was not made from, event by event.
+    """
+    regular = sorted(shape for shape in shapes if workload.regular(shape))
+    if not every_batch and len(regular) <= FEWEST_TRACES:
+        wanted = sorted(shapes)
+        return Courses(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
+    odd = sorted(set(shapes) - set(regular))
+    made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
+    longest = max(length for _, length in made_from)
+    check = [shape for shape in regular if shape not in made_from][-1:] or [(_CHECK, longest)]
+    wanted = list(dict.fromkeys([*made_from, *check, *odd]))
+    traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
+    traced = {shape: traces[shape] for shape in odd}
+    everywhere = _fit({shape: traces[shape] for shape in made_from}, traces, check)
+    # Lengths whose every batch takes a course of its own.
+    apart = {length for _, length in odd if every_batch and not workload.regular((2, length))}
+    if everywhere is None:
+        return _by_length(workload, regular, apart, traced, run)
+    fits, _ = _fits_of(workload, apart, run)
+    return Courses(everywhere, fits, traced)
+
+
+def _by_length(
+    workload: Workload,
+    regular: Sequence[Shape],
+    apart: Collection[int],
+    traced: dict[Shape, Trace],
+    run: Map,
+) -> Courses:
+    """Return the courses where lengths differ in more than sizes: each length is fitted alone."""
+    fits, traces = _fits_of(workload, {length for _, length in regular}.union(apart), run)
+    left = [shape for shape in regular if fits[shape[1]] is None and shape not in traces]
+    traces |= dict(zip(left, run(workload.trace, left), strict=True))
+    rest = {shape: traces[shape] for shape in regular if fits[shape[1]] is None}
+    return Courses(None, fits, traced | rest)
+
+
+def _fits_of(
+    workload: Workload, lengths: Collection[int], run: Map
+) -> tuple[dict[int, FittedTrace | None], dict[Shape, Trace]]:
+    """Return what gives all batch sizes at each length, None where nothing does, and the traces."""
+    batches = (*_FIT_BATCHES, _CHECK)
+    wanted = [(batch, length) for length in sorted(lengths) for batch in batches]
+    traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
+    fits = {
+        length: _fit(
+            {(batch, length): traces[batch, length] for batch in _FIT_BATCHES},
+            traces,
+            [(_CHECK, length)],
+        )
+        for length in sorted(lengths)
+    }
+    return fits, traces
+
+
+def _fit(
+    made_from: dict[Shape, Trace], traces: dict[Shape, Trace], check: Sequence[Shape]
+) -> FittedTrace | None:
+    try:
+        fitted = fit_events(made_from)
+    except FitError:
+        return None
+    for shape in check:
+        told, seen = fitted.at(*shape), traces[shape]
+        if not (seen.same_course(told) and np.array_equal(seen.nbytes, told.nbytes)):
+            return None
+    return fitted
+
+
+def _fit_shapes(lengths: Sequence[int]) -> list[Shape]:
+    """Return five small shapes with lengths that are multiples of eight, spread over those asked for."""
+    longest = max(max(lengths) // ROUNDED_TO * ROUNDED_TO, _SHORTEST_FIT + 4 * ROUNDED_TO)
+    shortest = min(max(min(lengths), _SHORTEST_FIT), longest - 4 * ROUNDED_TO)
+    spread = np.linspace(shortest, longest, len(_FIT_BATCHES)) // ROUNDED_TO * ROUNDED_TO
+    if len(set(spread % ATTENTION_TILE)) == 1:  # whole tiles could not be told from lengths
+        spread[1:4] -= np.array([3, 2, 1]) * ROUNDED_TO
+    return list(zip(_FIT_BATCHES, map(int, spread), strict=True))

@@ -1,0 +1,1 @@
+"""Events become the peaks of a card: its workspaces, its caching allocator, its reserve."""

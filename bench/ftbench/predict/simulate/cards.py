@@ -1,0 +1,100 @@
+"""Cards: a GPU of the catalogue as simulations need it, and what a simulation on it says in figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+
+from ftbench.base.units import KIB
+from ftbench.plan.gpus import Gpu, capacity_bytes
+from ftbench.predict.simulate.simulation import Simulated
+from ftbench.predict.simulate.workspaces import Runtime, Version
+from ftbench.records.prediction import CardPrediction, Figure, Verdict
+
+# Resident threads of a multiprocessor (CUDA C++ Programming Guide, table of technical
+# specifications by compute capability); 2048 for those not named.
+_THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
+# Of a card that the catalogue has no number for: the most that one of its memory class has.
+_UNKNOWN_MULTIPROCESSORS = 132
+
+# Kernels whose registers spill get a stack in device memory, for every thread that the card can hold;
+# the driver makes it when the first such kernel is launched, and does not give it back. The limit is
+# 1 KiB a thread (cudaLimitStackSize, its default).
+STACK_BYTES_A_THREAD = 1 * KIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a simulation depends on: the torch and the card, and intervals for the rest.
+
+    Each pair is (least, most) in bytes: `capacity` is what the allocator may reserve, `context` what
+    the process holds besides.
+    """
+
+    name: str
+    runtime: Runtime
+    capacity: tuple[int, int]
+    context: tuple[int, int]
+
+    @property
+    def capacities(self) -> tuple[int, int, int]:
+        """Return what the allocator may reserve: the middle, for the single figure, and the ends."""
+        least, most = self.capacity
+        return (least + most) // 2, least, most
+
+    @property
+    def context_growth(self) -> tuple[int, int]:
+        """Return what the context grows by from its making to the last step."""
+        threads = self.runtime.multiprocessors * self.runtime.threads_per_multiprocessor
+        return 0, STACK_BYTES_A_THREAD * threads
+
+
+def card_of(gpu: Gpu, torch_version: Version | None = None) -> Card:
+    """Return a GPU as it would be under a version of torch (the installed one)."""
+    runtime = Runtime(
+        compute_capability=gpu.compute_capability,
+        torch_version=torch_version or installed_torch(),
+        multiprocessors=gpu.multiprocessors or _UNKNOWN_MULTIPROCESSORS,
+        threads_per_multiprocessor=_THREADS.get(gpu.compute_capability, 2048),
+    )
+    context = (gpu.context_low_bytes, gpu.context_high_bytes)
+    return Card(gpu.name, runtime, capacity_bytes(gpu), context)
+
+
+def installed_torch() -> Version:
+    """Return the installed torch's version, major and minor."""
+    major, minor, *_ = version("torch").split(".")
+    return int(major), int(minor)
+
+
+def on_card(card: Card, simulated: Simulated) -> CardPrediction:
+    """Return a simulation's figures, and whether it fits."""
+    reserved = _figure(simulated, "peak_reserved_bytes")
+    return CardPrediction(
+        gpu=card.name,
+        requested=_figure(simulated, "peak_requested_bytes"),
+        allocated=_figure(simulated, "peak_allocated_bytes"),
+        reserved=reserved,
+        process=Figure(
+            value_bytes=reserved.value_bytes + sum(card.context) // 2,
+            low_bytes=reserved.low_bytes + card.context[0],
+            high_bytes=reserved.high_bytes + card.context[1],
+            certainty="interval",
+        ),
+        capacity_low_bytes=card.capacity[0],
+        capacity_high_bytes=card.capacity[1],
+        verdict=verdict_of(simulated),
+    )
+
+
+def verdict_of(simulated: Simulated) -> Verdict:
+    """Return whether a cell fits, in every scenario, in none, or in some."""
+    if simulated.out_of_memory == "never":
+        return "fits"
+    return "does not fit" if simulated.out_of_memory == "always" else "too close to call"
+
+
+def _figure(simulated: Simulated, name: str) -> Figure:
+    low, high = simulated.interval(name)
+    value = getattr(simulated.first, name)
+    return Figure(value_bytes=value, low_bytes=low, high_bytes=high, certainty="simulated")

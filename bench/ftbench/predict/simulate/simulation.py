@@ -1,0 +1,183 @@
+"""Simulation: a trace, replayed through the allocator of a card: peak requested, allocated, reserved.
+
+The trace says what was asked for; the card and its torch decide the workspaces of kernels, and the
+allocator what is reserved for it all. What nobody documents (on which side of earlier segments the
+driver places a new one) or what is only known by its largest extent (workspaces) is simulated both
+ways, and the figures come as intervals over these scenarios.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from ftbench.predict.simulate.allocator import AllocatorSettings, Replay, replay
+from ftbench.predict.simulate.workspaces import Runtime, Steps, Workspaces
+from ftbench.predict.trace.events import Kind, Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One answer to each question that has no documented one."""
+
+    address_order: Literal["ascending", "descending"] = "descending"
+    workspaces: bool = True
+
+
+_ORDERS: tuple[Literal["descending", "ascending"], ...] = ("descending", "ascending")
+# The first is the one that a single figure is given for: its address order is the one that the
+# published cells of two consumer cards were measured with (`nox -s validate`).
+SCENARIOS = tuple(
+    Scenario(order, workspaces) for workspaces, order in itertools.product((True, False), _ORDERS)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """What an allocator is asked for, in order: (sign, block, bytes), and the event each comes from."""
+
+    signs: list[int]
+    blocks: list[int]
+    nbytes: list[int]
+    events: list[int]
+
+    def add(self, sign: int, block: int, nbytes: int, event: int) -> None:
+        """Note one more."""
+        self.signs.append(sign)
+        self.blocks.append(block)
+        self.nbytes.append(nbytes)
+        self.events.append(event)
+
+
+def requests(trace: Trace, runtime: Runtime | None) -> Requests:
+    """Return a trace's allocations and frees, with those of its kernels' workspaces in between.
+
+    Without a runtime there are no workspaces.
+    """
+    made = Requests([], [], [], [])
+    spaces = None if runtime is None else Workspaces(runtime)
+    names = itertools.count(int(trace.block.max(initial=0)) + 1)
+    columns = (trace.kind.tolist(), trace.block.tolist(), trace.nbytes.tolist())
+    scratch: dict[str, tuple[int, int]] = {}
+    left: Steps = ()
+    for event, (kind, block, nbytes) in enumerate(zip(*columns, strict=True)):
+        steps: Steps = ()
+        if kind == Kind.ALLOCATE:
+            made.add(1, block, nbytes, event)
+        elif kind == Kind.FREE:
+            made.add(-1, block, nbytes, event)
+        elif spaces is None:
+            continue
+        elif kind == Kind.KERNEL:
+            steps, left = spaces.of(trace.kernels[block])
+            scratch.clear()
+        else:
+            steps = left
+        for step in steps:
+            if step.action == "allocate":
+                scratch[step.name] = (next(names), step.nbytes)
+                made.add(1, *scratch[step.name], event)
+            else:
+                made.add(-1, *scratch.pop(step.name), event)
+    return made
+
+
+def simulate(
+    trace: Trace,
+    allocator: AllocatorSettings | None = None,
+    runtime: Runtime | None = None,
+    *,
+    workspaces: bool = True,
+) -> Replay:
+    """Return what a trace comes to on a card: peaks in bytes, and the events that reach them.
+
+    `allocator` has the card's limit and the allocator's settings, `runtime` its compute capability
+    and its version of torch, which decide the workspaces. Event numbers are the trace's.
+    """
+    return _played(requests(trace, (runtime or Runtime()) if workspaces else None), allocator)
+
+
+def _played(made: Requests, allocator: AllocatorSettings | None) -> Replay:
+    played = replay(made.signs, made.blocks, made.nbytes, allocator or AllocatorSettings())
+
+    def event(index: int | None) -> int | None:
+        return None if index is None else made.events[index]
+
+    return dataclasses.replace(
+        played,
+        at_allocated=event(played.at_allocated),
+        at_reserved=event(played.at_reserved),
+        failed_at=event(played.failed_at),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A trace under every scenario, for the least and the most that a card lets a process reserve.
+
+    `replays` has the first scenario first, and no two that are known to be the same.
+    """
+
+    replays: tuple[Replay, ...]
+    out_of_memory: Literal["never", "always", "sometimes"]
+
+    @property
+    def first(self) -> Replay:
+        """Return what the single figure is."""
+        return self.replays[0]
+
+    def interval(self, name: str) -> tuple[int, int]:
+        """Return the least and the largest value of one of a replay's peaks.
+
+        Of those that ended, and the first: one that failed had less than it needed.
+        """
+        ended = [played for played in self.replays if not played.out_of_memory]
+        values = [getattr(played, name) for played in ended or self.replays]
+        first = getattr(self.first, name)
+        return min(first, *values), max(first, *values)
+
+
+def simulate_all(
+    traces: Iterable[Trace],
+    runtime: Runtime,
+    capacities: Sequence[int | None] = (None,),
+    *,
+    expandable_segments: bool = False,
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Simulated:
+    """Return traces (of one cell: one for each order of lengths) under every scenario.
+
+    `capacities` is what a process may reserve: the likeliest first, then the ends. A limit that the
+    unlimited run does not reach changes nothing, so most traces are played once a scenario.
+    """
+    replays: list[Replay] = []
+    for trace in traces:
+        made = {
+            workspaces: requests(trace, runtime if workspaces else None)
+            for workspaces in {scenario.workspaces for scenario in scenarios}
+        }
+        for scenario in scenarios:
+            settings = AllocatorSettings(None, scenario.address_order, expandable_segments)
+            replays += _under_limits(made[scenario.workspaces], settings, capacities)
+    failed = [played.out_of_memory for played in replays]
+    verdict: Literal["never", "always", "sometimes"] = "sometimes"
+    if all(failed) or not any(failed):
+        verdict = "always" if failed[0] else "never"
+    return Simulated(tuple(replays), verdict)
+
+
+def _under_limits(
+    made: Requests, settings: AllocatorSettings, capacities: Sequence[int | None]
+) -> list[Replay]:
+    """Return the replays under each limit, in their order; those out of reach are one."""
+    unlimited = _played(made, settings)
+    found: dict[int | None, Replay] = {}
+    for capacity in capacities:
+        if capacity is None or capacity >= unlimited.peak_reserved_bytes:
+            found.setdefault(None, unlimited)
+        elif capacity not in found:
+            limited = dataclasses.replace(settings, capacity_bytes=capacity)
+            found[capacity] = _played(made, limited)
+    return list(found.values())

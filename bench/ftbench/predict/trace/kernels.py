@@ -1,0 +1,97 @@
+"""Kernels: which operators of a trace may ask for a workspace that no dispatch mode sees.
+
+Only what decides the workspace is kept; how large it is on a card is said in `workspaces`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ftbench.predict.trace.events import Kernel
+
+aten = torch.ops.aten
+
+# Sizes (they may vary with batch and length) and traits (they may not) of one call.
+Description = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | None:
+    """Return what an operator that just ran may want a workspace for; None where it wants none."""
+    describe = _DESCRIBED.get(func)
+    if describe is None:
+        return None
+    found = describe(*args)
+    return None if found is None else Kernel(str(func._schema.name), *found, autograd)
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> Description:
+    """Return a product of matrices: rows, inner, columns; no vector as bias."""
+    return (left.shape[-2], left.shape[-1], right.shape[-1]), (0, left.element_size())
+
+
+def _sum_and_product(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Description:
+    """Return a product with something added: traits say whether that is a vector."""
+    sizes, (_, element_bytes) = _product(left, right)
+    return sizes, (int(bias.dim() == 1), element_bytes)
+
+
+def _embedding_backward(
+    grad: torch.Tensor, indices: torch.Tensor, rows: int, *_: Any
+) -> Description:
+    """Return an embedding's gradient: tokens, width, vocabulary."""
+    sizes = (indices.numel(), grad.shape[-1], rows)
+    return sizes, (grad.element_size(), indices.element_size())
+
+
+def _column_sum(matrix: torch.Tensor, dims: Any = None, *_: Any) -> Description | None:
+    """Return a sum over the leading dimensions of a contiguous tensor: rows, columns."""
+    kept = matrix.dim() - len(dims or ())
+    leading = sorted(dim % matrix.dim() for dim in dims or ()) == list(range(len(dims or ())))
+    if not (leading and 0 < kept < matrix.dim() and matrix.is_contiguous()):
+        return None
+    columns = math.prod(matrix.shape[-kept:])
+    return (math.prod(matrix.shape[:-kept]), columns), (matrix.element_size(),)
+
+
+def _layer_norm_backward(
+    grad: torch.Tensor,
+    rows: torch.Tensor,
+    normalized: Any,
+    *_: Any,
+) -> Description:
+    """Return a layer norm's gradient: rows, width."""
+    width = math.prod(normalized)
+    return (rows.numel() // width, width), (rows.element_size(),)
+
+
+def _norms(tensors: Any, *_: Any) -> Description | None:
+    """Return the norms of a list of tensors: traits are how many there are and the largest's elements."""
+    if not tensors:
+        return None
+    return (), (len(tensors), max(tensor.numel() for tensor in tensors))
+
+
+def _attention_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any
+) -> Description:
+    """Return fused attention's gradient: batch, heads, queries, keys, head size, heads of the keys."""
+    batch, heads, queries, width = query.shape
+    return (batch, heads, queries, key.shape[2], width, key.shape[1]), (query.element_size(),)
+
+
+_DESCRIBED: dict[Any, Callable[..., Description | None]] = {
+    aten.mm.default: _product,
+    aten.bmm.default: _product,
+    aten.addmm.default: _sum_and_product,
+    aten.baddbmm.default: _sum_and_product,
+    aten.embedding_dense_backward.default: _embedding_backward,
+    aten.sum.dim_IntList: _column_sum,
+    aten.native_layer_norm_backward.default: _layer_norm_backward,
+    aten._foreach_norm.Scalar: _norms,
+    aten._scaled_dot_product_efficient_attention_backward.default: _attention_backward,
+    aten._scaled_dot_product_flash_attention_backward.default: _attention_backward,
+}

@@ -1,0 +1,320 @@
+"""Trainer: the memory events of a cell's own fine-tune, from its own code, without data or a card.
+
+`ftbench.worker.recipe.finetune.make_trainer` builds the Trainer that a run would use; here it is built and
+trained for a few steps inside a trace. Nothing of the recipe is written a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate import accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from datasets import Dataset
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import SequentialSampler
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    trainer_pt_utils,
+)
+
+from ftbench.base.errors import PredictionError
+from ftbench.plan.cell import Cell
+from ftbench.predict.trace import patches
+from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
+from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook
+from ftbench.worker.recipe.finetune import make_trainer
+from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.two_step_pass import first_steps_of
+
+# What a setting must be for a trace to be what a card would do; anything else is refused by name.
+_NOT_COVERED: dict[str, str] = {
+    "torch_compile": "compiled graphs plan their memory themselves",
+    "torch_compile_backend": "it sets torch_compile",
+    "torch_compile_mode": "it sets torch_compile",
+    "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
+    "use_liger_kernel": "Triton kernels allocate out of sight",
+    "deepspeed": "several cards",
+    "fsdp": "several cards",
+    "fp8": "8-bit training",
+    "auto_find_batch_size": "the batch size is not known beforehand",
+    "optim_target_modules": "optimizers with projected gradients",
+}
+COVERED_OPTIMIZERS = (
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adafactor",
+    "sgd",
+    "adagrad",
+    "rmsprop",
+)
+COVERED_ATTENTION = ("eager", "sdpa")
+# Without effect on a card's memory, and not to be had here: a loader's processes cannot send tensors
+# without data (the Trainer would wait for them for ever), and transformers refuses TF32 without a card.
+_SETTINGS: dict[str, Any] = {
+    "tf32": None,
+    "dataloader_num_workers": 0,
+    "dataloader_persistent_workers": False,
+    "dataloader_prefetch_factor": None,
+}
+# In fixed lengths of evaluation: two batches, since the outputs of the first are still there then.
+_EVALUATION_BATCHES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """What goes into the traced steps: the padded length of each step's batch, and the labels' names.
+
+    One length stands for all steps. With several, step i has the i-th.
+    """
+
+    lengths: tuple[int, ...]
+    labels: tuple[str, ...] = ("0", "1")
+
+    @classmethod
+    def of(cls, cell: Cell, labels: tuple[str, ...] = ("0", "1")) -> Batches:
+        """Return batches that all have the cell's largest length."""
+        return cls((cell.max_length,), labels)
+
+
+def refuse_uncovered(cell: Cell) -> None:
+    """Raise PredictionError, naming it, where a cell asks for what a trace does not cover."""
+    settings = cell.settings
+    for name, why in _NOT_COVERED.items():
+        if settings.get(name):
+            raise PredictionError(
+                f"prediction does not cover this: {why}",
+                where=f"training.{name}",
+                got=repr(settings[name]),
+            )
+    optimizer = settings.get("optim")
+    if optimizer is not None and optimizer not in COVERED_OPTIMIZERS:
+        raise PredictionError(
+            "prediction does not cover this optimizer",
+            where="training.optim",
+            got=repr(optimizer),
+            expected=f"one of {', '.join(COVERED_OPTIMIZERS)}",
+        )
+    if cell.attn_implementation not in COVERED_ATTENTION:
+        raise PredictionError(
+            "prediction does not cover this attention: its kernels allocate out of sight",
+            where="attn_implementation",
+            got=cell.attn_implementation,
+            expected=f"one of {', '.join(COVERED_ATTENTION)}",
+        )
+
+
+def trace_trainer(
+    cell: Cell,
+    target: Target | None = None,
+    *,
+    batches: Batches | None = None,
+    steps: int = STEPS,
+    evaluation: bool = True,
+    watch: Callable[[Tracer], None] | None = None,
+) -> Trace:
+    """Return the memory events of a cell's first steps, and of an evaluation after them.
+
+    The model is built from its config; weights are not read. `watch` is given the tracer when training
+    begins. Raises PredictionError for settings that are not covered.
+    """
+    refuse_uncovered(cell)
+    target = target or Target()
+    batches = batches or Batches.of(cell)
+    cell = first_steps_of(_without_weights(cell), steps)
+    pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
+    with (
+        tempfile.TemporaryDirectory(prefix="ftbench-") as output,
+        _states_of_its_own(),
+        tracing(target) as tracer,
+        _trainer_without_data(target),
+    ):
+        trainer = make_trainer(
+            cell,
+            batches.labels,
+            pools,
+            seed=cell.seed,
+            output=output,
+            use_cpu=True,
+            phases=PhaseBook([]),
+            steps=StepBook(),
+            callbacks=[_Marks(tracer)],
+        )
+        # It would print the figures of a loss without data.
+        trainer.remove_callback(PrinterCallback)
+        trainer.compute_metrics = lambda _: {}  # on the host, of outputs without data
+        if len(batches.lengths) > 1:
+            sampler = SequentialSampler(pools[0])
+            trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
+        if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
+            _scale_gradients(trainer)
+        if watch is not None:
+            watch(tracer)
+        tracer.begin()
+        trainer.train()
+        if evaluation:
+            tracer.phase(EVALUATION)
+            trainer.evaluate()
+        recorded = tracer.finish()
+        del trainer
+    return recorded
+
+
+def _without_weights(cell: Cell) -> Cell:
+    """Return the cell with a model made from its config, and nothing asked that isn't to be had here."""
+    training = dict(cell.training) | {name: json.dumps(value) for name, value in _SETTINGS.items()}
+    return cell.model_copy(
+        update={
+            "model": cell.model.model_copy(update={"weights": "random"}),
+            "training": tuple(sorted(training.items())),
+        }
+    )
+
+
+def _pools(
+    cell: Cell, batches: Batches, steps: int, *, on_cpu: bool = True
+) -> tuple[Dataset, Dataset]:
+    """Return documents of the lengths asked for: a step's worth for each step, and some to evaluate on.
+
+    One more batch than there are steps, as the loader fetches ahead.
+    """
+    tokenizer = load_tokenizer(cell.model)
+    lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
+    distinct = sorted(set(lengths))
+    rows = Dataset.from_list([_document(tokenizer, length) for length in distinct])
+    numbers = [distinct.index(length) for length in lengths for _ in range(cell.documents_a_step)]
+    longest = [len(distinct) - 1] * evaluated_documents(cell)
+    # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
+    # data would ask for every token by itself.
+    form = "torch" if on_cpu else None
+    return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
+
+
+def evaluated_documents(cell: Cell) -> int:
+    """Return how many documents the evaluation of a trace takes."""
+    of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
+    return min(cell.data.eval_size, of_batches)
+
+
+def _document(tokenizer: Any, length: int) -> dict[str, Any]:
+    """Return a document of exactly this many tokens, with the columns that the tokenizer makes."""
+    encoded = tokenizer("a " * length, truncation=True, max_length=length, padding="max_length")
+    return {**encoded, "labels": 0}
+
+
+class _Marks(TrainerCallback):
+    """Tells the tracer where a step begins."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._tracer.next_step()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step < state.max_steps:
+            self._tracer.next_step()
+        else:
+            self._tracer.phase(INPUT)
+
+
+def _scale_gradients(trainer: Any) -> None:
+    """Have the Trainer scale its loss for float16, as accelerate does on a card but not on a CPU."""
+    trainer.accelerator.native_amp = True
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+
+
+@contextlib.contextmanager
+def _states_of_its_own() -> Iterator[None]:
+    """Give accelerate's process-wide states back as they were: the caller's own Trainer has them too."""
+    states: Sequence[Any] = (PartialState, AcceleratorState, GradientState)
+    kept = [dict(state._shared_state) for state in states]
+    environment = dict(os.environ)  # transformers 4.51 leaves the mixed precision there
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+        os.environ.clear()
+        os.environ.update(environment)
+        for state, values in zip(states, kept, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(values)
+
+
+@contextlib.contextmanager
+def _trainer_without_data(target: Target) -> Iterator[None]:
+    """Have the Trainer train on the traced device, and compute metrics of outputs without data."""
+
+    def place(original: Any) -> Any:
+        def device_of(arguments: TrainingArguments) -> torch.device:
+            original.func(arguments)
+            PartialState._shared_state["device"] = target.torch_device
+            return target.torch_device
+
+        property_ = functools.cached_property(device_of)
+        property_.__set_name__(TrainingArguments, "_setup_devices")
+        return property_
+
+    def outputs(original: Any) -> Any:
+        def numpify(tensors: Any) -> Any:
+            if isinstance(tensors, (list, tuple)):
+                return type(tensors)(numpify(tensor) for tensor in tensors)
+            return np.zeros(tuple(tensors.shape), dtype=np.float32)
+
+        return numpify
+
+    with contextlib.ExitStack() as stack:
+        if target.device == "cuda":
+            stack.enter_context(patches.replaced(TrainingArguments, "_setup_devices", place))
+            stack.enter_context(
+                patches.replaced(torch.amp.GradScaler, "_maybe_opt_step", _stepping)
+            )
+        stack.enter_context(patches.replaced(trainer_pt_utils, "nested_numpify", outputs))
+        stack.enter_context(patches.replaced(accelerator, "pad_across_processes", _not_padded))
+        yield
+
+
+def _not_padded(original: Any) -> Any:
+    """Return what pads outputs to the widest of all processes: with one, none is wider.
+
+    The sizes that are compared are on the device, and here have no value to compare.
+    """
+
+    def pad(tensor: Any, **_: Any) -> Any:
+        for leaf in tree_leaves(tensor):
+            torch.tensor(leaf.shape, device=leaf.device)
+        return tensor
+
+    return pad
+
+
+def _stepping(original: Any) -> Any:
+    """Return an optimizer step that takes no gradient for infinite: there is none to look at."""
+
+    def step(scaler: Any, optimizer: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)
+
+    return step

@@ -1,0 +1,579 @@
+"""Tracer: runs training steps on tensors without data, and notes every allocation and free.
+
+The model, the optimizer and the loop are the real ones; only the data is missing. A tensor on the
+traced device is a fake tensor of torch's own (`FakeTensorMode`) on `cpu:0`, and the host's are on
+`cpu`: to torch those are two devices, so a step counter that Adam keeps on the host, or a batch
+before it is copied, is not taken for the card's memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import random
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.nn.modules import module as module_hooks
+from torch.optim import optimizer as optimizer_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace import patches
+from ftbench.predict.trace.events import (
+    AFTER_BACKWARD,
+    BACKWARD,
+    EVALUATION,
+    FORWARD,
+    INPUT,
+    OPTIMIZER,
+    SETUP,
+    Kernel,
+    Origin,
+    Site,
+    Trace,
+    TraceBuilder,
+    TracedRole,
+)
+from ftbench.predict.trace.kernels import kernel_of
+from ftbench.predict.trace.operators import cuda_operators, results_on_card
+from ftbench.predict.trace.source_line import source_line
+from ftbench.records.prediction import AttentionKernel
+
+# Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
+# step to the next (the last outputs) shows in reserved memory only in the third.
+STEPS = 3
+
+_DEVICES = frozenset({"cpu", "meta"})
+_ADD = torch.ops.aten.add.Tensor
+_ADD_IN_PLACE = torch.ops.aten.add_.Tensor
+_LIFTS = (
+    torch.ops.aten.lift_fresh.default,
+    torch.ops.aten.lift.default,
+)  # constants come with data
+_LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
+_DEVICE = torch.ops.prim.device.default
+_TO_COPY = torch.ops.aten._to_copy.default
+_ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
+_EQUAL = torch.ops.aten.eq.Scalar
+_UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The device that a trace is of.
+
+    `attention` forces one kernel of scaled dot product attention; None takes the one that torch would
+    for each call on a card of this compute capability. `padding` answers the question that models
+    ask of a batch's attention mask: whether any token in it is padding.
+    """
+
+    device: Literal["cuda", "cpu"] = "cuda"
+    compute_capability: tuple[int, int] = (8, 0)
+    attention: AttentionKernel | None = None
+    padding: bool = True
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Return the device to build on, inside a trace."""
+        return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
+
+
+Step = Callable[[], Any]
+# Called after every operator: the operator, its arguments by place and by name, its result.
+Watch = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+def trace(
+    factory: Callable[[torch.device], Step],
+    *,
+    steps: int = STEPS,
+    target: Target | None = None,
+    watch: Callable[[Tracer], None] | None = None,
+) -> Trace:
+    """Return the memory events of `steps` training steps on any module.
+
+    `factory(device)` is called once, inside the trace; it builds model, optimizer and batch on the
+    device that it is given, and returns the function that runs one step. Nothing that exists
+    outside is touched: a real tensor that gets into the trace is a PredictionError.
+
+    The step's result is kept until the next one returns, as a variable of a training loop is. There is
+    no data: `bool(tensor)` is False and `.item()` 0 or 1.0, except where `target` answers. `watch` is
+    given the tracer before anything is built.
+    """
+    target = target or Target()
+    with tracing(target) as tracer:
+        if watch is not None:
+            watch(tracer)
+        step = factory(target.torch_device)
+        tracer.begin()
+        result = None
+        for _ in range(steps):
+            tracer.next_step()
+            result = step()
+        recorded = tracer.finish()
+        del step, result
+    return recorded
+
+
+@contextlib.contextmanager
+def tracing(target: Target) -> Iterator[Tracer]:
+    """Run the body on fake tensors and yield the tracer that watches it.
+
+    Python's cyclic garbage collector is off meanwhile: when it runs depends on all else in the process.
+    """
+    collecting, thaw = gc.isenabled(), gc.get_freeze_count() == 0
+    gc.disable()
+    if (
+        thaw
+    ):  # what collects all the same (accelerate, before training) need not look at torch itself
+        gc.freeze()
+    tracer = Tracer(target)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_generators_kept())
+            stack.enter_context(patches.cards_not_seeded())
+            stack.enter_context(patches.modules_move())
+            if target.device == "cuda":
+                stack.enter_context(patches.constants_move(target.torch_device))
+                stack.enter_context(patches.scalars_assigned_from_host(target.torch_device))
+                stack.enter_context(patches.autocast_moves())
+                stack.enter_context(patches.multi_tensor_optimizers())
+                stack.enter_context(cuda_operators(target.attention, target.compute_capability))
+            else:
+                stack.enter_context(
+                    patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
+                )
+            stack.enter_context(_Fakes())
+            stack.enter_context(tracer.hooks())
+            stack.enter_context(tracer)
+            tracer.calibrate()
+            tracer.start()
+            tracer.while_stepping = stack.enter_context
+            yield tracer
+    finally:
+        tracer.close()
+        if thaw:
+            gc.unfreeze()
+        if collecting:
+            gc.enable()
+
+
+class _Fakes(FakeTensorMode):
+    """The mode that all of a trace's tensors are of: a copied module's too, as peft's heads are."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fakes:
+        return self
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Give the random generators back as they were: the traced code may seed them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+class Tracer(TorchDispatchMode):
+    """Sees every operator, and through it every storage on the traced device."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+        self._device = target.torch_device
+        self._on_card = target.device == "cuda"
+        self._builder = TraceBuilder()
+        self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
+        self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
+        self._questions: set[int] = set()  # storages that say whether every token is real
+        self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
+        self._modules = _ModulePath()
+        self._phase = SETUP
+        self._after_forward = FORWARD  # what follows the model's forward, outside of it
+        self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
+        self._step = 0
+        self._closed = True
+        self.while_stepping: Callable[[Any], Any] = lambda context: None
+        self.watch: Watch | None = None
+
+    # The course of the trace.
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device whose storages are noted."""
+        return self._device
+
+    @property
+    def period(self) -> int | str:
+        """Return the step that runs, or `EVALUATION`."""
+        return EVALUATION if self._phase == EVALUATION else self._step
+
+    @property
+    def blocks(self) -> int:
+        """Return how many storages were noted so far."""
+        return self._builder.blocks
+
+    def block_of(self, tensor: torch.Tensor) -> int | None:
+        """Return the number of a tensor's storage; None where it was not noted."""
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        return None if known is None else known[0]
+
+    def start(self) -> None:
+        """Note from here on what happens."""
+        self._closed = False
+
+    def begin(self) -> None:
+        """Note that what was to be built is built: steps come next."""
+        self.while_stepping(patches.masks_as_with_data())
+        if self._target.device == "cuda":
+            self.while_stepping(patches.on_a_card())
+
+    def next_step(self) -> None:
+        """Note that a step begins."""
+        self._step += 1
+        self.phase(INPUT)
+
+    def phase(self, name: str) -> None:
+        """Note what is done from here on."""
+        self._phase = name
+
+    def finish(self) -> Trace:
+        """Return the trace; what happens afterwards is not in it."""
+        self._closed = True
+        return self._builder.build(patches.library_versions())
+
+    def close(self) -> None:
+        """Stop watching storages."""
+        self._closed = True
+        self._watched.clear()
+
+    def calibrate(self) -> None:
+        """Learn how many references a gradient has here that nobody but autograd holds.
+
+        Python's own are among them, and how many those are is the version's affair.
+        """
+        self._sole: tuple[int, int] | None = None
+        leaf = torch.ones(1, requires_grad=True)
+        twice = leaf * 2
+        (twice * 3 + twice * 5).sum().backward()  # two fresh gradients of `twice`, added up
+        if self._sole is None:
+            raise PredictionError("autograd's sum of two gradients was not seen", where="torch")
+
+    # What is seen.
+
+    def _accumulates_in_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether this sum is autograd's own, of two gradients, and would be made in place.
+
+        torch/csrc/autograd/input_buffer.cpp adds into the first where it is dense, nobody else holds
+        it or its storage, and it is no tensor subclass. Under a dispatch mode every tensor looks
+        like one, and the sum comes out of place: this puts that right.
+        """
+        if kwargs or not _in_backward() or torch.is_grad_enabled():
+            return False
+        one, other = args
+        if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+            return False
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if self._sole is None:
+            self._sole = _owners(one)
+        return _owners(one) == self._sole and _dense(one)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator, and note what it allocated."""
+        if func is _DEVICE and isinstance(one := args[0], FakeTensor):
+            # Two calls in three are this one: the way through the fake mode is a tenth of a trace.
+            return torch.device("meta") if one.fake_mode.in_kernel_invocation else one.fake_device
+        kwargs = kwargs or {}
+        # Before anything is done: torch writes to a real tensor before it refuses it.
+        _refuse_data(func, args, kwargs)
+        if func is _LOCAL_SCALAR:
+            return self._answer(args[0])
+        if func is _ADD and self._accumulates_in_place(args, kwargs):
+            added = args[0].add_(args[1])
+            if self.watch is not None and not self._closed:
+                self.watch(_ADD_IN_PLACE, args, kwargs, added)
+            return added
+        if func is _TO_COPY and isinstance(args[0], FakeTensor):
+            # A constant's value is known, and copying it would be done with real tensors, to which
+            # `cpu:0` is `cpu`.
+            args[0].constant = None
+        try:
+            output = func(*args, **kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise PredictionError(
+                "a result whose size depends on the data",
+                where=str(func),
+                hint="only steps whose tensors have the same sizes whatever the data can be traced",
+            ) from error
+        if self._on_card:
+            output = results_on_card(func, output)
+        if not self._closed:
+            if self.watch is not None:  # what is new is not noted yet
+                self.watch(func, args, kwargs, output)
+            self._note(func, args, output)
+        return output
+
+    def _note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
+        leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
+        fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
+        for tensor in fakes:
+            # torch makes tensors on a card that is not there at all.
+            if tensor.fake_device.type not in _DEVICES and tensor.fake_device != self._device:
+                raise PredictionError(
+                    "a tensor on another device than the traced one",
+                    where=str(func),
+                    got=str(tensor.fake_device),
+                    expected=f"{self._device}, which stands for the card, or the host",
+                    hint="make tensors on the device that the factory is given",
+                )
+        ours = [tensor for tensor in fakes if tensor.fake_device == self._device]
+        if ours:
+            site = self._site(func)
+            with self._builder.kernel(self._kernel(func, args), site):
+                for tensor in ours:
+                    self.see(tensor, site)
+        if func is _UNSCALE:
+            self._overflows.add(args[1].untyped_storage()._cdata)
+        if func in _ALL or (
+            func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()
+        ):
+            self._questions.add(output.untyped_storage()._cdata)
+
+    def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:
+        return kernel_of(func, args, autograd=_in_backward()) if self._on_card else None
+
+    def see(self, tensor: torch.Tensor, site: Site) -> None:
+        """Note a tensor's storage, unless it was seen before and has its size still."""
+        storage = tensor.untyped_storage()
+        key, nbytes = storage._cdata, storage.nbytes()
+        known = self._live.get(key)
+        if known is not None:
+            if known[1] != nbytes:
+                # Resized: what it has now is there before what it had goes (`resize_bytes_cuda`).
+                self._watch(storage, key, nbytes, site, tensor.dtype)
+                self._builder.free(known[0], known[1], site)
+            return
+        self._watch(storage, key, nbytes, site, tensor.dtype)
+
+    def with_state_seen(self, original: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        """Return `torch.get_rng_state` with its tensor noted: it is made out of a dispatch mode's sight.
+
+        Checkpointing keeps one for each block. It is on the host, so only a trace of a CPU has it.
+        """
+
+        def state() -> torch.Tensor:
+            made = original()
+            if not self._closed:
+                self.see(made, self._site(None))
+            return made
+
+        return state
+
+    def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: torch.dtype) -> None:
+        self._questions.discard(key)
+        self._overflows.discard(key)
+        block = self._builder.allocate(nbytes, site)
+        self._builder.origins[block] = Origin(str(dtype).removeprefix("torch."), source_line())
+        self._live[key] = (block, nbytes)
+        if site.phase == INPUT:
+            self._builder.roles[block] = "inputs"
+
+        def freed(_: Any) -> None:
+            self._watched.pop(block, None)
+            if self._live.get(key, (None,))[0] == block:
+                del self._live[key]
+                if not self._closed:
+                    self._builder.free(block, nbytes, self._site(None))
+
+        self._watched[block] = weakref.ref(storage, freed)
+
+    def _answer(self, scalar: torch.Tensor) -> Any:
+        """Return what `.item()` gives of a tensor without data.
+
+        False, so that nothing is NaN; 0; and 1.0, since Adam divides by 1 - beta ** step. Whether
+        all tokens are real is what the target says of padding.
+        """
+        if scalar.dtype is torch.bool:
+            asked = scalar.untyped_storage()._cdata in self._questions
+            return asked and not self._target.padding
+        if scalar.untyped_storage()._cdata in self._overflows:
+            return 0.0  # GradScaler takes the optimizer's step
+        return 1.0 if scalar.is_floating_point() else 0
+
+    def _site(self, func: Any) -> Site:
+        operator = "" if func is None else str(func._schema.name)
+        if _in_backward():
+            self._after_forward = AFTER_BACKWARD
+            return Site(BACKWARD, self._step, self._modules.of_backward(), operator)
+        forward = self._phase == FORWARD and not self._modules.running
+        phase = self._after_forward if forward else self._phase
+        return Site(phase, self._step, self._modules.current, operator)
+
+    # What the hooks see: which module runs, and what optimizers hold.
+
+    @contextlib.contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Follow modules and optimizers while the context lasts."""
+        handles = [
+            module_hooks.register_module_forward_pre_hook(self._enter),
+            module_hooks.register_module_forward_hook(self._leave, always_call=True),
+            optimizer_hooks.register_optimizer_step_pre_hook(self._before_optimizer),
+            optimizer_hooks.register_optimizer_step_post_hook(self._after_optimizer),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: torch.nn.Module, args: Any) -> None:
+        if self._modules.enter(module) and not _in_backward():  # the outermost one
+            self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
+            self._after_forward = FORWARD
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                self._owners[id(tensor)] = name.rpartition(".")[0]
+                self._mark(tensor, "parameters", tensor)
+
+    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        self._modules.leave()
+
+    def _before_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._phase = OPTIMIZER
+        for parameter in _parameters(optimizer):
+            self._mark(parameter, "parameters", parameter)
+            if parameter.grad is not None:
+                self._mark(parameter.grad, "gradients", parameter)
+
+    def _after_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for parameter, state in optimizer.state.items():
+            for value in tree_leaves(state):
+                if isinstance(value, torch.Tensor):
+                    self._mark(value, "optimizer state", parameter)
+
+    def _mark(self, tensor: torch.Tensor, role: TracedRole, parameter: torch.Tensor) -> None:
+        """Note what a storage is for, and the module whose parameter it belongs to."""
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        if known is not None:
+            self._builder.roles.setdefault(known[0], role)
+            self._builder.owners.setdefault(known[0], self._owners.get(id(parameter), ""))
+
+
+def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise PredictionError where an operator is given a tensor that was made outside the trace."""
+    if func in _LIFTS:
+        return
+    for argument in (*args, *kwargs.values()):  # of an operator: tensors, or lists of them
+        for leaf in argument if isinstance(argument, (list, tuple)) else (argument,):
+            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
+                raise PredictionError(
+                    "a tensor with data got into a trace",
+                    where=str(func),
+                    got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
+                    expected="tensors that are made in the trace",
+                    hint="build model, optimizer and batch in the factory, on the device it is given",
+                )
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _sequence_number() -> int:
+    """Return the number that the next node of autograd's graph will have."""
+    number: int = patches.require(torch.autograd, "_get_sequence_nr")()
+    return number
+
+
+def _in_backward() -> bool:
+    """Return whether autograd is running: the current operator is of its thread on a card."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _dense(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor fills its memory with no gap and no overlap, in any order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _owners(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return how many references there are to a tensor's storage, and to the tensor."""
+    count = patches.require(torch._C, "_storage_Use_Count")
+    return count(tensor.untyped_storage()._cdata), patches.require(tensor, "_use_count")()
+
+
+class _ModulePath:
+    """Where in the model an operator runs; for one of the backward pass, where its forward ran."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._stack: list[str] = []
+        # From which autograd sequence number on a module was the current one.
+        self._since: list[int] = []
+        self._path: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        """Return whether a module's forward is running."""
+        return bool(self._stack)
+
+    @property
+    def current(self) -> str:
+        """Return the path of the innermost module that runs, empty outside and for the root."""
+        return self._stack[-1] if self._stack else ""
+
+    def enter(self, module: torch.nn.Module) -> bool:
+        """Note that a module's forward begins; returns whether it is the outermost."""
+        outermost = not self._stack
+        if outermost and (not _in_backward() or id(module) not in self._names):
+            self._names = {id(part): name for name, part in module.named_modules()}
+        self._stack.append(self._names.get(id(module), self.current))
+        self._note()
+        return outermost
+
+    def leave(self) -> None:
+        """Note that the innermost module's forward ended."""
+        if self._stack:
+            self._stack.pop()
+        self._note()
+
+    def _note(self) -> None:
+        number = _sequence_number()
+        if self._since and number < self._since[-1]:  # another thread's count
+            return
+        self._since.append(number)
+        self._path.append(self.current)
+
+    def of_backward(self) -> str:
+        """Return the path of the module whose forward made the node that autograd is running."""
+        if self._stack:  # a checkpointed block is being recomputed
+            return self.current
+        node = torch._C._current_autograd_node()
+        if node is None or not self._since:
+            return ""
+        place = bisect_right(self._since, node._sequence_nr()) - 1
+        return self._path[place] if place >= 0 else ""

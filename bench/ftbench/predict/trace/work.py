@@ -1,0 +1,255 @@
+"""Work: the FLOPs, the bytes and the kernels of a step, counted while it is traced.
+
+FLOPs are those of matrix products and of fused attention, by torch's own formulas (`FlopCounterMode`):
+all that are carried out, recomputation in fused and checkpointed blocks included. Bytes are what eager
+PyTorch moves, which fuses nothing: every operator reads its distinct inputs and writes its results,
+caches left out. Counting changes nothing in a trace, and costs nothing where it is not asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+
+from ftbench.base.errors import PredictionError
+from ftbench.plan.cell import Cell
+from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
+from ftbench.predict.trace.trace_trainer import Batches, evaluated_documents, trace_trainer
+from ftbench.predict.trace.tracer import STEPS, Target, Tracer
+from ftbench.records.prediction import CellWork, PassWork
+
+aten = torch.ops.aten
+
+# The CPU's fused attention has no formula in torch; its arithmetic is that of the card's.
+_FORMULAS = {
+    aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+# Memory is reserved, or a shape written down: nothing runs.
+_NOTHING = frozenset(
+    (
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "resize_",
+        "set_",
+        "detach_",
+    )
+)
+# What is written over unread.
+_OVERWRITES = frozenset(
+    ("zero_", "fill_", "copy_", "normal_", "uniform_", "_foreach_zero_", "_foreach_copy_")
+)
+# Of the table that these read from, only the rows that come out are touched.
+_GATHERS = frozenset(("embedding", "index_select", "gather"))
+# A kernel over lists of tensors takes at most so many, by the number of lists, and so many chunks:
+# ATen/native/cuda/MultiTensorApply.cuh (depth_to_max_tensors, depth_to_max_blocks, kChunkSize).
+_TENSORS_A_LAUNCH = (110, 64, 48, 36, 30)
+_CHUNKS_A_LAUNCH = 320
+_CHUNK_ELEMENTS = 65536
+
+Period = int | str  # a step, or `EVALUATION`
+
+
+@dataclasses.dataclass
+class _Sums:
+    """What was counted so far in one period.
+
+    `first_block` is the number that the next storage has when the period begins: older ones were
+    there before. Of those, `read` and `written` have the most bytes that one operator touched.
+    """
+
+    first_block: int
+    flops: int = 0
+    product_bytes: int = 0
+    other_bytes: int = 0
+    kernels: int = 0
+    read: dict[int, int] = dataclasses.field(default_factory=dict)
+    written: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def as_pass(self, documents: int, batches: int) -> PassWork:
+        """Return the sums as plain data."""
+        return PassWork(
+            documents=documents,
+            batches=batches,
+            flops=self.flops,
+            product_bytes=self.product_bytes,
+            other_bytes=self.other_bytes,
+            compulsory_bytes=sum(self.read.values()) + sum(self.written.values()),
+            kernels=self.kernels,
+        )
+
+
+class WorkCounter:
+    """Counts the work of every step of a trace; give `watch` to whatever traces."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Period, _Sums] = {}
+
+    def watch(self, tracer: Tracer) -> None:
+        """Count what this tracer sees from here on."""
+        self._tracer = tracer
+        self._device = tracer.device
+        tracer.watch = self._count
+
+    def work_of(self, period: Period, *, documents: int, batches: int) -> PassWork:
+        """Return what was counted in a step, or in the evaluation."""
+        if period not in self._sums:
+            raise PredictionError("no work was counted in this part of a trace", got=str(period))
+        return self._sums[period].as_pass(documents, batches)
+
+    def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        name = func._schema.name.rpartition("::")[2]
+        if name in _NOTHING:
+            return
+        given = list(self._ours((args, kwargs)))
+        changed = list(self._ours(_written(func, args, kwargs)))
+        storages = {_storage(tensor) for tensor in given}
+        made = [tensor for tensor in self._ours(output) if _storage(tensor) not in storages]
+        if not (changed or made):  # a view, or a question about a shape
+            return
+        read = list(self._ours(args[1:])) if _blind(name) else given
+        most = sum(map(_touched, made)) if name in _GATHERS else None
+        sums = self._period_sums()
+        reads = self._noted(read, sums.read, sums.first_block, most)
+        nbytes = reads + self._noted(changed + made, sums.written, sums.first_block)
+        flops = _flops(func, args, kwargs, output)
+        sums.flops += flops
+        if flops:
+            sums.product_bytes += nbytes
+        else:
+            sums.other_bytes += nbytes
+        sums.kernels += _launches(name, args, output) if self._on_card else len(changed + made)
+
+    @property
+    def _on_card(self) -> bool:
+        return self._device.index is not None
+
+    def _ours(self, tree: Any) -> Iterator[FakeTensor]:
+        """Yield the tensors on the traced device, each once."""
+        seen: set[tuple[Any, ...]] = set()
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, FakeTensor) and leaf.fake_device == self._device:
+                key = (_storage(leaf), leaf.storage_offset(), leaf.shape, leaf.stride())
+                if key not in seen:
+                    seen.add(key)
+                    yield leaf
+
+    def _period_sums(self) -> _Sums:
+        period = self._tracer.period
+        if period not in self._sums:
+            self._sums[period] = _Sums(first_block=self._tracer.blocks)
+        return self._sums[period]
+
+    def _noted(
+        self,
+        tensors: Iterable[torch.Tensor],
+        old: dict[int, int],
+        first_block: int,
+        most: int | None = None,
+    ) -> int:
+        """Return the bytes of these tensors, and note those that are older than the period."""
+        total = 0
+        for tensor in tensors:
+            nbytes = _touched(tensor) if most is None else min(_touched(tensor), most)
+            total += nbytes
+            block = self._tracer.block_of(tensor)
+            if block is not None and block < first_block:
+                old[block] = max(old.get(block, 0), nbytes)
+        return total
+
+
+def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
+    """Return the work of a cell's own optimizer step, once Adam's state is there, and of its evaluation.
+
+    The batches all have the cell's size. Raises what tracing raises.
+    """
+    counter = WorkCounter()
+    traced = trace_trainer(cell, target, batches=batches, watch=counter.watch)
+    evaluated = evaluated_documents(cell)
+    eval_batch = int(cell.settings["per_device_eval_batch_size"])
+    return CellWork(
+        step=counter.work_of(
+            STEPS,
+            documents=cell.documents_a_step,
+            batches=cell.documents_a_step // cell.per_device_train_batch_size,
+        ),
+        evaluation=counter.work_of(
+            EVALUATION, documents=evaluated, batches=math.ceil(evaluated / eval_batch)
+        ),
+        checkpoint_bytes=_checkpoint_bytes(traced, cell),
+    )
+
+
+def _checkpoint_bytes(traced: Trace, cell: Cell) -> int:
+    """Return the bytes of what a checkpoint holds: parameters, and the optimizer's state where it is saved.
+
+    Of a model with LoRA the parameters are those that are trained: peft saves no others.
+    """
+    saved: set[TracedRole] = {"parameters"}
+    if not cell.settings.get("save_only_model"):
+        saved.add("optimizer state")
+    roles = traced.traced_roles
+    trained = {traced.owners.get(block) for block, role in roles.items() if role == "gradients"}
+    sizes = {
+        block: nbytes
+        for (kind, block, _), nbytes in zip(traced.rows(), traced.nbytes.tolist(), strict=True)
+        if kind == Kind.ALLOCATE
+    }
+    return sum(
+        sizes[block]
+        for block, role in roles.items()
+        if role in saved
+        and (cell.method != "lora" or role != "parameters" or traced.owners.get(block) in trained)
+    )
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _touched(tensor: torch.Tensor) -> int:
+    """Return the bytes of a tensor's distinct elements: a dimension that is expanded is one."""
+    sizes = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
+    return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0
+
+
+def _blind(name: str) -> bool:
+    """Return whether an operator takes no more than a shape from what it writes, or is like."""
+    return name in _OVERWRITES or name.endswith("_like")
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arguments that an operator writes to."""
+    found = []
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
+    return found
+
+
+def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
+    packet = func._overloadpacket
+    formula: Any = flop_registry.get(packet) or _FORMULAS.get(packet)
+    return int(formula(*args, **kwargs, out_val=output)) if formula else 0
+
+
+def _launches(name: str, args: tuple[Any, ...], output: Any) -> int:
+    """Return how many kernels an operator starts: one, but for those over lists of tensors."""
+    lists = [arg for arg in (*args, output) if isinstance(arg, (list, tuple)) and arg]
+    lists = [each for each in lists if all(isinstance(one, torch.Tensor) for one in each)]
+    if not (lists and name.startswith(("_foreach", "_fused", "_amp_foreach"))):
+        return 1
+    depth = min(len(lists), len(_TENSORS_A_LAUNCH))
+    chunks = sum(math.ceil(one.numel() / _CHUNK_ELEMENTS) for one in lists[0])
+    by_tensors = math.ceil(len(lists[0]) / _TENSORS_A_LAUNCH[depth - 1])
+    return max(by_tensors, math.ceil(chunks / _CHUNKS_A_LAUNCH))

@@ -1,0 +1,1 @@
+"""What is written down: records, predictions, messages between processes, and what makes them believable."""

@@ -1,0 +1,229 @@
+"""Trust: the invariants that every record is held to, and the figures that break them.
+
+Published figures in this field have been 0.0 MB (NVML did not know a container's PID), 316,579 MB (a
+running maximum that was added to) and throughput multiplied by the number of steps, all in good
+faith. Each rule here would have caught one. A figure that breaks a rule is untrusted: it stays in
+the record with the reason, and no table shows it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from ftbench.base.units import format_bytes
+from ftbench.records.record import Environment, Measurement, Memory, Record, StepSummary
+
+Finding = tuple[str, str]  # the path of a figure in the measurement, and what is wrong with it
+
+# From the inside out: each holds what the one before it holds.
+NESTED = (
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "peak_process_bytes",
+    "peak_device_bytes",
+)
+EXACT = ("peak_allocated_bytes", "peak_reserved_bytes")
+DEVICE_FIGURES = (*NESTED, "context_bytes")
+# Sampled figures that grow this steadily in the second half of training (`Sampling.growth`) depend on
+# how long they were sampled. What only ever adds up reads about 1.5 there; a steady one reads 1.
+GROWTH_LIMIT = 1.25
+# The driver's own share of a card, which NVML counts in its total and torch does not (a few per cent).
+DEVICE_SLACK = 1.10
+# Two clocks (CUDA events and the host's) and the moments between steps: times agree this well.
+CLOCK_SLACK = 1.02
+CLOCK_SLACK_S = 0.5
+_ROUNDING = 1e-6
+_SUM_SLACK = 1 + 1e-6
+
+
+def broken_invariants(record: Record, environment: Environment | None = None) -> dict[str, str]:
+    """Return the figures of a record that cannot be right, by path, each with every reason.
+
+    With the record's environment, peaks are also held against the machine's memory. Empty for a
+    record that is whole, and for one that has no measurement.
+    """
+    measured = record.measurement
+    if measured is None:
+        return {}
+    findings: dict[str, list[str]] = {}
+    for path, reason in _findings(record, measured, environment):
+        reasons = findings.setdefault(path, [])
+        if reason not in reasons:
+            reasons.append(reason)
+    return {path: "; ".join(reasons) for path, reasons in findings.items()}
+
+
+def untrusted_figures(record: Record) -> dict[str, str]:
+    """Return what the record says is untrusted, and what breaks an invariant whatever it says."""
+    return broken_invariants(record) | record.untrusted
+
+
+def _findings(
+    record: Record, measured: Measurement, environment: Environment | None
+) -> Iterator[Finding]:
+    for name, memory in _ledgers(measured):
+        yield from _order(name, memory)
+        yield from _nothing(name, memory)
+    yield from _totals(measured)
+    yield from _limits(measured, environment)
+    yield from _place(measured)
+    yield from _growth(measured)
+    yield from _times(record, measured)
+    if measured.steps is not None:
+        yield from _rates(measured, measured.steps)
+    accuracy = measured.eval_accuracy
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        yield "eval_accuracy", f"{accuracy} is no share"
+
+
+def _ledgers(measured: Measurement) -> Iterator[tuple[str, Memory]]:
+    yield "the cell", measured.memory
+    for name, phase in measured.phases.items():
+        yield name, phase.memory
+
+
+def _order(where: str, memory: Memory) -> Iterator[Finding]:
+    """Yield both figures of each pair where the inner one is larger: either may be the wrong one.
+
+    But for reserved and process: the first is exact, the second is sampled and may have missed a
+    peak that torch gave back (`empty_cache`, retries). Then only the second is wrong.
+    """
+    there = [(name, value) for name in NESTED if (value := getattr(memory, name)) is not None]
+    for (inner, small), (outer, large) in itertools.pairwise(there):
+        if small > large:
+            reason = (
+                f"in {where}, {_word(inner)} ({format_bytes(small)})"
+                f" is more than {_word(outer)} ({format_bytes(large)})"
+            )
+            exact = inner in EXACT and outer not in EXACT
+            yield from (
+                (f"memory.{name}", reason) for name in (outer, *(() if exact else (inner,)))
+            )
+            if memory.context_bytes is not None and "peak_process_bytes" in (inner, outer):
+                yield "memory.context_bytes", reason
+    process, reserved, context = (
+        memory.peak_process_bytes,
+        memory.peak_reserved_bytes,
+        memory.context_bytes,
+    )
+    if context is not None and context < 0:
+        yield "memory.context_bytes", f"in {where} it is {format_bytes(context)}"
+    elif context is not None and (
+        process is None or reserved is None or context != process - reserved
+    ):
+        yield "memory.context_bytes", f"in {where} it is not process less reserved"
+
+
+def _nothing(where: str, memory: Memory) -> Iterator[Finding]:
+    for name, value in memory:
+        if value is not None and value <= 0 and name != "context_bytes":
+            yield f"memory.{name}", f"in {where} it reads {value}: nothing was measured"
+
+
+def _totals(measured: Measurement) -> Iterator[Finding]:
+    """Yield each peak of the cell that is not the largest of its phases: a sum, or a stale reading."""
+    for name, total in measured.memory:
+        if name == "context_bytes":
+            continue
+        phases = [getattr(phase.memory, name) for phase in measured.phases.values()]
+        known = [value for value in phases if value is not None]
+        if total != max(known, default=None):
+            yield f"memory.{name}", "the cell's peak is not the largest of its phases'"
+
+
+def _limits(measured: Measurement, environment: Environment | None) -> Iterator[Finding]:
+    card = measured.device.total_memory_bytes
+    limits: dict[str, float | None] = {
+        "peak_reserved_bytes": card,
+        "peak_process_bytes": card * DEVICE_SLACK if card else None,
+        "peak_device_bytes": card * DEVICE_SLACK if card else None,
+    }
+    if environment is not None:
+        host = ("peak_rss_bytes", "peak_pss_bytes", "peak_cpu_tensors_bytes")
+        limits |= dict.fromkeys(host, float(environment.memory_bytes))
+    for name, limit in limits.items():
+        value = getattr(measured.memory, name)
+        if value is not None and limit is not None and value > limit:
+            yield f"memory.{name}", f"{format_bytes(value)} is more than there is"
+
+
+def _place(measured: Measurement) -> Iterator[Finding]:
+    """Yield the figures of a device that is not the one the model was on."""
+    device = measured.device
+    expected = "cpu" if device.kind == "cpu" else device.uuid
+    read = measured.sampling.device_uuid if measured.sampling else None
+    if measured.model_device != expected:
+        reason = f"the model was on {measured.model_device}, the figures are of {expected}"
+        names = tuple(Memory.model_fields) if device.kind == "cpu" else DEVICE_FIGURES
+        yield from ((f"memory.{name}", reason) for name in _present(measured, names))
+        yield "steps.median_s", reason
+    if read is not None and read != device.uuid:
+        reason = f"NVML read {read}, the model was on {device.uuid}"
+        outer = (*NESTED[2:], "context_bytes")
+        yield from ((f"memory.{name}", reason) for name in _present(measured, outer))
+
+
+def _growth(measured: Measurement) -> Iterator[Finding]:
+    for name, ratio in (measured.sampling.growth if measured.sampling else {}).items():
+        if ratio > GROWTH_LIMIT:
+            yield (
+                f"memory.{name}",
+                f"its readings went on growing to the end of training (by a factor of {ratio:.2f} in its"
+                " second half): it depends on how long it was sampled",
+            )
+
+
+def _times(record: Record, measured: Measurement) -> Iterator[Finding]:
+    inside = sum(phase.wall_s for phase in measured.phases.values())
+    if not math.isclose(inside, measured.total_s, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+        yield "total_s", "it is not the sum of the phases"
+    trained = [measured.phases[n].wall_s for n in ("first_steps", "train") if n in measured.phases]
+    if not math.isclose(sum(trained), measured.train_s, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+        yield "train_s", "it is not the sum of its phases"
+    if measured.total_s > record.wall_s * CLOCK_SLACK + CLOCK_SLACK_S:
+        yield "total_s", "it is longer than the worker lived"
+
+
+def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
+    """Yield rates that their own samples and seconds do not give."""
+    booked = [measured.phases[n] for n in ("first_steps", "train") if n in measured.phases]
+    samples = sum(phase.samples or 0 for phase in booked)
+    seconds = sum(phase.wall_s for phase in booked)
+    rate = steps.samples / steps.seconds if steps.seconds > 0 else math.inf
+    if not math.isclose(rate, steps.samples_per_s, rel_tol=_ROUNDING):
+        yield "steps.samples_per_s", "it is not the samples divided by the seconds they took"
+    if samples and steps.samples > samples:
+        yield "steps.samples_per_s", "it counts more samples than were trained on"
+    if steps.seconds > seconds * CLOCK_SLACK + CLOCK_SLACK_S:
+        for name in ("median_s", "samples_per_s"):
+            yield f"steps.{name}", "the steps took longer than the phases they were in"
+    for name in ("real_tokens", "padded_tokens"):
+        counts = [getattr(phase, name) for phase in booked]
+        seen = sum(counts) if counts and None not in counts else None
+        if seen is not None and getattr(steps, f"{name}_per_s") * steps.seconds > seen * _SUM_SLACK:
+            yield f"steps.{name}_per_s", "it counts more tokens than were trained on"
+    peak, flops = measured.peak_matmul_flops, steps.flops_per_s
+    if steps.mfu is not None and (
+        not peak or flops is None or not math.isclose(steps.mfu, flops / peak, rel_tol=_ROUNDING)
+    ):
+        yield "steps.mfu", "it is not the FLOP/s divided by those of the matrix product"
+    if steps.real_tokens_per_s > steps.padded_tokens_per_s * (1 + _ROUNDING):
+        yield "steps.real_tokens_per_s", "more real tokens than padded ones"
+    if not steps.q1_s <= steps.median_s <= steps.q3_s:
+        yield "steps.median_s", "it is not between its quartiles"
+    if steps.min_s is not None and not 0 < steps.min_s <= steps.q1_s:
+        yield "steps.min_s", "the fastest step is slower than a quarter of them"
+    if not steps.median_low_s <= steps.median_s <= steps.median_high_s:
+        yield "steps.median_s", "it is not in its own interval"
+    if steps.mfu is not None and not 0 < steps.mfu <= 1:
+        yield "steps.mfu", f"{steps.mfu:.2f} is no share of the fastest matrix product"
+
+
+def _present(measured: Measurement, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if getattr(measured.memory, name) is not None]
+
+
+def _word(name: str) -> str:
+    return name.removeprefix("peak_").removesuffix("_bytes")

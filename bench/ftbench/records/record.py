@@ -1,0 +1,326 @@
+"""Record: what one replicate of one cell gave. Written once, read by everything after.
+
+Bytes and seconds, the unit in the name. What could not be had is `None`, and `absent` says why:
+it maps the field's path (`memory.peak_process_bytes`) to the reason.
+
+Schema history
+    1  2026-11  first version
+    2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
+                named warnings, the steps' interval and warm-up, repeats, untrusted figures
+    3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
+                method, LoRA settings and malloc, counts of parameters, packages of its own, page faults
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, StrictInt, model_validator
+
+from ftbench.base.frozen import Frozen
+from ftbench.plan.cell import Cell
+
+SCHEMA_VERSION = 3
+
+# `unfit`: predicted not to fit on the device, and not run because that was asked for.
+Status = Literal["ok", "oom", "timeout", "crashed", "invalid", "unfit"]
+# "save" is every checkpoint, loading the best one at the end, and the final model and metrics.
+PhaseName = Literal["load", "first_steps", "train", "evaluation", "save"]
+PHASES: tuple[PhaseName, ...] = ("load", "first_steps", "train", "evaluation", "save")
+
+# The steps that are a phase of their own: the optimizer's state is created in the first, and
+# caches are warm only after the second.
+FIRST_STEPS = 2
+
+
+CELL_ID = r"^[0-9a-f]{12}$"
+
+
+class Identity(NamedTuple):
+    """What tells one record of a run directory from another."""
+
+    cell_id: str
+    replicate: int
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """Return the name that the record's files share: `CELL-r0`, or `CELL-r0-t1` for a repeat."""
+        return f"{self.cell_id}-r{self.replicate}" + (f"-t{self.repeat}" if self.repeat else "")
+
+
+def attempt_name(identity: Identity, attempt: int) -> str:
+    """Return the name of the files of one attempt: later ones never overwrite an earlier one's."""
+    return identity.name + (f".{attempt}" if attempt else "")
+
+
+class Device(Frozen):
+    """The one device that a cell ran on."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    uuid: str | None = None
+    total_memory_bytes: int | None = None
+    threads: int | None = None
+
+
+class Environment(Frozen):
+    """Packages, hardware and driver that figures depend on; recorded apart from the cells."""
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    cpu: str
+    cores: int
+    memory_bytes: int
+    device: Device
+    driver: str | None = None
+    cuda: str | None = None
+    variables: dict[str, str] = Field(default_factory=dict)  # set, and decisive for allocation
+    git_commit: str | None = None  # of the folder that the command ran in
+
+    @property
+    def environment_id(self) -> str:
+        """Return the hash that two runs under the same environment share; the commit is not in it."""
+        # Environments had no variables once: theirs keep their hash.
+        left_out = {"git_commit"} | ({"variables"} if not self.variables else set())
+        text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Memory(Frozen):
+    """The ledger: every reading of memory for one phase, or for the whole cell, in bytes.
+
+    Peaks since the phase began, but for `context_bytes`: what the driver holds for the process
+    beyond torch's reservation (peak process less peak reserved). `Measurement.sources` says where
+    each comes from.
+    """
+
+    peak_rss_bytes: int | None = None  # resident set of the worker, from the kernel
+    peak_pss_bytes: int | None = None  # proportional set of its process tree, sampled
+    peak_cpu_tensors_bytes: int | None = (
+        None  # torch's CPU allocator, in a two-step pass of its own
+    )
+    peak_allocated_bytes: int | None = None  # torch.cuda: held by tensors
+    peak_reserved_bytes: int | None = None  # torch.cuda: taken from the driver
+    peak_process_bytes: int | None = None  # NVML: this process, sampled
+    peak_device_bytes: int | None = None  # NVML: the whole card, sampled
+    context_bytes: int | None = None
+
+
+class Phase(Frozen):
+    """One phase of a cell, over all the times it was entered; counts where documents pass through."""
+
+    wall_s: float
+    cpu_s: float
+    entries: int
+    steps: int | None = None
+    samples: int | None = None
+    real_tokens: int | None = None
+    padded_tokens: int | None = None
+    data_wait_s: float | None = None
+    energy_j: float | None = None  # of the whole card
+    kernel_s: float | None = None  # of cpu_s; earlier records do not have it
+    page_faults: int | None = None  # minor ones: no disk was read
+    memory: Memory
+
+
+class Epoch(Frozen):
+    """What was read after one epoch of training."""
+
+    epoch: int
+    train_loss: float | None
+    eval_loss: float | None
+    eval_accuracy: float | None
+
+
+class StepSummary(Frozen):
+    """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
+
+    `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. `min_s` is the
+    fastest, which earlier records do not have. The 95 % interval of the median is a bootstrap over blocks of
+    steps. Rates are over all the `samples` after warm-up: what was seen divided by the `seconds` it took.
+    """
+
+    count: int
+    warmup_steps: int
+    median_s: float
+    median_low_s: float
+    median_high_s: float
+    q1_s: float
+    q3_s: float
+    seconds: float
+    samples: int
+    data_wait_median_s: float
+    min_s: float | None = None
+    samples_per_s: float
+    real_tokens_per_s: float
+    padded_tokens_per_s: float
+    flops_per_s: float | None = None
+    mfu: float | None = None
+
+
+class Failure(Frozen):
+    """Why a cell has no result: the step it happened at, the message, the end of the log."""
+
+    message: str
+    phase: str | None = None
+    step: int | None = None
+    log_tail: str = ""
+
+
+class Load(Frozen):
+    """How busy the machine was during the cell: load averages, and shares of all processors' time.
+
+    The shares are None where the kernel does not count them.
+    """
+
+    average_start: float
+    average_end: float
+    others_cpu_share: float | None
+    steal_share: float | None
+    # Swapped in or out machine-wide; or in swap of the worker's at its end, where those are more.
+    swapped_pages: int | None = None
+    throttle_events: int | None = None  # of processors that were too hot; cards are not in it
+
+
+class Sampling(Frozen):
+    """How the sampled figures were taken: by a process beside the worker's.
+
+    `growth` says, for each sampled figure, how steadily it went on growing in the second half of
+    training, 1.0 for not at all: a figure that only ever grows says how long it was sampled.
+    """
+
+    period_s: float
+    samples: int
+    cpu_s: float
+    cpu_share: float  # of one processor, while the worker went on: it waits for the rest of cpu_s
+    device_uuid: str | None = None
+    growth: dict[str, float] = Field(default_factory=dict)
+
+
+# What a warning in a record can be about. Those in NOISY are reasons to repeat a cell.
+CautionName = Literal[
+    "spread",
+    "drift",
+    "unsteady",
+    "others_busy",
+    "steal",
+    "swap",
+    "page_faults",
+    "throttled",
+    "tenant",
+    "cache_retries",
+    "sampling_cost",
+    "loader_processes",
+    "diverged",
+    "note",
+]
+NOISY: frozenset[CautionName] = frozenset(
+    {"spread", "drift", "others_busy", "steal", "swap", "throttled", "tenant"}
+)
+
+
+class Caution(Frozen):
+    """A warning that lives in the record: what was seen, against the named threshold it passed."""
+
+    name: CautionName
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+class Measurement(Frozen):
+    """What the worker measured in a cell that completed.
+
+    `idle` is the ledger before the cell began; `sources` says where each of its figures comes from.
+    """
+
+    device: Device
+    model_device: str  # where the parameters were: `cpu`, or the card's UUID
+    parameters: int | None = None  # LoRA's among them
+    trainable_parameters: int | None = None
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of those not all cells use
+    phases: dict[PhaseName, Phase]
+    epochs: tuple[Epoch, ...]
+    steps: StepSummary | None
+    memory: Memory
+    idle: Memory
+    sources: dict[str, str]
+    sampling: Sampling | None
+    worker_s: float
+    metering_s: float  # reading meters at the changes of phase: in no phase
+    total_s: float
+    train_s: float
+    train_loss: float | None
+    eval_loss: float | None
+    eval_accuracy: float | None
+    load: Load
+    peak_matmul_flops: float | None
+    absent: dict[str, str] = Field(default_factory=dict)
+    warnings: tuple[Caution, ...] = ()
+
+
+class PredictedPeaks(Frozen):
+    """What the cell was predicted to need of its device; on the CPU, tensors alone."""
+
+    tensors_bytes: int
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+
+class Record(Frozen):
+    """One run of one cell: what was asked, how it ended, what was measured.
+
+    A replicate runs with a seed of its own, a repeat again with the replicate's. `untrusted` maps
+    the path of each figure that broke an invariant to the reason (`ftbench.records.invariants`).
+    """
+
+    schema_version: StrictInt = SCHEMA_VERSION
+    cell_id: Annotated[str, Field(pattern=CELL_ID)]
+    replicate: Annotated[int, Field(ge=0)]
+    repeat: Annotated[int, Field(ge=0)] = 0
+    attempt: Annotated[int, Field(ge=0)] = 0  # how many records of the same run this one replaced
+    seed: int
+    cell: Cell
+    axes: tuple[str, ...]
+    status: Status
+    environment_id: str
+    started_at: str
+    wall_s: float
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    predicted: PredictedPeaks | None = None
+    untrusted: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.cell_id != self.cell.cell_id:
+            raise ValueError(f"cell_id: its cell has the id {self.cell.cell_id}")
+        if self.seed != self.cell.seed + self.replicate:
+            raise ValueError("seed: not its cell's and its replicate's")
+        if (self.status == "ok") != (self.measurement is not None):
+            raise ValueError("measurement: there where the status is ok, and only there")
+        return self
+
+    @property
+    def identity(self) -> Identity:
+        """Return what names this record in a run directory."""
+        return Identity(self.cell_id, self.replicate, self.repeat)
+
+    @property
+    def file_name(self) -> str:
+        """Return the name that this attempt's steps, samples and log share."""
+        return attempt_name(self.identity, self.attempt)
+
+    @property
+    def noisy(self) -> bool:
+        """Return whether something disturbed its figures enough to be a reason to run it again."""
+        cautions = self.measurement.warnings if self.measurement else ()
+        return bool(self.untrusted) or any(caution.name in NOISY for caution in cautions)
+
+    def axis_value(self, name: str) -> Any:
+        """Return the cell's value on an axis."""
+        return self.cell.value(name)

@@ -1,0 +1,299 @@
+"""Curves: how a cost goes along an axis; every run as a point, the fit as a line with its 95 % band.
+
+Settings that move no cost tell no curves apart: each method has a learning rate of its own, say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ftbench.analysis.fits.laws import Fit, Group
+from ftbench.plan.cell import COSTLESS
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.report.charts.inputs import Material, described, plain
+from ftbench.report.charts.scales import (
+    NUMBER,
+    Unit,
+    axis_title,
+    log_ticks,
+    spacing,
+    spread_out,
+    titled,
+    unit_of,
+)
+from ftbench.report.charts.theme import CATEGORIES, finish
+from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from ftbench.report.charts.theme import AnyChart
+
+LENGTH, BATCH, DOCUMENTS = REQUIRED_AXES
+CHOOSER = "Curves at"
+# As many as there are colours that can be told apart.
+MOST_SERIES = 6
+_LINE_POINTS = 24
+_COST_WORDS = {"step_median_s": "Step time", "total_s": "Total time"}
+_LABELLED = 10  # values of an axis that are all labelled; where there are more, the chart chooses
+
+
+def curves(material: Material) -> Iterator[Figure]:
+    """Yield a figure for each cost and axis that is worth one: the axis has two values or more."""
+    memory = material.memory
+    wanted = [
+        (LENGTH, "step_median_s"),
+        (LENGTH, memory),
+        (BATCH, "step_median_s"),
+        (BATCH, memory),
+        (DOCUMENTS, "total_s"),
+    ]
+    for axis, cost in wanted:
+        found = material.finished.dropna(subset=[cost])
+        if found[axis].nunique() > 1:
+            yield _curve(material, axis, cost)
+
+
+def _curve(material: Material, axis: str, cost: str) -> Figure:
+    word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
+    values = material.finished.dropna(subset=[cost])
+    colour = _coloured(material, values, axis)
+    table = _kept(values, colour)
+    lines = fit_words(material.groups, cost, list(_drawn(material, table, axis, cost, colour)))
+    many = values[colour].nunique() if colour else 0
+    some = f" {MOST_SERIES} of {many} are drawn." if many > MOST_SERIES else ""
+    low, high = (
+        values.loc[values[axis] == end, cost].median()
+        for end in (min(values[axis]), max(values[axis]))
+    )
+    return Figure(
+        name=f"{cost.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}-{axis_word(axis)}",
+        title=f"{word} along {axis_word(axis)}",
+        caption=f"Points are runs.{some}{lines}",
+        alt=(
+            f"{word} along {axis_word(axis)} {min(values[axis])} to {max(values[axis])}: medians over"
+            f" all cells from {format_figure(cost, low)} to {format_figure(cost, high)}."
+        ),
+        draw=lambda: _draw(material, table, axis, cost, colour),
+        chooser=f"{CHOOSER[:-3]} along {axis_word(axis)} at",
+    )
+
+
+def fit_words(groups: Sequence[Group], cost: str, drawn: Sequence[Fit | None]) -> str:
+    """Return what the drawn lines are, and how far they are off where they have not been.
+
+    `drawn` has the fit of every line, None of one that joins medians. Sentences, each with a space before
+    it; empty where no line is drawn.
+    """
+    fits = list({id(one): one for one in drawn if one is not None}.values())
+    if not fits:
+        reasons = {one.reason for group in groups for one in group.refused if one.cost == cost}
+        why = f" No fit: {'; '.join(sorted(reasons))}." if reasons else ""
+        return f"{why} Lines join the medians." if drawn else ""
+    rest = " Where there is no fit, lines join the medians." if None in drawn else ""
+    if len(fits) > 1:
+        said = "Lines are the fits, bands their 95 % intervals; the table of laws has their errors."
+        return f" {said}{rest}"
+    return f" Lines are the fit, bands its 95 % interval{_off(fits[0])}.{rest}"
+
+
+def _off(fit: Fit) -> str:
+    """Return how far a fit is off on cells that were left out, and whether it is weak."""
+    errors = [
+        f"{one.median_error:.1%} {where}"
+        for one, where in (
+            (fit.interpolation, "on cells inside"),
+            (fit.extrapolation, "on the largest cells"),
+        )
+        if one is not None
+    ]
+    off = f". Left out, it is off by {' and '.join(errors)} (median)" if errors else ""
+    weak = f". A weak fit: {fit.weak}" if fit.weak else ""
+    return off + weak
+
+
+def _drawn(
+    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+) -> Iterator[Fit | None]:
+    """Yield the fit of every line of every choice; None where it joins medians."""
+    for _, group in _choices(table, _others(material, axis, colour), axis):
+        for _, cells in _series(group, colour):
+            if cells[axis].nunique() > 1:
+                yield material.fit(cost, _point(material, cells))
+
+
+def _coloured(material: Material, table: pd.DataFrame, axis: str) -> str | None:
+    """Return the axis that colours tell apart: one with lines side by side in the cells that are shown first.
+
+    Settings come before the batch, the length and the documents; where no axis has such lines, the first of
+    all is taken.
+    """
+    others = _others(material, axis)
+    own = [name for name in others if name not in REQUIRED_AXES]
+    main = [name for name in (BATCH, LENGTH, DOCUMENTS) if name in others]
+    for name in (*own, *main):
+        _, first = next(_choices(table, _others(material, axis, name), axis))
+        if (first.groupby(name)[axis].nunique() > 1).sum() > 1:
+            return name
+    return next(iter([*own, *main]), None)
+
+
+def _others(material: Material, *without: str | None) -> list[str]:
+    """Return the axes that tell cells of another cost apart, less those named."""
+    return material.varying(*COSTLESS, *filter(None, without))
+
+
+def _kept(table: pd.DataFrame, colour: str | None) -> pd.DataFrame:
+    """Return the cells of as many series as there are colours."""
+    if colour is None:
+        return table
+    return table[table[colour].isin(spread_out(sorted(table[colour].unique()), MOST_SERIES))]
+
+
+def _draw(
+    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+) -> Drawing:
+    unit = unit_of(cost, table[cost])
+    choices = {
+        label: list(_rows(material, group, axis, cost, colour, unit))
+        for label, group in _choices(table, _others(material, axis, colour), axis)
+    }
+    fitted = any("low" in row for rows in choices.values() for row in rows)
+    return finish(_chart(table, axis, cost, colour, unit, fitted=fitted), choices)
+
+
+def _choices(
+    table: pd.DataFrame, others: list[str], axis: str
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the cells at each value of the other axes, those with most values of the axis first."""
+    groups = table.groupby(others, sort=True) if others else [((), table)]
+    found = [(described(dict(zip(others, key, strict=True))), of) for key, of in groups]
+    several = [one for one in found if one[1][axis].nunique() > 1] or found
+    yield from sorted(several, key=lambda one: (-one[1][axis].nunique(), -len(one[1])))
+
+
+def _rows(
+    material: Material, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
+) -> Iterator[Row]:
+    """Yield points and lines of one choice, a series for each value of the colour's axis."""
+    for series, cells in _series(group, colour):
+        for row in cells.to_dict("records"):
+            yield {
+                "kind": "run",
+                "series": series,
+                "x": row[axis],
+                "y": unit.of(row[cost]),
+                "said": format_figure(cost, row[cost]),
+            }
+        for at in _line(material, cells, axis, cost):
+            ends = {end: unit.of(at[end]) for end in ("y", "low", "high") if end in at}
+            yield at | ends | {"kind": "fit", "series": series}
+
+
+def _series(group: pd.DataFrame, colour: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the cells of each value of the colour's axis, by its name."""
+    for name, cells in group.groupby(colour, sort=True) if colour else [("", group)]:
+        yield plain(name), cells
+
+
+def _point(material: Material, cells: pd.DataFrame) -> dict[str, Any]:
+    """Return the first of some cells as a point of the axes."""
+    return {name: cells[name].iloc[0] for name in material.axes}
+
+
+def _line(material: Material, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
+    """Return the fit over the range of the cells; their medians where there is no fit."""
+    point = _point(material, cells)
+    numbers = [float(value) for value in sorted(cells[axis].unique())]
+    fit = material.fit(cost, point)
+    if len(numbers) < 2 or fit is None:
+        medians = cells.groupby(axis)[cost].median()
+        rows: list[Row] = [{"x": x, "y": y} for x, y in medians.items()]
+        return rows if len(numbers) > 1 else []
+    found: list[Row] = []
+    for x in _between(numbers):
+        said = fit.predict(point | {axis: x})
+        found.append({"x": x, "y": said.value, "low": max(said.low, 0.0), "high": said.high})
+    return found
+
+
+def _between(numbers: Sequence[float]) -> list[float]:
+    """Return places from the first to the last number, in equal ratios, the numbers among them."""
+    low, high = math.log(numbers[0]), math.log(numbers[-1])
+    steps = [
+        math.exp(low + (high - low) * i / (_LINE_POINTS - 1)) for i in range(1, _LINE_POINTS - 1)
+    ]
+    return sorted({*numbers, *(float(f"{step:.4g}") for step in steps)})
+
+
+def _chart(
+    table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit, *, fitted: bool
+) -> AnyChart:
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData(CHOSEN))
+    x = horizontal(sorted(table[axis].unique()), axis)
+    y_scale, y_axis = vertical([unit.of(value) for value in table[cost]])
+    y = alt.Y("y:Q", title=titled(cost, unit), scale=y_scale, axis=y_axis)
+    listed, unlisted = _tint(table, colour)
+    low = alt.Y("low:Q", scale=y_scale, title=titled(cost, unit))
+    tooltip = [
+        alt.Tooltip("x:Q", title=axis_word(axis), format=","),
+        *([alt.Tooltip("series:N", title=axis_word(colour))] if colour else []),
+        alt.Tooltip("said:N", title=FIGURE_WORDS[cost]),
+    ]
+    fit = base.transform_filter("datum.kind === 'fit'")
+    band = fit.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
+    line = fit.mark_line(strokeWidth=2)
+    runs = base.transform_filter("datum.kind === 'run'").mark_point(
+        filled=True, size=46, opacity=0.9
+    )
+    return alt.layer(
+        *([band.encode(x=x, y=low, y2="high:Q", **unlisted)] if fitted else []),
+        line.encode(x=x, y=y, **unlisted),
+        runs.encode(x=x, y=y, tooltip=tooltip, **listed),
+    )
+
+
+def vertical(values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
+    """Return the scale and the axis of a cost, in the unit that it is shown in."""
+    import altair as alt
+
+    if spacing(values) == "linear":
+        return alt.Scale(zero=False), alt.Axis(format=NUMBER, tickCount=6)
+    ticks = log_ticks(values)
+    scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False, clamp=True)
+    return scale, alt.Axis(format=NUMBER, values=ticks)
+
+
+def horizontal(values: Sequence[Any], axis: str) -> alt.X:
+    """Return the horizontal channel of an axis of numbers, with a mark at each value."""
+    import altair as alt
+
+    numbers = [float(value) for value in values]
+    scale = alt.Scale(type="log", base=2, nice=False, padding=12)
+    if spacing(numbers) == "linear":
+        scale = alt.Scale(zero=False, nice=False, padding=12)
+    places = alt.Axis(format=",d", values=numbers) if len(numbers) <= _LABELLED else alt.Axis()
+    return alt.X("x:Q", title=axis_title(axis), scale=scale, axis=places)
+
+
+def _tint(table: pd.DataFrame, colour: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (the channels of points, those of lines): colour and shape, which share a legend.
+
+    They do where title and domain are the same. One colour where no axis needs any.
+    """
+    import altair as alt
+
+    if colour is None:
+        one = {"color": alt.value(CATEGORIES[0])}
+        return one, one
+    order, word = [plain(value) for value in sorted(table[colour].unique())], axis_word(colour)
+    scale, legend = alt.Scale(domain=order), alt.Legend(symbolOpacity=1)
+    tint = {"color": alt.Color("series:N", title=word, scale=scale, legend=legend)}
+    return tint | {"shape": alt.Shape("series:N", title=word, scale=scale, legend=legend)}, tint

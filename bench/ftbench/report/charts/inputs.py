@@ -1,0 +1,89 @@
+"""What figures are drawn from: tables and fits, and a way to the readings of one record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.fits.laws import Fit, Group, LearningCurve, Refusal
+from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.records.record import Record
+from ftbench.report.elements.tables import axis_word
+
+# Returns the samples of a record's memory, None where there are none.
+ReadSamples = Callable[[Record], pd.DataFrame | None]
+
+
+def no_samples(record: Record) -> pd.DataFrame | None:
+    """Return nothing: of a report that is made without its run directory."""
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """The cells of a report as a table (`cells_table`), its axes, and what was fitted to it.
+
+    The axes are `separating_axes`: runs of two environments stand in no line and in no cell together.
+    """
+
+    table: pd.DataFrame
+    axes: Sequence[str]
+    records: Sequence[Record]
+    groups: Sequence[Group] = ()
+    curves: Sequence[LearningCurve | Refusal] = ()
+    samples: ReadSamples = no_samples
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """Return the rows whose status is `ok`."""
+        return self.table[self.table["status"] == "ok"]
+
+    @property
+    def memory(self) -> str:
+        """Return the column of the memory figure that stands for a run."""
+        return headline_memory(self.table)
+
+    def varying(self, *without: str) -> list[str]:
+        """Return the axes with more than one value, less those named."""
+        return [
+            axis
+            for axis in self.axes
+            if axis not in without and self.finished[axis].nunique(dropna=False) > 1
+        ]
+
+    @property
+    def eval_sizes(self) -> list[int]:
+        """Return how many documents accuracies are over, the least first: it has the largest error."""
+        return sorted({record.cell.data.eval_size for record in self.records})
+
+    def fit(self, cost: str, point: Mapping[str, Any]) -> Fit | None:
+        """Return the fit of a cost to the group that a point belongs to; None where there is none."""
+        for group in self.groups:
+            same = (str(point.get(name)) == str(value) for name, value in group.held.items())
+            if all(same):
+                return group.fits.get(cost)
+        return None
+
+
+def described(point: Mapping[str, Any]) -> str:
+    """Return axis values in words, the main axes first: `length 128, batch 8`."""
+    names = [name for name in REQUIRED_AXES if name in point]
+    names += [name for name in point if name not in REQUIRED_AXES]
+    return ", ".join(f"{axis_word(name)} {plain(point[name])}" for name in names)
+
+
+def plain(value: Any) -> str:
+    """Return a number as people write it, with separators of thousands; anything else as it is."""
+    if isinstance(value, bool) or (
+        not isinstance(value, (int, float)) and not hasattr(value, "item")
+    ):
+        return str(value)
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, (bool, str)):
+        return str(number)
+    return f"{number:,}" if float(number).is_integer() and abs(number) >= 10_000 else str(number)

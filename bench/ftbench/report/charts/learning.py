@@ -1,0 +1,165 @@
+"""Learning: accuracy against training documents, every replicate a point, and the fitted law's band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ftbench.analysis.fits.laws import LearningCurve
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.report.charts.curves import horizontal
+from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.theme import CATEGORIES, finish
+from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+
+if TYPE_CHECKING:
+    import altair as alt
+
+LENGTH, BATCH, DOCUMENTS = REQUIRED_AXES
+CHOOSER = "Accuracy at"
+_LINE_POINTS = 32
+
+
+def learning(material: Material) -> Iterator[Figure]:
+    """Yield the learning curve, where accuracy was read at two sizes or more of one kind of cell."""
+    groups = dict(_groups(material))
+    if not groups:
+        return
+    values = material.finished["eval_accuracy"].dropna()
+    yield Figure(
+        name="learning-curve",
+        title="Accuracy along training documents",
+        caption=_caption(material, groups),
+        alt=f"Accuracy along training documents; runs reach from {values.min():.3f} to {values.max():.3f}.",
+        draw=lambda: _draw(groups),
+        chooser=CHOOSER,
+    )
+
+
+_LAW = (
+    "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
+    " law, its band the 95 % interval, drawn on to twice the documents; the rule is what it nears."
+)
+_NO_LAW = "Points are runs, one a seed. No law is fitted; the line joins the means."
+_SOME_LAWS = " Cells that no law is fitted to have their runs, and a line that joins the means."
+
+
+def _caption(material: Material, groups: dict[str, list[Row]]) -> str:
+    """Return what is drawn: the law where there is one, else a line through the means."""
+    lawful = [any("low" in row for row in rows) for rows in groups.values()]
+    if not any(lawful):
+        return _NO_LAW
+    curves = [curve for curve in material.curves if isinstance(curve, LearningCurve)]
+    return _LAW + ("" if all(lawful) else _SOME_LAWS) + evaluation_words(curves)
+
+
+def evaluation_words(curves: Sequence[LearningCurve]) -> str:
+    """Return how far the choice of evaluation documents may move a curve, which no interval of it has.
+
+    A sentence with a space before it; empty where that is not known.
+    """
+    errors = [curve.evaluation_error for curve in curves if curve.evaluation_error is not None]
+    if not errors:
+        return ""
+    return f" Other evaluation documents would move the whole curve by up to ±{max(errors):.3f}."
+
+
+def _groups(material: Material) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the rows of each set of cells that differ in documents only; those with most sizes first."""
+    table = material.finished.dropna(subset=["eval_accuracy"])
+    others = material.varying(DOCUMENTS)
+    groups = table.groupby(others, sort=True) if others else [((), table)]
+    found = []
+    for key, cells in groups:
+        held = dict(zip(others, key, strict=True))
+        if cells[DOCUMENTS].nunique() > 1:
+            rows = [
+                {"kind": "run", "x": int(row[DOCUMENTS]), "y": round(row["eval_accuracy"], 5)}
+                | {"seed": str(row["seed"])}
+                for row in cells.to_dict("records")
+            ]
+            found.append((described(held) or "all", [*rows, *_law(material, held, rows)]))
+    yield from sorted(found, key=lambda one: -len({row["x"] for row in one[1]}))
+
+
+def curve_of(material: Material, held: dict[str, object]) -> LearningCurve | None:
+    """Return the fitted curve of the cells with these axis values; None where there is none."""
+    for curve in material.curves:
+        if isinstance(curve, LearningCurve) and all(
+            str(held.get(name, value)) == str(value) for name, value in curve.held.items()
+        ):
+            return curve
+    return None
+
+
+def _law(material: Material, held: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
+    """Yield the means with their intervals, and the law's line, band and limit."""
+    sizes = sorted({row["x"] for row in runs})
+    curve = curve_of(material, held)
+    if curve is None:
+        for size in sizes:
+            mean = [row["y"] for row in runs if row["x"] == size]
+            yield {"kind": "law", "x": size, "y": sum(mean) / len(mean)}
+        return
+    for size, (said, seeds) in curve.points.items():
+        yield {"kind": "mean", "x": size, "y": said.value, "low": said.low, "high": said.high} | {
+            "seeds": seeds
+        }
+    low, high = math.log(sizes[0]), math.log(sizes[-1] * 2)
+    for i in range(_LINE_POINTS):
+        x = math.exp(low + (high - low) * i / (_LINE_POINTS - 1))
+        said = curve.accuracy(x)
+        place = {"x": float(f"{x:.5g}"), "beyond": x > sizes[-1] * 1.0001}
+        ends = {"y": said.value, "low": said.low, "high": said.high}
+        yield {"kind": "law"} | place | {name: round(y, 5) for name, y in ends.items()}
+    yield {"kind": "limit", "x": sizes[0], "y": round(1 - curve.floor.value, 5)}
+
+
+def _draw(groups: dict[str, list[Row]]) -> Drawing:
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData(CHOSEN))
+    sizes = sorted({row["x"] for rows in groups.values() for row in rows if row["kind"] == "run"})
+    x = horizontal(sizes, DOCUMENTS)
+    y = alt.Y("y:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~p"))
+    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
+    fitted = any("low" in row for rows in groups.values() for row in rows)
+    tint = {"color": alt.value(CATEGORIES[0])}
+    law = base.transform_filter("datum.kind === 'law'")
+    band = law.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
+    line = law.mark_line(strokeWidth=2)
+    limit = base.transform_filter("datum.kind === 'limit'").mark_rule(
+        strokeDash=[4, 4], opacity=0.6, color="currentColor"
+    )
+    return finish(
+        alt.layer(
+            *([band.encode(x=x, y=low, y2="high:Q", **tint), limit.encode(y=y)] if fitted else []),
+            line.encode(x=x, y=y, **tint),
+            *_points(base, x, y, fitted=fitted),
+        ),
+        groups,
+    )
+
+
+def _points(base: alt.Chart, x: alt.X, y: alt.Y, *, fitted: bool) -> list[alt.Chart]:
+    """Return the marks of runs, means and the means' intervals."""
+    import altair as alt
+
+    said = alt.Tooltip("y:Q", title="accuracy", format=".3f")
+    documents = alt.Tooltip("x:Q", title="documents", format=",")
+    runs = base.transform_filter("datum.kind === 'run'")
+    means = base.transform_filter("datum.kind === 'mean'")
+    single = runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
+        x=x, y=y, tooltip=[documents, said, alt.Tooltip("seed:N", title="seed")]
+    )
+    if not fitted:
+        return [single]
+    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
+    return [
+        means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(x=x, y=low, y2="high:Q"),
+        single,
+        means.mark_point(filled=True, size=80, color=CATEGORIES[1]).encode(
+            x=x, y=y, tooltip=[documents, said, alt.Tooltip("seeds:Q", title="seeds")]
+        ),
+    ]

@@ -1,0 +1,117 @@
+"""Pareto: accuracy against cost, every cell a point, those that none beats joined by a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.pareto import standings
+from ftbench.report.charts.curves import vertical
+from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.scales import Unit, titled, unit_of
+from ftbench.report.charts.theme import CATEGORIES, finish
+from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
+
+if TYPE_CHECKING:
+    from ftbench.report.charts.theme import AnyChart
+
+STANDINGS = ("front", "not told apart", "beaten")
+_NOTES = {"total_s": " Money at an hourly price is proportional to time: its front is the same."}
+
+
+def pareto(material: Material) -> Iterator[Figure]:
+    """Yield accuracy against total time and against memory, where three cells have both."""
+    for cost in ("total_s", material.memory):
+        cells = ranked(material, cost)
+        if len(cells) > 2:
+            yield _figure(material, cost, cells)
+
+
+def ranked(material: Material, cost: str) -> pd.DataFrame:
+    """Return every cell that has an accuracy and a cost, with its standing."""
+    return standings(material.table, cost, material.axes, eval_size=material.eval_sizes[0])
+
+
+def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:
+    word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "total time"
+    front = cells[cells["standing"] == "front"]
+    first, last = front.iloc[0], front.iloc[-1]
+    return Figure(
+        name=f"pareto-{'memory' if cost.endswith('_bytes') else 'time'}",
+        title=f"Accuracy against {word}",
+        caption=(
+            "The line joins the cells that no other beats in both, bars are 95 % intervals. Where a lead"
+            f" over the point before is within noise, a cell is not told apart.{_NOTES.get(cost, '')}"
+        ),
+        alt=(
+            f"Accuracy against {word}: the front has {len(front)} of {len(cells)} cells, from"
+            f" {first['accuracy']:.3f} at {format_figure(cost, first['cost'])} to"
+            f" {last['accuracy']:.3f} at {format_figure(cost, last['cost'])}."
+        ),
+        draw=lambda: _draw(material, cost, cells),
+    )
+
+
+def _draw(material: Material, cost: str, cells: pd.DataFrame) -> Drawing:
+    unit = unit_of(cost, cells["cost"])
+    axes = material.varying()
+    rows = [_row(row, axes, cost, unit) for row in cells.to_dict("records")]
+    return finish(_chart(cost, unit, [row["x"] for row in rows]), rows)
+
+
+def _row(row: dict[Any, Any], axes: list[str], cost: str, unit: Unit) -> Row:
+    ends = {
+        end: round(row[f"accuracy_{end}"], 4)
+        for end in ("low", "high")
+        if pd.notna(row[f"accuracy_{end}"])
+    }
+    return {
+        "x": unit.of(row["cost"]),
+        "y": round(row["accuracy"], 5),
+        "standing": row["standing"],
+        "cell": described({axis: row[axis] for axis in axes}),
+        "said": format_figure(cost, row["cost"]),
+        **(ends if row["standing"] != "beaten" else {}),
+    }
+
+
+def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData(CHOSEN))
+    x_scale, x_axis = vertical(costs)
+    x = alt.X("x:Q", title=titled(cost, unit), scale=x_scale, axis=x_axis)
+    y_scale = alt.Scale(zero=False)
+    y = alt.Y("y:Q", title="accuracy", scale=y_scale, axis=alt.Axis(format=".3~p"))
+    tint = alt.Color(
+        "standing:N",
+        title=None,
+        scale=alt.Scale(domain=list(STANDINGS), range=[CATEGORIES[1], CATEGORIES[3], "#8a8f98"]),
+    )
+    tooltip = [
+        alt.Tooltip("cell:N", title="cell"),
+        alt.Tooltip("y:Q", title="accuracy", format=".3f"),
+        alt.Tooltip("said:N", title=FIGURE_WORDS[cost]),
+        alt.Tooltip("standing:N", title="standing"),
+    ]
+    shape = alt.Shape("standing:N", title=None, scale=alt.Scale(domain=list(STANDINGS)))
+    on_front = base.transform_filter("datum.standing === 'front'")
+    return alt.layer(
+        on_front.mark_line(interpolate="step-after", strokeWidth=2, color=CATEGORIES[1]).encode(
+            x=x, y=y
+        ),
+        on_front.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.5, opacity=0.6, color=CATEGORIES[1])
+        .encode(x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q"),
+        base.mark_point(filled=True, opacity=0.85).encode(
+            x=x,
+            y=y,
+            color=tint,
+            shape=shape,
+            size=alt.condition("datum.standing === 'beaten'", alt.value(28), alt.value(80)),
+            tooltip=tooltip,
+        ),
+    )

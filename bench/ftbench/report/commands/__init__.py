@@ -1,0 +1,1 @@
+"""What single commands show: plan, prediction, estimate, frontier, gate, two runs side by side."""

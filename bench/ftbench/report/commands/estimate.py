@@ -1,0 +1,142 @@
+"""An estimate as tables and as JSON; texts only."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ftbench.base.units import format_bytes, format_seconds
+from ftbench.estimate.answers import Answer
+from ftbench.estimate.estimate import DeviceEstimate, Estimate
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.report.elements.tables import ABSENT, Table, axis_word
+
+WORDS = {
+    "time_s": "time",
+    "device_hours": "device-hours",
+    "cost_usd": "money",
+    "energy_j": "energy",
+    "accuracy": "accuracy",
+    "tensors_bytes": "tensors",
+    "requested_bytes": "requested",
+    "allocated_bytes": "peak allocated",
+    "reserved_bytes": "peak reserved",
+    "process_bytes": "process",
+    "peak_rss_bytes": "peak RSS",
+    "peak_cpu_tensors_bytes": "CPU tensors",
+    "peak_allocated_bytes": "peak allocated",
+    "peak_reserved_bytes": "peak reserved",
+    "peak_process_bytes": "process",
+}
+LEGEND = (
+    "95 %: holds 95 of 100 runs; bounds: between what cannot be undercut and the slowest or most that is to be"
+    " expected; simulated: over what is not known of the allocator"
+)
+
+
+def headline(found: Estimate) -> list[str]:
+    """Return what is estimated, and what was taken for axes that nobody gave."""
+    cell, job = found.target.cell, found.job
+    axes = ", ".join(f"{axis_word(name)} {cell.facets[name]:,}" for name in REQUIRED_AXES)
+    steps = (
+        f"{job.steps:,} steps, {job.evaluations} evaluations of {job.eval_documents:,} documents"
+    )
+    flops = f", {_flops(found.flops)}" if found.flops is not None else ""
+    lines = [f"{found.target.profile.name}, not run: {axes} ({steps}{flops})"]
+    if found.target.assumed:
+        taken = ", ".join(f"{axis_word(k)} {v}" for k, v in found.target.assumed.items())
+        lines.append(f"from the profile, its largest or only: {taken}")
+    return lines
+
+
+def _flops(count: float) -> str:
+    for size, unit in ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e9:.3g} GFLOP"
+
+
+def device_table(device: DeviceEstimate, accuracy: Answer) -> Table:
+    """Return one row a figure: its value, its interval, what kind that is and where it comes from."""
+    rows = [_row(figure) for figure in (*device.figures, accuracy)]
+    if device.verdict is not None:
+        rows.append(("fits", device.verdict, ABSENT, ABSENT, "", "against the card's memory"))
+    if device.largest is not None:
+        sure, may = device.largest.certain, device.largest.possible
+        source = "at this length, predicted"
+        rows.append(("largest batch", f"{sure:,}", f"{sure:,}", f"{may:,}", "simulated", source))
+    price = f", {device.usd_per_hour:g} USD an hour" if device.usd_per_hour else ""
+    return Table(
+        title=f"On {device.device}{price}",
+        columns=("figure", "value", "low", "high", "interval", "where it comes from"),
+        rows=tuple(rows),
+        numeric=(False, True, True, True, False, False),
+    )
+
+
+def _row(figure: Answer) -> tuple[str, ...]:
+    word = WORDS.get(figure.name, figure.name)
+    if figure.value is None:
+        return (word, ABSENT, ABSENT, ABSENT, "", f"absent: {figure.absent}")
+    values = (figure.value, figure.low, figure.high)
+    texts = (figure_text(figure.name, value) for value in values)
+    return (word, *texts, figure.interval or "", figure.source)
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """Return a figure of an estimate with its unit."""
+    if value is None:
+        return ABSENT
+    if name.endswith("_bytes"):
+        return format_bytes(round(value))
+    if name.endswith("_s"):
+        return format_seconds(value)
+    if name.endswith("_hours"):
+        return f"{value:,.2f} h" if value >= 0.1 else f"{value:.2g} h"
+    if name.endswith("_usd"):
+        return f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}"
+    if name.endswith("_j"):
+        hours = value / 3600
+        return f"{hours:,.0f} Wh" if hours >= 100 else f"{hours:.3g} Wh"
+    return f"{value:.3f}"
+
+
+def estimate_json(found: Estimate) -> dict[str, Any]:
+    """Return an estimate as JSON data: bytes, seconds, hours, USD and joules, by the name's end."""
+    cell = found.target.cell
+    return {
+        "profile": found.target.profile.name,
+        "cell_id": cell.cell_id,
+        "cell": {name: cell.facets[name] for name in REQUIRED_AXES},
+        "assumed": dict(found.target.assumed),
+        "job": dataclasses.asdict(found.job) | {"flops": found.flops},
+        "devices": [_device_json(device) for device in found.devices],
+        "accuracy": _answer_json(found.accuracy),
+        "notes": list(found.notes),
+        "versions": dict(found.versions),
+    }
+
+
+def _device_json(device: DeviceEstimate) -> dict[str, Any]:
+    largest = device.largest
+    return {
+        "device": device.device,
+        "usd_per_hour": device.usd_per_hour,
+        "figures": {figure.name: _answer_json(figure) for figure in device.figures},
+        "verdict": device.verdict,
+        "largest_batch": largest and {"certain": largest.certain, "possible": largest.possible},
+        "notes": list(device.notes),
+    }
+
+
+def _answer_json(figure: Answer) -> dict[str, Any]:
+    """Return a figure's value and interval with their source; or null with the reason."""
+    if figure.value is None:
+        return {"value": None, "absent": figure.absent}
+    return {
+        "value": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "interval": figure.interval,
+        "source": figure.source,
+    }

@@ -1,0 +1,74 @@
+"""Plan: the cells of a profile as a table, before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftbench.plan.cell import Cell
+from ftbench.plan.grid import Grid, axis_order
+from ftbench.plan.profile import Profile
+from ftbench.records.prediction import Predictions
+from ftbench.report.commands.prediction import figure_text
+from ftbench.report.elements.tables import ABSENT, Table, axis_word
+
+
+def plan_table(
+    profile: Profile, grid: Grid, *, resolved: bool, predicted: Predictions | None = None
+) -> Table:
+    """Return one row a cell, with the predicted peak of its tensors on a GPU where there is one."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    rows = [
+        (
+            *([cell.cell_id] if resolved else []),
+            *(str(cell.value(axis)) for axis in axes),
+            *([_peak(cell, predicted)] if predicted else []),
+        )
+        for cell in grid.cells
+    ]
+    counts = (("replicates", profile.run.replicates), ("repeats", profile.run.repeats))
+    runs = "".join(f", {count} {word} each" for word, count in counts if count > 1)
+    return Table(
+        title=f"{profile.name}: {len(rows)} cells{runs}",
+        columns=(
+            *(["cell"] if resolved else []),
+            *map(axis_word, axes),
+            *(["predicted GPU peak (tensors)"] if predicted else []),
+        ),
+        rows=tuple(rows),
+        numeric=(
+            *([False] if resolved else []),
+            *(True for _ in axes),
+            *([True] if predicted else []),
+        ),
+    )
+
+
+def _peak(cell: Cell, predicted: Predictions) -> str:
+    found = predicted.of(cell.cell_id)
+    return figure_text(found.tensors) if found else ABSENT
+
+
+def plan_json(
+    profile: Profile, grid: Grid, *, resolved: bool, predicted: Predictions | None = None
+) -> dict[str, Any]:
+    """Return the plan as JSON data."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    return {
+        "profile": profile.name,
+        "replicates": profile.run.replicates,
+        "repeats": profile.run.repeats,
+        "axes": {axis.name: list(axis.values) for axis in grid.axes},
+        "cells": [
+            {
+                "cell_id": cell.cell_id if resolved else None,
+                **{axis: cell.value(axis) for axis in axes},
+                **({"predicted": _peak_json(cell, predicted)} if predicted else {}),
+            }
+            for cell in grid.cells
+        ],
+    }
+
+
+def _peak_json(cell: Cell, predicted: Predictions) -> dict[str, Any] | None:
+    found = predicted.of(cell.cell_id)
+    return found.tensors.model_dump(mode="json") if found else None

@@ -1,0 +1,193 @@
+"""Predictions as tables and as a chart of memory over the steps; texts only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftbench.base.units import format_bytes
+from ftbench.plan.grid import Grid, axis_order
+from ftbench.records.prediction import (
+    CardPrediction,
+    CellPrediction,
+    Composition,
+    Figure,
+    Predictions,
+)
+from ftbench.report.elements.tables import ABSENT, Table, axis_word
+
+_VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
+_BARS = " ▁▂▃▄▅▆▇█"
+CHART_HEIGHT = 8
+CHART_WIDTH = 100
+
+LEGEND = (
+    "tensors: what tensors ask for, exact; per card: peak reserved, simulated, with its interval over"
+    " what is not known; fits, no, or close (too close to call)"
+)
+
+
+def figure_text(figure: Figure) -> str:
+    """Return a figure as text; its interval where there is one."""
+    if figure.low_bytes == figure.high_bytes:
+        return format_bytes(figure.value_bytes)
+    low, high = format_bytes(figure.low_bytes), format_bytes(figure.high_bytes)
+    value = format_bytes(figure.value_bytes)
+    return value if low == high == value else f"{value} ({low} to {high})"
+
+
+def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
+    """Return one row a cell: its axes, the exact peak of its tensors, and for each card what it needs."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    refused = {one.cell_id: one.reason for one in predictions.refused}
+    rows = []
+    for cell in grid.cells:
+        own = tuple(str(cell.value(axis)) for axis in axes)
+        found = predictions.of(cell.cell_id)
+        if found is None:
+            why, _, _ = refused.get(cell.cell_id, "").partition("\n")
+            rows.append((*own, f"not predicted: {why}", *[ABSENT] * len(gpus)))
+            continue
+        by_gpu = {card.gpu: card for card in found.cards}
+        cards = (_card_text(by_gpu[gpu]) if gpu in by_gpu else ABSENT for gpu in gpus)
+        rows.append((*own, figure_text(found.tensors), *cards))
+    return Table(
+        title="Predicted peak GPU memory",
+        columns=(*map(axis_word, axes), "tensors", *gpus),
+        rows=tuple(rows),
+        numeric=tuple(True for _ in range(len(axes) + 1 + len(gpus))),
+    )
+
+
+def _card_text(card: CardPrediction) -> str:
+    return f"{figure_text(card.reserved)} {_VERDICT_WORDS[card.verdict]}"
+
+
+def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
+    """Return the largest batch that fits: a row a length (and what else tells workloads apart)."""
+    others = [
+        name
+        for name in axis_order(axis.name for axis in grid.axes)
+        if name not in ("max_length", "per_device_train_batch_size", "train_size", "seed")
+    ]
+    cells = {cell.cell_id: cell for cell in grid.cells}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for one in predictions.largest:
+        cell = cells[one.cell_id]
+        key = (str(one.max_length), *(str(cell.value(name)) for name in others))
+        text = str(one.certain)
+        if one.possible != one.certain:
+            text += f" (perhaps {one.possible})"
+        rows.setdefault(key, {})[one.gpu] = text
+    return Table(
+        title="Largest batch that fits",
+        columns=("length", *map(axis_word, others), *gpus),
+        rows=tuple(
+            (*key, *(found.get(gpu, ABSENT) for gpu in gpus)) for key, found in rows.items()
+        ),
+        numeric=tuple(True for _ in range(1 + len(others) + len(gpus))),
+    )
+
+
+def explanation_tables(prediction: CellPrediction) -> list[Table]:
+    """Return the figures of one cell, and what its peak consists of."""
+    composition = prediction.composition
+    assert composition is not None
+    parts = (
+        ("What the peak consists of", "what", composition.roles),
+        ("By module that made it", "module", composition.modules),
+        ("By operator that made it", "operator", composition.operators),
+    )
+    total = prediction.tensors.value_bytes
+    tables = [_figures_table(prediction)]
+    for title, word, shares in parts:
+        rows = tuple(
+            (share.name, format_bytes(share.nbytes), f"{share.nbytes / total:.1%}")
+            for share in shares
+        )
+        tables.append(Table(title, (word, "bytes", "share"), rows, (False, True, True)))
+    return tables
+
+
+def _figures_table(prediction: CellPrediction) -> Table:
+    rows = [("tensors", ABSENT, *_figure_row(prediction.tensors))]
+    for card in prediction.cards:
+        for name in ("requested", "allocated", "reserved", "process"):
+            rows.append((name, card.gpu, *_figure_row(getattr(card, name))))
+    return Table(
+        title="Predicted peaks",
+        columns=("figure", "card", "bytes", "low", "high", "certainty"),
+        rows=tuple(rows),
+        numeric=(False, False, True, True, True, False),
+    )
+
+
+def _figure_row(figure: Figure) -> tuple[str, ...]:
+    sizes = (figure.value_bytes, figure.low_bytes, figure.high_bytes)
+    return (*(f"{size:,}" for size in sizes), figure.certainty)
+
+
+def moment_text(composition: Composition) -> str:
+    """Return when the peak is reached, as a sentence."""
+    moment = composition.moment
+    module = f" of {moment.module}" if moment.module else ""
+    return f"The peak is reached in the {moment.phase} phase of step {moment.step}, by {moment.operator}{module}."
+
+
+def timeline_chart(composition: Composition, width: int = CHART_WIDTH) -> list[str]:
+    """Return live tensor memory over the traced events as lines of text, with phases below."""
+    points = composition.timeline
+    if not points:
+        return []
+    width = min(width, len(points))
+    heights = [
+        max(
+            nbytes
+            for _, nbytes in points[len(points) * i // width : len(points) * (i + 1) // width]
+        )
+        for i in range(width)
+    ]
+    top = max(heights)
+    label = max(len(format_bytes(top)), len("0 B"))
+    lines = []
+    for row in range(CHART_HEIGHT, 0, -1):
+        bars = "".join(_bar(height / top * CHART_HEIGHT - (row - 1)) for height in heights)
+        name = format_bytes(top) if row == CHART_HEIGHT else "0 B" if row == 1 else ""
+        lines.append(f"{name:>{label}} │{bars}")
+    return [*lines, f"{'':>{label}}  {_phase_line(composition, width)}"]
+
+
+def _bar(filled: float) -> str:
+    return _BARS[max(0, min(8, round(filled * 8)))]
+
+
+def _phase_line(composition: Composition, width: int) -> str:
+    """Return the names of the steps' phases, each where it begins, as far as there is room."""
+    last = composition.timeline[-1][0] or 1
+    line = [" "] * width
+    free_from = 0
+    for event, name in composition.phases:
+        if name == "setup":  # short, and in the way of the first step's name
+            continue
+        place = min(width - 1, event * width // (last + 1))
+        if place >= free_from and place + len(name) <= width:
+            line[place : place + len(name)] = name
+            free_from = place + len(name) + 1
+    return "".join(line).rstrip()
+
+
+def predictions_json(grid: Grid, predictions: Predictions, profile: str) -> dict[str, Any]:
+    """Return predictions as JSON data: each with its cell's axes."""
+    axes = axis_order(axis.name for axis in grid.axes)
+    cells = {cell.cell_id: cell for cell in grid.cells}
+    return {
+        "profile": profile,
+        "versions": dict(predictions.versions),
+        "notes": list(predictions.notes),
+        "cells": [
+            {axis: cells[one.cell_id].value(axis) for axis in axes} | one.model_dump(mode="json")
+            for one in predictions.cells
+        ],
+        "refused": [one.model_dump(mode="json") for one in predictions.refused],
+        "largest_batch": [one.model_dump(mode="json") for one in predictions.largest],
+    }

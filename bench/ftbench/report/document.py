@@ -1,0 +1,237 @@
+"""Document: what a report says, in order, whatever it is rendered to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
+from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
+from ftbench.analysis.tables.axis_series import chains_along
+from ftbench.analysis.tables.cells_table import cells_table, varying_axes
+from ftbench.analysis.tables.memory_table import ledger_table
+from ftbench.base.units import format_flops
+from ftbench.plan.profile import Profile
+from ftbench.records.messages import Preparation
+from ftbench.records.prediction import LargestBatch
+from ftbench.records.record import Environment, Record
+from ftbench.records.tries import Try
+from ftbench.report.charts.curves import curves
+from ftbench.report.charts.inputs import Material, ReadSamples, no_samples
+from ftbench.report.charts.largest import largest
+from ftbench.report.charts.learning import learning
+from ftbench.report.charts.memory import cell_memory
+from ftbench.report.charts.pareto import pareto
+from ftbench.report.charts.surfaces import surfaces
+from ftbench.report.elements.figure import Figure
+from ftbench.report.elements.section import Section as Section  # part of a document
+from ftbench.report.elements.tables import along, cells
+from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
+from ftbench.report.sections.headlines import headlines, stats
+from ftbench.report.sections.memory import memory_section
+from ftbench.report.sections.pareto import HEADING, buying_note, buying_section
+from ftbench.report.sections.provenance import environment_section
+from ftbench.report.sections.settings import choices_section
+from ftbench.report.sections.warnings import cautions_section
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A report, and the tables that are written beside it as CSV.
+
+    `profile` and `environments` (by id) are what the run directory says of itself, for formats that a
+    program reads, `groups` and `curves` the fits. `stem` is the name of the report's file, without its
+    ending.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+    cells: pd.DataFrame
+    ledger: pd.DataFrame
+    profile: Profile | None = None
+    environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
+    stem: str = "report"
+    groups: Sequence[Group] = ()
+    curves: Sequence[LearningCurve | Refusal] = ()
+    stats: tuple[tuple[str, str, str], ...] = ()  # the report in a few figures: what, value, note
+
+    @property
+    def figures(self) -> Iterator[Figure]:
+        """Yield the figures of all sections."""
+        for section in self.sections:
+            yield from section.figures
+
+    @property
+    def figures_folder(self) -> str:
+        """Return the name of the folder that pictures are written to, beside the report."""
+        return "figures" if self.stem == "report" else f"{self.stem}-figures"
+
+
+def build(
+    records: Sequence[Record],
+    profile: Profile,
+    preparation: Preparation,
+    environments: Mapping[str, Environment],
+    damaged: Sequence[str] = (),
+    *,
+    groups: Sequence[Group] = (),
+    fitted_curves: Sequence[LearningCurve | Refusal] = (),
+    tries: Sequence[Try] = (),
+    predicted: Sequence[LargestBatch] = (),
+    samples: ReadSamples = no_samples,
+    usd_per_hour: float | None = None,
+) -> Document:
+    """Return the report of a run directory's records; `damaged` names those that can't be read.
+
+    `groups` and `fitted_curves` are the fits, `tries` and `predicted` what is known of the largest
+    batch; `samples` reads a record's samples of memory. With `usd_per_hour` the cells that are worth
+    their time have its money beside it.
+    """
+    table = cells_table(records)
+    axes = separating_axes(table, varying_axes(records))
+    material = Material(table, axes, records, groups, fitted_curves, samples)
+    found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
+    sections = [
+        Section("What was found", found),
+        Section("Memory and time", figures=tuple(surfaces(material))),
+        Section("The largest batch", figures=tuple(largest(tries, predicted))),
+        _scaling(material),
+        choices_section(table, axes, eval_size=material.eval_sizes[0]),
+        Section(
+            "What documents bring", *learning_section(fitted_curves), tuple(learning(material))
+        ),
+        _buying(material, usd_per_hour),
+        Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
+        Section("Cells", tables=(cells(table, axes),)),
+        Section("Warnings", *cautions_section(records)),
+        Section("How to read this", tuple(_reading_notes(material, profile, preparation))),
+        Section("Where it was measured", *environment_section(records, environments, preparation)),
+        Section("How to reproduce it", tuple(_reproduction(profile))),
+    ]
+    return Document(
+        title=f"ftbench: {profile.name}",
+        sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
+        cells=table,
+        ledger=ledger_table(records),
+        profile=profile,
+        environments=environments,
+        groups=groups,
+        curves=fitted_curves,
+        stats=tuple(stats(table, axes)),
+    )
+
+
+_SCALING_NOTE = (
+    "Each table along an axis holds every other axis; in brackets is the ratio to the row above. "
+    "Costs are medians over replicates, accuracy is their mean."
+)
+# Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
+_MOST_CHAINS = 6
+
+
+def _buying(material: Material, usd_per_hour: float | None) -> Section:
+    """Return the front of accuracy against each cost, with what is said of it."""
+    said = buying_section(
+        material.table,
+        material.axes,
+        eval_size=material.eval_sizes[0],
+        usd_per_hour=usd_per_hour,
+    )
+    figures = tuple(pareto(material))
+    return dataclasses.replace(said or Section(HEADING), figures=figures)
+
+
+def _scaling(material: Material) -> Section:
+    """Return the laws and what was measured along each axis."""
+    tables = [
+        along(chain)
+        for axis in material.varying()
+        for chain in chains_along(material.table, axis, material.axes)[:_MOST_CHAINS]
+    ]
+    laws = fit_tables(material.groups)
+    notes = (
+        *([NOTE] if laws else []),
+        *refusals(material.groups),
+        *([_SCALING_NOTE] if tables else []),
+    )
+    return Section("How cost scales", notes, (*laws, *tables), tuple(curves(material)))
+
+
+def _damage(damaged: Sequence[str]) -> list[str]:
+    return [
+        f"{len(damaged)} records cannot be read and are left out: {'; '.join(damaged)}."
+        " `ftbench run` moves them away and runs their cells again."
+    ] * bool(damaged)
+
+
+def _reading_notes(material: Material, profile: Profile, preparation: Preparation) -> list[str]:
+    """Return what the figures mean and what they do not."""
+    table, records = material.table, material.records
+    fewest, *more = material.eval_sizes
+    seeds = table.groupby(list(material.axes))["seed"].nunique()
+    notes = []
+    if ENVIRONMENT in material.axes:
+        notes.append(
+            f"The runs are of {table[ENVIRONMENT].nunique()} environments. Those of one are no replicates of"
+            " another's: the environment tells cells apart, as an axis does."
+        )
+    if table["eval_accuracy"].notna().any():
+        error = 0.5 / math.sqrt(fewest)
+        documents = f"{fewest} to {more[-1]}" if more else str(fewest)
+        spread = (
+            f"cells were run up to {seeds.max()} times with different seeds, and ±"
+            " is the standard deviation over them"
+            if seeds.max() > 1
+            else "every cell was run with one seed, so its spread over seeds is not known"
+        )
+        notes.append(
+            f"Accuracy is over {documents} held-out documents, which alone gives it a standard error of up to"
+            f" {error:.3f}; {spread}. The best epoch by that same accuracy is the one reported, as in the recipe,"
+            " so it is slightly optimistic."
+        )
+        if table["train_size"].nunique() > 1:
+            notes.append(
+                "The number of epochs is fixed, so more documents also mean more optimizer steps:"
+                " part of the rise of accuracy along documents is simply longer training."
+            )
+    else:
+        reasons = {
+            (r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement
+        } - {""}
+        notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
+    if table.loc[table["eval_accuracy"].notna(), "cell_id"].nunique() > 1:
+        notes.append(buying_note(fewest))
+    split = preparation.eval_split
+    if split == "from-train":
+        notes.append(
+            "Evaluation documents are held out from the training split (the last part of each class, so that"
+            " near-duplicates stay together): scores are not comparable with the official test split."
+        )
+    if profile.settings["save_strategy"] == "no":
+        notes.append(
+            "This profile turns off saving checkpoints: a full recipe costs that time and disk as well."
+        )
+    if table["mfu"].notna().any():
+        peaks = {r.measurement.peak_matmul_flops for r in records if r.measurement} - {None}
+        rates = ", ".join(format_flops(peak) for peak in sorted(filter(None, peaks)))
+        notes.append(
+            f"MFU is the FLOPs of forward and backward over padded tokens, recomputation not counted, against the"
+            f" fastest matrix product measured on the spot: {rates}."
+        )
+    notes.append(
+        "Step times are medians of full-size steps after warm-up (the first two, and what the step times"
+        " themselves show to be unsteady), from the moment the batch is asked for; cells.csv has their 95 %"
+        " bootstrap intervals."
+        " Tokens/s are real tokens; padded ones stand apart. Memory is in powers of 1024."
+    )
+    return notes
+
+
+def _reproduction(profile: Profile) -> list[str]:
+    """Return the command that makes this run directory again."""
+    overrides = "".join(f" --set {shlex.quote(text)}" for text in profile.overrides)
+    return [f"`ftbench run {shlex.quote(profile.reference or profile.name)}{overrides}`"]

@@ -1,0 +1,1 @@
+"""What every report is made of: tables, figures, sections, and words for numbers."""

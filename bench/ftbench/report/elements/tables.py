@@ -1,0 +1,227 @@
+"""Tables as text: which columns, which words, which units. Rendered by `terminal` and `markdown`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.tables.axis_series import Chain
+from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.base.units import format_bytes, format_ratio, format_seconds
+from ftbench.records.invariants import untrusted_figures
+from ftbench.records.record import Record
+
+AXIS_WORDS = {
+    "max_length": "length",
+    "per_device_train_batch_size": "batch",
+    "train_size": "documents",
+    "attn_implementation": "attention",
+    "environment_id": "environment",
+}
+FIGURE_WORDS = {
+    "eval_accuracy": "accuracy",
+    "eval_loss": "eval loss",
+    "total_s": "total",
+    "train_s": "train",
+    "step_median_s": "step (median)",
+    "samples_per_s": "samples/s",
+    "tokens_per_s": "tokens/s",
+    "padded_tokens_per_s": "padded tokens/s",
+    "mfu": "MFU",
+    "peak_rss_bytes": "peak RSS",
+    "peak_allocated_bytes": "peak allocated",
+    "peak_reserved_bytes": "peak reserved",
+    "peak_process_bytes": "process",
+    "peak_device_bytes": "device",
+    "context_bytes": "context",
+    "peak_pss_bytes": "PSS",
+    "peak_cpu_tensors_bytes": "CPU tensors",
+}
+# From the inside out, the card's first.
+_LEDGER = (
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "context_bytes",
+    "peak_process_bytes",
+    "peak_device_bytes",
+    "peak_cpu_tensors_bytes",
+    "peak_rss_bytes",
+    "peak_pss_bytes",
+)
+_BYTES = tuple(name for name in FIGURE_WORDS if name.endswith("_bytes"))
+# What a narrow terminal does without, the first of them first.
+_OPTIONAL = (
+    "padded_tokens_per_s",
+    "eval_loss",
+    "train_s",
+    "samples_per_s",
+    "context_bytes",
+    "peak_pss_bytes",
+    "peak_cpu_tensors_bytes",
+    "peak_device_bytes",
+    "peak_process_bytes",
+)
+_SECONDS = ("total_s", "train_s", "step_median_s")
+ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of texts under a title; numbers stand to the right.
+
+    `keys` has what each text says, for a place that sorts: a number (bytes, seconds), or None where it
+    is absent. `folded` is set on one of many, that a page opens only when asked to.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    optional: tuple[str, ...] = ()  # columns that a narrow place leaves out, in this order
+    keys: tuple[tuple[float | str | None, ...], ...] = ()
+    folded: bool = False
+
+    def without(self, column: str) -> Table:
+        """Return the table less one column."""
+        keep = [i for i, name in enumerate(self.columns) if name != column]
+
+        def pick(items: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(items[i] for i in keep)
+
+        return dataclasses.replace(
+            self,
+            columns=pick(self.columns),
+            rows=tuple(map(pick, self.rows)),
+            numeric=pick(self.numeric),
+            keys=tuple(map(pick, self.keys)),
+        )
+
+
+def axis_word(name: str) -> str:
+    """Return the word that a table's head has for an axis."""
+    return AXIS_WORDS.get(name, name)
+
+
+def format_figure(name: str, value: Any) -> str:
+    """Return a figure as text, with its unit; a dash where it is absent."""
+    if value is None or pd.isna(value):
+        return ABSENT
+    return _formatter(name)(value)
+
+
+def _formatter(name: str) -> Callable[[Any], str]:
+    if name in _BYTES:
+        return lambda value: format_bytes(int(value))
+    if name in _SECONDS:
+        return format_seconds
+    if name in ("eval_accuracy", "eval_loss"):
+        return lambda value: f"{value:.3f}"
+    if name == "mfu":
+        return lambda value: f"{value:.1%}"
+    return lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
+    """Return one row a record; figures that no record has are left out."""
+    figures = [name for name in FIGURE_WORDS if table[name].notna().any()]
+    if table["padded_tokens_per_s"].equals(table["tokens_per_s"]):
+        figures = [name for name in figures if name != "padded_tokens_per_s"]
+    counted = [name for name in ("seed", "repeat") if table[name].nunique() > 1]
+    names = [*axes, *counted, "status", *figures]
+    rows = []
+    for row in table.to_dict("records"):
+        status = row["status"] + (" (!)" if row["warnings"] else "")
+        given = [str(row[name]) for name in (*axes, *counted)]
+        rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
+    return Table(
+        title="Cells",
+        keys=tuple(tuple(map(_key, row)) for row in table[names].itertuples(index=False)),
+        columns=tuple(FIGURE_WORDS.get(name) or axis_word(name) for name in names),
+        rows=tuple(rows),
+        numeric=tuple(name != "status" for name in names),
+        optional=tuple(FIGURE_WORDS[name] for name in _OPTIONAL),
+    )
+
+
+def _key(value: Any) -> float | str | None:
+    """Return what a value sorts by: a number, or its text; None where it is absent."""
+    if isinstance(value, str):
+        return value
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def along(chain: Chain) -> Table:
+    """Return how each cost changes along an axis: its value, and its ratio to the one before.
+
+    Values of an axis that are words stand in no order: without ratios.
+    """
+    held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
+    figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
+    repeated = bool((chain.values["runs"] > 1).any())
+    scale = pd.api.types.is_numeric_dtype(chain.values.index)  # words have no row before
+    rows = []
+    for value, figure, ratio in zip(
+        chain.values.index,
+        chain.values.to_dict("records"),
+        chain.ratios.to_dict("records"),
+        strict=True,
+    ):
+        texts = [_with_spread(name, figure) for name in figures]
+        if scale:
+            texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
+        runs = [f"{figure['runs']:.0f}"] if repeated else []
+        rows.append((str(value), *runs, *texts))
+    heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
+    return Table(
+        title=f"Along {axis_word(chain.axis)}, at {held}",
+        columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
+        rows=tuple(rows),
+        numeric=(scale, *(True,) * (len(heads) - 1 + len(figures))),
+        folded=True,
+    )
+
+
+def _with_spread(name: str, figure: dict[Any, Any]) -> str:
+    """Return a figure as text, accuracy with its standard deviation over replicates."""
+    text = format_figure(name, figure[name])
+    spread = figure["accuracy_sd"]
+    return f"{text} ± {spread:.3f}" if name == "eval_accuracy" and not pd.isna(spread) else text
+
+
+def _with_ratio(text: str, ratio: float) -> str:
+    return text if pd.isna(ratio) else f"{text} ({format_ratio(ratio)})"
+
+
+def ledger(record: Record) -> Table:
+    """Return the ledger of one record: a row a phase, a column a reading, the idle baseline first."""
+    measured = record.measurement
+    assert measured is not None
+    untrusted = untrusted_figures(record)
+    ledgers = [("idle", measured.idle)]
+    ledgers += [(name.replace("_", " "), phase.memory) for name, phase in measured.phases.items()]
+    ledgers += [("cell", measured.memory)]
+    figures = [
+        name for name in _LEDGER if any(getattr(memory, name) is not None for _, memory in ledgers)
+    ]
+    rows = []
+    for phase, memory in ledgers:
+        texts = (
+            "untrusted" if f"memory.{name}" in untrusted else format_figure(name, value)
+            for name, value in ((name, getattr(memory, name)) for name in figures)
+        )
+        rows.append((phase, *texts))
+    return Table(
+        title="The ledger of the largest cell",
+        columns=("phase", *(FIGURE_WORDS[name] for name in figures)),
+        rows=tuple(rows),
+        numeric=(False, *(True for _ in figures)),
+        folded=True,
+    )
+
+
+def memory_word(table: pd.DataFrame) -> str:
+    """Return the name of the memory figure that stands for a run."""
+    return FIGURE_WORDS[headline_memory(table)]

@@ -1,0 +1,67 @@
+"""Contrasts in words: a difference or a ratio with its interval, and no more than it allows to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ftbench.analysis.comparisons.contrast import Contrast
+from ftbench.analysis.fits.laws import Interval
+from ftbench.base.units import format_ratio
+from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, axis_word
+
+COST_WORDS = FIGURE_WORDS | {"total_s": "total time", "step_median_s": "step time"}
+NO_DIFFERENCE = "no difference to be told"
+NO_INTERVAL = "no interval: too few runs"
+
+
+def cost_word(cost: str) -> str:
+    """Return the name of a cost."""
+    return COST_WORDS.get(cost, cost)
+
+
+def difference_text(one: Contrast | None) -> str:
+    """Return a difference of accuracies: `+0.030 (-0.010 to +0.070)`; a dash where there is none."""
+    if one is None:
+        return ABSENT
+    ends = one.interval
+    held = f" ({ends.low:+.3f} to {ends.high:+.3f})" if ends else ""
+    return f"{one.value:+.3f}{held}"
+
+
+def ratio_text(one: Contrast | None) -> str:
+    """Return a ratio: `1.98x (1.90x to 2.06x)`; a dash where there is none."""
+    if one is None:
+        return ABSENT
+    return format_ratio(one.value) + _ratio_ends(one.interval)
+
+
+def _ratio_ends(ends: Interval | None) -> str:
+    """Return an interval in brackets; nothing where it cannot be told from its middle."""
+    if ends is None:
+        return ""
+    low, high = format_ratio(ends.low), format_ratio(ends.high)
+    return "" if low == high else f" ({low} to {high})"
+
+
+def verdict_text(one: Contrast | None, *, more: str, less: str) -> str:
+    """Return what a contrast allows to be said."""
+    if one is None:
+        return ABSENT
+    said = {
+        "more": more,
+        "less": less,
+        "not told apart": NO_DIFFERENCE,
+        "not known": NO_INTERVAL,
+    }
+    return said[one.verdict]
+
+
+def named(point: Mapping[str, Any]) -> str:
+    """Return axis values in words: `length 64, batch 8`."""
+    return ", ".join(f"{axis_word(name)} {plain(value)}" for name, value in point.items())
+
+
+def plain(value: Any) -> str:
+    """Return an axis value as text; a whole number that a table made a float is whole again."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

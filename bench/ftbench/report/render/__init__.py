@@ -1,0 +1,1 @@
+"""A document as HTML, Markdown, LaTeX, terminal text, data files and pictures."""

@@ -1,0 +1,168 @@
+"""Fits as tables: each law with its error on cells that it has not seen, and what a doubling costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_a_sample
+from ftbench.base.units import format_bytes
+from ftbench.report.charts.inputs import described, plain
+from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
+from ftbench.report.sections.headlines import times
+
+NOTE = (
+    "Every law is fitted to all runs of its cells and checked on cells it was not given: one cell at a time"
+    " (inside), and the largest cells of an axis left out (beyond; the median over all of them, and for each axis)."
+    " The errors are shares of the measured value."
+    " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
+)
+LEARNING_NOTE = (
+    "The law is error = floor + a x documents ^ -b, fitted over seeds. It is held against sizes that it was not"
+    " given: one at a time (inside), and the largest (beyond); the errors are shares of the accuracy."
+)
+LENGTH, BATCH = LENGTH_AND_BATCH
+# Rows of the table of doublings; a grid of a thousand cells has thousands of them.
+_MOST_EXPONENTS = 60
+
+
+def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
+    """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
+    rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
+    heads = ("cost", "cells", "off inside", "off beyond", "weak", "law", "constants", "from")
+    laws = Table("The laws", heads, rows, (False, False, True, True) + (False,) * 4)
+    found = (laws, _doublings(groups), _documents(groups))
+    return tuple(table for table in found if table.rows)
+
+
+def refusals(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield why costs have no fit, a sentence for each reason."""
+    for group in groups:
+        of = described(group.held)
+        for reason in dict.fromkeys(one.reason for one in group.refused):
+            costs = [one.cost for one in group.refused if one.reason == reason]
+            *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
+            named = f"{', '.join(words)} or {last}" if words else last
+            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason}."
+
+
+def learning_section(
+    curves: Sequence[LearningCurve | Refusal],
+) -> tuple[tuple[str, ...], tuple[Table, ...]]:
+    """Return (paragraphs, tables): why there is no learning curve, and the laws of those there are."""
+    fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
+    note = LEARNING_NOTE + evaluation_words(fitted)
+    notes = (*([note] if fitted else []), *no_curves(curves))
+    rows = tuple(
+        (
+            described(curve.held) or "all",
+            str(sum(seeds for _, seeds in curve.points.values())),
+            _error(curve.interpolation),
+            _error(curve.extrapolation),
+            curve.weak or ABSENT,
+            *(_interval(of) for of in (curve.floor, curve.a, curve.b)),
+        )
+        for curve in fitted
+    )
+    heads = ("cells", "runs", "off inside", "off beyond", "weak", "floor", "a", "b")
+    numeric = (False, True, True, True, False, True, True, True)
+    return notes, ((Table("Laws of accuracy", heads, rows, numeric),) if rows else ())
+
+
+def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield each reason that cells have no learning curve for, once."""
+    refused = [curve for curve in curves if isinstance(curve, Refusal)]
+    for reason in dict.fromkeys(one.reason for one in refused):
+        of = [described(one.held) for one in refused if one.reason == reason]
+        whose = f" of {of[0]}" if of[0] else ""
+        more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
+        yield f"No learning curve{whose}{more}: {reason}."
+
+
+def _row(group: Group, fit: Fit) -> tuple[str, ...]:
+    form = _bytes if fit.cost.endswith("_bytes") else "{:.3g}".format
+    constants = "; ".join(
+        f"{name} = {_interval(at, form)}" for name, at in fit.coefficients.items()
+    )
+    return (
+        FIGURE_WORDS.get(fit.cost, fit.cost),
+        described(group.held) or "all",
+        _error(fit.interpolation),
+        _error(fit.extrapolation),
+        fit.weak or ABSENT,
+        fit.law,
+        constants,
+        f"{fit.runs} runs of {fit.cells} cells",
+    )
+
+
+def _error(held_out: HeldOut | None) -> str:
+    if held_out is None:
+        return ABSENT
+    by_axis = [f"{axis_word(axis)} {error:.1%}" for axis, error in held_out.by_axis.items()]
+    each = f"; {', '.join(by_axis)}" if len(by_axis) > 1 else ""
+    return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%}{each})"
+
+
+def _bytes(value: float) -> str:
+    return format_bytes(round(value))
+
+
+def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> str:
+    value, low, high = map(form, (of.value, of.low, of.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def _doublings(groups: Sequence[Group]) -> Table:
+    """Return what a doubling along each axis costs, a row a place and a column a cost."""
+    costs = list(dict.fromkeys(one.cost for group in groups for one in group.exponents))
+    places: dict[tuple[str, ...], dict[str, str]] = {}
+    for group in groups:
+        for one in group.exponents:
+            of = described({**group.held, **one.held})
+            key = (axis_word(one.axis), f"{plain(one.start)} to {plain(one.end)}", of)
+            places.setdefault(key, {})[one.cost] = times(one.exponent)
+    rows = tuple(
+        (*key, *(found.get(cost, ABSENT) for cost in costs)) for key, found in places.items()
+    )[:_MOST_EXPONENTS]
+    heads = ("axis", "from", "at", *(FIGURE_WORDS.get(cost, cost) for cost in costs))
+    numeric = (False,) * 3 + (True,) * len(costs)
+    return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)
+
+
+def _documents(groups: Sequence[Group]) -> Table:
+    """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
+    rows = tuple(
+        (word, described(group.held) or "all", plain(length), *_slope(fit, int(length)))
+        for group in groups
+        for cost, fit in group.fits.items()
+        if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
+        for length in _values(group, cost, LENGTH)
+        if has_slope(fit, {LENGTH: length, BATCH: max(_values(group, cost, BATCH), default=1)})
+    )
+    heads = ("memory", "of", "length", "a document", "a token")
+    return Table(
+        "What one more document of a batch takes",
+        heads,
+        rows,
+        (False, False, True, True, True),
+        folded=len(rows) > 12,
+    )
+
+
+def _values(group: Group, cost: str, axis: str) -> list[float]:
+    """Return the values of an axis that a cost was measured at."""
+    along = [one for one in group.exponents if (one.cost, one.axis) == (cost, axis)]
+    return sorted({end for one in along for end in (one.start, one.end)})
+
+
+def _slope(fit: Fit, length: int) -> tuple[str, str]:
+    """Return the bytes a document and a token, each with its interval."""
+    document = slope_a_sample(fit, length)
+    ends = (document.value, document.low, document.high)
+    texts = []
+    for share in (1, length):
+        value, low, high = (format_bytes(round(end / share)) for end in ends)
+        texts.append(value if low == high else f"{value} ({low} to {high})")
+    return texts[0], texts[1]

@@ -1,0 +1,225 @@
+"""Headlines: the first sentences of a report, written from the fits with their intervals.
+
+Where an axis has no fit, the sentence says what was measured at both ends of its longest chain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
+from ftbench.analysis.tables.axis_series import Chain, chains_along
+from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory
+from ftbench.base.units import format_ratio
+from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.report.charts.inputs import described, plain
+from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.tables import axis_word, format_figure, memory_word
+
+# Groups (methods, attention, ...) that have sentences of their own; the rest are in the tables.
+_MOST_GROUPS = 4
+_COSTS = ("step_median_s", "total_s")
+_COST_WORDS = {"step_median_s": "the step time", "total_s": "the total time"}
+_AXIS_NOUNS = {
+    "max_length": "the length",
+    "per_device_train_batch_size": "the batch",
+    "train_size": "the documents",
+}
+
+
+def headlines(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    groups: Sequence[Group] = (),
+    curves: Sequence[LearningCurve | Refusal] = (),
+) -> list[str]:
+    """Return the sentences in order: what finished, accuracy per documents, then each axis's cost."""
+    lines = [*_finished(table), *_accuracy(curves)]
+    for axis in axes:
+        fitted = list(
+            _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
+        )
+        scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
+        chains = chains_along(table, axis, axes) if scale and not fitted else []
+        lines += fitted or [_ends(chain, table) for chain in chains[:1]]
+    return lines
+
+
+def _finished(table: pd.DataFrame) -> Iterator[str]:
+    finished, untrusted = (int((table["status"] == name).sum()) for name in ("ok", UNTRUSTED))
+    yield f"{finished + untrusted} of {len(table)} runs finished."
+    if untrusted:
+        yield (
+            f"{untrusted} of them with figures that cannot be right: these are left out of every"
+            " table, and named below."
+        )
+
+
+def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield what documents bring by the curve that is known best, or why there is none."""
+    fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
+    if not fitted:
+        reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
+        yield from (f"No learning curve: {reason}." for reason in list(reasons)[:1])
+        return
+    curve = max(fitted, key=_known)
+    sizes = sorted(curve.points)
+    (first, _), (last, _) = curve.points[sizes[0]], curve.points[sizes[-1]]
+    held = described(curve.held)
+    others = len(fitted) - 1
+    below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
+    way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
+    yield (
+        f"Accuracy {way} from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
+        f" {plain(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
+        f"{evaluation_words([curve])}{_more(curve)}{below}"
+    )
+
+
+def _seeds(curve: LearningCurve) -> str:
+    """Return how many seeds the accuracies are over; those of one seed are no means."""
+    counts = [seeds for _, seeds in curve.points.values()]
+    fewest, most = min(counts), max(counts)
+    means = "means " if fewest > 1 else ""
+    return f"{means}over {f'{fewest} to ' if fewest < most else ''}{_counted(most, 'seed')}"
+
+
+def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:
+    """Return how well a curve is known: not weak, over many sizes, many seeds, a narrow limit."""
+    seeds = sum(seeds for _, seeds in curve.points.values())
+    return (not curve.weak, len(curve.points), seeds, curve.floor.low - curve.floor.high)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count != 1 else ''}"
+
+
+def _more(curve: LearningCurve) -> str:
+    """Return what the fitted law says of twice the documents, and of ever more."""
+    if curve.weak:
+        return f" The law fitted to it is weak: {curve.weak}."
+    twice = 2 * max(curve.points)
+    limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
+    return (
+        f" By the fitted law, {plain(twice)} documents would bring {_share(curve.accuracy(twice))}, and ever"
+        f" more near {_share(limit)}."
+    )
+
+
+def _share(of: Interval) -> str:
+    low, high = f"{max(of.low, 0.0):.3f}", f"{min(of.high, 1.0):.3f}"
+    return f"{of.value:.3f}" + (f" ({low} to {high})" if low != high else "")
+
+
+def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterator[str]:
+    """Yield, for each group, what a doubling along an axis costs: the step there up the axis."""
+    differing = _differing(groups)
+    words = _COST_WORDS | {memory: f"the {word}"}
+    costs = ("total_s",) if axis == "train_size" else ("step_median_s", memory)
+    for group in groups:
+        last = _last(group.exponents, axis, costs[0])
+        if last is None:
+            continue
+        same = [
+            one
+            for one in group.exponents
+            if (one.axis, one.start, one.end, one.held) == (axis, last.start, last.end, last.held)
+        ]
+        by_cost = {one.cost: one for one in same}
+        said = [
+            f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
+        ]
+        mine = described({name: group.held[name] for name in differing})
+        yield _sentence(last, said, mine)
+
+
+def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
+    noun = _AXIS_NOUNS.get(one.axis, one.axis)
+    held = described({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
+    at = f" ({held})" if held else ""
+    doubling = one.end == 2 * one.start
+    what = (
+        f"Doubling {noun} from {plain(one.start)} to {plain(one.end)}{at} costs"
+        if doubling
+        else f"From {axis_word(one.axis)} {plain(one.start)} to {plain(one.end)}{at}, a doubling costs"
+    )
+    whose = f"With {group}: " if group else ""
+    text = f"{what} {' and '.join(said)}."
+    return whose + (text[0].lower() + text[1:] if whose else text)
+
+
+def times(exponent: Interval) -> str:
+    """Return what a doubling multiplies a cost by, as an interval in words: `1.9 to 2.1 times`."""
+    low, high = 2**exponent.low, 2**exponent.high
+    digits = 1 if high - low >= 0.1 else 2
+    ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return f"{ends[0]} times" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} times"
+
+
+def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | None:
+    """Return the exponent at the top of an axis, over a doubling if there is one, in the largest cell."""
+    found = [one for one in exponents if one.axis == axis and one.cost == cost]
+    return max(
+        found,
+        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.held)),
+        default=None,
+    )
+
+
+def _size(held: Mapping[str, Any]) -> float:
+    """Return how large a cell is: the product of the main axes that are held."""
+    return math.prod(float(value) for name, value in held.items() if name in REQUIRED_AXES)
+
+
+def _differing(groups: Sequence[Group]) -> list[str]:
+    """Return the names of what tells groups apart."""
+    names = dict.fromkeys(name for group in groups for name in group.held)
+    return [name for name in names if len({repr(group.held.get(name)) for group in groups}) > 1]
+
+
+def _ends(chain: Chain, table: pd.DataFrame) -> str:
+    """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
+    first, last = chain.values.iloc[0], chain.values.iloc[-1]
+    low, high = chain.values.index[0], chain.values.index[-1]
+    parts = []
+    words = {"step_median_s": "a step", "total_s": "the whole run"}
+    for name, word in (words | {headline_memory(table): memory_word(table)}).items():
+        if pd.notna(first[name]) and pd.notna(last[name]):
+            parts.append(
+                f"{word} from {format_figure(name, first[name])} to {format_figure(name, last[name])}"
+                f" ({format_ratio(last[name] / first[name])})"
+            )
+    if chain.axis == "train_size" and pd.notna(first["eval_accuracy"]):
+        parts.insert(
+            0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
+        )
+    held = described(chain.held)
+    word = axis_word(chain.axis)
+    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
+
+
+def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return the report in a few figures: (what, value, note)."""
+    done = int(table["status"].isin(["ok", UNTRUSTED]).sum())
+    cells = _counted(table["cell_id"].nunique(), "cell")
+    found = [("runs finished", f"{done} of {len(table)}", f"of {cells}")]
+    finished = table[table["status"] == "ok"]
+    memory = headline_memory(table)
+    for name, word in (("step_median_s", "step time"), (memory, memory_word(table))):
+        values = finished[name].dropna()
+        if len(values):
+            ends = [format_figure(name, value) for value in (values.min(), values.max())]
+            found.append((word, " to ".join(dict.fromkeys(ends)), "least to most"))
+    scored = finished.dropna(subset=["eval_accuracy"])
+    if len(scored):
+        best = scored.sort_values("eval_accuracy", kind="stable").iloc[-1]
+        varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
+        point = {name: best[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
+        found.append(
+            ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {described(point)}")
+        )
+    return found

@@ -1,0 +1,360 @@
+"""What to buy: the front of accuracy against each cost, the next doubling, full beside other methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.methods import (
+    MethodComparison,
+    MethodPair,
+    method_comparison,
+)
+from ftbench.analysis.comparisons.pareto import (
+    Doubling,
+    accuracy_levels,
+    cheapest_for,
+    money,
+    next_doublings,
+    standings,
+)
+from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.report.elements.section import Section
+from ftbench.report.elements.tables import (
+    ABSENT,
+    Table,
+    axis_word,
+    format_figure,
+    memory_word,
+)
+from ftbench.report.elements.words import (
+    NO_INTERVAL,
+    cost_word,
+    difference_text,
+    named,
+    plain,
+    ratio_text,
+    verdict_text,
+)
+
+HEADING = "What to buy"
+_NOTE = (
+    "In what to buy, a cell is on the front where no other is better in one of accuracy and cost and as good in the"
+    " other; its lead is over the cell of the front before it. Intervals hold the true value in 95 of 100 cases: of"
+    " accuracy from the spread over seeds and the number of evaluation documents ({documents}), of costs from run"
+    " to run. A lead whose interval holds 0 is not told apart from noise: the cheaper cell may be as good."
+)
+_ONE_SEED = (
+    "Every cell has one seed, so how far another would lie is not known and in no interval: a difference that is"
+    " told apart may still be the seed's. Several seeds (run.replicates) would tell."
+)
+_MANY_AXES = 4  # so many axes and fewer have a column each
+
+
+def buying_section(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    *,
+    eval_size: int | None = None,
+    usd_per_hour: float | None = None,
+) -> Section | None:
+    """Return what a table of cells says about what to buy; None where it says nothing.
+
+    `eval_size` is the number of evaluation documents, without which accuracy is taken to have the spread of
+    its seeds only. With `usd_per_hour` times have their money beside them: its front is that of time.
+    """
+    costs = ("total_s", headline_memory(table))
+    ranked = {cost: standings(table, cost, axes, eval_size=eval_size) for cost in costs}
+    ranked = {cost: cells for cost, cells in ranked.items() if len(cells) > 1}
+    steps = next_doublings(table, axes, "total_s", eval_size=eval_size)
+    methods = method_comparison(table, axes, eval_size=eval_size)
+    if not ranked and not steps and not methods:
+        return None
+    shown = [axis for axis in axes if table[axis].nunique(dropna=False) > 1]
+    paragraphs = [
+        *(_front_words(cost, cells, usd_per_hour) for cost, cells in ranked.items()),
+        *_step_words(steps),
+        *(_method_words(one, table) for one in methods),
+        *([_ONE_SEED] if ranked and _single(ranked) else []),
+    ]
+    tables = [
+        *(
+            front_table(cost, cells, shown, usd_per_hour)
+            for cost, cells in ranked.items()
+            if (cells["standing"] != "beaten").sum() > 1
+        ),
+        *cheapest_tables(ranked, shown, usd_per_hour),
+        *_doubling_tables(table, axes, steps, eval_size),
+        *(method_table(one, table) for one in methods),
+    ]
+    return Section(HEADING, tuple(paragraphs), tuple(tables))
+
+
+def _single(ranked: dict[str, pd.DataFrame]) -> bool:
+    """Return whether no cell has a second seed."""
+    return all((cells["seeds"] <= 1).all() for cells in ranked.values())
+
+
+def buying_note(eval_size: int | None = None) -> str:
+    """Return how to read what is said about what to buy."""
+    return _NOTE.format(
+        documents=f"{eval_size:,}" if eval_size else "not known here, and not in it"
+    )
+
+
+# The front
+
+
+def _front_words(cost: str, cells: pd.DataFrame, price: float | None) -> str:
+    """Return the front's ends in a sentence, and how much of it is told apart."""
+    front = cells[cells["standing"] == "front"]
+    untold = int((cells["standing"] == "not told apart").sum())
+    first, last = front.iloc[0], front.iloc[-1]
+    ends = f"accuracy {first['accuracy']:.3f} for {_cost(cost, first['cost'], price)}"
+    if len(front) > 1:
+        ends += f" to {last['accuracy']:.3f} for {_cost(cost, last['cost'], price)}"
+    more = f"; {untold} more {_are(untold)} not told apart from it" if untold else ""
+    return (
+        f"By {cost_word(cost)}, {len(front)} of {len(cells)} cells {_are(len(front))} worth the cost,"
+        f" from {ends}{more}."
+        if len(front) > 1
+        else f"By {cost_word(cost)}, no cell is known to be worth more than the cheapest: {ends}{more}."
+    )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _cost(cost: str, value: float, price: float | None) -> str:
+    text = format_figure(cost, value)
+    if price is None or cost != "total_s":
+        return text
+    usd = money(value, price)
+    return f"{text} ({usd:.2f} USD)" if usd >= 0.1 else f"{text} ({usd:.2g} USD)"
+
+
+def front_table(
+    cost: str, cells: pd.DataFrame, axes: Sequence[str], price: float | None = None
+) -> Table:
+    """Return the cells that are not beaten, the cheapest first."""
+    rows = []
+    for row in cells[cells["standing"] != "beaten"].to_dict("records"):
+        given = _cell_texts(row, axes)
+        seeds = f"{row['seeds']:.0f}"
+        figures = (_accuracy(row), _cost(cost, row["cost"], price), _lead(row))
+        rows.append((*given, seeds, *figures, _standing(row)))
+    heads = _cell_heads(axes)
+    return Table(
+        title=f"The front of accuracy against {cost_word(cost)}",
+        columns=(*heads, "seeds", "accuracy", cost_word(cost), "lead in accuracy", "standing"),
+        rows=tuple(rows),
+        numeric=(*(len(axes) <= _MANY_AXES for _ in heads), True, True, True, True, False),
+    )
+
+
+def _cell_heads(axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(axis_word, axes)) if len(axes) <= _MANY_AXES else ("cell",)
+
+
+def _cell_texts(row: dict[Any, Any], axes: Sequence[str]) -> tuple[str, ...]:
+    if len(axes) <= _MANY_AXES:
+        return tuple(plain(row[axis]) for axis in axes)
+    return (named({axis: row[axis] for axis in axes}),)
+
+
+def _accuracy(row: dict[Any, Any]) -> str:
+    if pd.isna(row["accuracy_low"]):
+        return f"{row['accuracy']:.3f}"
+    return f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f} to {row['accuracy_high']:.3f})"
+
+
+def _lead(row: dict[Any, Any]) -> str:
+    if pd.isna(row["lead"]):
+        return ABSENT
+    if pd.isna(row["lead_low"]):
+        return f"{row['lead']:+.3f}"
+    return f"{row['lead']:+.3f} ({row['lead_low']:+.3f} to {row['lead_high']:+.3f})"
+
+
+def _standing(row: dict[Any, Any]) -> str:
+    """Return the standing in words: one that is not ahead in the figures is behind by no more than noise."""
+    if row["standing"] == "front":
+        return "front" if pd.isna(row["lead"]) else "front, lead told apart"
+    return "not told apart" if not pd.isna(row["lead"]) else "not told apart from the front"
+
+
+# The cheapest for an accuracy
+
+
+def cheapest_tables(
+    ranked: dict[str, pd.DataFrame], axes: Sequence[str], price: float | None = None
+) -> Iterator[Table]:
+    """Yield the cheapest cell for each accuracy, by each cost; nothing where no round one is reached."""
+    if not ranked:
+        return
+    levels = accuracy_levels(next(iter(ranked.values())))
+    found = {cost: cheapest_for(cells, levels) for cost, cells in ranked.items()}
+    if not levels:
+        return
+    rows = []
+    for number, level in enumerate(levels):
+        row = [f"{level:.2f}"]
+        for cost, cells in found.items():
+            one = cells.iloc[number].to_dict()
+            if pd.isna(one["cost"]):
+                row += [ABSENT, ABSENT]
+                continue
+            sure = "" if one["sure"] else " (perhaps)"
+            row += [
+                _cost(cost, one["cost"], price),
+                named({axis: one[axis] for axis in axes}) + sure,
+            ]
+        rows.append(tuple(row))
+    columns = [part for cost in found for part in (f"least {cost_word(cost)}", "its cell")]
+    yield Table(
+        title="The cheapest cell for an accuracy (perhaps: the interval of its accuracy goes below)",
+        columns=("accuracy at least", *columns),
+        rows=tuple(rows),
+        numeric=(True, *(True, False) * len(found)),
+    )
+
+
+# The next doubling
+
+
+def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
+    told = [step for step in steps if step.gain.verdict == "more"]
+    for step in told[:1]:
+        yield (
+            f"The next doubling of {axis_word(step.axis)} (measured from {plain(step.start)} to"
+            f" {plain(step.end)} at {named(step.held)}) {_worth(len(told), len(steps))}:"
+            f" {difference_text(step.gain)} for {ratio_text(step.cost_ratio)} the time."
+        )
+    if steps and not told:
+        tried = "; ".join(
+            f"{axis_word(step.axis)} from {plain(step.start)} to {plain(step.end)} at {named(step.held)}"
+            for step in steps
+        )
+        yield f"No next doubling has a gain in accuracy that can be told apart from none ({tried})."
+
+
+def _worth(told: int, steps: int) -> str:
+    """Return what is known of the best step that is told apart: one that is not may bring more."""
+    if steps == 1:
+        return "is worth this"
+    if told == 1:
+        return "is the only one whose gain in accuracy can be told apart from none"
+    return f"buys most accuracy for its time, of the {told} whose gain can be told apart from none"
+
+
+def _doubling_tables(
+    table: pd.DataFrame, axes: Sequence[str], steps: Sequence[Doubling], eval_size: int | None
+) -> Iterator[Table]:
+    if steps:
+        memory = headline_memory(table)
+        other = {
+            step.axis: step.cost_ratio
+            for one in steps
+            for step in next_doublings(
+                table, axes, memory, at={**one.held, one.axis: one.start}, eval_size=eval_size
+            )
+            if step.axis == one.axis
+        }
+        yield Table(
+            title="The next doubling of each axis, gains that are told apart first",
+            columns=(
+                "axis",
+                "from",
+                "to",
+                "at",
+                "accuracy, a doubling",
+                "total time, a doubling",
+                f"{memory_word(table)}, a doubling",
+                "gain",
+            ),
+            rows=tuple(
+                (
+                    axis_word(step.axis),
+                    plain(step.start),
+                    plain(step.end),
+                    named(step.held),
+                    difference_text(step.gain),
+                    ratio_text(step.cost_ratio),
+                    ratio_text(other.get(step.axis)),
+                    verdict_text(step.gain, more="told apart", less="a loss"),
+                )
+                for step in steps
+            ),
+            numeric=(False, True, True, False, True, True, True, False),
+        )
+
+
+# Full fine-tuning beside another method
+
+
+_AVERAGES = {"mean": "geometric mean", "median": "median"}
+
+
+def _method_words(one: MethodComparison, table: pd.DataFrame) -> str:
+    """Return what full fine-tuning costs over another method, and what it brings, in a sentence."""
+    several = len(one.pairs) > 1
+    costs = ", ".join(
+        f"{ratio_text(found)} the {cost_word(cost)}{'' if found.interval else f' ({NO_INTERVAL})'}"
+        for cost, found in one.ratios.items()
+    )
+    brings = ""
+    if one.accuracy is not None:
+        said = verdict_text(
+            one.accuracy, more="more accurate", less="less accurate, which is told apart"
+        )
+        mean = " on average" if several else ""
+        brings = f"; in accuracy {difference_text(one.accuracy)}{mean} ({said})"
+    over = f"the {_AVERAGES[one.averaged]} of their ratios"
+    pairs = f"{len(one.pairs)} pairs of cells ({over})" if several else "one pair of cells"
+    return f"Full fine-tuning costs, over {_method(one)} in {pairs}: {costs}{brings}."
+
+
+def _method(one: MethodComparison) -> str:
+    word = "the head alone" if one.method == "head" else one.method
+    return f"{word} ({named(one.own)})" if one.own else word
+
+
+# What the last row of a table of pairs has.
+_ALL = {"mean": "all: mean", "median": "all: median, of accuracy the mean"}
+
+
+def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
+    """Return full divided by (accuracy: less) another method, a row a pair of cells."""
+    varying = [
+        name for name in one.pairs[0].held if len({repr(p.held[name]) for p in one.pairs}) > 1
+    ]
+    rated = any(pair.full_rate is not None for pair in one.pairs)
+    rows = [_pair_row(pair, varying, list(one.ratios), rated) for pair in one.pairs]
+    if len(rows) > 1:
+        blank = (ABSENT,) * (len(varying) + 2 * rated - 1)
+        over = (
+            *(ratio_text(found) for found in one.ratios.values()),
+            difference_text(one.accuracy),
+        )
+        rows.append((_ALL[one.averaged], *blank, *over))
+    rates = ("learning rate, full", f"learning rate, {one.method}") if rated else ()
+    heads = (*map(axis_word, varying), *rates)
+    columns = (*(cost_word(cost) for cost in one.ratios), "accuracy")
+    return Table(
+        title=f"Full fine-tuning over {_method(one)}: ratios of costs, difference of accuracy",
+        columns=(*heads, *columns),
+        rows=tuple(rows),
+        numeric=(True,) * (len(heads) + len(columns)),
+    )
+
+
+def _pair_row(
+    pair: MethodPair, varying: Sequence[str], costs: Sequence[str], rated: bool
+) -> tuple[str, ...]:
+    rates = (plain(pair.full_rate), plain(pair.other_rate)) if rated else ()
+    ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
+    held = (plain(pair.held[name]) for name in varying)
+    return (*held, *rates, *ratios, difference_text(pair.accuracy))

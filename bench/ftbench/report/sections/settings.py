@@ -1,0 +1,83 @@
+"""What a setting costs: one value of it beside another, in words and a row a pair of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ftbench.analysis.comparisons.contrast import Contrast
+from ftbench.analysis.comparisons.settings import Choice, ChoicePair, choices
+from ftbench.report.elements.section import Section
+from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.words import (
+    NO_DIFFERENCE,
+    NO_INTERVAL,
+    cost_word,
+    difference_text,
+    named,
+    plain,
+    ratio_text,
+)
+
+HEADING = "What a setting costs"
+_FOLD_FROM = 12
+_UNTOLD = {"not told apart": f" ({NO_DIFFERENCE})", "not known": f" ({NO_INTERVAL})"}
+
+
+def choices_section(
+    table: pd.DataFrame, axes: Sequence[str], *, eval_size: int | None = None
+) -> Section:
+    """Return what each value of a setting costs over its first; empty where none was varied."""
+    found = choices(table, axes, eval_size=eval_size)
+    return Section(HEADING, tuple(map(choice_words, found)), tuple(map(choice_table, found)))
+
+
+def choice_words(one: Choice) -> str:
+    """Return the costs of a choice over all its pairs, and in the last of them, in a sentence."""
+    last = one.pairs[-1]
+    if len(one.pairs) == 1:
+        return f"{_named(one)}: {_costs(last.ratios)}."
+    at = named({name: last.held[name] for name in _varying(one)})
+    return (
+        f"{_named(one)}, in {len(one.pairs)} pairs of cells (the geometric mean of their ratios):"
+        f" {_costs(one.ratios)}; at {at}: {_costs(last.ratios)}."
+    )
+
+
+def _costs(ratios: Mapping[str, Contrast]) -> str:
+    return ", ".join(
+        f"{ratio_text(found)} the {cost_word(cost)}{_UNTOLD.get(found.verdict, '')}"
+        for cost, found in ratios.items()
+    )
+
+
+def choice_table(one: Choice) -> Table:
+    """Return the ratios of the costs of a choice, and the difference of accuracy, a row a pair."""
+    varying, costs = _varying(one), list(one.ratios)
+
+    def row(pair: ChoicePair | Choice, held: Sequence[str]) -> tuple[str, ...]:
+        ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
+        return (*held, *ratios, difference_text(pair.accuracy))
+
+    rows = [row(pair, [plain(pair.held[name]) for name in varying]) for pair in one.pairs]
+    if len(rows) > 1:
+        rows.append(row(one, ["all: mean", *[ABSENT] * (len(varying) - 1)]))
+    columns = (*map(axis_word, varying), *map(cost_word, costs), "accuracy")
+    return Table(
+        title=f"{_named(one)}: ratios of costs, difference of accuracy",
+        columns=columns,
+        rows=tuple(rows),
+        numeric=(True,) * len(columns),
+        folded=len(rows) > _FOLD_FROM,
+    )
+
+
+def _named(one: Choice) -> str:
+    return f"{axis_word(one.axis)} {plain(one.chosen)} over {plain(one.other)}"
+
+
+def _varying(one: Choice) -> list[str]:
+    """Return the axes that tell the pairs apart."""
+    first, *rest = one.pairs
+    return [name for name, value in first.held.items() if any(p.held[name] != value for p in rest)]

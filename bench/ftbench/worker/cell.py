@@ -1,0 +1,321 @@
+"""Cell: one replicate of one cell, from request to measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.compute as pc
+import torch
+import transformers
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+import ftbench.worker.recipe.accuracy  # noqa: F401 - loaded here, not in the first evaluation
+from ftbench.plan.cell import Cell
+from ftbench.records.messages import CellRequest, Progress, tokenised_key
+from ftbench.records.record import (
+    FIRST_STEPS,
+    Caution,
+    Epoch,
+    Failure,
+    Measurement,
+    Phase,
+    PhaseName,
+)
+from ftbench.worker.measure.device import (
+    compute_dtype,
+    describe,
+    measure_matmul,
+    synchronizer,
+    torch_device,
+)
+from ftbench.worker.measure.memory_meters import Ledger
+from ftbench.worker.measure.meters.machine import MachineLoad, load_cautions
+from ftbench.worker.measure.meters.processor import fault_caution
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook, step_cautions, summarise, write_steps
+from ftbench.worker.process.failures import status_of
+from ftbench.worker.process.malloc import set_malloc
+from ftbench.worker.recipe.data import read_tokenised
+from ftbench.worker.recipe.finetune import Result, finetune
+from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, versions
+
+PROGRESS_INTERVAL_S = 0.5
+RANDOM = "the weights are random: only the cost means anything"
+MATMUL_AGAIN = "the fastest matrix product was measured again after training: at first it was slower than the steps"
+DIVERGED = "a loss is not a number: the training diverged"
+
+
+def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
+    """Run the `CellRequest` and return its status with a `Measurement` or a `Failure`, as JSON data."""
+    began = time.perf_counter()
+    request = CellRequest.model_validate(body)
+    set_malloc(request.cell.malloc)
+    device = torch_device(request.device)
+    ledger = Ledger(device)
+    phases = PhaseBook(
+        ledger.meters,
+        synchronize=synchronizer(device),
+        on_enter=lambda phase: emit(Progress(phase=phase)),
+        energy_j=ledger.sampled.energy_j,
+    )
+    steps = StepBook()
+    machine = MachineLoad()
+    try:
+        phases.enter("load")
+        result, pools = _finetune(request, device, phases, steps, emit)
+        phases.enter(None)
+        table = steps.table(request.preparation.step_flops(request.cell.method).coefficients)
+        write_steps(table, request.steps_file)
+        sampling = ledger.close(request.samples_file)
+    except (Exception, MemoryError) as error:
+        traceback.print_exc()
+        failure = Failure(
+            message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
+        )
+        return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
+    notes = _Notes(absent=phases.absent(), warnings=ledger.cautions())
+    if sampling is None:
+        notes.absent["sampling"] = "the sampler ended before the cell did"
+    booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
+    notes.warnings += fault_caution(booked.get("train"), request.cell.malloc)
+    measurement = Measurement(
+        device=describe(device),
+        model_device=result.model_device,
+        parameters=result.parameters,
+        trainable_parameters=result.trainable_parameters,
+        packages=_own_packages(request.cell),
+        phases=booked,
+        epochs=_epochs(request.cell, result, steps, notes),
+        memory=phases.peaks(),
+        idle=phases.idle,
+        sources=phases.sources(),
+        sampling=sampling,
+        metering_s=phases.metering_s,
+        total_s=sum(phase.wall_s for phase in booked.values()),
+        train_s=sum(
+            phase.wall_s
+            for name, phase in booked.items()
+            if name in ("first_steps", "train")  # a single step has no "train"
+        ),
+        **_results(request.cell, result, notes),
+        **_steps(request, table, device, notes),
+        **_machine(request.cell, machine, notes),
+        worker_s=time.perf_counter() - began,
+        absent=notes.absent,
+        warnings=tuple(notes.warnings),
+    )
+    return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
+
+
+def _own_packages(cell: Cell) -> dict[str, str]:
+    """Return the versions of what this cell used and others may not: peft, and what it reported to."""
+    reporting = [package for name in reports_to(cell.settings) for package in PACKAGES[name]]
+    return versions((*(["peft"] if cell.method == "lora" else []), *reporting))
+
+
+@dataclasses.dataclass
+class _Notes:
+    """Why figures are absent, by their path, and what a reader must know before trusting the rest."""
+
+    absent: dict[str, str]
+    warnings: list[Caution]
+
+    def finite(self, path: str, value: float | None) -> float | None:
+        """Return a number that is one; else None, noted as a training that diverged."""
+        if value is None or math.isfinite(value):
+            return value
+        self.absent[path] = f"it came out as {value}: the training diverged"
+        diverged = Caution(name="diverged", message=DIVERGED)
+        if diverged not in self.warnings:
+            self.warnings.append(diverged)
+        return None
+
+
+def _finetune(
+    request: CellRequest,
+    device: torch.device,
+    phases: PhaseBook,
+    steps: StepBook,
+    emit: Callable[[Progress], None],
+) -> tuple[Result, tuple[Dataset, Dataset]]:
+    """Run the recipe on the prepared documents; return its result, and the documents."""
+    cell = request.cell
+    transformers.utils.logging.disable_progress_bar()
+    files = request.preparation.tokenised[tokenised_key(cell)]
+    pools = (
+        read_tokenised(files.train, cell.train_size),
+        read_tokenised(files.evaluation, cell.data.eval_size),
+    )
+    report_into(Path(request.reports), cell.settings)
+    result = finetune(
+        cell,
+        request.preparation.labels,
+        pools,
+        seed=request.seed,
+        output=request.output,
+        use_cpu=device.type == "cpu",
+        phases=phases,
+        steps=steps,
+        callbacks=[_Reporter(emit, phases, steps)],
+        run_name=Path(request.reports).name,
+    )
+    return result, pools
+
+
+def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, float | None]:
+    """Return losses and accuracy at the end of the recipe."""
+    accuracy = result.evaluation.get("eval_accuracy")
+    if cell.model.weights == "random":
+        notes.absent["eval_accuracy"] = RANDOM
+        accuracy = None
+    return {
+        "train_loss": notes.finite("train_loss", result.train_loss),
+        "eval_loss": notes.finite("eval_loss", result.evaluation.get("eval_loss")),
+        "eval_accuracy": accuracy,
+    }
+
+
+def _steps(
+    request: CellRequest, table: pd.DataFrame, device: torch.device, notes: _Notes
+) -> dict[str, Any]:
+    """Return the statistics of the steps and the peak that their MFU is against.
+
+    Steps that are faster than the fastest product show that it was measured on a busy machine: it is
+    measured again.
+    """
+    preparation, dtype = request.preparation, compute_dtype(request.cell.settings)
+    peak = preparation.peak_matmul_flops.get(dtype)
+    absent = preparation.step_flops(request.cell.method).absent
+    summary = summarise(table, peak)
+    if peak and summary is not None and summary.mfu is not None and summary.mfu > 1:
+        peak = max(peak, measure_matmul(device, dtype))
+        summary = summarise(table, peak)
+        notes.warnings.append(Caution(name="note", message=MATMUL_AGAIN))
+    if summary is None:
+        notes.absent["steps"] = f"no step after the first {FIRST_STEPS}"
+    elif absent:
+        notes.absent["steps.flops_per_s"] = absent
+        notes.absent["steps.mfu"] = absent
+    notes.warnings += step_cautions(table, summary)
+    return {"steps": summary, "peak_matmul_flops": peak}
+
+
+def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
+    """Return the load of the machine during the cell, and note what disturbs its figures."""
+    load = machine.read()
+    for name, value in load:
+        if value is None:
+            notes.absent[f"load.{name}"] = "the kernel does not count it here"
+    notes.warnings += load_cautions(load)
+    loaders = cell.settings.get("dataloader_num_workers", 0)
+    if loaders:
+        notes.warnings.append(
+            Caution(
+                name="loader_processes",
+                message=f"peak RSS leaves out {loaders} data-loader processes; PSS has them",
+                value=loaders,
+            )
+        )
+    return {"load": load}
+
+
+def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple[Epoch, ...]:
+    """Return losses and accuracy after each epoch; the last evaluation in it counts."""
+    # The recipe's closing `evaluate()` is reported apart: it is of the best model, not of an epoch.
+    evaluations = [entry for entry in result.log if "eval_loss" in entry][:-1]
+    by_epoch = {math.ceil(entry["epoch"]): entry for entry in evaluations}
+    random = cell.model.weights == "random"
+    if random:
+        notes.absent["epochs.eval_accuracy"] = RANDOM
+    epochs = []
+    for epoch in steps.epochs():
+        found = by_epoch.get(epoch + 1, {})
+        if not found:
+            notes.absent[f"epochs.{epoch + 1}.eval_loss"] = "no evaluation in this epoch"
+        epochs.append(
+            Epoch(
+                epoch=epoch + 1,
+                train_loss=notes.finite(f"epochs.{epoch + 1}.train_loss", steps.epoch_loss(epoch)),
+                eval_loss=notes.finite(f"epochs.{epoch + 1}.eval_loss", found.get("eval_loss")),
+                eval_accuracy=None if random else found.get("eval_accuracy"),
+            )
+        )
+    return tuple(epochs)
+
+
+def _with_counts(
+    phases: dict[PhaseName, Phase],
+    table: pd.DataFrame,
+    evaluation: Dataset,
+    cell: Cell,
+    notes: _Notes,
+) -> dict[PhaseName, Phase]:
+    """Return the phases with the documents and tokens that passed through each."""
+    counted = dict(phases)
+    first = table["step"] <= FIRST_STEPS
+    for name, rows in (("first_steps", table[first]), ("train", table[~first])):
+        if name in counted:
+            counted[name] = counted[name].model_copy(
+                update={
+                    "steps": len(rows),
+                    "samples": int(rows["samples"].sum()),
+                    "real_tokens": int(rows["real_tokens"].sum()),
+                    "padded_tokens": int(rows["padded_tokens"].sum()),
+                    "data_wait_s": float(rows["data_wait_s"].sum()),
+                }
+            )
+    phase = counted["evaluation"]
+    documents = len(evaluation) * phase.entries
+    mask = evaluation.with_format("arrow")[:]["attention_mask"].combine_chunks()
+    real_tokens = pc.sum(mask.flatten()).as_py()
+    padded = documents * cell.max_length if cell.padding == "max_length" else None
+    if padded is None:
+        notes.absent["phases.evaluation.padded_tokens"] = "each batch is padded to its own longest"
+    counted["evaluation"] = phase.model_copy(
+        update={
+            "samples": documents,
+            "real_tokens": real_tokens * phase.entries,
+            "padded_tokens": padded,
+        }
+    )
+    return counted
+
+
+class _Reporter(TrainerCallback):
+    """Tells the parent where the training is, at most twice a second."""
+
+    def __init__(
+        self, emit: Callable[[Progress], None], phases: PhaseBook, steps: StepBook
+    ) -> None:
+        self._emit = emit
+        self._phases = phases
+        self._steps = steps
+        self._last = 0.0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Report the step and the loss: on CUDA the last that was logged, which needn't be waited for."""
+        now = time.monotonic()
+        if now - self._last < PROGRESS_INTERVAL_S:
+            return
+        self._last = now
+        logged = (entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
+        loss = self._steps.last_loss() if args.device.type == "cpu" else next(logged, None)
+        self._emit(
+            Progress(
+                phase=self._phases.running or "train",
+                step=state.global_step,
+                max_steps=state.max_steps,
+                epoch=state.epoch,
+                loss=loss,
+            )
+        )

@@ -1,0 +1,102 @@
+"""The device that this worker sees, and the fastest matrix product it does."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftbench.base.errors import WorkerError
+from ftbench.records.record import Device
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Square matrices, doubled until a product takes long enough to be near the peak. In a dtype that
+# the processor has no instructions for, small ones take long already.
+_MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192)
+_MATMUL_LONG_ENOUGH_S = 0.02
+_MATMUL_TRIES = 9
+
+
+def torch_device(kind: str) -> torch.device:
+    """Return the one device of this worker; raises WorkerError where torch can't use it."""
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise WorkerError(
+            "a GPU was chosen, but this torch cannot use it",
+            got=f"torch {torch.__version__}, built for CUDA {torch.version.cuda}",
+            hint="install a CUDA build of torch, or run with --set run.device=cpu",
+        )
+    return torch.device("cuda", 0)
+
+
+def describe(device: torch.device) -> Device:
+    """Return what a record says of a device."""
+    if device.type == "cpu":
+        return Device(kind="cpu", name=cpu_name(), threads=torch.get_num_threads())
+    properties = torch.cuda.get_device_properties(device)
+    return Device(
+        kind="cuda",
+        name=properties.name,
+        uuid=gpu_uuid(properties),
+        total_memory_bytes=properties.total_memory,
+        threads=torch.get_num_threads(),
+    )
+
+
+def gpu_uuid(properties: Any) -> str:
+    """Return the UUID as NVML writes it: torch leaves out the prefix."""
+    uuid = str(properties.uuid)
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Return the processor's name as the kernel has it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def compute_dtype(settings: dict[str, Any]) -> str:
+    """Return the dtype that a cell's matrix products run in."""
+    if settings.get("bf16"):
+        return "bfloat16"
+    return "float16" if settings.get("fp16") else "float32"
+
+
+def measure_matmul(device: torch.device, dtype: str) -> float:
+    """Return the highest rate, in FLOP/s, of several square matrix products on the device."""
+    generator = torch.Generator().manual_seed(0)  # leaves the global generator alone
+    for size in _MATMUL_SIZES:
+        a = torch.rand(size, size, generator=generator).to(device, DTYPES[dtype])
+        _time_matmul(a)  # warms up: libraries are loaded, memory is touched
+        if _time_matmul(a) >= _MATMUL_LONG_ENOUGH_S:
+            break
+    return 2.0 * size**3 / min(_time_matmul(a) for _ in range(_MATMUL_TRIES))
+
+
+def _time_matmul(a: torch.Tensor) -> float:
+    """Return the seconds that one product of a matrix with itself takes."""
+    _synchronize(a.device)
+    began = time.perf_counter()
+    torch.matmul(a, a)
+    _synchronize(a.device)
+    return time.perf_counter() - began
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def synchronizer(device: torch.device) -> Any:
+    """Return a function that waits until the device has done its work."""
+    return functools.partial(_synchronize, device)

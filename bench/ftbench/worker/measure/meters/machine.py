@@ -1,0 +1,166 @@
+"""What disturbed the machine beside us, from the kernel's counters (proc(5): stat, vmstat, status).
+
+Processors that get too hot count it in sysfs (kernel documentation, "Intel thermal throttle events
+reporting"); other makers' count nothing, and virtual machines seldom do.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ftbench.base.units import KIB
+from ftbench.records.record import Caution, CautionName, Load
+
+# Processor time taken by other processes, as a share of all processors, above which times suffer.
+OTHERS_WARN = 0.10
+# Processor time that the hypervisor kept for itself: the machine is smaller than it looks.
+STEAL_WARN = 0.05
+# Pages swapped during a cell. One read from an SSD takes about 0.1 ms, so this many are a per cent
+# of a cell of ten seconds; an idle machine moves a few without harm.
+SWAP_WARN = 1000
+# A processor that throttled even once ran at another clock for a while.
+THROTTLE_WARN = 0
+
+_SWAPPED = re.compile(r"^pswp(?:in|out) (\d+)$", re.MULTILINE)
+_VM_SWAP = re.compile(r"^VmSwap:\s+(\d+) kB$", re.MULTILINE)
+
+
+def family_cpu_s() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+class MachineLoad:
+    """What the machine did beside us between start and read.
+
+    Processor time of other processes, time stolen by the hypervisor, swapping, throttling.
+    """
+
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        cpus: Path = Path("/sys/devices/system/cpu"),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        own_cpu: Callable[[], float] = family_cpu_s,
+        cores: int | None = None,
+    ) -> None:
+        self._proc = proc
+        self._cpus = cpus
+        self._clock = clock
+        self._own_cpu = own_cpu
+        self._cores = cores or os.cpu_count() or 1
+        self._average_start = os.getloadavg()[0]
+        self._began = (clock(), own_cpu())
+        self._counted = self._busy_and_steal()
+        self._swapped = self._swapped_pages()
+        self._throttled = self._throttle_events()
+
+    def _busy_and_steal(self) -> tuple[float, float] | None:
+        """Return (busy, stolen) processor seconds since boot, over all processors; None without."""
+        try:
+            fields = (self._proc / "stat").read_text().split("\n", 1)[0].split()[1:9]
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+        except (OSError, ValueError):
+            return None
+        ticks = os.sysconf("SC_CLK_TCK")
+        return (user + nice + system + irq + softirq) / ticks, steal / ticks
+
+    def _swapped_pages(self) -> int | None:
+        """Return the pages swapped in and out since boot, machine-wide; None without a count."""
+        return _sum_of(_SWAPPED, self._proc / "vmstat")
+
+    def _own_pages_in_swap(self) -> int | None:
+        """Return the pages of this process that are in swap now; None without a count."""
+        kib = _sum_of(_VM_SWAP, self._proc / "self" / "status")
+        return None if kib is None else kib * KIB // mmap.PAGESIZE
+
+    def _throttle_events(self) -> int | None:
+        """Return how often processors throttled since boot, one at a time; None without a count."""
+        try:
+            files = list(self._cpus.glob("cpu*/thermal_throttle/core_throttle_count"))
+            return sum(int(file.read_text()) for file in files) if files else None
+        except (OSError, ValueError):
+            return None
+
+    def read(self) -> Load:
+        """Return the load since this meter was made: shares of all processors' time, and counts.
+
+        None for what the kernel does not count here.
+        """
+        shares: dict[str, float | None] = {"others_cpu_share": None, "steal_share": None}
+        counted = self._busy_and_steal()
+        if counted is not None and self._counted is not None:
+            available = max((self._clock() - self._began[0]) * self._cores, 1e-9)
+            busy, steal = (now - then for now, then in zip(counted, self._counted, strict=True))
+            others = busy - (self._own_cpu() - self._began[1])
+            shares["others_cpu_share"] = min(max(others / available, 0.0), 1.0)
+            shares["steal_share"] = min(max(steal / available, 0.0), 1.0)
+        # Pages of ours that went to swap before the start are in no count since.
+        swapped = (_since(self._swapped, self._swapped_pages()), self._own_pages_in_swap())
+        return Load(
+            average_start=self._average_start,
+            average_end=os.getloadavg()[0],
+            swapped_pages=max((pages for pages in swapped if pages is not None), default=None),
+            throttle_events=_since(self._throttled, self._throttle_events()),
+            **shares,
+        )
+
+
+def _sum_of(pattern: re.Pattern[str], file: Path) -> int | None:
+    """Return the sum of the numbers that a pattern finds in a file; None where it finds none."""
+    try:
+        found = pattern.findall(file.read_text())
+    except OSError:
+        return None
+    return sum(map(int, found)) if found else None
+
+
+def _since(then: int | None, now: int | None) -> int | None:
+    """Return how far a counter rose; 0 where it fell, as when a processor was taken offline."""
+    return None if then is None or now is None else max(now - then, 0)
+
+
+def load_cautions(load: Load) -> list[Caution]:
+    """Return a caution for each figure of the load that passed its threshold."""
+    found: list[tuple[CautionName, float | None, float, str]] = [
+        (
+            "others_busy",
+            load.others_cpu_share,
+            OTHERS_WARN,
+            f"other processes took {load.others_cpu_share or 0:.0%} of the processors, so times are"
+            " probably too long: stop them, and run the cell again",
+        ),
+        (
+            "steal",
+            load.steal_share,
+            STEAL_WARN,
+            f"the hypervisor took {load.steal_share or 0:.0%} of the processors, probably for other"
+            " guests, so times are too long: run the cell again, or on a machine of its own",
+        ),
+        (
+            "swap",
+            load.swapped_pages,
+            SWAP_WARN,
+            f"{load.swapped_pages} pages were swapped, probably because memory ran short, so times"
+            " are too long and peak RSS too small: free some, and run the cell again",
+        ),
+        (
+            "throttled",
+            load.throttle_events,
+            THROTTLE_WARN,
+            f"processors throttled {load.throttle_events} times, probably because they were too hot,"
+            " so times are too long: let them cool, and run the cell again",
+        ),
+    ]
+    return [
+        Caution(name=name, message=message, value=value, threshold=threshold)
+        for name, value, threshold, message in found
+        if value is not None and value > threshold
+    ]

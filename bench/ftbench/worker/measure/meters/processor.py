@@ -1,0 +1,63 @@
+"""What this process took of the processors: seconds, and those of them that the kernel took."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import NamedTuple
+
+from ftbench.plan.profile import Malloc
+from ftbench.records.record import Caution, Phase
+
+# The kernel's part of a phase's processor time above which it is worth knowing why.
+KERNEL_WARN = 0.10
+# What a fault takes: 0.5 µs (a page that is still in the cache) to 3.5 µs (zeroed in a virtual machine),
+# measured. Faults are why where they may account for half of the kernel's time. Huge pages fault
+# too seldom for that, though zeroing them takes as long.
+FAULT_S = 3.5e-6
+FAULTS_PART = 0.5
+
+
+class ProcessorUse(NamedTuple):
+    """Processor seconds of all threads, the kernel's part of them, and page faults.
+
+    Only minor faults, where the kernel maps a page, most often a new one that it zeroes; a page
+    that is read from a disk is another matter.
+    """
+
+    cpu_s: float
+    kernel_s: float
+    page_faults: int
+
+    def since(self, before: ProcessorUse) -> ProcessorUse:
+        """Return what was used after an earlier reading."""
+        return ProcessorUse(
+            self.cpu_s - before.cpu_s,
+            self.kernel_s - before.kernel_s,
+            self.page_faults - before.page_faults,
+        )
+
+
+def processor_use() -> ProcessorUse:
+    """Return what this process has used since it began (getrusage(2))."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return ProcessorUse(time.process_time(), used.ru_stime, used.ru_minflt)
+
+
+def fault_caution(training: Phase | None, malloc: Malloc) -> list[Caution]:
+    """Return a caution where the kernel took much of the training's time, and page faults are why."""
+    if training is None or training.kernel_s is None or training.page_faults is None:
+        return []
+    if training.page_faults * FAULT_S < FAULTS_PART * training.kernel_s:
+        return []
+    share = training.kernel_s / training.cpu_s if training.cpu_s > 0 else 0.0
+    if share <= KERNEL_WARN:
+        return []
+    each = training.page_faults / (training.steps or 1)
+    message = (
+        f"the kernel took {share:.0%} of the processor time of training, with {each:,.0f} page faults"
+        " a step: probably memory that each step frees, given back and zeroed anew"
+    )
+    if malloc == "default":
+        message += "; malloc = 'keep' in the profile keeps it, and needs more of it"
+    return [Caution(name="page_faults", message=message, value=share, threshold=KERNEL_WARN)]

@@ -1,0 +1,261 @@
+"""Steps: the raw samples of every optimizer step, and the statistics derived from them.
+
+A step runs from the moment its batch is asked for to the end of the optimizer's work, so waiting
+for data is inside it. Evaluation, logging and saving come between steps and are not. accelerate's
+loader fetches one batch ahead, so the wait of a step is for the batch of the next one, and the
+first of an epoch waits for two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ftbench.records.record import FIRST_STEPS, Caution, StepSummary
+from ftbench.worker.measure.meters.clock import StepClock
+from ftbench.worker.measure.statistics import (
+    UNSTEADY_WARN,
+    Warmup,
+    drift,
+    median_interval,
+    warmup,
+)
+
+# An interquartile range above this share of the median makes a median worth little.
+SPREAD_WARN = 0.20
+# A median that moves by more than this share from the first third of the steady steps to the last
+# is of no one state of the machine.
+DRIFT_WARN = 0.05
+
+
+class StepBook:
+    """Gathers one row a step; nothing here makes the device wait."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def start(self, clock: StepClock, device: torch.device, max_steps: int) -> None:
+        """Begin a training of at most `max_steps` steps.
+
+        Token counts and losses stay on the device until the end: reading them would synchronise.
+        """
+        self._clock = clock
+        self._real_tokens = torch.zeros(max_steps, dtype=torch.int64, device=device)
+        self._losses = torch.zeros(max_steps, dtype=torch.float32, device=device)
+
+    @property
+    def finished(self) -> int:
+        """Return the number of steps that ended."""
+        return len(self._rows) - (1 if self._rows and "ended" not in self._rows[-1] else 0)
+
+    def begin(self, epoch: float) -> None:
+        """Begin a step, before its batches are fetched."""
+        self._clock.mark()
+        self._rows.append({"epoch": int(epoch), "data_wait_s": -time.perf_counter()})
+
+    def fetched(self, batches: Sequence[dict[str, torch.Tensor]]) -> None:
+        """Note that the batches are there, and what is in them."""
+        row = self._rows[-1]
+        row["data_wait_s"] += time.perf_counter()
+        shapes = [batch["input_ids"].shape for batch in batches]
+        row["samples"] = sum(shape[0] for shape in shapes)
+        row["length"] = max(shape[1] for shape in shapes)
+        row["shapes"] = [tuple(shape) for shape in shapes]
+        for batch in batches:
+            self._real_tokens[len(self._rows) - 1] += batch["attention_mask"].sum()
+
+    def loss(self, value: torch.Tensor) -> None:
+        """Add the loss of one micro-batch to the step's."""
+        self._losses[len(self._rows) - 1] += value
+
+    def end(self) -> None:
+        """End the step."""
+        self._clock.mark()
+        self._rows[-1]["ended"] = True
+
+    def last_loss(self) -> float:
+        """Return the loss of the step that ended last; waits for the device."""
+        return float(self._losses[self.finished - 1])
+
+    def epochs(self) -> list[int]:
+        """Return the epochs, counted from 0, that a step ended in."""
+        return sorted({row["epoch"] for row in self._rows[: self.finished]})
+
+    def epoch_loss(self, epoch: int) -> float | None:
+        """Return the mean training loss over the steps of one epoch (counted from 0)."""
+        steps = [i for i, row in enumerate(self._rows[: self.finished]) if row["epoch"] == epoch]
+        return float(self._losses[steps].mean()) if steps else None
+
+    def table(self, flops: tuple[int, int, int] | None) -> pd.DataFrame:
+        """Return one row a finished step; `flops` gives a document's FLOPs by length (c0, c1, c2)."""
+        rows = self._rows[: self.finished]
+        marks = self._clock.seconds()
+        began, ended = marks[0 : 2 * len(rows) : 2], marks[1 : 2 * len(rows) : 2]
+        table = pd.DataFrame(
+            {
+                "step": range(1, len(rows) + 1),
+                "epoch": [row["epoch"] for row in rows],
+                "began_s": began,
+                "step_s": [end - begin for begin, end in zip(began, ended, strict=True)],
+                "data_wait_s": [row["data_wait_s"] for row in rows],
+                "samples": [row["samples"] for row in rows],
+                "length": [row["length"] for row in rows],
+                "real_tokens": self._real_tokens[: len(rows)].tolist(),
+                "padded_tokens": [sum(b * s for b, s in row["shapes"]) for row in rows],
+                "loss": self._losses[: len(rows)].tolist(),
+            }
+        )
+        if flops is not None:
+            table["flops"] = [
+                sum(b * document_flops(flops, s) for b, s in row["shapes"]) for row in rows
+            ]
+        return table
+
+
+def document_flops(coefficients: tuple[int, int, int], length: int) -> int:
+    """Return the FLOPs of training on one document: c0 + c1*S + c2*S^2, recomputation not counted."""
+    c0, c1, c2 = coefficients
+    return c0 + c1 * length + c2 * length**2
+
+
+def write_steps(table: pd.DataFrame, file: str) -> None:
+    """Write the step table as Parquet."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(file, index=False)
+
+
+def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | None:
+    """Return the statistics of the steps after warm-up; None where there are none.
+
+    Warm-up is the first two steps, or more where the data shows more to be slower. The median, its
+    interval and the quartiles are of full-size steps only (the last batch of an epoch may be
+    smaller); rates are over every step after warm-up: what was seen, divided by the time it took.
+    """
+    warm, _ = _warmup(table)
+    later = table[table["step"] > warm]
+    if later.empty:
+        return None
+    full = later[later["samples"] == table["samples"].max()]
+    full = later if full.empty else full
+    seconds, samples = float(later["step_s"].sum()), int(later["samples"].sum())
+    flops = float(later["flops"].sum()) / seconds if "flops" in later else None
+    quartiles = full["step_s"].quantile([0.25, 0.5, 0.75])
+    low, high = median_interval(full["step_s"].to_numpy(dtype=float))
+    return StepSummary(
+        count=len(full),
+        warmup_steps=warm,
+        median_s=quartiles[0.5],
+        median_low_s=low,
+        median_high_s=high,
+        min_s=float(full["step_s"].min()),
+        q1_s=quartiles[0.25],
+        q3_s=quartiles[0.75],
+        seconds=seconds,
+        samples=samples,
+        data_wait_median_s=float(full["data_wait_s"].median()),
+        samples_per_s=samples / seconds,
+        real_tokens_per_s=float(later["real_tokens"].sum()) / seconds,
+        padded_tokens_per_s=float(later["padded_tokens"].sum()) / seconds,
+        flops_per_s=flops,
+        mfu=flops / peak_flops if flops is not None and peak_flops else None,
+    )
+
+
+def step_cautions(table: pd.DataFrame, steps: StepSummary | None) -> list[Caution]:
+    """Return what the step times say against their own median: no steady state, spread, drift."""
+    if steps is None:
+        return []
+    found = (_unsteady(table), _spread(table, steps), _drift(table, steps))
+    return [caution for caution in found if caution is not None]
+
+
+def _lengths_differ(table: pd.DataFrame) -> bool:
+    return table["length"].nunique() > 1
+
+
+def _full_size(table: pd.DataFrame) -> pd.Series[bool]:
+    """Return which steps had as many samples as any."""
+    return table["samples"] == table["samples"].max()
+
+
+def _pace(table: pd.DataFrame) -> pd.Series[float]:
+    """Return what can be compared between steps: seconds, or where lengths differ seconds a token.
+
+    Padded tokens, as those are what is computed on.
+    """
+    return table["step_s"] / table["padded_tokens"] if _lengths_differ(table) else table["step_s"]
+
+
+def _warmup(table: pd.DataFrame) -> tuple[int, Warmup]:
+    """Return how many steps are warm-up, and what the full-size ones' times say about it."""
+    full = table[_full_size(table)]
+    found = warmup(_pace(table)[full.index].to_numpy(dtype=float))
+    slow = int(full["step"].iloc[found.samples]) - 1 if found.samples else 0
+    return max(FIRST_STEPS, slow), found
+
+
+def _unsteady(table: pd.DataFrame) -> Caution | None:
+    """Return a caution where the steps got faster for too long; its value is a share of the limit."""
+    _, found = _warmup(table)
+    if found.verdict != "unsteady":
+        return None
+    return Caution(
+        name="unsteady",
+        message=(
+            f"steps were still getting faster {found.samples} steps into the cell, probably because"
+            " it is short beside its warm-up: train for more steps"
+        ),
+        value=found.samples / found.limit,
+        threshold=UNSTEADY_WARN,
+    )
+
+
+def _spread(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
+    """Return a caution where the middle half of the step times is wide.
+
+    Not where batches have different lengths: then their steps are meant to differ.
+    """
+    spread = (steps.q3_s - steps.q1_s) / steps.median_s
+    if _lengths_differ(table) or spread <= SPREAD_WARN:
+        return None
+    return Caution(
+        name="spread",
+        message=(
+            f"the interquartile range of step times is {spread:.0%} of their median, probably"
+            " because other work shared the machine: run the cell again on a quiet one"
+        ),
+        value=spread,
+        threshold=SPREAD_WARN,
+    )
+
+
+def _drift(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
+    """Return a caution where the median step moved, and more than chance explains.
+
+    Where batches have different lengths it is the time of a padded token that may not move. That
+    depends on the length a little, so nothing is said where the lengths moved as well: documents
+    grouped by length come longest first.
+    """
+    full = table[(table["step"] > steps.warmup_steps) & _full_size(table)]
+    found = drift(_pace(table)[full.index].to_numpy(dtype=float))
+    if found is None or not found.stands_out or abs(found.change) <= DRIFT_WARN:
+        return None
+    lengths = drift(full["length"].to_numpy(dtype=float))
+    if lengths is not None and lengths.stands_out:
+        return None
+    slower = found.change > 0
+    cause = "the machine heated up or other work came in" if slower else "other work ended"
+    return Caution(
+        name="drift",
+        message=(
+            f"steps got {abs(found.change):.0%} {'slower' if slower else 'faster'} from their first"
+            f" third to their last, probably because {cause}: run the cell again on a settled machine"
+        ),
+        value=found.change,
+        threshold=DRIFT_WARN,
+    )

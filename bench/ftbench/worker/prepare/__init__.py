@@ -1,0 +1,1 @@
+"""Before the first cell: the environment, the model's size, the tokenised data."""

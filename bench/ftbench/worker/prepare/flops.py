@@ -1,0 +1,63 @@
+"""FLOPs of training on one document, as a polynomial in its length.
+
+Those of the step that the method makes: what is frozen has no gradient, and none is computed for it.
+
+Counted by torch's `FlopCounterMode` on a real forward and backward pass, with eager attention:
+the fused CPU kernel has no formula there (it would count nothing), and the fused CUDA kernels
+count the recomputation in their backward pass, which is not useful work.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from ftbench.worker.measure.steps import document_flops
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+# A document's FLOPs are quadratic in its length; these three lengths fix the polynomial.
+_LENGTHS = (8, 16, 24)
+_SHORT_LENGTHS = (1, 2, 3)  # where the grid is shorter than that
+
+
+def count_flops(model: PreTrainedModel | PeftModel, length: int) -> int:
+    """Return the FLOPs of one forward and backward pass over one document of this length."""
+    ids = torch.ones(1, length, dtype=torch.int64, device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": ids, "labels": torch.zeros_like(ids[0, :1])}
+    with FlopCounterMode(display=False) as counter:
+        model(**inputs).loss.backward()
+    model.zero_grad()
+    return int(counter.get_total_flops())
+
+
+def fit_flops(model: PreTrainedModel | PeftModel, longest: int) -> tuple[int, int, int] | None:
+    """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if the model is no such one.
+
+    The polynomial through three short lengths is checked against a count at the longest. Raises
+    what the model raises for inputs that it cannot read.
+    """
+    lengths = _LENGTHS if longest >= _LENGTHS[-1] else _SHORT_LENGTHS
+    coefficients = _quadratic(lengths, [count_flops(model, length) for length in lengths])
+    if any(c.denominator != 1 for c in coefficients):
+        return None
+    c0, c1, c2 = (int(c) for c in coefficients)
+    return (
+        (c0, c1, c2)
+        if document_flops((c0, c1, c2), longest) == count_flops(model, longest)
+        else None
+    )
+
+
+def _quadratic(xs: tuple[int, int, int], ys: list[int]) -> tuple[Fraction, Fraction, Fraction]:
+    """Return the coefficients of the parabola through three points (Newton's form, expanded)."""
+    (x0, x1, x2), (y0, y1, y2) = xs, ys
+    d01, d12 = Fraction(y1 - y0, x1 - x0), Fraction(y2 - y1, x2 - x1)
+    c2 = (d12 - d01) / (x2 - x0)
+    c1 = d01 - c2 * (x0 + x1)
+    return y0 - c1 * x0 - c2 * x0**2, c1, c2

@@ -1,0 +1,209 @@
+"""Prepare: once before the first cell, in a worker of its own.
+
+Probes model and data, so that bad input is refused before anything runs; tokenises each length
+into the datasets cache; counts FLOPs; measures the matmul peak.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftbench.base.errors import ProfileError, WorkloadError
+from ftbench.plan.cell import Cell
+from ftbench.records.messages import (
+    Preparation,
+    PrepareRequest,
+    Progress,
+    StepFlops,
+    TokenisedPools,
+    tokenised_key,
+)
+from ftbench.worker.measure.device import compute_dtype, measure_matmul, torch_device
+from ftbench.worker.prepare.environment import read_environment
+from ftbench.worker.prepare.flops import fit_flops
+from ftbench.worker.process.malloc import require_mallopt
+from ftbench.worker.recipe.data import Pools, load_pools, tokenise
+from ftbench.worker.recipe.finetune import training_arguments
+from ftbench.worker.recipe.method import require_peft, with_method
+from ftbench.worker.recipe.model import length_limit, load_config, load_model, load_tokenizer
+from ftbench.worker.recipe.trackers import require_packages
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+FLOPS_ABSENT = "the model's FLOPs are not a quadratic in the sequence length"
+
+
+def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
+    """Return the `Preparation` that a `PrepareRequest` asks for, both as JSON data.
+
+    Raises WorkloadError or ProfileError for what no cell could run with.
+    """
+    began = time.perf_counter()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    request = PrepareRequest.model_validate(body)
+    cells = request.cells
+    source, data = cells[0].model, cells[0].data  # a profile has one model and one data set
+    device = torch_device(request.device)
+    environment = read_environment(device)
+
+    require_peft(cell.method for cell in cells)
+    require_mallopt(cell.malloc for cell in cells)
+    emit(Progress(phase="reading the data"))
+    _check_settings(cells, request)
+    pools = load_pools(data)
+    _check_sizes(cells, pools)
+
+    emit(Progress(phase="loading the model"))
+    tokenizer = load_tokenizer(source)
+    config = load_config(source, pools.labels)
+    own_tokenizer = source.tokenizer == source.source
+    _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
+    _check_vocabulary(tokenizer, config.vocab_size)
+    # Each implementation that the cells name is tried; the last, eager, counts the FLOPs.
+    for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
+        model = load_model(
+            source, pools.labels, attn_implementation=attention, pad_token_id=tokenizer.pad_token_id
+        )
+    parameters = model.num_parameters()
+
+    emit(Progress(phase="tokenising"))
+    tokenised = _tokenise(cells, pools, tokenizer)
+
+    emit(Progress(phase="counting FLOPs"))
+    longest = max(cell.max_length for cell in cells)
+    full = _count_flops(model, longest)
+    others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
+    by_method = {  # in this order, one model is enough: LoRA makes its head trained again
+        method: _count_flops(with_method(model, method, lora), longest)
+        for method, lora in sorted(others.items())
+    }
+
+    emit(Progress(phase="measuring the matmul peak"))
+    dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
+    return Preparation(
+        environment=environment,
+        labels=pools.labels,
+        parameters=parameters,
+        train_pool=len(pools.train),
+        eval_pool=len(pools.evaluation),
+        eval_split=pools.eval_split,
+        tokenised=tokenised,
+        flops=full.coefficients,
+        flops_absent=full.absent,
+        flops_by_method=by_method,
+        peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in dtypes},
+        seconds=time.perf_counter() - began,
+    ).model_dump(mode="json")
+
+
+def _count_flops(model: PreTrainedModel | PeftModel, longest: int) -> StepFlops:
+    """Return the FLOPs by length, or why they are not known: no reason to refuse a run."""
+    try:
+        flops = fit_flops(model, longest)
+    except Exception as error:  # whatever an unusual model raises on plain token ids
+        traceback.print_exc()
+        return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
+    return StepFlops(coefficients=flops, absent=FLOPS_ABSENT if flops is None else None)
+
+
+def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
+    """Raise ProfileError where a cell's settings contradict each other or mean nothing."""
+    for cell in {cell.training: cell for cell in cells}.values():
+        require_packages(cell.settings)
+        try:
+            training_arguments(
+                cell, seed=cell.seed, output=request.scratch, use_cpu=request.device == "cpu"
+            )
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            raise ProfileError(
+                f"transformers refuses these settings: {error}",
+                where="training",
+                got=", ".join(f"{k}={v!r}" for k, v in cell.settings.items()),
+            ) from error
+        best = str(cell.settings["metric_for_best_model"]).removeprefix("eval_")
+        if cell.settings["load_best_model_at_end"] and best not in ("accuracy", "loss"):
+            raise ProfileError(
+                "no such metric",
+                where="training.metric_for_best_model",
+                got=best,
+                expected="accuracy or loss, which evaluation gives",
+            )
+
+
+def _check_sizes(cells: Sequence[Cell], pools: Pools) -> None:
+    """Raise WorkloadError where a pool has fewer documents than are asked for."""
+    asked = {
+        "grid.train_size": (max(cell.train_size for cell in cells), len(pools.train), "training"),
+        "workload.eval_size": (cells[0].data.eval_size, len(pools.evaluation), "evaluation"),
+    }
+    for where, (wanted, there, pool) in asked.items():
+        if wanted > there:
+            raise WorkloadError(
+                "more documents than the data set has",
+                where=where,
+                got=str(wanted),
+                expected=f"at most {there}, the size of the {pool} pool",
+            )
+
+
+def _check_lengths(cells: Sequence[Cell], limit: int | None) -> None:
+    """Raise WorkloadError where a cell is longer than the model's positions reach."""
+    longest = max(cell.max_length for cell in cells)
+    if limit is not None and longest > limit:
+        raise WorkloadError(
+            "longer than the model can read",
+            where="grid.max_length",
+            got=str(longest),
+            expected=f"at most {limit}, the limit of {cells[0].model.source.reference}",
+        )
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
+    """Raise WorkloadError where a token has no embedding."""
+    if len(tokenizer) > size:
+        raise WorkloadError(
+            "the tokenizer has more tokens than the model",
+            where="workload.tokenizer",
+            got=f"{len(tokenizer)} tokens",
+            expected=f"at most {size}",
+        )
+
+
+def _tokenise(
+    cells: Sequence[Cell], pools: Pools, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, TokenisedPools]:
+    """Return the Arrow files of each (padding, length), made once for the largest subset that reads it."""
+    data = cells[0].data
+    rules = data.model_dump(
+        mode="json", exclude={"source": {"reference", "location"}, "eval_size": True}
+    )
+    tokenised = {}
+    for key, cell in {tokenised_key(cell): cell for cell in cells}.items():
+        train_size = max(c.train_size for c in cells if tokenised_key(c) == key)
+        files = {
+            name: tokenise(
+                pool,
+                count,
+                tokenizer=tokenizer,
+                max_length=cell.max_length,
+                padding=cell.padding,
+                identity={"data": rules, "tokenizer": cell.model.tokenizer.revision, "pool": name},
+            )
+            for name, pool, count in (
+                ("train", pools.train, train_size),
+                ("evaluation", pools.evaluation, data.eval_size),
+            )
+        }
+        tokenised[key] = TokenisedPools(
+            train=str(files["train"]), evaluation=str(files["evaluation"])
+        )
+    return tokenised

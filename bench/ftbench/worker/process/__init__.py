@@ -1,0 +1,1 @@
+"""How a worker process begins, stays bound to its parent, and ends."""

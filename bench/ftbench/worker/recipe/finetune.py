@@ -1,0 +1,176 @@
+"""The recipe: fine-tuning of a text classifier with the Hugging Face Trainer.
+
+Reads from top to bottom as the course exercise does, in today's names: seed, model, arguments,
+Trainer, train, metrics, save, evaluate. The data was tokenised by the prepare stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from ftbench.plan.cell import Cell
+from ftbench.worker.measure.memory_meters import model_device
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook
+from ftbench.worker.recipe.metered_trainer import MeteredTrainer
+from ftbench.worker.recipe.method import counts, with_method
+from ftbench.worker.recipe.metrics import ComputeAccuracy
+from ftbench.worker.recipe.model import load_model, load_tokenizer
+from ftbench.worker.recipe.trackers import reports_open
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation.
+
+    `model_device` is where the parameters were: `cpu`, or the card's UUID. Of the `parameters`,
+    LoRA's among them, `trainable_parameters` were trained.
+    """
+
+    log: list[dict[str, float]]
+    train_loss: float
+    evaluation: dict[str, float]
+    model_device: str
+    parameters: int
+    trainable_parameters: int
+
+
+def training_arguments(
+    cell: Cell, *, seed: int, output: str, use_cpu: bool, run_name: str | None = None
+) -> TrainingArguments:
+    """Return the cell's settings as `TrainingArguments`; raises ValueError where they contradict.
+
+    `run_name` is what reports call the run, unless the settings have a name.
+    """
+    settings = {"run_name": run_name} | cell.settings | {"seed": seed}
+    return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
+
+
+def build_trainer(
+    cell: Cell,
+    arguments: TrainingArguments,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pools: tuple[Dataset, Dataset],
+    *,
+    phases: PhaseBook,
+    steps: StepBook,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MeteredTrainer:
+    """Return the Trainer of a cell; its default collator pads a batch to its longest document."""
+    train, evaluation = pools
+    trainer = MeteredTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+        compute_metrics=ComputeAccuracy(),
+        callbacks=callbacks,
+        phases=phases,
+        steps=steps,
+    )
+    if arguments.gradient_accumulation_steps > 1:
+        # BERT-like classifiers take loss arguments but ignore the number of items, and the Trainer
+        # then divides by nothing: gradients and loss would be accumulated, not averaged.
+        trainer.model_accepts_loss_kwargs = False
+    return trainer
+
+
+def finetune(
+    cell: Cell,
+    labels: tuple[str, ...],
+    pools: tuple[Dataset, Dataset],
+    *,
+    seed: int,
+    output: str,
+    use_cpu: bool,
+    phases: PhaseBook,
+    steps: StepBook,
+    callbacks: Sequence[TrainerCallback] = (),
+    run_name: str | None = None,
+) -> Result:
+    """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
+    trainer = make_trainer(
+        cell,
+        labels,
+        pools,
+        seed=seed,
+        output=output,
+        use_cpu=use_cpu,
+        phases=phases,
+        steps=steps,
+        callbacks=callbacks,
+        run_name=run_name,
+    )
+
+    with reports_open(trainer):
+        trained = trainer.train()  # evaluates and saves each epoch; loads the best model at the end
+
+        phases.enter("save")
+        trainer.log_metrics("train", trained.metrics)
+        trainer.save_metrics("train", trained.metrics)
+        trainer.save_model()
+        trainer.save_state()
+
+        evaluation = trainer.evaluate()
+        trainer.log_metrics("eval", evaluation)
+        trainer.save_metrics("eval", evaluation)
+    return Result(
+        trainer.state.log_history,
+        trained.training_loss,
+        evaluation,
+        model_device(trainer.parameters()),
+        *counts(trainer.parameters()),
+    )
+
+
+def make_trainer(
+    cell: Cell,
+    labels: tuple[str, ...],
+    pools: tuple[Dataset, Dataset],
+    *,
+    seed: int,
+    output: str,
+    use_cpu: bool,
+    phases: PhaseBook,
+    steps: StepBook,
+    callbacks: Sequence[TrainerCallback] = (),
+    run_name: str | None = None,
+) -> MeteredTrainer:
+    """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
+    set_seed(seed)  # before the model: its new head, and LoRA, are drawn from this generator
+    tokenizer = load_tokenizer(cell.model)
+    model = load_model(
+        cell.model,
+        labels,
+        attn_implementation=cell.attn_implementation,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    arguments = training_arguments(
+        cell, seed=seed, output=output, use_cpu=use_cpu, run_name=run_name
+    )
+    return build_trainer(
+        cell,
+        arguments,
+        with_method(model, cell.method, cell.lora),
+        tokenizer,
+        pools,
+        phases=phases,
+        steps=steps,
+        callbacks=callbacks,
+    )

@@ -1,0 +1,88 @@
+"""The Trainer with our marks in it: where a step begins and ends, and which phase is running.
+
+Nothing is changed in what it computes: each override calls the original. `on_step_begin` fires
+only after the batch was fetched, so the beginning of a step is the call of `get_batch_samples`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftbench.records.record import FIRST_STEPS
+from ftbench.worker.measure.meters.clock import CudaClock, HostClock
+from ftbench.worker.measure.phases import PhaseBook
+from ftbench.worker.measure.steps import StepBook
+
+
+class MeteredTrainer(Trainer):
+    """`transformers.Trainer`, with steps and phases booked as they pass."""
+
+    def __init__(
+        self,
+        *,
+        phases: PhaseBook,
+        steps: StepBook,
+        callbacks: Sequence[TrainerCallback] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.phases = phases
+        self.steps = steps
+        # First, so that a step has ended before anybody else's callback takes its time.
+        super().__init__(callbacks=[_Marks(phases, steps), *callbacks], **kwargs)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the model's parameters, where they are now."""
+        assert self.model is not None
+        return list(self.model.parameters())
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Fetch the batches of one optimizer step: the step begins here."""
+        self.steps.begin(self.state.epoch or 0.0)
+        result = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.steps.fetched(result[0])
+        return result
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run forward and backward of one micro-batch, and note its loss."""
+        loss = super().training_step(*args, **kwargs)
+        self.steps.loss(loss)
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate, in a phase of its own."""
+        with self.phases.phase("evaluation"):
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.phases.phase("save"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        with self.phases.phase("save"):
+            super()._load_best_model()
+
+
+class _Marks(TrainerCallback):
+    """Begins the phase of the first steps, ends each step, and goes on to the later ones."""
+
+    def __init__(self, phases: PhaseBook, steps: StepBook) -> None:
+        self._phases = phases
+        self._steps = steps
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        clock = CudaClock() if args.device.type == "cuda" else HostClock()
+        self._steps.start(clock, args.device, state.max_steps)
+        self._phases.enter("first_steps")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._steps.end()
+        if state.global_step == FIRST_STEPS:
+            self._phases.enter("train")

@@ -1,0 +1,178 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ftbench.analysis.fits.laws import LearningCurve, Refusal
+from ftbench.analysis.fits.learning import WEAK_ACCURACY, Power, learning_curves
+from ftbench.analysis.fits.learning import Seeds as Sizes
+from tests.unit.analysis.made_up import AXES
+
+LAW = (0.08, 1.5, 0.4)
+SIZES = (100, 200, 400, 800, 1600, 3200)
+SEEDS = range(200)
+
+
+def error(documents, law=LAW):
+    return law[0] + law[1] * np.asarray(documents, dtype=float) ** -law[2]
+
+
+def runs(seed=0, *, sizes=SIZES, seeds=5, sd=0.012, law=LAW):
+    """Return runs of one length and batch, whose accuracy has the noise of a share's standard deviation."""
+    documents = np.repeat(sizes, seeds)
+    mean = error(documents, law)
+    noise = np.random.default_rng(seed).normal(0, 2 * sd, len(mean)) * np.sqrt(mean * (1 - mean))
+    return pd.DataFrame(
+        {
+            "max_length": 128,
+            "per_device_train_batch_size": 16,
+            "train_size": documents,
+            "seed": list(range(seeds)) * len(sizes),
+            "eval_accuracy": 1 - mean - noise,
+            "eval_size": 500,
+        }
+    )
+
+
+def curve(table, axes=AXES):
+    (found,) = learning_curves(table, axes)
+    assert isinstance(found, LearningCurve), found
+    return found
+
+
+def reason(table, axes=AXES):
+    (found,) = learning_curves(table, axes)
+    assert isinstance(found, Refusal), found
+    assert found.cost == "eval_accuracy"
+    return found.reason
+
+
+def test_a_law_without_noise_comes_back():
+    found = curve(runs(sd=1e-5))
+    assert found.floor.value == pytest.approx(0.08, abs=1e-3)
+    assert found.a.value == pytest.approx(1.5, rel=0.01)
+    assert found.b.value == pytest.approx(0.4, abs=2e-3)
+    assert found.accuracy(25600).value == pytest.approx(1 - error(25600), abs=1e-3)
+    assert found.held == {"max_length": 128, "per_device_train_batch_size": 16}
+    assert found.weak == ""
+
+
+def test_points_are_means_over_seeds():
+    table = runs()
+    found = curve(table)
+    assert list(found.points) == list(SIZES)
+    mean, seeds = found.points[400]
+    assert seeds == 5
+    assert mean.value == pytest.approx(table[table["train_size"] == 400]["eval_accuracy"].mean())
+    # Student's t of 24 degrees of freedom, of the standard deviation of a mean over five.
+    spread = 2.064 * 0.024 * np.sqrt(error(400) * (1 - error(400)) / 5)
+    assert mean.high - mean.value == pytest.approx(spread, rel=0.3)
+    assert mean.value - mean.low == pytest.approx(mean.high - mean.value)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "sd"), [(SIZES, 5, 0.012), ((100, 300, 1000, 3000), 3, 0.008)]
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(sizes, seeds, sd):
+    held, between, beyond, widths = dict.fromkeys(["floor", "a", "b"], 0), 0, 0, []
+    for seed in SEEDS:
+        table = runs(seed, sizes=sizes, seeds=seeds, sd=sd)
+        power = Power.of(
+            Sizes.of({n: table[n].to_numpy(float) for n in ("train_size", "eval_accuracy")})
+        )
+        for name, interval in power.constants().items():
+            held[name] += interval.low <= dict(zip(held, LAW, strict=True))[name] <= interval.high
+        new = runs(seed + 1000, sizes=(600, 12800), seeds=1, sd=sd)
+        accuracy, half = power.predict({"train_size": new["train_size"].to_numpy(float)})
+        off = np.abs(np.log(new["eval_accuracy"].to_numpy() / accuracy))
+        between += off[0] <= half[0]
+        beyond += off[1] <= half[1]
+        widths.append(half)
+    assert min(held.values()) >= 0.90 * len(SEEDS), held
+    assert between >= 0.90 * len(SEEDS)
+    assert beyond >= 0.90 * len(SEEDS)
+    # One run's own noise at 600 documents, as a share of its accuracy, is 1.96 * 0.024 * 0.4 / 0.8.
+    assert 1.5 * sd < np.median(widths, axis=0)[0] < 6 * sd
+    assert np.median(widths, axis=0)[1] < 10 * sd
+
+
+def test_it_is_the_same_every_time():
+    assert curve(runs()).b == curve(runs()).b
+
+
+def test_an_accuracy_is_a_share():
+    found = curve(runs(law=(0.0, 2.0, 0.6)))
+    assert found.accuracy(10**7).high <= 1
+    assert found.floor.low == 0
+
+
+def test_beyond_the_largest_size_it_is_less_sure():
+    found = curve(runs())
+    widths = [found.accuracy(n).high - found.accuracy(n).low for n in (1600, 25600, 400000)]
+    assert widths == sorted(widths)
+
+
+def test_sizes_are_left_out_in_turn_and_the_largest_last():
+    found = curve(runs())
+    assert found.interpolation.cells == 4  # all but the smallest and the largest
+    assert found.extrapolation.cells == 1
+    assert found.interpolation.median_error < WEAK_ACCURACY
+
+
+def test_an_accuracy_that_jumps_is_weak():
+    table = runs(sd=0.002)
+    table["eval_accuracy"] = np.where(table["train_size"] < 800, 0.5, 0.9)
+    table["eval_accuracy"] += np.random.default_rng(0).normal(0, 0.002, len(table))
+    assert f"above the threshold of {WEAK_ACCURACY:.0%}" in curve(table).weak
+
+
+def test_another_evaluation_set_would_move_it():
+    found = curve(runs())
+    largest = error(100)
+    expected = 1.96 * np.sqrt(largest * (1 - largest) / 500)
+    assert found.evaluation_error == pytest.approx(expected, rel=0.05)
+    assert curve(runs().drop(columns="eval_size")).evaluation_error is None
+
+
+def test_repeats_of_a_seed_are_no_replicates():
+    repeated = pd.concat([runs(seeds=1)] * 3)
+    assert "0 runs with another seed" in reason(repeated)
+    thrice, once = (curve(table).points[400] for table in (pd.concat([runs()] * 3), runs()))
+    assert thrice[1] == once[1] == 5
+    assert thrice[0].low == pytest.approx(once[0].low)
+
+
+def test_few_sizes_are_refused():
+    assert reason(runs(sizes=(100, 400, 1600))) == ("3 sizes of the training set; 4 are needed")
+
+
+def test_an_accuracy_that_does_not_rise_is_refused():
+    assert "does not rise by more than seeds move it" in reason(runs(law=(0.3, 1e-9, 0.4)))
+    falling = runs().assign(eval_accuracy=lambda table: 1 - table["eval_accuracy"])
+    assert "does not rise" in reason(falling)
+
+
+def test_an_exponent_that_may_be_anything_is_refused():
+    refusals = [
+        found.reason
+        for seed in range(20)
+        for found in learning_curves(runs(seed, sizes=SIZES[:4], seeds=2, sd=0.05), AXES)
+        if isinstance(found, Refusal)
+    ]
+    assert any("the exponent may be anything from" in reason for reason in refusals)
+
+
+def test_a_curve_for_every_other_setting():
+    table = pd.concat([runs(0).assign(learning_rate=1e-5), runs(1).assign(learning_rate=1e-4)])
+    found = learning_curves(table, [*AXES, "learning_rate"])
+    assert [one.held["learning_rate"] for one in found] == [1e-5, 1e-4]
+
+
+def test_cells_of_one_size_are_no_curve_and_no_refusal():
+    lone = runs(sizes=(100,)).assign(max_length=64)
+    assert curve(pd.concat([runs(), lone])).held["max_length"] == 128
+    assert reason(lone) == "no cells differ in their documents alone"
+
+
+def test_no_accuracy():
+    assert reason(runs().assign(eval_accuracy=np.nan)) == "no run has an accuracy"
+    assert learning_curves(runs()[:0], AXES) == ()

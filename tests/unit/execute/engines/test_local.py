@@ -1,0 +1,220 @@
+"""The engine against workers that do what a test asks: answer, refuse, crash, hang, fork children."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ftbench.base.errors import WorkerError, WorkloadError
+from ftbench.execute.engines.local import SERVER, LocalEngine, log_tail
+
+WORKER = "tests.unit.execute.engines.odd_worker"
+
+
+@pytest.fixture(params=["forkserver", "spawn"])
+def engine(request, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine(request.param, {"FTBENCH_TEST": "set"})
+    if request.param == "forkserver":  # this server needn't import torch for these workers
+        import multiprocessing
+
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            [SERVER, "ftbench.worker.process.entry"]
+        )
+    return engine
+
+
+def run(engine, tmp_path, timeout_s=60.0, **what):
+    progress = []
+    outcome = engine.run(
+        WORKER,
+        json.dumps(what),
+        log_file=tmp_path / "log",
+        timeout_s=timeout_s,
+        on_progress=progress.append,
+    )
+    return outcome, progress
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def gone(pid, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_an_answer_and_the_progress_before_it(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, do="answer")
+    assert outcome.answer["asked"] == {"do": "answer"}
+    assert outcome.exit_code == 0
+    assert [p.step for p in progress] == [1, 2, 3]
+
+
+def test_a_process_of_its_own_with_the_environment_set(engine, tmp_path):
+    answers = [run(engine, tmp_path, do="answer")[0].answer for _ in range(2)]
+    assert len({answer["pid"] for answer in answers} | {os.getpid()}) == 3
+    assert answers[0]["environment"] == "set"
+    assert answers[0]["session"] == answers[0]["pid"]
+
+
+def test_what_it_prints_goes_to_the_log(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="answer")
+    assert "printed" in outcome.log_tail
+    assert "from the shell" in outcome.log_tail
+
+
+def test_a_refusal_is_an_error_to_raise(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="refuse")
+    assert isinstance(outcome.refusal, WorkloadError)
+    assert outcome.answer is None
+
+
+@pytest.mark.parametrize(
+    ("do", "code"), [("raise", 1), ("exit", 3), ("kill", -9), ("segfault", -11)]
+)
+def test_an_end_without_an_answer(engine, tmp_path, do, code):
+    outcome, _ = run(engine, tmp_path, do=do)
+    assert (outcome.answer, outcome.exit_code, outcome.timed_out) == (None, code, False)
+    if do == "segfault":
+        assert "Segmentation fault" in outcome.log_tail
+    if do == "raise":
+        assert "ZeroDivisionError" in outcome.log_tail
+
+
+@pytest.mark.parametrize("do", ["hang", "hang natively"])
+def test_a_hang_ends_at_the_time_limit(engine, tmp_path, do):
+    outcome, progress = run(engine, tmp_path, timeout_s=4.0, do=do)
+    assert outcome.timed_out
+    assert outcome.answer is None
+    assert gone(progress[0].step)
+
+
+def test_children_of_a_worker_end_with_it(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, do="fork")
+    assert outcome.answer is not None
+    assert gone(progress[0].step)
+
+
+def test_grandchildren_end_with_a_worker_that_is_killed(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, timeout_s=4.0, do="fork twice")
+    assert outcome.timed_out
+    assert gone(progress[0].step)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{..}\n",
+        "3\n",
+        "[" * 10**5 + "\n",
+        '{"kind": "progress", "body": {"phase": 3}}\n',
+        '{"kind": "answer"}\n',
+        '{"kind": "answ',
+        "\n",
+    ],
+)
+def test_nonsense_on_the_channel_is_no_answer(tmp_path, monkeypatch, line):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {})
+    outcome, _ = run(engine, tmp_path, do="nonsense", line=line)
+    assert outcome.answer is None
+    assert not outcome.timed_out
+
+
+def test_a_refusal_that_is_none_is_still_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    line = '{"kind": "refusal", "body": {"class": ["x"], "what": 3, "where": {}, "more": 1}}\n'
+    outcome, _ = run(LocalEngine("spawn", {}), tmp_path, do="nonsense", line=line)
+    assert isinstance(outcome.refusal, WorkerError)
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_line_ends_at_the_time_limit(engine, tmp_path):
+    outcome, progress = run(engine, tmp_path, timeout_s=4.0, do="stop in the middle of a line")
+    assert outcome.timed_out
+    assert outcome.wall_s < 30
+    assert gone(progress[0].step)
+
+
+def test_an_answer_larger_than_the_pipe(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="big", size=3 * 2**20)
+    assert len(outcome.answer["text"]) == 3 * 2**20
+
+
+def test_secrets_do_not_stay_in_the_log(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTBENCH_TOKEN", "very-secret-value")
+    engine._environment["FTBENCH_TOKEN"] = "very-secret-value"
+    outcome, _ = run(engine, tmp_path, do="tell")
+    assert "very-secret-value" not in (tmp_path / "log").read_text() + outcome.log_tail
+    assert "[redacted]" in outcome.log_tail
+
+
+def test_a_log_that_is_a_link_is_not_followed(engine, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "log").symlink_to(tmp_path / "precious")
+    outcome, _ = run(engine, tmp_path, do="answer")
+    assert outcome.answer is None
+    assert outcome.log_tail == ""
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_memory_limit_that_holds_kills_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {"FTBENCH_TEST": "set"})
+
+    def eat(size):
+        return engine.run(
+            WORKER,
+            json.dumps({"do": "eat", "size": size}),
+            log_file=tmp_path / "log",
+            timeout_s=60.0,
+            on_progress=lambda _: None,
+            memory_limit_bytes=200 * 2**20,
+        )
+
+    small, large = eat(2**20), eat(400 * 2**20)
+    assert small.answer is not None
+    if small.limit != "enforced":  # this machine lets nobody make a memory group
+        assert small.limit
+        return
+    assert (large.answer, large.exit_code, large.oom_killed) == (None, -9, True)
+    assert small.oom_killed is False
+
+
+def test_a_kill_without_a_limit_is_not_taken_for_lack_of_memory(engine, tmp_path):
+    outcome, _ = run(engine, tmp_path, do="kill")
+    assert not outcome.oom_killed
+
+
+def test_log_tail(tmp_path):
+    (tmp_path / "log").write_bytes("\n".join(map(str, range(100))).encode() + b"\n\xff")
+    lines = log_tail(tmp_path / "log").splitlines()
+    assert len(lines) == 20
+    assert lines[0] == "81"
+    assert log_tail(tmp_path / "none") == ""
+
+
+def test_a_worker_whose_parent_is_gone_before_it_begins_ends_at_once(tmp_path):
+    """It can't tell by its parent's PID, which is another process's by then."""
+    code = """
+import os, sys
+from multiprocessing.connection import Connection
+from ftbench.worker import entry
+reading, writing = os.pipe()
+os.close(reading)
+entry.start("tests.unit.execute.engines.odd_worker", '{"do": "eat", "size": 1, "sleep": 600}',
+            Connection(writing, readable=False), sys.argv[1], {})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], timeout=60)
+    assert done.returncode == 1

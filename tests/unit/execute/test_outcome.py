@@ -1,0 +1,79 @@
+import pytest
+
+from ftbench.base.errors import WorkerError, WorkloadError
+from ftbench.execute.engines.local import Outcome
+from ftbench.execute.outcome import answered, ended
+from ftbench.records.messages import Progress
+from ftbench.records.record import Measurement
+from tests.factories import measurement
+
+
+def outcome(**changes):
+    fields = {"answer": None, "refusal": None, "exit_code": 0, "timed_out": False}
+    return Outcome(**(fields | {"wall_s": 2.0, "log_tail": "the log"} | changes))
+
+
+OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
+
+
+@pytest.mark.parametrize(
+    ("came", "status", "message"),
+    [
+        (outcome(exit_code=-9), "crashed", "killed by signal 9"),
+        (outcome(exit_code=-9, oom_killed=False), "crashed", "killed by signal 9"),
+        (outcome(exit_code=-9, oom_killed=True), "oom", "memory of its control group ran out"),
+        (outcome(exit_code=-11, oom_killed=True), "crashed", "killed by signal 11"),
+        (outcome(exit_code=3), "crashed", "exit code 3"),
+        (outcome(exit_code=None), "crashed", "exit code None"),
+        (outcome(timed_out=True, exit_code=-9, oom_killed=True), "timeout", "time limit"),
+        (outcome(refusal=WorkloadError("gone")), "invalid", "gone"),
+        (outcome(answer={"status": "ok", "measurement": {"speed": 1}}), "invalid", "measurement"),
+        (outcome(answer={"status": "ok"}), "invalid", "no measurement"),
+        (outcome(answer={"status": "fine"}), "invalid", "no measurement"),
+        (outcome(answer={}), "invalid", "no measurement"),
+        (outcome(answer={"status": "oom"}), "invalid", "no measurement"),
+        (outcome(answer={"status": "oom", "failure": {"message": "m", "step": 7}}), "oom", "m"),
+    ],
+)
+def test_every_end_has_a_status(came, status, message):
+    found = ended(came, "measurement", Measurement)
+    assert found.status == status
+    assert found.result is None
+    assert message in found.failure.message
+    assert found.failure.log_tail == "the log"
+
+
+def test_an_answer_is_a_result():
+    found = ended(outcome(answer=OK), "measurement", Measurement)
+    assert (found.status, found.result, found.failure) == ("ok", measurement(), None)
+
+
+def test_numbers_that_are_none_are_no_answer():
+    answer = {"status": "ok", "measurement": OK["measurement"] | {"total_s": float("nan")}}
+    assert ended(outcome(answer=answer), "measurement", Measurement).status == "invalid"
+
+
+def test_where_it_was_last_heard_of():
+    found = ended(
+        outcome(exit_code=-9, last=Progress(phase="train", step=4)), "measurement", Measurement
+    )
+    assert (found.failure.phase, found.failure.step) == ("train", 4)
+
+
+def test_secrets_do_not_get_into_a_failure(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-the-hub")
+    answer = {"status": "crashed", "failure": {"message": "401 for a-token-of-the-hub"}}
+    for came in (outcome(answer=answer), outcome(refusal=WorkloadError("a-token-of-the-hub"))):
+        assert "a-token" not in ended(came, "measurement", Measurement).failure.message
+
+
+def test_an_answer_that_a_command_needs(tmp_path):
+    found = measurement()
+    came = outcome(answer=found.model_dump(mode="json"))
+    assert answered(came, "stage", Measurement, None) == found
+    with pytest.raises(WorkloadError, match="not there"):
+        answered(outcome(refusal=WorkloadError("not there")), "stage", Measurement, None)
+    with pytest.raises(WorkerError, match="the stage ended without an answer"):
+        answered(outcome(exit_code=3), "stage", Measurement, tmp_path)
+    with pytest.raises(WorkerError, match="an answer that is none"):
+        answered(outcome(answer={"steps": "many"}), "stage", Measurement, None)

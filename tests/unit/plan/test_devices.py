@@ -1,0 +1,63 @@
+import pytest
+
+from ftbench.base.errors import ProfileError
+from ftbench.plan import devices
+from ftbench.plan.devices import choose_device
+
+UUIDS = ["GPU-1", "GPU-2"]
+
+
+@pytest.fixture
+def two_cards(monkeypatch):
+    monkeypatch.setattr(devices, "_uuids", lambda: list(UUIDS))
+
+
+@pytest.fixture
+def no_card(monkeypatch):
+    monkeypatch.setattr(devices, "_uuids", list)
+
+
+def test_auto_without_a_card_is_the_cpu(no_card):
+    chosen = choose_device("auto", {})
+    assert chosen.kind == "cpu"
+    assert chosen.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_auto_takes_one_card_by_uuid(two_cards):
+    chosen = choose_device("auto", {})
+    assert (chosen.kind, chosen.visible) == ("cuda", "GPU-1")
+
+
+def test_a_card_by_uuid(two_cards):
+    assert choose_device("GPU-2", {}).visible == "GPU-2"
+
+
+def test_cpu_beside_a_card(two_cards):
+    assert choose_device("cpu", {}).kind == "cpu"
+
+
+@pytest.mark.parametrize(("visible", "first"), [("1,0", "1"), ("GPU-2", "GPU-2"), ("0", "0")])
+def test_the_users_own_choice_of_cards_holds(two_cards, visible, first):
+    assert choose_device("cuda", {"CUDA_VISIBLE_DEVICES": visible}).visible == first
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_cards_that_the_user_hid(two_cards, visible):
+    assert choose_device("auto", {"CUDA_VISIBLE_DEVICES": visible}).kind == "cpu"
+
+
+@pytest.mark.parametrize("setting", ["cuda", "GPU-9"])
+def test_a_card_that_is_not_there(no_card, setting):
+    with pytest.raises(ProfileError, match="no such device"):
+        choose_device(setting, {})
+
+
+def test_without_a_driver_there_is_no_card():
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        assert devices._uuids() == []
+    else:
+        assert all(uuid.startswith(("GPU-", "MIG-")) for uuid in devices._uuids())

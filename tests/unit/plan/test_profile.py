@@ -1,0 +1,247 @@
+import inspect
+import json
+
+import pytest
+from peft import LoraConfig
+
+from ftbench.base.errors import ProfileError
+from ftbench.plan.profile import LoraSettings, Profile
+from ftbench.plan.profile_file import (
+    find_profile,
+    load_profile,
+    parse_assignment,
+    parse_selection,
+    parse_value,
+    profile_names,
+)
+from tests.factories import profile, profile_data
+
+
+def refusal(data=None, **changes) -> ProfileError:
+    from ftbench.plan.profile_file import build_profile
+
+    with pytest.raises(ProfileError) as caught:
+        build_profile(data or profile_data(**changes), where="p.toml")
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["quick", "smoke", "offline", "imdb-distilbert"])
+def test_shipped_profiles_load(name):
+    assert load_profile(name).name == name
+    assert name in profile_names()
+
+
+def test_the_seed_recipe_is_in_its_profile():
+    seed = load_profile("imdb-distilbert")
+    assert seed.workload.model == "distilbert-base-uncased"
+    assert (seed.workload.dataset, seed.workload.eval_size, seed.workload.shuffle_seed) == (
+        "imdb",
+        1000,
+        42,
+    )
+    block = seed.grid[0]
+    assert block.max_length == (128, 256, 512)
+    assert block.per_device_train_batch_size == (8, 16, 32)
+    assert block.train_size == (1000, 5000, 25000)
+    assert seed.settings == {
+        "num_train_epochs": 3,
+        "learning_rate": 2e-5,
+        "weight_decay": 0.01,
+        "per_device_eval_batch_size": 8,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_strategy": "steps",
+        "logging_steps": 100,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+        "report_to": "none",
+        "seed": 42,
+    }
+
+
+def test_a_profile_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        profile().name = "other"
+
+
+def test_no_checkpoint_no_best_model():
+    assert profile(training={"save_strategy": "no"}).settings["load_best_model_at_end"] is False
+    kept = {"save_strategy": "no", "load_best_model_at_end": True}
+    assert profile(training=kept).settings["load_best_model_at_end"] is True  # prepare refuses it
+
+
+def test_unknown_keys_get_the_nearest_name():
+    assert refusal(workload={"modle": "x"}).nearest == "model"
+    assert refusal(run={"timeout": 3}).nearest == "timeout_s"
+    error = refusal(
+        grid=[{"max_lenght": [8], "per_device_train_batch_size": [4], "train_size": [8]}]
+    )
+    assert error.where == "p.toml: grid[1].max_length"  # missing comes first
+    block = profile_data()["grid"][0]
+    assert refusal(grid=[block | {"learning_rat": [1e-4]}]).nearest == "learning_rate"
+    assert refusal(training={"sed": 3}).nearest == "seed"
+    assert refusal(lora={"alpha": 3}).nearest == "lora_alpha"
+    assert refusal(grid=[block | {"method": ["loro"]}]).nearest == "lora"
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"workload": {"eval_size": 0}}, "workload.eval_size"),
+        ({"workload": {"eval_size": True}}, "workload.eval_size"),
+        ({"workload": {"eval_size": "8"}}, "workload.eval_size"),
+        ({"run": {"replicates": 1.5}}, "run.replicates"),
+        ({"run": {"isolation": "fork"}}, "run.isolation"),
+        ({"run": {"timeout_s": -1}}, "run.timeout_s"),
+        ({"padding": "left"}, "padding"),
+        ({"method": "half"}, "method"),
+        ({"lora": {"r": 0}}, "lora.r"),
+        ({"lora": {"lora_dropout": 1}}, "lora.lora_dropout"),
+        ({"lora": {"target_modules": []}}, "lora.target_modules"),
+        ({"lora": {"target_modules": ["query", 3]}}, "lora.target_modules"),
+        ({"grid": []}, "grid"),
+    ],
+)
+def test_wrong_values_name_their_key(changes, where):
+    error = refusal(**changes)
+    assert error.where.startswith(f"p.toml: {where}")
+    assert error.expected
+
+
+@pytest.mark.parametrize(
+    "axis", ["max_length", "per_device_train_batch_size", "train_size", "seed"]
+)
+@pytest.mark.parametrize("values", [[0.5], ["8"], [-1], [True]])
+def test_axis_values_of_the_wrong_kind(axis, values):
+    block = profile_data()["grid"][0]
+    assert f"grid[1].{axis}" in refusal(grid=[block | {axis: values}]).where
+
+
+def test_a_list_of_texts_or_a_text_is_asked_for_in_words():
+    assert refusal(lora={"target_modules": 3}).expected == (
+        "a text that is not empty, or a list of such"
+    )
+    assert refusal(workload={"where": {"label": []}}).expected == "true, false, a number or a text"
+
+
+def test_loras_settings_are_pefts():
+    names = inspect.signature(LoraConfig).parameters
+    assert set(LoraSettings.model_fields) <= set(names)
+    assert profile(lora={"lora_dropout": 0}).lora.lora_dropout == 0.0
+    assert profile(lora={"target_modules": ["query"]}).lora.target_modules == ("query",)
+
+
+def test_an_empty_axis():
+    block = profile_data()["grid"][0]
+    error = refusal(grid=[block | {"max_length": []}])
+    assert (error.what, error.where) == ("empty", "p.toml: grid[1].max_length")
+    assert refusal(grid=[block | {"weight_decay": []}]).what == "empty"
+
+
+def test_a_value_twice():
+    block = profile_data()["grid"][0]
+    assert refusal(grid=[block | {"max_length": [16, 16]}]).what == "a value twice"
+
+
+def test_an_axis_that_training_sets_too():
+    block = profile_data()["grid"][0]
+    error = refusal(grid=[block | {"weight_decay": [0.0, 0.1]}], training={"weight_decay": 0.1})
+    assert error.what == "set twice"
+
+
+def test_a_star_needs_a_center_on_its_axes():
+    block = profile_data()["grid"][0]
+    assert "not an axis" in refusal(grid=[block | {"design": "star", "center": {"x": 1}}]).expected
+    assert (
+        "not among"
+        in refusal(grid=[block | {"design": "star", "center": {"max_length": 1}}]).expected
+    )
+    assert "has a centre" in refusal(grid=[block | {"center": {"max_length": 16}}]).expected
+
+
+def test_broken_toml_names_file_and_line(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text("[workload\n")
+    with pytest.raises(ProfileError, match=r"p.toml: not valid TOML: .*line 1"):
+        load_profile(str(file))
+
+
+def test_a_profile_that_is_not_there():
+    with pytest.raises(ProfileError) as caught:
+        find_profile("quik")
+    assert caught.value.nearest == "quick"
+    with pytest.raises(ProfileError, match="no such profile"):
+        find_profile("./none.toml")
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load_profile(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5e-5", 5e-5),
+        ("3", 3),
+        ("true", True),
+        ("[8, 16]", [8, 16]),
+        ('"a b"', "a b"),
+        ("word", "word"),
+        ("offline:minilm-l6", "offline:minilm-l6"),
+        ("org/name", "org/name"),
+    ],
+)
+def test_parse_value(text, value):
+    assert parse_value(text) == value
+
+
+@pytest.mark.parametrize("text", ["[1", '"open', "{a", ""])
+def test_parse_value_refuses(text):
+    with pytest.raises(ProfileError, match="not a TOML value"):
+        parse_value(text)
+
+
+@pytest.mark.parametrize("text", ["", "x", "=3", "a b=3", "1x=3"])
+def test_not_an_assignment(text):
+    with pytest.raises(ProfileError, match=r"--set: not an assignment"):
+        parse_assignment(text, option="--set")
+
+
+def test_parse_selection():
+    selection = parse_selection("max_length=128,padding=longest", option="--only")
+    assert selection == {"max_length": 128, "padding": "longest"}
+
+
+def test_overrides_reach_every_table():
+    changed = load_profile(
+        "quick",
+        ["training.learning_rate=5e-5", "run.replicates=3", "workload.config.num_hidden_layers=2"],
+    )
+    assert changed.settings["learning_rate"] == 5e-5
+    assert changed.run.replicates == 3
+    assert changed.workload.config == {"num_hidden_layers": 2}
+    assert changed.overrides[0] == "training.learning_rate=5e-5"
+
+
+def test_a_grid_override_replaces_the_axis_in_every_block():
+    changed = load_profile("quick", ["grid.max_length=[16]", "grid.train_size=8"])
+    assert {block.max_length for block in changed.grid} == {(16,)}
+    assert {block.train_size for block in changed.grid} == {(8,)}
+
+
+def test_a_setting_can_be_made_an_axis():
+    changed = load_profile("quick", ["grid.learning_rate=[1e-4, 2e-4]"])
+    assert changed.grid[0].axes["learning_rate"] == (1e-4, 2e-4)
+    assert "learning_rate" not in changed.training
+
+
+def test_an_override_of_something_that_is_no_table():
+    with pytest.raises(ProfileError, match="not a table"):
+        load_profile("quick", ["description.x=1"])
+
+
+def test_the_schema_is_json():
+    assert "workload" in json.loads(json.dumps(Profile.model_json_schema()))["properties"]

@@ -1,0 +1,78 @@
+"""The job: how often a run does what, by hand; 13 steps of 8 are an epoch of 100 documents."""
+
+import pytest
+
+from ftbench.plan.schedule import job_of
+from tests.factories import cell
+
+
+def job(train_size=100, batch=8, **training):
+    return job_of(
+        cell(
+            train_size=train_size,
+            per_device_train_batch_size=batch,
+            **training,
+        )
+    )
+
+
+def test_an_epoch_ends_with_what_is_left():
+    found = job(num_train_epochs=3)
+    assert (found.steps, found.documents) == (3 * 13, 300)
+
+
+def test_documents_that_make_no_full_batch_are_dropped_where_that_is_asked_for():
+    found = job(num_train_epochs=3, dataloader_drop_last=True)
+    assert (found.steps, found.documents) == (3 * 12, 3 * 96)
+
+
+def test_a_part_of_an_accumulation_is_a_step():
+    found = job(num_train_epochs=2, gradient_accumulation_steps=4)
+    assert (found.steps, found.documents) == (2 * 4, 200)
+
+
+def test_steps_that_are_given_decide():
+    found = job(num_train_epochs=3, max_steps=26)
+    assert (found.steps, found.documents) == (26, 200)
+
+
+def test_a_part_of_an_epoch():
+    assert job(num_train_epochs=1.5).steps == 20  # of 13, rounded up
+
+
+@pytest.mark.parametrize(
+    ("training", "evaluations"),
+    [
+        ({"eval_strategy": "epoch", "num_train_epochs": 3}, 3 + 1),
+        ({"eval_strategy": "no"}, 1),
+        ({"eval_strategy": "no", "eval_on_start": True}, 2),
+        ({"eval_strategy": "steps", "eval_steps": 10, "num_train_epochs": 3}, 4 + 1),
+        ({"eval_strategy": "steps", "eval_steps": 0.25, "num_train_epochs": 3}, 4 + 1),
+        ({"eval_strategy": "steps", "eval_steps": 15, "num_train_epochs": 3}, 3 + 1),
+        ({"eval_strategy": "steps", "logging_steps": 13, "num_train_epochs": 3}, 3 + 1),
+        ({"eval_strategy": "steps", "eval_steps": 10, "eval_delay": 15}, 3 + 1),
+        ({"eval_strategy": "steps", "eval_steps": 10, "eval_delay": 40}, 1),
+        ({"eval_strategy": "epoch", "num_train_epochs": 3, "eval_delay": 2}, 2 + 1),
+    ],
+)
+def test_evaluations_are_those_of_the_strategy_and_one_at_the_end(training, evaluations):
+    assert job(**training).evaluations == evaluations
+
+
+@pytest.mark.parametrize(
+    ("training", "checkpoints"),
+    [
+        ({"save_strategy": "epoch", "num_train_epochs": 3}, 3),
+        ({"save_strategy": "no"}, 0),
+        ({"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 3}, 8),
+        ({"save_strategy": "steps", "num_train_epochs": 3}, 1),  # every 500, and at the end
+        ({"save_strategy": "best", "num_train_epochs": 3}, 3),  # at most as often as evaluated
+    ],
+)
+def test_checkpoints_are_those_of_the_strategy(training, checkpoints):
+    assert job(**training).checkpoints == checkpoints
+
+
+def test_evaluated_documents_come_in_their_own_batches():
+    found = job(per_device_eval_batch_size=3)
+    assert (found.eval_documents, found.eval_batches) == (8, 3)

@@ -1,0 +1,304 @@
+"""Which shapes are traced, and what the others are read off; with planted traces, so that none is slow."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.lengths import Documents
+from ftbench.predict.shapes import shapes as module
+from ftbench.predict.shapes.fit import TERMS, fit_events
+from ftbench.predict.shapes.shapes import Workload, trace_courses, with_shape
+from ftbench.predict.trace.events import FORWARD, Kernel, Site, TraceBuilder
+from ftbench.predict.trace.tracer import Target
+from tests.factories import cell
+
+AT = Site(FORWARD, 1, "layer", "aten::op")
+STEP_2 = AT._replace(step=2)
+
+
+def step(batch, length, *, extra=0):
+    """A trace of a step whose sizes grow as a transformer's do."""
+    builder = TraceBuilder()
+    sizes = [4 * 30522, 3072 * batch * length, 48 * batch * length**2, 8 * batch, *[100] * extra]
+    with builder.kernel(Kernel("aten::mm", (batch * length, 64, 64), (0, 4), False), AT):
+        blocks = [builder.allocate(size, AT) for size in sizes]
+    for block, size in zip(blocks, sizes, strict=True):
+        builder.free(block, size, AT)
+    return builder.build()
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted(Workload):
+    """A workload that is traced by a function of batch and length."""
+
+    of: Callable = step
+
+    def trace(self, shape):
+        return self.of(*shape)
+
+
+def planted(of=step, **fields):
+    return Planted(cell(**fields), Target(), Documents(), of)
+
+
+class Runs:
+    """Runs jobs here and remembers what was asked for."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, function, jobs):
+        self.shapes += jobs
+        return [function(job) for job in jobs]
+
+
+def product(batches, lengths):
+    return {(batch, length) for batch in batches for length in lengths}
+
+
+def assert_all_told(courses, shapes, of=step):
+    for shape in shapes:
+        told, seen = courses.at(shape), of(*shape)
+        assert told.same_course(seen)
+        assert told.nbytes.tolist() == seen.nbytes.tolist()
+        assert told.kernels == seen.kernels
+        assert courses.peak_bytes(shape) == seen.peak_bytes
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("attention", "shape", "regular"),
+    [
+        ("sdpa", (2, 8), True),
+        ("sdpa", (8, 128), True),
+        ("sdpa", (1, 128), False),
+        ("sdpa", (8, 100), False),  # the rows of a mask are padded
+        ("sdpa", (8, 1), False),
+        ("eager", (8, 100), True),
+        ("eager", (1, 100), False),
+        ("eager", (8, 1), False),
+    ],
+)
+def test_shapes_that_take_the_course_of_most(attention, shape, regular):
+    assert planted(attn_implementation=attention).regular(shape) == regular
+
+
+def test_a_cell_of_another_shape():
+    made = with_shape(cell(max_length=16, per_device_train_batch_size=4), 7, 48)
+    assert made.max_length == 48
+    assert made.per_device_train_batch_size == 7
+    assert made.training == tuple(sorted(made.training))
+    assert with_shape(made, 4, 16) == cell(max_length=16, per_device_train_batch_size=4)
+
+
+lengths_asked_for = st.lists(st.integers(1, 4096), min_size=1, max_size=12)
+
+
+@given(lengths_asked_for)
+def test_what_a_fit_is_made_from_lies_within_what_is_asked_for(lengths):
+    shapes = module._fit_shapes(lengths)
+    assert len({batch for batch, _ in shapes}) == len(shapes) == 5
+    assert len({length for _, length in shapes}) >= 4
+    for batch, length in shapes:
+        assert batch > 1
+        assert length % 8 == 0
+        assert 16 <= length <= max(*lengths, 48)
+
+
+@settings(max_examples=25)
+@given(lengths_asked_for, st.integers(2, 500), st.integers(2, 500))
+@example([16, 32], 100, 4)
+@example([16, 144], 100, 40)  # all at one place in a tile, if they were spread evenly
+def test_what_a_fit_is_made_from_tells_every_size_apart(lengths, batch, eighths):
+    def every_term(batch, length):
+        builder, terms = TraceBuilder(), [term(batch, length) for term in TERMS.values()]
+        for term in terms:
+            builder.allocate(512 * term, AT)
+        for one, other in itertools.combinations(terms, 2):
+            builder.allocate(3 * one + 5 * other, AT)
+        return builder.build()
+
+    fitted = fit_events({shape: every_term(*shape) for shape in module._fit_shapes(lengths)})
+    shape = (batch, 8 * eighths)
+    assert fitted.at(*shape).nbytes.tolist() == every_term(*shape).nbytes.tolist()
+
+
+# Courses
+
+
+def test_a_few_shapes_are_traced_one_by_one():
+    runs, shapes = Runs(), product([4, 8], [16, 32])
+    courses = trace_courses(planted(), shapes, runs, every_batch=False)
+    assert sorted(runs.shapes) == sorted(shapes)
+    assert courses.everywhere is None
+    assert courses.fitted(16) is None
+    assert_all_told(courses, shapes)
+
+
+def test_many_shapes_are_read_off_a_few_traces():
+    runs, shapes = Runs(), product([2, 4, 8, 16, 32], [32, 64, 128, 256])
+    courses = trace_courses(planted(), shapes, runs, every_batch=False)
+    assert len(runs.shapes) == 6  # five, and one that they are held against
+    assert courses.traced == {}
+    assert_all_told(courses, shapes)
+
+
+def test_every_batch_is_told_even_of_one_shape():
+    runs = Runs()
+    courses = trace_courses(planted(), {(8, 64)}, runs, every_batch=True)
+    assert len(runs.shapes) == 6
+    fitted = courses.fitted(64)
+    assert fitted.at(1000, 64).nbytes.tolist() == step(1000, 64).nbytes.tolist()
+
+
+def test_the_shape_that_a_fit_is_held_against_is_none_that_it_was_made_from():
+    lengths = [32, 64, 128, 256]
+    # The largest shape asked for is one that a fit is made from: (4, 256).
+    assert (4, 256) in module._fit_shapes(lengths * 2)
+    runs, shapes = Runs(), product([2, 3, 4], lengths)
+    trace_courses(planted(), shapes, runs, every_batch=False)
+    assert len(set(runs.shapes)) == 6
+
+
+def test_odd_shapes_are_traced_by_themselves():
+    runs = Runs()
+    shapes = product([1, 4, 8, 16], [64, 128]) | {(4, 100)}
+    courses = trace_courses(planted(), shapes, runs, every_batch=False)
+    assert set(courses.traced) == {(1, 64), (1, 128), (4, 100)}
+    assert_all_told(courses, shapes)
+
+
+def by_length(batch, length):
+    """Another course from 100 tokens on."""
+    return step(batch, length, extra=length >= 100)
+
+
+def test_lengths_that_take_courses_of_their_own_are_fitted_one_by_one():
+    shapes = product([2, 4, 8, 16], [32, 64, 128, 256])
+    courses = trace_courses(planted(by_length), shapes, Runs(), every_batch=True)
+    assert courses.everywhere is None
+    assert set(courses.by_length) == {32, 64, 128, 256}
+    assert_all_told(courses, shapes, by_length)
+    assert courses.fitted(128).peak_bytes(99, 128) == by_length(99, 128).peak_bytes
+    assert courses.fitted(48) is None
+
+
+def by_shape(batch, length):
+    """A course that nothing can be told of beyond 100 tokens: it goes by the batch."""
+    return step(batch, length, extra=batch if length >= 100 else 0)
+
+
+def test_lengths_that_cannot_be_fitted_are_traced():
+    shapes = product([2, 6, 8], [32, 64, 128])
+    courses = trace_courses(planted(by_shape), shapes, Runs(), every_batch=False)
+    assert courses.fitted(128) is None
+    assert courses.fitted(64) is not None
+    assert set(courses.traced) == {(2, 128), (6, 128), (8, 128)}
+    assert_all_told(courses, shapes, by_shape)
+
+
+def off_by_a_byte(batch, length):
+    """A course that the shapes of a fit agree on, and the largest asked for does not."""
+    builder = TraceBuilder()
+    builder.allocate(100 + (batch > 7), AT)
+    return builder.build()
+
+
+def test_a_fit_that_another_shape_contradicts_is_not_believed():
+    shapes = product([2, 4, 8], [32, 64])
+    courses = trace_courses(planted(off_by_a_byte), shapes, Runs(), every_batch=False)
+    assert courses.everywhere is None
+
+
+def masked(batch, length):
+    """Masks are padded where a length is no multiple of eight, whatever the batch."""
+    return step(batch, length, extra=2 * (length % 8 > 0))
+
+
+def test_every_batch_of_a_length_that_takes_a_course_of_its_own():
+    shapes = product([1, 4, 8], [64, 100])
+    courses = trace_courses(planted(masked), shapes, Runs(), every_batch=True)
+    assert courses.everywhere is not None
+    assert set(courses.by_length) == {100}
+    assert_all_told(courses, shapes, masked)
+    for batch, length in ((77, 64), (77, 100)):
+        assert courses.fitted(length).at(batch, length).same_course(masked(batch, length))
+        assert courses.fitted(length).peak_bytes(batch, length) == masked(batch, length).peak_bytes
+
+
+def test_nothing_is_told_of_all_batches_where_there_is_no_telling():
+    def unruly(batch, length):
+        return step(batch, length, extra=batch * (length % 8 > 0))
+
+    courses = trace_courses(planted(unruly), {(4, 64), (4, 100)}, Runs(), every_batch=True)
+    assert courses.fitted(64) is not None
+    assert courses.fitted(100) is None
+    assert courses.peak_bytes((4, 100)) == unruly(4, 100).peak_bytes
+
+
+# Orders of lengths
+
+
+def two_steps(batch, length):
+    builder = TraceBuilder()
+    first = builder.allocate(1000 * batch * length, AT)
+    builder.free(first, 1000 * batch * length, AT)
+    builder.allocate(1000 * batch * length, STEP_2)
+    return builder.build()
+
+
+def test_orders_of_lengths_are_told_from_a_fit():
+    courses = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
+    (one, other) = courses.in_orders(4, [(16, 64), (64, 16)])
+    assert one.nbytes.tolist() == [64_000, 64_000, 256_000]
+    assert other.nbytes.tolist() == [256_000, 256_000, 64_000]
+
+
+def test_orders_are_not_told_of_single_documents_or_without_a_fit():
+    fitted = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
+    assert fitted.in_orders(1, [(16, 64)]) == []
+    traced = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=False)
+    assert traced.in_orders(4, [(16, 64)]) == []
+
+
+# What a workload hands to the Trainer's trace
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `trace_trainer` is called with, and a trace that is not made."""
+    calls = []
+
+    def trace_trainer(cell, target, *, batches):
+        calls.append((cell, target, batches))
+        return step(2, 8)
+
+    monkeypatch.setattr(module, "trace_trainer", trace_trainer)
+    return calls
+
+
+def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
+    documents = Documents(labels=("a", "b", "c"), lengths=(5, 200))
+    Workload(cell(), Target(compute_capability=(9, 0)), documents).trace((6, 48))
+    ((traced, target, batches),) = asked
+    assert (traced.per_device_train_batch_size, traced.max_length) == (6, 48)
+    assert target.compute_capability == (9, 0)
+    assert (batches.lengths, batches.labels) == ((48,), ("a", "b", "c"))
+
+
+def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
+    def trace_trainer(*_, **__):
+        raise DynamicOutputShapeException("aten.unique_consecutive.default")
+
+    monkeypatch.setattr(module, "trace_trainer", trace_trainer)
+    with pytest.raises(PredictionError, match="depend on what is in a batch") as caught:
+        Workload(cell(), Target(), Documents()).trace((6, 48))
+    assert caught.value.got == "aten.unique_consecutive.default"

@@ -1,0 +1,266 @@
+import sys
+import types
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _foreach_utils
+from transformers.utils import import_utils
+
+from ftbench.base.errors import PatchError, PredictionError
+from ftbench.predict.trace import patches
+
+
+class Owner:
+    """Something with a name to replace, and one that is not its own."""
+
+    def __str__(self):
+        return "own"
+
+
+# The names
+
+
+def test_a_name_that_is_not_there_is_named():
+    with pytest.raises(PatchError) as missing:
+        patches.require(torch.utils, "swap_tensors_of_tomorrow")
+    assert missing.value.where == "torch.utils.swap_tensors_of_tomorrow"
+    assert f"torch {torch.__version__.partition('+')[0]}" in missing.value.got
+    assert f"transformers {transformers.__version__}" in missing.value.got
+    assert "2.13.0" in missing.value.expected
+    assert isinstance(missing.value, PredictionError)  # so whoever predicts catches it
+
+
+def test_a_name_of_an_object_is_named_with_its_type():
+    with pytest.raises(PatchError) as missing:
+        patches.require(Owner(), "gone")
+    assert missing.value.where == "Owner.gone"
+
+
+def test_a_patch_whose_name_is_gone_is_an_error_that_names_it(monkeypatch):
+    monkeypatch.delattr(torch.utils, "swap_tensors")
+    with pytest.raises(PatchError, match=r"swap_tensors"), patches.modules_move():
+        pass
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers"])
+def test_the_versions_here_are_known_to_work(name):
+    # Where this fails, run all tests of `predict` and put the version into KNOWN.
+    assert dict(patches.library_versions())[name].partition("+")[0] in patches.KNOWN[name]
+
+
+def test_versions_of_what_is_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setattr(patches, "TRACED_LIBRARIES", ("torch", "no-such-library"))
+    assert [name for name, _ in patches.library_versions()] == ["torch"]
+
+
+# Replacing
+
+
+def test_a_name_is_replaced_for_as_long_as_it_lasts():
+    owner = types.SimpleNamespace(name=1)
+    with patches.replaced(owner, "name", lambda original: original + 1):
+        assert owner.name == 2
+    assert owner.name == 1
+
+
+def test_a_name_comes_back_when_the_body_fails():
+    owner = types.SimpleNamespace(name=1)
+    with pytest.raises(ZeroDivisionError), patches.replaced(owner, "name", lambda _: 2):
+        raise ZeroDivisionError
+    assert owner.name == 1
+
+
+def test_a_name_that_is_inherited_is_inherited_again():
+    before = dict(vars(Owner))
+    with patches.replaced(Owner, "__repr__", lambda original: lambda self: "replaced"):
+        assert repr(Owner()) == "replaced"
+    assert dict(vars(Owner)) == before
+
+
+def test_nothing_is_replaced_where_the_name_is_missing():
+    owner = types.SimpleNamespace()
+    with pytest.raises(PatchError), patches.replaced(owner, "name", lambda _: 2):
+        pass
+    assert vars(owner) == {}
+
+
+def test_replacing_what_is_replaced():
+    owner = types.SimpleNamespace(name=1)
+    with patches.replaced(owner, "name", lambda n: n + 1):
+        with patches.replaced(owner, "name", lambda n: n + 1):
+            assert owner.name == 3
+        assert owner.name == 2
+    assert owner.name == 1
+
+
+# Each patch
+
+
+def test_optimizers_take_fakes_for_parameters_on_a_card():
+    kinds = list(_foreach_utils._foreach_supported_types)
+    assert FakeTensor not in kinds
+    for _ in range(2):
+        with patches.multi_tensor_optimizers():
+            assert FakeTensor in _foreach_utils._foreach_supported_types
+            assert "cpu" in _foreach_utils._get_foreach_kernels_supported_devices()
+        assert list(_foreach_utils._foreach_supported_types) == kinds
+        assert "cpu" not in _foreach_utils._get_foreach_kernels_supported_devices()
+
+
+def test_optimizers_are_as_before_when_the_body_fails():
+    with pytest.raises(ZeroDivisionError), patches.multi_tensor_optimizers():
+        raise ZeroDivisionError
+    assert FakeTensor not in _foreach_utils._foreach_supported_types
+
+
+def test_autocast_for_a_card_is_that_of_the_traced_device():
+    with patches.autocast_moves():
+        with torch.autocast("cuda"):
+            assert torch.is_autocast_enabled("cpu")
+            assert torch.get_autocast_dtype("cpu") is torch.float16
+        with torch.autocast("cuda", torch.bfloat16):
+            assert torch.get_autocast_dtype("cpu") is torch.bfloat16
+        with torch.autocast("cuda", enabled=False):
+            assert not torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu"):
+            assert torch.get_autocast_dtype("cpu") is torch.bfloat16
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_constants_for_the_traced_device_alone_are_moved():
+    device = torch.device("cpu", 0)
+    with patches.constants_move(device):
+        assert torch.tensor([1, 2], device=device).tolist() == [1, 2]
+        assert torch.tensor([1.5]).device == torch.device("cpu")
+        assert torch.tensor([1, 2], dtype=torch.float64, device="cpu").dtype is torch.float64
+        assert torch.as_tensor(3, device=device).item() == 3
+        with pytest.raises(TypeError):
+            torch.tensor()
+
+
+looks_for_fakes = pytest.mark.skipif(
+    not hasattr(import_utils, "is_fake_tensor"), reason="this transformers does not look for fakes"
+)
+
+
+@looks_for_fakes
+def test_masks_are_as_with_data():
+    before = import_utils.is_fake_tensor
+    with patches.masks_as_with_data():
+        assert import_utils.is_fake_tensor is not before
+        assert not import_utils.is_fake_tensor(None)
+    assert import_utils.is_fake_tensor is before
+
+
+def test_masks_of_a_version_that_does_not_look(monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "4.51.3")
+    monkeypatch.delattr(import_utils, "is_fake_tensor", raising=False)
+    with patches.masks_as_with_data():
+        assert not hasattr(import_utils, "is_fake_tensor")
+
+
+def test_masks_of_a_version_that_looks_by_another_name(monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "5.99.0")
+    monkeypatch.delattr(import_utils, "is_fake_tensor", raising=False)
+    with pytest.raises(PatchError, match="is_fake_tensor"), patches.masks_as_with_data():
+        pass
+
+
+# What a model asks of its device
+
+
+MODEL_CODE = """
+import torch
+
+def is_on_a_card(tensor):
+    return tensor.device.type == "cuda"
+
+def is_on_one_of(tensor):
+    return tensor.device.type in ("cuda", "xpu")
+
+def another_word(tensor):
+    return "cuda" if tensor.dtype else ""
+
+class Model:
+    def method(self, tensor):
+        return tensor.device.type == "cuda"
+
+    @staticmethod
+    def static(tensor):
+        return tensor.device.type == "cuda"
+
+    @classmethod
+    def of_class(cls, tensor):
+        return tensor.device.type == "cuda"
+"""
+
+
+@pytest.fixture
+def model_code(monkeypatch):
+    """A module that is loaded as a model of transformers is."""
+    name = "transformers.models.planted"
+    module = types.ModuleType(name)
+    exec(MODEL_CODE, vars(module))
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def asked(module):
+    tensor = torch.ones(1)
+    return [
+        module.is_on_a_card(tensor),
+        module.is_on_one_of(tensor),
+        module.Model().method(tensor),
+        module.Model.static(tensor),
+        module.Model.of_class(tensor),
+    ]
+
+
+def test_models_take_the_traced_device_for_a_card(model_code):
+    assert asked(model_code) == [False] * 5
+    with patches.on_a_card():
+        assert asked(model_code) == [True] * 5
+        assert model_code.another_word(torch.ones(1)) == "cuda"
+    assert asked(model_code) == [False] * 5
+
+
+def test_code_comes_back_when_the_body_fails(model_code):
+    before = model_code.is_on_a_card.__code__
+    with pytest.raises(ZeroDivisionError), patches.on_a_card():
+        raise ZeroDivisionError
+    assert model_code.is_on_a_card.__code__ is before
+
+
+def test_code_of_others_stays(model_code):
+    model_code.__name__ = "elsewhere.models.planted"
+    sys.modules["elsewhere.models.planted"] = sys.modules.pop("transformers.models.planted")
+    try:
+        with patches.on_a_card():
+            assert asked(model_code) == [False] * 5
+    finally:
+        sys.modules["transformers.models.planted"] = sys.modules.pop("elsewhere.models.planted")
+
+
+def test_the_code_of_transformers_comes_back():
+    from transformers.models.bert import modeling_bert
+
+    before = {id(function): function.__code__ for function in patches._model_functions()}
+    assert id(modeling_bert.BertModel.forward) in before
+    with patches.on_a_card():
+        pass
+    after = {id(function): function.__code__ for function in patches._model_functions()}
+    assert all(after[name] is code for name, code in before.items())
+
+
+def test_a_module_that_is_moved_keeps_its_parameters():
+    with torch._subclasses.FakeTensorMode(), patches.modules_move():
+        model = nn.Linear(2, 3)
+        model.register_buffer("buffer", torch.ones(4))
+        before = list(model.parameters())
+        model.to(torch.device("cpu", 0))
+        assert all(one is other for one, other in zip(before, model.parameters(), strict=True))
+        assert {t.device for t in (*before, model.buffer)} == {torch.device("cpu", 0)}
+        assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in before)

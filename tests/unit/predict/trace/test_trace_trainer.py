@@ -1,0 +1,300 @@
+"""Traces of the Trainer of a cell: its settings, its phases, and what it leaves behind."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from transformers import TrainingArguments
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace.events import (
+    AFTER_BACKWARD,
+    BACKWARD,
+    EVALUATION,
+    FORWARD,
+    INPUT,
+    OPTIMIZER,
+    SETUP,
+    Kind,
+)
+from ftbench.predict.trace.trace_trainer import (
+    COVERED_OPTIMIZERS,
+    Batches,
+    refuse_uncovered,
+    trace_trainer,
+)
+from ftbench.predict.trace.tracer import Target
+from tests.traced import traced_cell
+
+TINY = {
+    "num_hidden_layers": 1,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+}
+BATCH, LENGTH = 4, 16
+STEP = (INPUT, FORWARD, BACKWARD, AFTER_BACKWARD, OPTIMIZER)
+
+
+def tiny(**settings):
+    return traced_cell("bert", batch=BATCH, length=LENGTH, config=TINY, **settings)
+
+
+def traced(*, steps=1, target=None, batches=None, evaluation=False, **settings):
+    return trace_trainer(
+        tiny(**settings), target, steps=steps, batches=batches, evaluation=evaluation
+    )
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Two steps and an evaluation."""
+    return traced(steps=2, evaluation=True)
+
+
+@pytest.fixture(scope="module")
+def one_step():
+    return traced()
+
+
+def sites(found):
+    return [found.sites[place] for place in found.site]
+
+
+def operators(found, phase=None):
+    return {site.operator for site in found.sites if phase in (None, site.phase)}
+
+
+def allocated(found, phase, step, operator):
+    """The bytes that an operator allocated in a step's phase, each."""
+    return [
+        int(nbytes)
+        for kind, nbytes, site in zip(found.kind, found.nbytes, sites(found), strict=True)
+        if kind == Kind.ALLOCATE
+        and (site.phase, site.step, site.operator) == (phase, step, operator)
+    ]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [
+        ("torch_compile", True, "plan their memory"),
+        ("torch_compile_backend", "inductor", "sets torch_compile"),
+        ("torch_compile_mode", "reduce-overhead", "sets torch_compile"),
+        ("torch_empty_cache_steps", 1, "cache is emptied"),
+        ("use_liger_kernel", True, "Triton"),
+        ("optim_target_modules", "all-linear", "projected"),
+    ],
+)
+def test_what_is_not_covered_is_refused_by_name(setting, value, why):
+    with pytest.raises(PredictionError, match=why) as refused:
+        refuse_uncovered(tiny(**{setting: value}))
+    assert refused.value.where == f"training.{setting}"
+    assert refused.value.got == repr(value)
+
+
+def test_what_is_said_to_be_off_is_not_refused():
+    refuse_uncovered(tiny(torch_compile=False, use_liger_kernel=False))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "galore_adamw", "lomo"])
+def test_another_optimizer_is_refused(optimizer):
+    with pytest.raises(PredictionError, match="this optimizer") as refused:
+        refuse_uncovered(tiny(optim=optimizer))
+    assert refused.value.where == "training.optim"
+    assert "adafactor" in refused.value.expected
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
+def test_another_attention_is_refused(attention):
+    cell = tiny().model_copy(update={"attn_implementation": attention})
+    with pytest.raises(PredictionError, match="this attention") as refused:
+        refuse_uncovered(cell)
+    assert (refused.value.where, refused.value.got) == ("attn_implementation", attention)
+
+
+def test_a_trace_refuses_before_anything_is_made():
+    with pytest.raises(PredictionError, match="Triton"):
+        traced(use_liger_kernel=True)
+
+
+# What is in a trace
+
+
+def test_phases_and_steps(plain):
+    passed = list(dict.fromkeys((site.phase, site.step) for site in sites(plain)))
+    assert passed == [
+        (SETUP, 0),
+        *((phase, step) for step in (1, 2) for phase in STEP),
+        (EVALUATION, 2),
+    ]
+
+
+def test_without_an_evaluation(one_step):
+    assert EVALUATION not in {site.phase for site in one_step.sites}
+
+
+def test_modules_are_those_of_the_model(plain):
+    modules = {site.module for site in plain.sites if site.phase == BACKWARD}
+    assert {"bert.encoder.layer.0.attention.self.query", "classifier"} <= modules
+
+
+def test_weights_and_gradients_and_both_moments(plain):
+    roles = plain.roles()
+    sizes = {"parameters": 0, "gradients": 0, "optimizer state": 0}
+    for kind, block, nbytes in zip(plain.kind, plain.block, plain.nbytes, strict=True):
+        if kind == Kind.ALLOCATE and roles[block] in sizes:
+            sizes[roles[block]] += int(nbytes)
+    buffers = 2 * 512 * 8  # BERT's position ids and token types, int64
+    weights = sizes["parameters"] - buffers
+    counters = 4 * roles_count(plain, "parameters", but=2)  # the fused optimizer's, on the card
+    assert sizes["gradients"] == 2 * weights  # of two steps
+    assert sizes["optimizer state"] == 2 * weights + counters
+
+
+@pytest.mark.parametrize("method", ["head", "lora"])
+def test_what_is_frozen_has_no_gradient_and_no_moments(method):
+    found = traced(method=method, target=Target(device="cpu"), evaluation=True)
+    head, matrices = 32 * 2 + 2, 8 * 2 * 32  # LoRA's of rank 8, for each linear module but the head
+    trained = head if method == "head" else head + (6 + 1) * matrices
+    counters = (2 if method == "head" else 2 + 2 * 7) * 4  # a step's number, float32
+    assert role_bytes(found, "gradients") == trained * 4
+    assert role_bytes(found, "optimizer state") == 2 * trained * 4 + counters
+    assert role_bytes(found, "parameters") > 10 * role_bytes(found, "gradients")
+
+
+def role_bytes(found, role):
+    roles = found.roles()
+    sizes = zip(found.kind, found.block, found.nbytes, strict=True)
+    return sum(
+        int(size) for kind, block, size in sizes if kind == Kind.ALLOCATE and roles[block] == role
+    )
+
+
+def roles_count(found, role, *, but):
+    return sum(held == role for held in found.roles().values()) - but
+
+
+def test_every_step_has_its_own_batch(plain):
+    inputs = allocated(plain, INPUT, 1, "aten::_to_copy")
+    tokens = BATCH * LENGTH * 8
+    assert sorted(inputs) == [BATCH * 8, tokens, tokens, tokens]
+    assert allocated(plain, INPUT, 2, "aten::_to_copy") == inputs
+
+
+def test_steps_of_several_lengths():
+    found = traced(steps=2, batches=Batches((8, 16)))
+    for step, length in ((1, 8), (2, 16)):
+        hidden = allocated(found, FORWARD, step, "aten::native_layer_norm")
+        assert max(hidden) == BATCH * length * 32 * 4
+
+
+def test_half_precision_on_a_card_scales_the_loss():
+    halves = {name: traced(**{name: True}) for name in ("fp16", "bf16")}
+    unscale = "aten::_amp_foreach_non_finite_check_and_unscale_"
+    for name, found in halves.items():
+        products = allocated(found, FORWARD, 1, "aten::addmm")
+        assert BATCH * LENGTH * 32 * 2 in products, name
+        assert all(nbytes <= BATCH * LENGTH * 32 * 2 for nbytes in products)
+    # The scale itself is a float on the card, and so is what it finds infinite.
+    assert unscale not in operators(halves["bf16"])
+    on_card = [len(allocated(halves[name], FORWARD, 1, "aten::mul")) for name in ("fp16", "bf16")]
+    assert on_card[0] == on_card[1] + 1
+
+
+def test_accumulation_runs_the_model_twice_a_step(one_step):
+    found = traced(gradient_accumulation_steps=2)
+    once = allocated(one_step, FORWARD, 1, "aten::addmm")
+    assert allocated(found, FORWARD, 1, "aten::addmm") == 2 * once
+    assert found.peak_bytes > one_step.peak_bytes
+
+
+def test_checkpointing_runs_the_model_in_the_backward_pass(one_step):
+    found = traced(gradient_checkpointing=True)
+    assert "aten::addmm" in operators(found, BACKWARD)
+    assert "aten::addmm" not in operators(one_step, BACKWARD)
+
+
+@pytest.mark.parametrize("optimizer", COVERED_OPTIMIZERS)
+def test_every_optimizer_that_is_covered_is_traced(optimizer):
+    found = traced(optim=optimizer)
+    assert OPTIMIZER in {site.phase for site in found.sites}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        # A loader's processes cannot send tensors without data: the Trainer waited for ever.
+        {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 2},
+        {"tf32": True},  # transformers refuses it where there is no card
+    ],
+)
+def test_settings_without_effect_on_memory_have_none(one_step, settings):
+    assert_the_same(traced(**settings), one_step)
+
+
+def test_padding_makes_a_mask(one_step):
+    # Without padding transformers leaves the mask out, and no row of a mask is there.
+    full = traced(target=Target(padding=False))
+    assert len(full) < len(one_step)
+    assert full.peak_bytes <= one_step.peak_bytes
+
+
+def test_on_a_cpu_there_are_no_kernels(plain):
+    found = traced(target=Target(device="cpu"))
+    assert found.kernels == ()
+    assert plain.kernels
+
+
+# What is left behind
+
+
+def assert_the_same(one, other):
+    assert one.same_course(other)
+    assert one.nbytes.tolist() == other.nbytes.tolist()
+
+
+def test_one_after_another_are_the_same_whatever_came_between(one_step):
+    traced(bf16=True)
+    assert_the_same(traced(), one_step)
+
+
+def surroundings():
+    return (
+        [dict(state._shared_state) for state in (PartialState, AcceleratorState, GradientState)],
+        TrainingArguments.__dict__["_setup_devices"],
+        torch.amp.GradScaler.__dict__["_maybe_opt_step"],
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_default_dtype(),
+        dict(os.environ),
+    )
+
+
+def test_the_states_of_a_trainer_of_the_callers_stay(tmp_path):
+    TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none").device  # noqa: B018
+    before = surroundings()
+    assert before[0][0]["device"] == torch.device("cpu")
+    traced(bf16=True, evaluation=True)
+    assert surroundings() == before
+
+
+def test_a_failure_leaves_everything_as_it_was():
+    before = surroundings()
+    with pytest.raises(ValueError, match="eval strategy"):
+        traced(lr_scheduler_type="reduce_lr_on_plateau")
+    assert surroundings() == before
+
+
+def test_nothing_is_printed_and_no_file_is_left(capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    traced(steps=1)
+    assert capfd.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []

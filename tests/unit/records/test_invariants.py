@@ -1,0 +1,250 @@
+"""Each invariant, broken once on purpose: exactly the figures concerned are untrusted, with the reason."""
+
+import pandas as pd
+import pytest
+
+from ftbench.analysis.tables.cells_table import cells_table
+from ftbench.analysis.tables.memory_table import ledger_table
+from ftbench.records.invariants import GROWTH_LIMIT, broken_invariants
+from ftbench.records.record import Memory, Phase, Sampling
+from tests.factories import device, environment, measurement, record
+
+GIB = 2**30
+CARD = device(kind="cuda", uuid="GPU-1", total_memory_bytes=16 * GIB)
+LEDGER = {
+    "peak_rss_bytes": GIB,
+    "peak_allocated_bytes": 2 * GIB,
+    "peak_reserved_bytes": 3 * GIB,
+    "peak_process_bytes": 4 * GIB,
+    "peak_device_bytes": 5 * GIB,
+    "context_bytes": GIB,
+}
+SAMPLING = Sampling(period_s=0.05, samples=100, cpu_s=0.01, cpu_share=0.001, device_uuid="GPU-1")
+
+
+def on_card(sampling=None, **ledger):
+    """Return a measurement on a card whose readings are nested as they should be."""
+    return measurement(
+        memory=LEDGER | ledger,
+        device=CARD,
+        model_device="GPU-1",
+        sampling=SAMPLING.model_copy(update=sampling or {}),
+    )
+
+
+def broken(measured, **changes):
+    return broken_invariants(record(measurement=measured, **changes), environment())
+
+
+def test_a_whole_record_breaks_nothing():
+    assert broken(on_card()) == {}
+    assert broken(measurement()) == {}
+
+
+@pytest.mark.parametrize(
+    ("ledger", "figures"),
+    [
+        ({"peak_allocated_bytes": 7 * GIB // 2}, {"allocated", "reserved"}),
+        ({"peak_reserved_bytes": 9 * GIB // 2}, {"process"}),  # sampled: it missed a peak
+        ({"peak_process_bytes": 11 * GIB // 2}, {"process", "device"}),
+        ({"peak_process_bytes": 5 * GIB // 2}, {"process"}),
+    ],
+)
+def test_each_holds_what_the_one_before_it_holds(ledger, figures):
+    found = broken(on_card(**ledger))
+    assert set(found) - {"memory.context_bytes"} == {f"memory.peak_{n}_bytes" for n in figures}
+    assert ("memory.context_bytes" in found) is (figures != {"allocated", "reserved"})
+    assert all("is more than" in found[f"memory.peak_{name}_bytes"] for name in figures)
+
+
+def test_a_reading_that_is_absent_is_stepped_over():
+    alone = {"peak_process_bytes": None, "context_bytes": None}
+    assert broken(on_card(**alone)) == {}
+    found = broken(on_card(**alone, peak_device_bytes=GIB))
+    assert set(found) == {"memory.peak_device_bytes"}
+
+
+@pytest.mark.parametrize("name", [name for name in LEDGER if name != "context_bytes"])
+def test_zero_is_no_reading(name):
+    # 0.0 MB was published because NVML did not know the PID.
+    found = broken(on_card(**{name: 0}))
+    assert "nothing was measured" in found[f"memory.{name}"]
+
+
+@pytest.mark.parametrize("context", [-1, 30 * GIB, 1])
+def test_a_context_that_is_not_process_less_reserved(context):
+    assert set(broken(on_card(context_bytes=context))) == {"memory.context_bytes"}
+
+
+def test_a_peak_of_the_cell_that_no_phase_has():
+    measured = measurement()
+    memory = measured.memory.model_copy(update={"peak_pss_bytes": GIB})
+    found = broken(measured.model_copy(update={"memory": memory}))
+    assert set(found) == {"memory.peak_pss_bytes"}
+
+
+def test_a_cpu_cell_whose_model_was_on_a_card():
+    found = broken(measurement().model_copy(update={"model_device": "GPU-1"}))
+    assert {"memory.peak_rss_bytes", "steps.median_s"} <= set(found)
+
+
+def test_a_training_time_that_is_not_its_phases():
+    assert set(broken(measurement().model_copy(update={"train_s": 1e6}))) == {"train_s"}
+
+
+def test_more_tokens_a_second_than_there_were():
+    measured = measurement()
+    phases = dict(measured.phases)
+    for name in ("first_steps", "train"):
+        counts = {"real_tokens": 500, "padded_tokens": 640}
+        phases[name] = phases[name].model_copy(update=counts)
+    whole = measured.model_copy(update={"phases": phases})
+    assert broken(whole) == {}
+    steps = measured.steps.model_copy(update={"real_tokens_per_s": 9e5, "padded_tokens_per_s": 1e6})
+    found = broken(whole.model_copy(update={"steps": steps}))
+    assert set(found) == {"steps.real_tokens_per_s", "steps.padded_tokens_per_s"}
+
+
+def test_a_peak_that_was_added_up():
+    # 316,579 MB were published by adding to a running maximum.
+    measured = on_card()
+    total = measured.memory.model_copy(update={"peak_allocated_bytes": 5 * 2 * GIB})
+    found = broken(measured.model_copy(update={"memory": total}))
+    assert "not the largest of its phases" in found["memory.peak_allocated_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("peak_reserved_bytes", 16 * GIB + 1),
+        ("peak_process_bytes", 18 * GIB),
+        ("peak_device_bytes", 18 * GIB),
+        ("peak_rss_bytes", 2**34 + 1),
+        ("peak_pss_bytes", 2**34 + 1),
+    ],
+)
+def test_more_than_there_is(name, value):
+    assert "more than there is" in broken(on_card(**{name: value}))[f"memory.{name}"]
+
+
+@pytest.mark.parametrize("where", ["cpu", "GPU-2"])
+def test_figures_of_another_device_than_the_models(where):
+    found = broken(on_card().model_copy(update={"model_device": where}))
+    assert "memory.peak_allocated_bytes" in found
+    assert "memory.peak_rss_bytes" not in found
+
+
+def test_nvml_on_another_card():
+    found = broken(on_card(sampling={"device_uuid": "GPU-2"}))
+    assert set(found) == {
+        f"memory.{name}" for name in ("peak_process_bytes", "peak_device_bytes", "context_bytes")
+    }
+
+
+@pytest.mark.parametrize(("ratio", "trusted"), [(1.0, True), (GROWTH_LIMIT, True), (5 / 3, False)])
+def test_a_figure_that_grows_with_sampling_time(ratio, trusted):
+    found = broken(on_card(sampling={"growth": {"peak_process_bytes": ratio}}))
+    assert ("memory.peak_process_bytes" not in found) is trusted
+
+
+def steps(**changes):
+    measured = measurement()
+    return measured.model_copy(update={"steps": measured.steps.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "figure"),
+    [
+        ({"samples_per_s": 16.0 * 10}, "samples_per_s"),  # multiplied by the number of steps
+        ({"samples": 800, "samples_per_s": 160.0}, "samples_per_s"),
+        ({"real_tokens_per_s": 1e6}, "real_tokens_per_s"),
+        ({"median_s": 0.6}, "median_s"),
+        ({"median_low_s": 0.51}, "median_s"),
+        ({"mfu": 1.2}, "mfu"),
+        ({"mfu": 0.0}, "mfu"),
+    ],
+)
+def test_rates_that_their_own_samples_do_not_give(changes, figure):
+    assert set(broken(steps(**changes))) == {f"steps.{figure}"}
+
+
+def test_seconds_that_are_too_long_take_every_rate_along():
+    found = broken(steps(seconds=50.0, samples_per_s=1.6))
+    assert set(found) == {"steps.median_s", "steps.samples_per_s"}
+    measured = steps(seconds=50.0, samples_per_s=1.6)
+    row = cells_table([record(measurement=measured)]).iloc[0]
+    assert row[["samples_per_s", "tokens_per_s", "mfu", "flops_per_s"]].isna().all()
+
+
+def test_a_total_that_is_not_its_phases_or_longer_than_the_worker_lived():
+    measured = measurement()
+    assert "sum" in broken(measured.model_copy(update={"total_s": 11.0}))["total_s"]
+    assert "lived" in broken(measured, wall_s=5.0)["total_s"]
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 1.5])
+def test_an_accuracy_that_is_no_share(accuracy):
+    assert "eval_accuracy" in broken(measurement(eval_accuracy=accuracy))
+
+
+def test_a_cell_that_failed_has_nothing_to_break():
+    from ftbench.records.record import Failure
+
+    assert broken(None, status="oom", failure=Failure(message="m")) == {}
+
+
+def test_no_table_shows_an_untrusted_number():
+    one = record(measurement=on_card(peak_process_bytes=GIB))
+    (row,) = cells_table([one]).to_dict("records")
+    assert row["status"] == "untrusted"
+    assert pd.isna(row["peak_process_bytes"])
+    assert row["peak_reserved_bytes"] == 3 * GIB  # exact: the sampled one is wrong
+    assert row["peak_allocated_bytes"] == 2 * GIB
+    assert "is more than" in row["untrusted"]
+
+
+def test_the_ledger_keeps_the_number_beside_the_reason():
+    table = ledger_table([record(measurement=on_card(peak_process_bytes=GIB))])
+    row = table[(table["phase"] == "cell") & (table["figure"] == "peak_process_bytes")].iloc[0]
+    assert row["bytes"] == GIB
+    assert "is more than" in row["untrusted"]
+
+
+def test_the_ledger_has_baseline_source_unit_and_reason():
+    measured = measurement(absent={"memory.peak_process_bytes": "the cell ran on the CPU"})
+    table = ledger_table([record(measurement=measured)]).set_index(["phase", "figure"])
+    rss = table.loc[("train", "peak_rss_bytes")]
+    assert (rss["bytes"], rss["idle_bytes"], rss["unit"], rss["source"]) == (
+        GIB,
+        2**28,
+        "byte",
+        "VmHWM",
+    )
+    assert table.loc[("save", "peak_process_bytes")]["absent"] == "the cell ran on the CPU"
+
+
+def test_what_a_record_says_itself_is_believed():
+    one = record(untrusted={"memory.peak_rss_bytes": "the meter said so"})
+    assert cells_table([one]).iloc[0]["status"] == "untrusted"
+
+
+def test_an_untrusted_cell_is_in_no_chain():
+    from ftbench.analysis.tables.axis_series import chains_along
+    from ftbench.analysis.tables.cells_table import varying_axes
+    from tests.factories import cell
+
+    good = [record(cell(max_length=n)) for n in (8, 16)]
+    bad = record(cell(max_length=32), measurement=measurement(memory={"peak_rss_bytes": 0}))
+    table = cells_table([*good, bad])
+    (chain,) = chains_along(table, "max_length", varying_axes([*good, bad]))
+    assert list(chain.values.index) == [8, 16]
+
+
+def test_a_phase_can_be_the_one_that_is_wrong():
+    measured = on_card()
+    wrong = Memory(**(LEDGER | {"peak_allocated_bytes": 3 * GIB + 1}))
+    phases = dict(measured.phases) | {
+        "evaluation": Phase(wall_s=2.0, cpu_s=2.0, entries=1, memory=wrong)
+    }
+    found = broken(measured.model_copy(update={"phases": phases}))
+    assert "in evaluation" in found["memory.peak_allocated_bytes"]

@@ -1,0 +1,29 @@
+import pytest
+
+from ftbench.records.messages import CellRequest, Event, tokenised_key
+from tests.factories import cell, preparation
+
+
+def test_a_request_survives_json():
+    request = CellRequest(
+        cell=cell(),
+        replicate=1,
+        seed=43,
+        device="cpu",
+        preparation=preparation(),
+        output="o",
+        steps_file="s",
+        samples_file="m",
+        reports="l/abc-r0",
+    )
+    assert CellRequest.model_validate_json(request.model_dump_json()) == request
+
+
+def test_cells_share_tokenised_pools_by_padding_and_length():
+    assert tokenised_key(cell()) == tokenised_key(cell(train_size=8)) == "max_length-16"
+    assert tokenised_key(cell(padding="longest")) == "longest-16"
+
+
+def test_an_event_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="kind"):
+        Event.model_validate({"kind": "pickle", "body": {}})

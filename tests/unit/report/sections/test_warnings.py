@@ -1,0 +1,32 @@
+from ftbench.records.record import Failure
+from ftbench.report.sections.warnings import UNTRUSTED, cautions_section
+from tests.factories import caution, cell, measurement, record
+
+
+def test_nothing_to_say():
+    assert cautions_section([record()]) == ((), ())
+
+
+def test_each_kind_is_counted_and_told_the_worst_first():
+    busy = record(measurement=measurement(warnings=(caution(),)), replicate=1)
+    failed = record(
+        cell(train_size=8),
+        status="oom",
+        measurement=None,
+        failure=Failure(message="out of memory", step=7),
+    )
+    broken = record(cell(max_length=32), measurement=measurement(eval_accuracy=1.5))
+    (note,), (table,) = cautions_section([record(), busy, failed, broken])
+    assert note.startswith("3 of 4 runs:")
+    assert "others busy (1)" in note
+    assert "--rerun-noisy" in note
+    assert [row[1] for row in table.rows] == [UNTRUSTED, "oom", "others busy"]
+    assert table.rows[0][2] == "eval_accuracy: 1.5 is no share"
+    assert table.rows[1] == ("length 16, batch 4, documents 8", "oom", "at step 7: out of memory")
+    assert table.rows[2][0].endswith(", replicate 1")
+
+
+def test_where_nothing_is_noisy_there_is_nothing_to_run_again():
+    failed = record(status="oom", measurement=None, failure=Failure(message="out of memory"))
+    (note,), _ = cautions_section([failed])
+    assert note == "1 of 1 runs: oom (1)."
