@@ -14,7 +14,7 @@ from ftbench.records.prediction import (
     CellWork,
     Composition,
     Figure,
-    Makeup,
+    MemoryBreakdown,
     Moment,
     Part,
     PassWork,
@@ -22,7 +22,6 @@ from ftbench.records.prediction import (
     Share,
 )
 from ftbench.records.record import (
-    Caution,
     Device,
     Environment,
     Load,
@@ -30,6 +29,7 @@ from ftbench.records.record import (
     Memory,
     Phase,
     Record,
+    RunWarning,
     StepSummary,
 )
 
@@ -173,8 +173,8 @@ def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Meas
     return Measurement(**(fields | changes))
 
 
-def caution(message: str = "the machine was busy", name: str = "others_busy") -> Caution:
-    return Caution(name=name, message=message, value=0.2, threshold=0.1)
+def run_warning(message: str = "the machine was busy", name: str = "others_busy") -> RunWarning:
+    return RunWarning(name=name, message=message, value=0.2, threshold=0.1)
 
 
 def record(of: Cell | None = None, *, replicate: int = 0, **changes: Any) -> Record:
@@ -292,10 +292,10 @@ def part(
     )
 
 
-def makeup(*parts: Part, phase: str = "backward", operator: str = "aten::mm") -> Makeup:
+def breakdown(*parts: Part, phase: str = "backward", operator: str = "aten::mm") -> MemoryBreakdown:
     """Return the parts of a peak that is reached in this phase and operator."""
     moment = Moment(phase=phase, step=3, module="layer", operator=operator)
-    return Makeup(moment=moment, parts=parts or (part(),))
+    return MemoryBreakdown(moment=moment, parts=parts or (part(),))
 
 
 def predictions(
@@ -311,7 +311,7 @@ def predictions(
     asked = {
         "composition": explained,
         "work": cell_work() if work else None,
-        "makeup": makeup() if parts else None,
+        "breakdown": breakdown() if parts else None,
     }
     cells = tuple(predicted_cell(c.cell_id, *gpus, **asked) for c in of.cells)
     return Predictions(**({"cells": cells, "versions": (("torch", "2.13.0"),)} | changes))

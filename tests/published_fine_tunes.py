@@ -7,7 +7,7 @@ The runs are from 2020 to 2023: eager attention, and optimizers that loop over p
 import dataclasses
 
 from ftbench.estimate.roofline import Rates
-from ftbench.plan.schedule import Job
+from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
 
 
@@ -17,7 +17,7 @@ class FineTune:
 
     name: str
     work: CellWork
-    job: Job
+    job: Schedule
     rates: Rates
     seconds: float
     source: str
@@ -258,10 +258,10 @@ _GLUE_DOCUMENTS = {"SST-2": 67_349, "CoLA": 8_551, "MNLI": 392_702, "QNLI": 104_
 
 
 def _job(documents, batch, epochs, *, evaluated=0):
-    return Job(
+    return Schedule(
         steps=epochs * -(-documents // batch),
         documents=epochs * documents,
-        documents_an_epoch=documents,
+        examples_per_epoch=documents,
         evaluations=epochs if evaluated else 0,
         eval_documents=evaluated,
         eval_batches=-(-evaluated // 8),

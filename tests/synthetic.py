@@ -5,13 +5,13 @@ import random
 from ftbench.plan.grid import expand
 from ftbench.records.record import Failure, Memory, Phase
 from tests.factories import (
-    caution,
     data_source,
     measurement,
     model_source,
     preparation,
     profile,
     record,
+    run_warning,
 )
 
 LENGTHS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 512)
@@ -72,7 +72,7 @@ def _record(cell, replicate, draw, noise):
     score = accuracy(cell.train_size) + draw.gauss(0, 0.012)
     steps = max(14, EPOCHS * cell.train_size // batch)
     phases = _phases(step_s, steps, peak, length)
-    warned = (caution("other processes took 31% of the processors"),) * (draw.random() < 0.02)
+    warned = (run_warning("other processes took 31% of the processors"),) * (draw.random() < 0.02)
     measured = measurement(
         memory={"peak_rss_bytes": peak},
         step_median_s=step_s,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline
     from ftbench.gate.compare import GateResult
     from ftbench.predict.trace.events import Trace
-    from ftbench.records.prediction import Makeup
+    from ftbench.records.prediction import MemoryBreakdown
 
     Step = Callable[[], Any]
     MakeStep = Callable[[Any], Step]  # of a torch.device
@@ -85,7 +85,7 @@ class GpuMemory:
             peak, what = _reserved_bytes(trace, gpu), f"{gpu} would reserve"
             self._note({_RESERVED: peak})
         if peak > allowed:
-            self._tell("\n".join(_peak_lines(baseline.groups[0].makeup)))
+            self._tell("\n".join(_peak_lines(baseline.groups[0].breakdown)))
             _fail(
                 f"{what} {format_bytes(peak)} at the peak ({peak:,} bytes), above the limit of"
                 f" {format_bytes(allowed)} ({allowed:,} bytes)"
@@ -132,14 +132,16 @@ class GpuMemory:
     ) -> tuple[Trace, Baseline]:
         from ftbench.gate.baseline import baseline_of_steps
         from ftbench.plan.gpus import find_gpu
-        from ftbench.predict.breakdown.parts import makeup
+        from ftbench.predict.breakdown.parts import breakdown
         from ftbench.predict.trace.tracer import Target, trace
 
         capability = (
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
         )
         traced = trace(make_step, target=Target(compute_capability=capability))
-        return traced, baseline_of_steps(name, traced.peak_bytes, makeup(traced), traced.versions)
+        return traced, baseline_of_steps(
+            name, traced.peak_bytes, breakdown(traced), traced.versions
+        )
 
     def _path(self, name: str) -> Path:
         if not name or set(name) & set('/\\<>:"|?*') or name.startswith("."):
@@ -172,7 +174,7 @@ def _reserved_bytes(trace: Trace, gpu: str) -> int:
     return simulate(trace, runtime=card_of(find_gpu(gpu)).runtime).peak_reserved_bytes
 
 
-def _peak_lines(parts: Makeup) -> Iterator[str]:
+def _peak_lines(parts: MemoryBreakdown) -> Iterator[str]:
     """Yield what a peak consists of, the largest first."""
     from ftbench.base.units import format_bytes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ftbench.execute.engines.cgroup import MemoryGroup, Unavailable
+from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.runner import Runner
 from ftbench.plan.devices import DeviceChoice
@@ -141,17 +141,17 @@ def oom_run(folder, **options):
 def test_memory_that_really_runs_out_under_a_control_group(tmp_path, reliability):
     """The whole run is put into a group of 2 GiB: the kernel kills the worker that wants more."""
     try:
-        group = MemoryGroup.own().make(2 * 2**30)
-    except Unavailable as reason:
+        group = MemoryCgroup.own().make(2 * 2**30)
+    except CgroupUnavailable as reason:
         reliability("out of memory, host", "control group", 0, f"not to be had here: {reason}")
         return  # the next test does the same through an rlimit
     as_one = group.path / "memory.oom.group"
     if as_one.exists():  # version 2: here the parent is in the group as well, and must live
         as_one.write_text("0")
-    entrance = str(group.entrance)
+    procs_file = str(group.procs_file)
     try:
         code, said, records = oom_run(
-            tmp_path / "run", preexec=lambda: Path(entrance).write_text(str(os.getpid()))
+            tmp_path / "run", preexec=lambda: Path(procs_file).write_text(str(os.getpid()))
         )
     finally:
         group.remove()

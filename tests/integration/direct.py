@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ftbench.execute.cpu_tensors import TRIAL
+from ftbench.execute.cpu_tensors import TWO_STEP_PASS
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.prepare import PREPARE
 from ftbench.execute.runner import CELL
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.sources import resolve_data, resolve_model
-from ftbench.records.messages import CellRequest, Preparation, PrepareRequest, TrialRequest
+from ftbench.records.messages import CellRequest, Preparation, PrepareRequest, TwoStepRequest
 from ftbench.records.record import Measurement
 from tests.integration.conftest import SMALL
 
@@ -115,17 +115,17 @@ class Bench:
         assert outcome.answer is not None, outcome.log_tail
         return outcome.answer
 
-    def trial(self, cell, *, tensors=True, plants=None):
+    def two_step(self, cell, *, tensors=True, plants=None):
         """Return the answer of two steps of a cell."""
-        request = TrialRequest(
+        request = TwoStepRequest(
             cell=cell,
             seed=cell.seed,
             device="cpu",
             preparation=self.preparation,
-            output=str(self.folder / "trial"),
+            output=str(self.folder / "two_step"),
             tensors=tensors,
         )
-        return self._planted(TRIAL, request.model_dump(mode="json"), plants)
+        return self._planted(TWO_STEP_PASS, request.model_dump(mode="json"), plants)
 
     def measure(self, cell, *, plants=None):
         """Return what was measured in a whole cell; steps as its Parquet has them."""

@@ -4,7 +4,7 @@ import pytest
 
 from ftbench.plan.grid import expand
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.lengths import Documents
+from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.predict_cells import predict
 from ftbench.records.prediction import PredictRequest
 from studies.memory_claim.growth import (
@@ -62,7 +62,7 @@ def local_cells(*lengths):
 
 
 def peaks(cells, *, full_batches=False):
-    documents = Documents(lengths=(max(LENGTHS),)) if full_batches else Documents()
+    documents = SequenceLengths(lengths=(max(LENGTHS),)) if full_batches else SequenceLengths()
     request = PredictRequest(cells=tuple(cells), explain=True)
     answer = predict(cells, documents=documents, request=request)
     assert not answer.refused

@@ -74,12 +74,12 @@ def outcomes(request, tmp_path_factory):
     chosen = {spec.params["case"] for spec in items if spec and "case" in spec.params}
     cases = [case for case in CASES if case in chosen]
     folder = tmp_path_factory.mktemp("oracle")
-    asked, answered = folder / "cases.json", folder / "outcomes.json"
+    asked, require_answer = folder / "cases.json", folder / "outcomes.json"
     asked.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
-    command = [sys.executable, "-m", "tests.fake_cuda.run", str(asked), str(answered)]
+    command = [sys.executable, "-m", "tests.fake_cuda.run", str(asked), str(require_answer)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=request.config.rootpath)
     assert done.returncode == 0, done.stderr[-4000:]
-    return dict(zip(cases, json.loads(answered.read_text()), strict=True))
+    return dict(zip(cases, json.loads(require_answer.read_text()), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -8,7 +8,7 @@ import torch
 
 from ftbench.estimate.roofline import Rates, job_seconds
 from ftbench.plan.grid import expand
-from ftbench.plan.schedule import Job
+from ftbench.plan.schedule import Schedule
 from ftbench.plan.sources import resolve_model
 from ftbench.predict.trace.trace_trainer import Batches
 from ftbench.predict.trace.tracer import Target
@@ -106,7 +106,7 @@ def rates():
 def step_interval(work, rates):
     """The interval of one more step: what is done once a run is left out."""
     many, one = (
-        job_seconds(Job(steps, steps * work.step.documents, 0, 0, 0, 0, 0), work, rates)
+        job_seconds(Schedule(steps, steps * work.step.documents, 0, 0, 0, 0, 0), work, rates)
         for steps in (101, 1)
     )
     return (many.low - one.low) / 100, (many.high - one.high) / 100

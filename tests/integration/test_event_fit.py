@@ -65,7 +65,7 @@ def test_events_are_those_of_a_trace(workload):
     fitted = fit_events({shape: traced(workload, shape) for shape in FITTED})
     for shape in held_out(WORKLOADS[workload][1]):
         found, expected = fitted.at(*shape), traced(workload, shape)
-        assert found.same_course(expected), shape
+        assert found.same_events(expected), shape
         assert found.nbytes.tolist() == expected.nbytes.tolist(), shape
         assert found.kernels == expected.kernels, shape
         assert fitted.peak_bytes(*shape) == expected.peak_bytes, shape

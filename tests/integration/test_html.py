@@ -11,7 +11,7 @@ from ftbench.records.record import Failure
 from ftbench.report.write import fits, write_report
 from tests import synthetic
 from tests.chromium import Browser
-from tests.factories import caution, cell, measurement, record
+from tests.factories import cell, measurement, record, run_warning
 
 pytestmark = pytest.mark.integration
 
@@ -225,7 +225,7 @@ def hostile_records():
         measurement=None,
         failure=Failure(message=HOSTILE, log_tail=HOSTILE),
     )
-    warned = measurement(warnings=(caution(HOSTILE),), sources={"peak_rss_bytes": HOSTILE})
+    warned = measurement(warnings=(run_warning(HOSTILE),), sources={"peak_rss_bytes": HOSTILE})
     return [
         record(first, measurement=warned),
         record(strange),

@@ -232,4 +232,4 @@ def test_a_product_slower_than_the_steps_is_measured_again(bench, monkeypatch):
     found = measured(bench).measurement
     assert found.peak_matmul_flops > 1e6
     assert 0 < found.steps.mfu <= 1
-    assert any("measured again" in caution.message for caution in found.warnings)
+    assert any("measured again" in run_warning.message for run_warning in found.warnings)

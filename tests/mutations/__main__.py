@@ -56,12 +56,12 @@ def _planted():
     caught = named = 0
     for planted in PLANTED:
         result = judged(planted.setup, planted.setup + planted.edits)
-        culprits = [c for one in result.attributions for c in one.culprits]
+        changed_parts = [c for one in result.attributions for c in one.changed_parts]
         is_caught = result.exit_code == 1
-        is_named = is_caught and bool(culprits) and planted.names(culprits[0])
+        is_named = is_caught and bool(changed_parts) and planted.names(changed_parts[0])
         caught, named = caught + is_caught, named + is_named
         words = f"{'caught' if is_caught else 'MISSED'}  {'named' if is_named else 'OTHER'}"
-        first = culprit_words(culprits[0]) if culprits else "nothing"
+        first = culprit_words(changed_parts[0]) if changed_parts else "nothing"
         print(f"{words}  {planted.name}: {first}", flush=True)
     return caught, named
 

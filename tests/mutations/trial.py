@@ -4,7 +4,7 @@ import functools
 
 from ftbench.gate.baseline import baseline_of_steps
 from ftbench.gate.compare import compare
-from ftbench.predict.breakdown.parts import makeup
+from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.trace.tracer import trace
 from tests.mutations.subjects import subject
 
@@ -18,4 +18,4 @@ def judged(before, after):
 def found(edits):
     """Return the baseline of the program with these edits."""
     traced = trace(subject(edits))
-    return baseline_of_steps("training", traced.peak_bytes, makeup(traced), traced.versions)
+    return baseline_of_steps("training", traced.peak_bytes, breakdown(traced), traced.versions)

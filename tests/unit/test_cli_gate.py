@@ -8,7 +8,7 @@ import pytest
 
 from ftbench.execute import prediction_worker as forecast
 from ftbench.records.prediction import LargestBatch, Refused
-from tests.factories import figure, makeup, part, predictions
+from tests.factories import breakdown, figure, part, predictions
 
 PEAK = 90 * 2**20
 
@@ -27,7 +27,7 @@ class Forecast:
         self.requests.append(request)
         names = [gpu.name for gpu in request.gpus]
         made = predictions(request, *names, versions=self.versions)
-        parts = makeup(part("aten::mm", PEAK), part("aten::gelu", self.more_bytes or 1))
+        parts = breakdown(part("aten::mm", PEAK), part("aten::gelu", self.more_bytes or 1))
         tensors = figure(1, certainty="exact").model_copy(
             update={"value_bytes": PEAK + self.more_bytes}
         )
@@ -35,7 +35,7 @@ class Forecast:
             one.model_copy(
                 update={
                     "tensors": tensors,
-                    "makeup": parts if one.cell_id in request.makeup_of else None,
+                    "breakdown": parts if one.cell_id in request.breakdown_of else None,
                 }
             )
             for one in made.cells

@@ -20,7 +20,7 @@ Name = Annotated[StrictStr, Field(min_length=1)]
 NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Base of every plain value here: immutable, and nothing but the named fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

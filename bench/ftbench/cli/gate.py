@@ -371,7 +371,7 @@ def _found(
         gpus,
         largest_batch=bool(gpus),
         attention=kernel,
-        makeup_of=references(grid, among),
+        breakdown_of=references(grid, among),
     )
     found = baseline_of(profile, grid, predictions, gpus, attention_kernel=kernel, chosen=among)
     return found, dict(_refusals(grid, predictions))

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from ftbench.base.units import format_bytes, format_seconds
 from ftbench.execute.jobs import Job
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Progress
 from ftbench.records.record import Record
 from ftbench.records.run_directory import Damaged
-from ftbench.records.tries import Try
 from ftbench.report.elements.tables import axis_word
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
@@ -156,7 +156,7 @@ class FrontierDisplay:
         """Say where the prepare stage is."""
         self._console.print(Text(f"preparing: {progress.phase}"), soft_wrap=True)
 
-    def tried(self, one: Try) -> None:
+    def tried(self, one: BatchProbe) -> None:
         """Say how a try ended."""
         verdict = {True: "fits", False: "does not fit", None: one.status}[one.fits]
         peak = f", peak {format_bytes(one.peak_bytes)}" if one.peak_bytes is not None else ""

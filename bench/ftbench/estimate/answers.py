@@ -12,11 +12,11 @@ from ftbench.estimate.evidence import Evidence, Outside, held_differences
 from ftbench.estimate.roofline import job_seconds, rates_of
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from ftbench.records.prediction import CellPrediction
 from ftbench.records.prediction import Figure as Bytes
 
-SECONDS_AN_HOUR = 3600
+SECONDS_PER_HOUR = 3600
 
 _FOLLOWS = "it follows from time: "
 
@@ -26,7 +26,7 @@ Meaning = Literal["95 %", "bounds", "simulated", "exact"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class EstimatedFigure:
     """One figure: a value, its interval, what kind of interval that is and where it comes from.
 
     Without a value, `absent` says why. `name` ends in the unit: `time_s`, `reserved_bytes`, `cost_usd`.
@@ -40,10 +40,10 @@ class Answer:
     source: str = ""
     absent: str = ""
 
-    def times(self, name: str, factor: float | Interval, source: str) -> Answer:
+    def times(self, name: str, factor: float | Interval, source: str) -> EstimatedFigure:
         """Return another figure that is this one times a factor; absent where this one is."""
         if self.value is None or self.low is None or self.high is None:
-            return Answer(name, absent=f"{_FOLLOWS}{self.absent.removeprefix(_FOLLOWS)}")
+            return EstimatedFigure(name, absent=f"{_FOLLOWS}{self.absent.removeprefix(_FOLLOWS)}")
         by = Interval(factor, factor, factor) if isinstance(factor, float) else factor
         return dataclasses.replace(
             self,
@@ -55,14 +55,16 @@ class Answer:
         )
 
 
-def costs(time: Answer, usd_per_hour: float | None, evidence: Evidence | None) -> list[Answer]:
+def costs(
+    time: EstimatedFigure, usd_per_hour: float | None, evidence: Evidence | None
+) -> list[EstimatedFigure]:
     """Return time and what follows from it."""
-    hours = time.times("device_hours", 1 / SECONDS_AN_HOUR, "time on one device")
-    cost = Answer("cost_usd", absent="no --usd-per-hour was given")
+    hours = time.times("device_hours", 1 / SECONDS_PER_HOUR, "time on one device")
+    cost = EstimatedFigure("cost_usd", absent="no --usd-per-hour was given")
     if usd_per_hour is not None:
         cost = hours.times("cost_usd", float(usd_per_hour), f"hours x {usd_per_hour:g} USD")
     power = evidence.power() if evidence else None
-    energy = Answer(
+    energy = EstimatedFigure(
         "energy_j",
         absent="its runs did not measure energy"
         if evidence
@@ -73,15 +75,15 @@ def costs(time: Answer, usd_per_hour: float | None, evidence: Evidence | None) -
     return [time, hours, cost, energy]
 
 
-def measured_time(cell: Cell, evidence: Evidence) -> tuple[Answer, list[str]]:
+def measured_time(cell: Cell, evidence: Evidence) -> tuple[EstimatedFigure, list[str]]:
     """Return the time of a run by the fit of measured ones, and what must be known about it."""
     fit = evidence.fit("total_s")
     if isinstance(fit, Refusal):
-        return Answer("time_s", absent=fit.reason), []
+        return EstimatedFigure("time_s", absent=fit.reason), []
     return from_fit("time_s", fit, cell, evidence), _warnings(fit, evidence)
 
 
-def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
+def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> EstimatedFigure:
     """Return a figure by a fit of measured runs; `name` says which of them it is here.
 
     A law is exact among the cells that it was read from only. Where the peak is the same in all of them
@@ -90,14 +92,16 @@ def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> Answer:
     """
     outside = outside_of(fit, evidence)
     if outside and not _grows(fit):
-        return Answer(name, absent="it is the same in all measured cells: how it grows is not seen")
+        return EstimatedFigure(
+            name, absent="it is the same in all measured cells: how it grows is not seen"
+        )
     if outside and fit.extrapolation is None:
-        return Answer(name, absent=_UNTESTED)
+        return EstimatedFigure(name, absent=_UNTESTED)
     found = fit.predict(point_of(cell))
     held = fit.extrapolation if outside else fit.interpolation
     error = f", off by {held.median_error:.1%} on held-out cells ({held.kind})" if held else ""
     beyond = "extrapolated: " if outside else ""
-    return Answer(
+    return EstimatedFigure(
         name,
         found.value,
         found.low,
@@ -130,13 +134,13 @@ def _grows(fit: Fit) -> bool:
 
 def point_of(cell: Cell) -> dict[str, float]:
     """Return a cell as a point that fits of scaling take."""
-    job = job_of(cell)
+    job = schedule_of(cell)
     return {
         "max_length": cell.max_length,
         "per_device_train_batch_size": cell.per_device_train_batch_size,
         "train_size": cell.train_size,
-        "documents_a_step": cell.documents_a_step,
-        "documents_an_epoch": job.documents_an_epoch,
+        "examples_per_step": cell.examples_per_step,
+        "examples_per_epoch": job.examples_per_epoch,
         "epochs": float(cell.settings["num_train_epochs"]),
         "optimizer_steps": job.steps,
         "eval_documents": job.evaluations * job.eval_documents,
@@ -160,15 +164,17 @@ def _range(low: float, high: float) -> str:
     return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
-def roofline_time(cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: str) -> Answer:
+def roofline_time(
+    cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: str
+) -> EstimatedFigure:
     """Return the time of a run on a card that none was measured on; `refused` is why it has no work."""
     rates = rates_of(gpu, cell.settings)
     if isinstance(rates, Refusal):
-        return Answer("time_s", absent=rates.reason)
+        return EstimatedFigure("time_s", absent=rates.reason)
     if found is None or found.work is None:
-        return Answer("time_s", absent=refused)
-    seconds = job_seconds(job_of(cell), found.work, rates, least=found.least_work)
-    return Answer(
+        return EstimatedFigure("time_s", absent=refused)
+    seconds = job_seconds(schedule_of(cell), found.work, rates, least=found.least_work)
+    return EstimatedFigure(
         "time_s",
         seconds.value,
         seconds.low,
@@ -179,10 +185,10 @@ def roofline_time(cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: s
     )
 
 
-def from_prediction(name: str, figure: Bytes, source: str) -> Answer:
+def from_prediction(name: str, figure: Bytes, source: str) -> EstimatedFigure:
     """Return a predicted number of bytes as an answer."""
     meaning: dict[str, Meaning] = {"interval": "bounds", "simulated": "simulated", "exact": "exact"}
-    return Answer(
+    return EstimatedFigure(
         name,
         figure.value_bytes,
         figure.low_bytes,
@@ -192,23 +198,23 @@ def from_prediction(name: str, figure: Bytes, source: str) -> Answer:
     )
 
 
-def accuracy(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> Answer:
+def accuracy(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> EstimatedFigure:
     """Return the accuracy of a run by the learning curve of its kind, or why there is none.
 
     All curves are of the cell's length and method; one of its batch size comes before another.
     """
     if not curves:
-        return Answer("accuracy", absent="no run of its kind was measured")
+        return EstimatedFigure("accuracy", absent="no run of its kind was measured")
     ordered = sorted(curves, key=lambda one: len(held_differences(one.held, cell)))
     for one in ordered:
         if isinstance(one, LearningCurve):
             return _on_curve(cell, one)
     first = ordered[0]
     assert isinstance(first, Refusal)
-    return Answer("accuracy", absent=first.reason)
+    return EstimatedFigure("accuracy", absent=first.reason)
 
 
-def _on_curve(cell: Cell, curve: LearningCurve) -> Answer:
+def _on_curve(cell: Cell, curve: LearningCurve) -> EstimatedFigure:
     found = curve.accuracy(float(cell.train_size))
     most = max(curve.points)
     factor = cell.train_size / most
@@ -218,7 +224,7 @@ def _on_curve(cell: Cell, curve: LearningCurve) -> Answer:
     differences = held_differences(curve.held, cell)
     other = f", measured at {', '.join(differences)}" if differences else ""
     weak = f"; weak: {curve.weak}" if curve.weak else ""
-    return Answer(
+    return EstimatedFigure(
         "accuracy",
         found.value,
         max(found.low, 0.0),

@@ -14,7 +14,7 @@ from typing import Any
 from ftbench.analysis.fits.laws import Fit, LearningCurve, Refusal
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
-    Answer,
+    EstimatedFigure,
     accuracy,
     costs,
     from_fit,
@@ -33,7 +33,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.plan.grid import expand
 from ftbench.plan.profile import REQUIRED_AXES, GridBlock, Profile
-from ftbench.plan.schedule import Job, job_of
+from ftbench.plan.schedule import Schedule, schedule_of
 from ftbench.plan.sources import DataSource, ModelSource
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.prediction import CardPrediction, LargestBatch, Predictions
@@ -47,7 +47,7 @@ class DeviceEstimate:
 
     device: str
     usd_per_hour: float | None
-    figures: tuple[Answer, ...]
+    figures: tuple[EstimatedFigure, ...]
     verdict: str | None = None
     largest: LargestBatch | None = None
     notes: tuple[str, ...] = ()
@@ -67,10 +67,10 @@ class Estimate:
     """All of an answer: the run, its job, the devices, and the accuracy, which no device changes."""
 
     target: Target
-    job: Job
+    job: Schedule
     flops: float | None
     devices: tuple[DeviceEstimate, ...]
-    accuracy: Answer
+    accuracy: EstimatedFigure
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     refused: str | None = None  # why the run could not be predicted
@@ -160,7 +160,7 @@ def on_card(
         usd_per_hour=usd_per_hour,
         figures=(
             *costs(time, usd_per_hour, evidence),
-            *(_card_memory(card) if card else [Answer("reserved_bytes", absent=refused)]),
+            *(_card_memory(card) if card else [EstimatedFigure("reserved_bytes", absent=refused)]),
         ),
         verdict=card.verdict if card else None,
         largest=next((one for one in predictions.largest if one.gpu == gpu.name), None),
@@ -200,7 +200,7 @@ def on_measured_device(
             if fit.weak:
                 notes.append(f"the fit of {name} is weak: {fit.weak}")
         elif name == _MEASURED_MEMORY[0]:
-            memory.append(Answer(name, absent=fit.reason))
+            memory.append(EstimatedFigure(name, absent=fit.reason))
     return DeviceEstimate(
         device=evidence.device.name,
         usd_per_hour=usd_per_hour,
@@ -218,7 +218,7 @@ _MEASURED_MEMORY = (
 )
 
 
-def _card_memory(card: CardPrediction) -> list[Answer]:
+def _card_memory(card: CardPrediction) -> list[EstimatedFigure]:
     return [
         from_prediction(f"{name}_bytes", getattr(card, name), f"predicted, {figure_source}")
         for name, figure_source in (
@@ -334,7 +334,7 @@ def estimate(
         elif evidence is not None:
             devices.append(on_measured_device(target, evidence, on_cpu, usd_per_hour=price))
     works = [one.work for found in predictions for one in found.cells if one.work is not None]
-    job = job_of(target.cell)
+    job = schedule_of(target.cell)
     notes = [note for found in predictions for note in found.notes]
     if any("roofline" in figure.source for one in devices for figure in one.figures):
         notes.append(ROOFLINE_NOTE)

@@ -16,7 +16,7 @@ from ftbench.analysis.tables.cells_table import (
     shown_value,
     varying_axes,
 )
-from ftbench.plan.cell import COSTLESS, OWN_AXES, Cell
+from ftbench.plan.cell import COSTLESS, NON_TRAINER_AXES, Cell
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.records.record import Device, Environment, Record
 
@@ -184,7 +184,7 @@ def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
 
 
 def _own(cell: Cell) -> set[str]:
-    return {*OWN_AXES, *(name for name in cell.facets if name.startswith("lora."))}
+    return {*NON_TRAINER_AXES, *(name for name in cell.facets if name.startswith("lora."))}
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from ftbench.analysis.fits.laws import Interval, Refusal
 from ftbench.plan.gpus import Dtype, Gpu
-from ftbench.plan.schedule import Job
+from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
 
 End = Literal["slow", "usual"]
@@ -116,7 +116,7 @@ def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | Refusal:
 
 
 def job_seconds(
-    job: Job, work: CellWork, rates: Rates, *, least: CellWork | None = None
+    job: Schedule, work: CellWork, rates: Rates, *, least: CellWork | None = None
 ) -> Interval:
     """Return the seconds of a job on a device with these rates: the roofline interval.
 
@@ -126,19 +126,19 @@ def job_seconds(
     return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
 
 
-def flops_of(job: Job, work: CellWork) -> float:
+def flops_of(job: Schedule, work: CellWork) -> float:
     """Return the FLOPs of a whole job: they are proportional to documents."""
     return sum(_flops(job, work))
 
 
-def _flops(job: Job, work: CellWork) -> tuple[float, float]:
+def _flops(job: Schedule, work: CellWork) -> tuple[float, float]:
     """Return the FLOPs of training and of all evaluations."""
     trained = work.step.flops * job.documents / work.step.documents
     evaluated = work.evaluation.flops * job.eval_documents / work.evaluation.documents
     return trained, evaluated * job.evaluations
 
 
-def _least_seconds(job: Job, work: CellWork, rates: Rates) -> float:
+def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
     """Return what no software can undercut."""
     batches = job.evaluations * job.eval_batches
     moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches
@@ -147,7 +147,7 @@ def _least_seconds(job: Job, work: CellWork, rates: Rates) -> float:
     return max(computing, moved / rates.bandwidth_bytes_per_s)
 
 
-def _seconds(job: Job, work: CellWork, rates: Rates, end: End) -> float:
+def _seconds(job: Schedule, work: CellWork, rates: Rates, end: End) -> float:
     """Return what a job takes at one end of the shares."""
     steps = job.documents / work.step.documents
     trained = _pass_seconds(work.step, steps, job.steps, rates, end)

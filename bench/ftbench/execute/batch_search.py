@@ -14,18 +14,18 @@ from typing import Any, Protocol
 
 from ftbench.base.errors import ProfileError
 from ftbench.base.files import remove_link
-from ftbench.execute.cpu_tensors import TRIAL
+from ftbench.execute.cpu_tensors import TWO_STEP_PASS
 from ftbench.execute.engines.local import Engine, Outcome
 from ftbench.execute.next_batch import Edge, edge, next_batch
-from ftbench.execute.outcome import Ended, ended
+from ftbench.execute.outcome import WorkerResult, parse_result
 from ftbench.execute.prepare import prepare
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
-from ftbench.records.messages import Preparation, Progress, Trial, TrialRequest
+from ftbench.records.batch_probe import BatchProbe
+from ftbench.records.messages import Preparation, Progress, TwoStepPass, TwoStepRequest
 from ftbench.records.run_directory import RunDirectory
-from ftbench.records.tries import Try
 
 ENFORCED = "enforced"
 _TRIED_AXES = ("per_device_train_batch_size", "train_size", "seed")
@@ -45,7 +45,7 @@ class Listener(Protocol):
     def preparing(self, progress: Progress) -> None:
         """Tell where the prepare stage is."""
 
-    def tried(self, one: Try) -> None:
+    def tried(self, one: BatchProbe) -> None:
         """Tell how a try ended."""
 
 
@@ -65,7 +65,7 @@ def with_batch(cell: Cell, batch: int) -> Cell:
         (name, json.dumps(settings[name], sort_keys=True)) for name in sorted(settings)
     )
     of_batch = cell.model_copy(update={"training": training})
-    return of_batch.model_copy(update={"train_size": 2 * of_batch.documents_a_step})
+    return of_batch.model_copy(update={"train_size": 2 * of_batch.examples_per_step})
 
 
 class Frontier:
@@ -125,7 +125,7 @@ class Frontier:
             tries.append(one)
         return Row(cell, edge(tries))
 
-    def _made(self, cell: Cell, limit: int, preparation: Preparation) -> list[Try]:
+    def _made(self, cell: Cell, limit: int, preparation: Preparation) -> list[BatchProbe]:
         """Return the tries of a shape that were made before, under the same limit and environment."""
         environment = preparation.environment.environment_id
         return [
@@ -136,14 +136,14 @@ class Frontier:
             and one.fits is not None
         ]
 
-    def _try(self, cell: Cell, batch: int, limit: int, preparation: Preparation) -> Try:
+    def _try(self, cell: Cell, batch: int, limit: int, preparation: Preparation) -> BatchProbe:
         """Return how two steps at a batch size ended, in a process of its own."""
         on_host = self._device.kind == "cpu"
         output = self._directory.path / "checkpoints" / "try"
         remove_link(output)
         outcome = self._engine.run(
-            TRIAL,
-            TrialRequest(
+            TWO_STEP_PASS,
+            TwoStepRequest(
                 cell=cell,
                 seed=cell.seed,
                 device=self._device.kind,
@@ -158,44 +158,44 @@ class Frontier:
             memory_limit_bytes=limit if on_host else None,
         )
         shutil.rmtree(output, ignore_errors=True)
-        came = ended(outcome, "trial", Trial)
-        peak = _peak(came, on_host=on_host)
+        parsed = parse_result(outcome, "two_step", TwoStepPass)
+        peak = _peak(parsed, on_host=on_host)
         how = (outcome.limit or ENFORCED) if on_host else ENFORCED
-        return Try(
+        return BatchProbe(
             cell=cell,
             batch=batch,
             limit_bytes=limit,
             limit=how,
-            status=came.status,
-            fits=_fits(came, outcome, peak, limit if how != ENFORCED else None),
+            status=parsed.status,
+            fits=_fits(parsed, outcome, peak, limit if how != ENFORCED else None),
             peak_bytes=peak,
             environment_id=preparation.environment.environment_id,
             wall_s=outcome.wall_s,
-            failure=came.failure,
+            failure=parsed.failure,
         )
 
     def _log(self, cell: Cell) -> Path:
         return self._directory.file("logs", f"try-{cell.cell_id}", ".log")
 
 
-def _peak(came: Ended[Trial], *, on_host: bool) -> int | None:
+def _peak(parsed: WorkerResult[TwoStepPass], *, on_host: bool) -> int | None:
     """Return what the limit is held against: RSS on the host, reserved memory on a card."""
-    if came.result is None:
+    if parsed.result is None:
         return None
-    memory = came.result.memory
+    memory = parsed.result.memory
     return memory.peak_rss_bytes if on_host else memory.peak_reserved_bytes
 
 
 def _fits(
-    came: Ended[Any], outcome: Outcome, peak: int | None, judged_against: int | None
+    parsed: WorkerResult[Any], outcome: Outcome, peak: int | None, judged_against: int | None
 ) -> bool | None:
     """Return whether a try kept within its limit; None where it ended for another reason."""
-    if came.status == "oom":
+    if parsed.status == "oom":
         return False
     # Under a limit that nothing enforces here, a kill from outside is the machine's own limit.
     if judged_against is not None and outcome.exit_code == -9 and not outcome.timed_out:
         return False
-    if came.status != "ok":
+    if parsed.status != "ok":
         return None
     if judged_against is None:
         return True

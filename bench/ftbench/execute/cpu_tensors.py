@@ -6,14 +6,14 @@ import json
 
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import (
-    Trial,
+    TwoStepPass,
 )
 from ftbench.records.record import (
     Measurement,
     Memory,
 )
 
-TRIAL = "ftbench.worker.two_step_pass"
+TWO_STEP_PASS = "ftbench.worker.two_step_pass"
 CPU_TENSORS = "peak_cpu_tensors_bytes"
 TENSOR_SOURCE = "torch's CPU allocator through its profiler, in a two-step pass of its own"
 
@@ -23,7 +23,7 @@ def two_step_key(cell: Cell) -> str:
     than a step takes.
     """
     facets = {k: v for k, v in cell.facets.items() if k not in ("train_size", "seed")}
-    facets["documents"] = min(cell.train_size, cell.documents_a_step)
+    facets["documents"] = min(cell.train_size, cell.examples_per_step)
     return json.dumps(facets, sort_keys=True, default=str)
 
 
@@ -33,26 +33,28 @@ def without_tensors(measured: Measurement, reason: str) -> Measurement:
     return measured.model_copy(update={"absent": absent})
 
 
-def merge_two_step_pass(measured: Measurement, trial: Trial) -> Measurement:
-    """Return the measurement with the peaks of the CPU tensors in the ledgers that the trial knows."""
+def merge_two_step_pass(measured: Measurement, two_step: TwoStepPass) -> Measurement:
+    """Return the measurement with the peaks of the CPU tensors in the ledgers that the two_step knows."""
 
     def with_peak(memory: Memory, of: Memory | None) -> Memory:
         peak = of.peak_cpu_tensors_bytes if of else None
         return memory.model_copy(update={CPU_TENSORS: peak})
 
     phases = {
-        name: phase.model_copy(update={"memory": with_peak(phase.memory, trial.phases.get(name))})
+        name: phase.model_copy(
+            update={"memory": with_peak(phase.memory, two_step.phases.get(name))}
+        )
         for name, phase in measured.phases.items()
     }
     reasons = {
         f"phases.{name}.memory.{CPU_TENSORS}": reason
-        for name, reason in trial.absent.items()
+        for name, reason in two_step.absent.items()
         if name in phases
     }
     return measured.model_copy(
         update={
             "phases": phases,
-            "memory": with_peak(measured.memory, trial.memory),
+            "memory": with_peak(measured.memory, two_step.memory),
             "absent": measured.absent | reasons,
             "sources": measured.sources | {CPU_TENSORS: TENSOR_SOURCE},
         }

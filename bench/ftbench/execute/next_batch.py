@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ftbench.records.tries import Try
+from ftbench.records.batch_probe import BatchProbe
 
 # Where no peak says better: a batch is doubled; and never grows faster than this from one that fits.
 _DOUBLE = 2
@@ -23,9 +23,9 @@ _PATIENCE = 12
 class Edge:
     """The largest batch known to fit, and the smallest known not to; None where there is none."""
 
-    fits: Try | None
-    fails: Try | None
-    undecided: Try | None = None  # one that ended for another reason than memory
+    fits: BatchProbe | None
+    fails: BatchProbe | None
+    undecided: BatchProbe | None = None  # one that ended for another reason than memory
 
     @property
     def decided(self) -> bool:
@@ -34,7 +34,7 @@ class Edge:
         return self.undecided is None and self.fails is not None and self.fails.batch == low + 1
 
 
-def edge(tries: Sequence[Try]) -> Edge:
+def edge(tries: Sequence[BatchProbe]) -> Edge:
     """Return what a set of tries of one length says."""
     fits = [one for one in tries if one.fits]
     fails = [one for one in tries if one.fits is False]
@@ -46,7 +46,7 @@ def edge(tries: Sequence[Try]) -> Edge:
     )
 
 
-def next_batch(tries: Sequence[Try], limit_bytes: int, largest: int) -> int | None:
+def next_batch(tries: Sequence[BatchProbe], limit_bytes: int, largest: int) -> int | None:
     """Return the batch to try next, at most `largest`; None where the tries have decided it.
 
     A try that ended for another reason than memory ends the search: nothing more can be said.
@@ -80,7 +80,7 @@ def _stride(batches: Sequence[int]) -> int:
     return _DOUBLE * gap if 0 < gap <= _DOUBLE ** (len(batches) - 1) else 1
 
 
-def _where_the_limit_is(tries: Sequence[Try], limit_bytes: int) -> int | None:
+def _where_the_limit_is(tries: Sequence[BatchProbe], limit_bytes: int) -> int | None:
     """Return the largest batch below the limit on the line through the two largest that fit."""
     known = sorted(
         ((one.batch, one.peak_bytes) for one in tries if one.fits and one.peak_bytes is not None),

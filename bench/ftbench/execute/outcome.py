@@ -22,7 +22,7 @@ _SIGKILL = 9
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended(Generic[Model]):
+class WorkerResult(Generic[Model]):
     """A status, with a result where it is `ok` and a failure where it is not."""
 
     status: Status
@@ -30,14 +30,14 @@ class Ended(Generic[Model]):
     failure: Failure | None = None
 
 
-def ended(outcome: Outcome, key: str, model: type[Model]) -> Ended[Model]:
+def parse_result(outcome: Outcome, key: str, model: type[Model]) -> WorkerResult[Model]:
     """Return what came of a worker whose answer holds a `model` under `key`."""
     if outcome.answer is None:
         return _without_answer(outcome)
     try:
         status = _STATUS.validate_python(outcome.answer.get("status"))
         if status == "ok":
-            return Ended(status, model.model_validate(outcome.answer.get(key)))
+            return WorkerResult(status, model.model_validate(outcome.answer.get(key)))
         failure = Failure.model_validate(outcome.answer.get("failure"))
     except ValidationError as error:
         message = f"an answer that is no {key}: {error}"
@@ -45,10 +45,10 @@ def ended(outcome: Outcome, key: str, model: type[Model]) -> Ended[Model]:
     if status == "crashed" and outcome.oom_killed:  # a child of the worker was: it lived to tell
         status = "oom"
     said = {"message": redact(failure.message), "log_tail": outcome.log_tail}
-    return Ended(status, failure=failure.model_copy(update=said))
+    return WorkerResult(status, failure=failure.model_copy(update=said))
 
 
-def answered(outcome: Outcome, stage: str, model: type[Model], log: Path | None) -> Model:
+def require_answer(outcome: Outcome, stage: str, model: type[Model], log: Path | None) -> Model:
     """Return the answer of a worker that a command cannot do without.
 
     Raises what it refused, and WorkerError where it has no answer, or one that is no `model`.
@@ -77,7 +77,7 @@ def how_it_ended(outcome: Outcome) -> str:
     return f"ended without an answer, exit code {outcome.exit_code}"
 
 
-def _without_answer(outcome: Outcome) -> Ended[Model]:
+def _without_answer(outcome: Outcome) -> WorkerResult[Model]:
     if outcome.refusal is not None:
         return _failed("invalid", outcome, redact(str(outcome.refusal)))
     status: Status = "timeout" if outcome.timed_out else "crashed"
@@ -87,11 +87,11 @@ def _without_answer(outcome: Outcome) -> Ended[Model]:
     return _failed(status, outcome, f"the worker {how_it_ended(outcome)}")
 
 
-def _failed(status: Status, outcome: Outcome, message: str) -> Ended[Model]:
+def _failed(status: Status, outcome: Outcome, message: str) -> WorkerResult[Model]:
     failure = Failure(
         message=message,
         phase=outcome.last.phase if outcome.last else None,
         step=outcome.last.step if outcome.last else None,
         log_tail=outcome.log_tail,
     )
-    return Ended(status, failure=failure)
+    return WorkerResult(status, failure=failure)

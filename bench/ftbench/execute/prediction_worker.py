@@ -10,7 +10,7 @@ from pathlib import Path
 from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.local import Engine
-from ftbench.execute.outcome import answered
+from ftbench.execute.outcome import require_answer
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
@@ -43,7 +43,7 @@ def forecast(
             timeout_s=TIMEOUT_S,
             on_progress=on_progress,
         )
-        return answered(outcome, "prediction", Predictions, log_file)
+        return require_answer(outcome, "prediction", Predictions, log_file)
 
 
 def gpu_of(device: Device) -> Gpu:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftbench.base.errors import EnvironmentMismatch
 from ftbench.execute.engines.local import Engine
-from ftbench.execute.outcome import answered
+from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
 from ftbench.plan.profile import Profile
@@ -46,7 +46,7 @@ def prepare(
         timeout_s=float(profile.run.timeout_s),
         on_progress=on_progress,
     )
-    return answered(outcome, "prepare stage", Preparation, log)
+    return require_answer(outcome, "prepare stage", Preparation, log)
 
 
 def require_same_environment(environment: Environment, directory: RunDirectory) -> None:

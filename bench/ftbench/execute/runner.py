@@ -12,11 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ftbench.base.files import remove_link
-from ftbench.execute.cpu_tensors import TRIAL, merge_two_step_pass, two_step_key, without_tensors
+from ftbench.execute.cpu_tensors import (
+    TWO_STEP_PASS,
+    merge_two_step_pass,
+    two_step_key,
+    without_tensors,
+)
 from ftbench.execute.engines.local import Engine
 from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.listener import Listener
-from ftbench.execute.outcome import ended
+from ftbench.execute.outcome import parse_result
 from ftbench.execute.prediction_worker import (
     does_not_fit,
     forecast,
@@ -29,13 +34,13 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from ftbench.records.invariants import broken_invariants
 from ftbench.records.messages import (
     CellRequest,
     Preparation,
-    Trial,
-    TrialRequest,
+    TwoStepPass,
+    TwoStepRequest,
 )
 from ftbench.records.prediction import Predictions, PredictRequest
 from ftbench.records.record import (
@@ -85,7 +90,7 @@ class Runner:
         self._kept = kept
         self._predictor = predictor or engine
         self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
-        self._trials: dict[str, Trial | None] = {}  # two-step passes that were made
+        self._two_steps: dict[str, TwoStepPass | None] = {}  # two-step passes that were made
         self._predicted: Predictions | None = None
 
     def run(
@@ -236,8 +241,8 @@ class Runner:
                 timeout_s=float(self._profile.run.timeout_s),
                 on_progress=lambda progress: self._listener.progress(job, progress),
             )
-            came = ended(outcome, "measurement", Measurement)
-            measured = self._with_tensors(job, came.result, request) if came.result else None
+            parsed = parse_result(outcome, "measurement", Measurement)
+            measured = self._with_tensors(job, parsed.result, request) if parsed.result else None
         finally:
             if job.cell not in self._kept:
                 shutil.rmtree(output, ignore_errors=True)
@@ -252,9 +257,9 @@ class Runner:
             environment_id=preparation.environment.environment_id,
             started_at=started_at,
             wall_s=outcome.wall_s,
-            status=came.status,
+            status=parsed.status,
             measurement=measured,
-            failure=came.failure,
+            failure=parsed.failure,
             predicted=self._peaks(job),
         )
         broken = broken_invariants(record, preparation.environment)
@@ -274,10 +279,10 @@ class Runner:
         if not self._profile.run.cpu_tensors:
             return without_tensors(measured, "not asked for (run.cpu_tensors)")
         key = two_step_key(job.cell)
-        if key not in self._trials:
+        if key not in self._two_steps:
             outcome = self._engine.run(
-                TRIAL,
-                TrialRequest(
+                TWO_STEP_PASS,
+                TwoStepRequest(
                     cell=job.cell,
                     seed=job.seed,
                     device=self._device.kind,
@@ -290,11 +295,11 @@ class Runner:
                 on_progress=lambda _: None,
             )
             shutil.rmtree(f"{request.output}-trial", ignore_errors=True)
-            self._trials[key] = ended(outcome, "trial", Trial).result
-        trial = self._trials[key]
-        if trial is None:
+            self._two_steps[key] = parse_result(outcome, "two_step", TwoStepPass).result
+        two_step = self._two_steps[key]
+        if two_step is None:
             return without_tensors(measured, "the two-step pass failed: see its log")
-        return merge_two_step_pass(measured, trial)
+        return merge_two_step_pass(measured, two_step)
 
 
 def _now() -> str:
@@ -308,7 +313,7 @@ def checkpoint_bytes(cell: Cell, parameters: int) -> int:
     """
     settings = cell.settings
     model = _WEIGHT_BYTES * parameters
-    saves = job_of(cell).checkpoints
+    saves = schedule_of(cell).checkpoints
     limit = settings.get("save_total_limit")
     kept = min(saves, limit + 1) if limit else saves
     weights_only = settings.get("save_only_model") or cell.method != "full"

@@ -13,7 +13,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from ftbench.records.prediction import MARKS, Makeup, MarkName, Part
+from ftbench.records.prediction import MARKS, MarkName, MemoryBreakdown, Part
 
 # The fixed moments that bear on a peak in a phase, the nearest first.
 _NEAR: Mapping[str, tuple[MarkName, ...]] = {
@@ -33,7 +33,7 @@ _Key = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Culprit:
+class ChangedPart:
     """A part that moved, by how many bytes, and at which mark that was seen.
 
     `dtype_before` and `dtype_after` are set where its element type is another now. `source` is the line of
@@ -50,7 +50,7 @@ class Culprit:
     source: str = ""
 
 
-def culprits(before: Makeup, after: Makeup) -> list[Culprit]:
+def changed_parts(before: MemoryBreakdown, after: MemoryBreakdown) -> list[ChangedPart]:
     """Return the parts that moved, those that explain the change of the peak first; empty where none did."""
     ours, theirs = _unmatched(before.parts, after.parts)
     mark = _mark(before, after, ours, theirs)
@@ -62,7 +62,9 @@ def culprits(before: Makeup, after: Makeup) -> list[Culprit]:
     return found
 
 
-def _mark(before: Makeup, after: Makeup, ours: Iterable[Part], theirs: Iterable[Part]) -> MarkName:
+def _mark(
+    before: MemoryBreakdown, after: MemoryBreakdown, ours: Iterable[Part], theirs: Iterable[Part]
+) -> MarkName:
     """Return the mark at which to compare."""
     same = [(m.phase, m.module, m.operator) for m in (before.moment, after.moment)]
     if same[0] == same[1]:
@@ -100,7 +102,7 @@ def _content(part: Part) -> tuple[object, ...]:
     return (part.role, part.operator, part.dtype, *(part.nbytes.get(mark, 0) for mark in MARKS))
 
 
-def _at(mark: MarkName, before: Iterable[Part], after: Iterable[Part]) -> list[Culprit]:
+def _at(mark: MarkName, before: Iterable[Part], after: Iterable[Part]) -> list[ChangedPart]:
     """Return what moved at a mark; element types of one part are taken together."""
     sides: list[dict[_Key, list[Part]]] = []
     for side in (before, after):
@@ -119,7 +121,7 @@ def _at(mark: MarkName, before: Iterable[Part], after: Iterable[Part]) -> list[C
         largest = max([*(new or old)], key=lambda part: part.nbytes[mark])
         changed = bool(old and new) and types[0] != types[1]
         found.append(
-            Culprit(
+            ChangedPart(
                 *key,
                 delta_bytes=delta,
                 mark=mark,
@@ -138,6 +140,6 @@ def _type(parts: Iterable[Part], mark: MarkName, others: Iterable[Part]) -> str:
     return most.dtype if most else ""
 
 
-def is_state(one: Culprit) -> bool:
+def is_state(one: ChangedPart) -> bool:
     """Return whether a culprit is of the model's state, which no operator names."""
     return one.role in _STATE

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.grid import Grid
@@ -21,7 +21,7 @@ from ftbench.plan.groups import common_facets, group_name, groups_of, settings_k
 from ftbench.plan.profile import Profile
 from ftbench.records.prediction import (
     AttentionKernel,
-    Makeup,
+    MemoryBreakdown,
     Moment,
     Part,
     Predictions,
@@ -31,7 +31,7 @@ from ftbench.records.prediction import (
 _ATTENTION = "_scaled_dot_product_"
 
 
-class CardBytes(Frozen):
+class CardBytes(FrozenModel):
     """What a cell needs of one card: requested is what gates, the others depend on order as well."""
 
     requested_bytes: int
@@ -40,14 +40,14 @@ class CardBytes(Frozen):
     verdict: Verdict
 
 
-class CellBytes(Frozen):
+class CellBytes(FrozenModel):
     """A cell's peak of what tensors ask for, and what it needs of each card."""
 
     tensors_bytes: int
     cards: dict[str, CardBytes] = Field(default_factory=dict)
 
 
-class Group(Frozen):
+class Group(FrozenModel):
     """Cells that differ in length, batch and documents only; `settings` is what tells groups apart.
 
     `slopes` are differences of peaks along the grid's edge, in bytes a sample and a token; `largest`
@@ -69,9 +69,9 @@ class Group(Frozen):
         return group_name(self.settings)
 
     @property
-    def makeup(self) -> Makeup:
+    def breakdown(self) -> MemoryBreakdown:
         """Return the reference cell's parts."""
-        return Makeup(moment=self.moment, parts=self.parts)
+        return MemoryBreakdown(moment=self.moment, parts=self.parts)
 
     def without(self, names: Collection[str]) -> Group:
         """Return the group without these cells, and without the largest batch of a length that none has."""
@@ -93,14 +93,14 @@ class Group(Frozen):
         return tuple(sorted(set(found)))
 
 
-class MeasuredCell(Frozen):
+class MeasuredCell(FrozenModel):
     """What runs of a cell measured: of each figure a value a run, and an accuracy a seed."""
 
     figures: dict[str, tuple[float, ...]]
     accuracies: dict[str, float]
 
 
-class Measured(Frozen):
+class Measured(FrozenModel):
     """The runs of cells on one machine, by group and cell.
 
     `machine` and `workload` have what they depend on, as in `ftbench.gate.measured_runs.Runs`.
@@ -111,7 +111,7 @@ class Measured(Frozen):
     cells: dict[str, dict[str, MeasuredCell]]
 
 
-class Baseline(Frozen):
+class Baseline(FrozenModel):
     """All groups of a profile, and what they were predicted with and for.
 
     `workload` is what all cells have in common and memory may depend on; `architectures` has the compute
@@ -185,7 +185,7 @@ def baseline_of(
 
 
 def baseline_of_steps(
-    name: str, peak_bytes: int, makeup: Makeup, versions: Iterable[tuple[str, str]]
+    name: str, peak_bytes: int, breakdown: MemoryBreakdown, versions: Iterable[tuple[str, str]]
 ) -> Baseline:
     """Return the baseline of steps that are no cell of a profile: one group with one cell, `step`."""
     group = Group(
@@ -193,8 +193,8 @@ def baseline_of_steps(
         cells={"step": CellBytes(tensors_bytes=peak_bytes)},
         slopes={},
         reference="step",
-        moment=makeup.moment,
-        parts=makeup.parts,
+        moment=breakdown.moment,
+        parts=breakdown.parts,
     )
     return Baseline(profile=name, versions=_versions(versions), workload={}, groups=(group,))
 
@@ -228,7 +228,7 @@ def _group(
             )
     reference, cell = _reference(cells)
     predicted = predictions.of(cell.cell_id)
-    if predicted is None or predicted.makeup is None:
+    if predicted is None or predicted.breakdown is None:
         return None
     ids = {cell.cell_id for cell in cells.values()}
     largest: dict[str, dict[str, int]] = {gpu.name: {} for gpu in gpus}
@@ -241,8 +241,8 @@ def _group(
         slopes=dict(_slopes({name: cells[name] for name in found}, found)),
         largest={name: sizes for name, sizes in largest.items() if sizes},
         reference=reference,
-        moment=predicted.makeup.moment,
-        parts=predicted.makeup.parts,
+        moment=predicted.breakdown.moment,
+        parts=predicted.breakdown.parts,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
-from ftbench.gate.attribution import Culprit, culprits
+from ftbench.gate.attribution import ChangedPart, changed_parts
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
 from ftbench.gate.pytest_benchmark import Peaks
 
@@ -57,7 +57,7 @@ class Attribution:
     group: str
     reference: str
     delta_bytes: int
-    culprits: tuple[Culprit, ...]
+    changed_parts: tuple[ChangedPart, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _Comparison:
                 f" of {after.reference} now"
             )
         else:
-            found = culprits(before.makeup, after.makeup)
+            found = changed_parts(before.breakdown, after.breakdown)
             delta = _peak(after) - _peak(before)
             self.attributions.append(Attribution(after.name, after.reference, delta, tuple(found)))
 

@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.profile import (
     LoraSettings,
     Malloc,
@@ -17,7 +17,14 @@ from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
 # Axes that are not fields of TrainingArguments.
-OWN_AXES = ("max_length", "train_size", "padding", "attn_implementation", "method", "malloc")
+NON_TRAINER_AXES = (
+    "max_length",
+    "train_size",
+    "padding",
+    "attn_implementation",
+    "method",
+    "malloc",
+)
 # Settings that are a number in the optimizer's arithmetic and move no cost: runs that differ in them
 # alone are runs of one cell. Whatever else tells cells apart splits them into groups.
 COSTLESS = frozenset(
@@ -35,7 +42,7 @@ COSTLESS = frozenset(
 )
 
 
-class Cell(Frozen):
+class Cell(FrozenModel):
     """One point of the grid: a complete fine-tune, named by the content of all that decides it."""
 
     model: ModelSource
@@ -65,7 +72,7 @@ class Cell(Frozen):
         return int(self.settings["per_device_train_batch_size"])
 
     @property
-    def documents_a_step(self) -> int:
+    def examples_per_step(self) -> int:
         """Return how many documents an optimizer step takes: the accumulated batches."""
         accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
         return self.per_device_train_batch_size * accumulated
@@ -87,7 +94,7 @@ class Cell(Frozen):
             **{f"config.{name}": value for name, value in self.model.config},
             **{name: plain_value(value) for name, value in data.items()},
         }
-        own = {name: getattr(self, name) for name in OWN_AXES}
+        own = {name: getattr(self, name) for name in NON_TRAINER_AXES}
         settings = {name: plain_value(value) for name, value in self.settings.items()}
         return workload | settings | self._lora_facets | own
 
@@ -102,7 +109,7 @@ class Cell(Frozen):
 
     def setting(self, name: str) -> Any:
         """Return an axis of the cell's own or a training setting as it is; None where it has none."""
-        return getattr(self, name) if name in OWN_AXES else self.settings.get(name)
+        return getattr(self, name) if name in NON_TRAINER_AXES else self.settings.get(name)
 
     def value(self, axis: str) -> Any:
         """Return this cell's value on an axis, None where it has none."""

@@ -9,10 +9,10 @@ from typing import Literal
 import pynvml
 
 from ftbench.base.errors import ProfileError
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 
 
-class DeviceChoice(Frozen):
+class DeviceChoice(FrozenModel):
     """A kind of device, and the value of CUDA_VISIBLE_DEVICES under which a worker sees just it."""
 
     kind: Literal["cpu", "cuda"]

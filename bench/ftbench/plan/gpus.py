@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftbench.base.errors import ProfileError, nearest_name
-from ftbench.base.frozen import Frozen, Name, PositiveInt
+from ftbench.base.frozen import FrozenModel, Name, PositiveInt
 from ftbench.base.units import MIB, format_bytes, parse_bytes
 
 Architecture = Literal["Pascal", "Volta", "Turing", "Ampere", "Ada", "Hopper", "Blackwell"]
@@ -60,7 +60,7 @@ NOMINAL_SHARE = 0.90
 _BARE_SIZE = re.compile(r"\s*[\d.]+\s*([KMGT]i?)?B\s*", re.IGNORECASE)
 
 
-class Gpu(Frozen):
+class Gpu(FrozenModel):
     """One kind of card. `gpus.toml` says what each field holds and how its figure was found."""
 
     name: Name

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ftbench.base.errors import ProfileError, nearest_name
-from ftbench.base.frozen import Frozen
-from ftbench.plan.cell import OWN_AXES, Cell, plain_value
+from ftbench.base.frozen import FrozenModel
+from ftbench.plan.cell import NON_TRAINER_AXES, Cell, plain_value
 from ftbench.plan.profile import (
     REQUIRED_AXES,
     GridBlock,
@@ -24,14 +24,14 @@ from ftbench.plan.profile_file import parse_selection
 from ftbench.plan.sources import DataSource, ModelSource
 
 
-class Axis(Frozen):
+class Axis(FrozenModel):
     """One axis of a grid: its name and its values in the order of the profile."""
 
     name: str
     values: tuple[Any, ...]
 
 
-class Grid(Frozen):
+class Grid(FrozenModel):
     """The cells of a profile in the order of its blocks, and the axes they vary on."""
 
     axes: tuple[Axis, ...]
@@ -111,8 +111,8 @@ def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
 
 def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
     """Return the cell at a point: the profile's settings, with the axes' values over them."""
-    own = {name: point.get(name, getattr(profile, name, None)) for name in OWN_AXES}
-    axes = {name: value for name, value in point.items() if name not in OWN_AXES}
+    own = {name: point.get(name, getattr(profile, name, None)) for name in NON_TRAINER_AXES}
+    axes = {name: value for name, value in point.items() if name not in NON_TRAINER_AXES}
     settings = resolve_settings(profile.training | axes)
     training = tuple(
         sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from ftbench.base.frozen import Frozen, Name, NonNegativeInt, PositiveInt, Scalar
+from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, Scalar
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
@@ -47,7 +47,7 @@ RECIPE: dict[str, Any] = {
 }
 
 
-class Workload(Frozen):
+class Workload(FrozenModel):
     """The model and the data set, and how documents are read out of it."""
 
     task: Literal["text-classification"] = "text-classification"
@@ -86,7 +86,7 @@ class Workload(Frozen):
         return self
 
 
-class GridBlock(Frozen):
+class GridBlock(FrozenModel):
     """One block of the grid: axes, crossed (`factorial`) or varied one at a time (`star`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -124,7 +124,7 @@ class GridBlock(Frozen):
         return self
 
 
-class LoraSettings(Frozen):
+class LoraSettings(FrozenModel):
     """LoRA's settings, under the names of `peft.LoraConfig`; the head is always trained beside it.
 
     The defaults are those of most published classifiers (rank 8, dropout 0.1) and twice the rank for
@@ -141,7 +141,7 @@ class LoraSettings(Frozen):
     )
 
 
-class Run(Frozen):
+class Run(FrozenModel):
     """How cells are run: replicates, limits, isolation, device, and what is kept."""
 
     replicates: PositiveInt = Field(1, description="Runs of a cell with other seeds, for accuracy.")
@@ -159,7 +159,7 @@ class Run(Frozen):
     )
 
 
-class Profile(Frozen):
+class Profile(FrozenModel):
     """A named grid over a workload, with its training settings. `load_profile` reads one."""
 
     description: StrictStr = ""

@@ -14,23 +14,23 @@ from ftbench.plan.cell import Cell
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Schedule:
     """How often a complete run does what: optimizer steps, documents trained on, evaluations, checkpoints.
 
-    An epoch has `documents_an_epoch`; `eval_documents` and `eval_batches` are those of one evaluation. A
+    An epoch has `examples_per_epoch`; `eval_documents` and `eval_batches` are those of one evaluation. A
     checkpoint is one of those that training saves; the model that the recipe saves at its end is not in it.
     """
 
     steps: int
     documents: float
-    documents_an_epoch: int
+    examples_per_epoch: int
     evaluations: int
     eval_documents: int
     eval_batches: int
     checkpoints: int
 
 
-def job_of(cell: Cell) -> Job:
+def schedule_of(cell: Cell) -> Schedule:
     """Return what the Trainer does in a cell's run, and the recipe after it.
 
     A part of an accumulation at an epoch's end is a step.
@@ -44,10 +44,10 @@ def job_of(cell: Cell) -> Job:
     epochs = float(settings["num_train_epochs"])
     steps = most if most > 0 else math.ceil(epochs * an_epoch)
     trained = min(cell.train_size, whole * cell.per_device_train_batch_size)
-    return Job(
+    return Schedule(
         steps=steps,
         documents=trained * steps / an_epoch,
-        documents_an_epoch=trained,
+        examples_per_epoch=trained,
         evaluations=_times("eval", settings, steps, an_epoch)
         + int(bool(settings.get("eval_on_start")))
         + 1,  # the recipe ends with one

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import StrictStr
 
 from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
-from ftbench.base.frozen import Frozen, Scalar
+from ftbench.base.frozen import FrozenModel, Scalar
 from ftbench.plan.profile import Workload
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -49,7 +49,7 @@ KNOWN_SHA256 = {
 }
 
 
-class Source(Frozen):
+class Source(FrozenModel):
     """Where something is read from, and the revision that says what was in it."""
 
     reference: StrictStr  # as the profile names it
@@ -58,7 +58,7 @@ class Source(Frozen):
     revision: StrictStr  # a hub commit, or sha256:... over the files
 
 
-class ModelSource(Frozen):
+class ModelSource(FrozenModel):
     """The model: where its config, weights and tokenizer come from."""
 
     source: Source
@@ -68,7 +68,7 @@ class ModelSource(Frozen):
     config: tuple[tuple[str, Scalar], ...] = ()
 
 
-class DataSource(Frozen):
+class DataSource(FrozenModel):
     """The data set, and the rules by which its documents become two pools."""
 
     source: Source

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ftbench.base.errors import ProfileError, nearest_name
 
 # What the harness itself decides: one process and one device a cell, outputs in the run directory.
-OWNED: dict[str, str] = {
+RESERVED_ARGUMENTS: dict[str, str] = {
     "output_dir": "a cell writes into its run directory",
     "use_cpu": "name the device with run.device",
     "auto_find_batch_size": "it would change the batch size that the cell stands for",
@@ -129,15 +129,15 @@ def check_setting(name: str, value: object, *, where: str, also: Iterable[str] =
     holds other names valid in that place, for the suggestion.
     """
     fields = training_fields()
-    if name in OWNED:
-        raise ProfileError("a profile cannot set this", where=where, hint=OWNED[name])
+    if name in RESERVED_ARGUMENTS:
+        raise ProfileError("a profile cannot set this", where=where, hint=RESERVED_ARGUMENTS[name])
     if name not in fields:
         raise ProfileError(
             "unknown key",
             where=where,
             got=f"{name} = {value!r}",
             expected="a field of transformers.TrainingArguments",
-            nearest=nearest_name(name, (set(fields) - set(OWNED)).union(also)),
+            nearest=nearest_name(name, (set(fields) - set(RESERVED_ARGUMENTS)).union(also)),
         )
     try:
         checked = _adapter(name).validate_python(value)

@@ -21,7 +21,7 @@ ROUNDED_TO = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Documents:
+class SequenceLengths:
     """The labels' names, and the tokens of training documents, cut at the longest cell; none if unknown.
 
     `complete` says that they are all that the cells train on, and none evaluated on is longer; else
@@ -64,7 +64,7 @@ class Documents:
         return list(found)
 
 
-def read_documents(cells: Sequence[Cell]) -> Documents:
+def read_lengths(cells: Sequence[Cell]) -> SequenceLengths:
     """Return what the data of a profile's cells say; raises WorkloadError where they can't be read."""
     datasets.disable_progress_bars()
     pools = load_pools(cells[0].data)
@@ -80,4 +80,4 @@ def read_documents(cells: Sequence[Cell]) -> Documents:
 
     train, evaluation = lengths(pools.train, trained), lengths(pools.evaluation, evaluated)
     complete = max(trained, evaluated) <= SAMPLE and max(evaluation) <= max(train)
-    return Documents(pools.labels, tuple(train), complete)
+    return SequenceLengths(pools.labels, tuple(train), complete)

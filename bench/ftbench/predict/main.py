@@ -26,19 +26,19 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
 def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[str, Any]:
     from ftbench.predict.lengths import (  # torch, transformers and the rest
-        Documents,
-        read_documents,
+        SequenceLengths,
+        read_lengths,
     )
     from ftbench.predict.predict_cells import predict
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked from this one
-    documents = Documents()
+    documents = SequenceLengths()
     if request.full_batches:
-        documents = Documents(lengths=(max(cell.max_length for cell in request.cells),))
+        documents = SequenceLengths(lengths=(max(cell.max_length for cell in request.cells),))
     elif request.data_at_hand:
         emit(Progress(phase="reading the data"))
         try:
-            documents = read_documents(request.cells)
+            documents = read_lengths(request.cells)
         except WorkloadError:
             if request.cells[0].data.source.kind != "hub":
                 raise

@@ -15,10 +15,10 @@ from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.predict.breakdown.composition import compose
-from ftbench.predict.breakdown.parts import makeup
-from ftbench.predict.lengths import Documents
+from ftbench.predict.breakdown.parts import breakdown
+from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes.fit import Shape
-from ftbench.predict.shapes.shapes import Courses, Map, Workload, trace_courses
+from ftbench.predict.shapes.shapes import Map, ShapeTraces, Workload, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
@@ -68,17 +68,17 @@ def predict(
     cells: Sequence[Cell],
     gpus: Sequence[Gpu] = (),
     *,
-    documents: Documents | None = None,
+    documents: SequenceLengths | None = None,
     request: PredictRequest | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Predictions:
     """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
 
-    `documents` is what is known of the data (`read_documents`); without it two labels are assumed,
+    `documents` is what is known of the data (`read_lengths`); without it two labels are assumed,
     and padding. `request` has the options. Cells that are not covered are refused, one by one.
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
-    documents = documents or Documents()
+    documents = documents or SequenceLengths()
     cards = [card_of(gpu) for gpu in gpus]
     order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
@@ -123,7 +123,7 @@ class _Group:
         self,
         cells: Sequence[Cell],
         target: Target,
-        documents: Documents,
+        documents: SequenceLengths,
         request: PredictRequest,
         cards: Sequence[Card],
         run: Map,
@@ -139,7 +139,7 @@ class _Group:
 
     def trace(self) -> None:
         """Trace what all of the cells can be told from."""
-        self._courses = trace_courses(
+        self._courses = trace_shapes(
             self._workload,
             set(self._shapes.values()),
             self._run,
@@ -179,7 +179,7 @@ class _Group:
             self._workload, self._courses, tuple(self._cards), self._request, self._varying()
         )
 
-    def _varying(self) -> Documents | None:
+    def _varying(self) -> SequenceLengths | None:
         """Return the documents that decide the batches' lengths, where they vary."""
         return self._documents if self._cells[0].padding == "longest" else None
 
@@ -190,7 +190,7 @@ class _Group:
         low = min([peak, *(trace.peak_bytes for trace in orders)])
         exact = self._varying() is None
         explained = compose(self._courses.at(shape)) if self._request.explain else None
-        wanted = cell.cell_id in self._request.makeup_of
+        wanted = cell.cell_id in self._request.breakdown_of
         return CellPrediction(
             cell_id=cell.cell_id,
             source="traced" if shape in self._courses.traced else "fitted",
@@ -202,7 +202,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
-            makeup=makeup(self._courses.at(shape)) if wanted else None,
+            breakdown=breakdown(self._courses.at(shape)) if wanted else None,
         )
 
     def largest(self) -> list[LargestBatch]:
@@ -226,14 +226,17 @@ class _Simulator:
     """Simulates the shapes of a workload on cards. It goes whole to the process that does it."""
 
     workload: Workload
-    courses: Courses
+    shape_traces: ShapeTraces
     cards: tuple[Card, ...]
     request: PredictRequest
-    varying: Documents | None
+    varying: SequenceLengths | None
 
     def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
         """Return what a shape comes to on every card."""
-        traces = [self.courses.at(shape), *_other_orders(self.courses, shape, self.varying)]
+        traces = [
+            self.shape_traces.at(shape),
+            *_other_orders(self.shape_traces, shape, self.varying),
+        ]
         return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
     def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
@@ -243,7 +246,7 @@ class _Simulator:
         larger batch tried does not fit. A batch of one takes a course of its own, and is traced.
         """
         length, cell, card = job
-        fitted = self.courses.fitted(length)
+        fitted = self.shape_traces.fitted(length)
         assert fitted is not None
         limit = card.capacity[1]
         top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
@@ -252,7 +255,7 @@ class _Simulator:
         def simulated(batch: int) -> Simulated:
             if batch == 1:
                 return self._simulated([self.workload.trace((1, length))], card)
-            orders = _other_orders(self.courses, (batch, length), self.varying)
+            orders = _other_orders(self.shape_traces, (batch, length), self.varying)
             return self._simulated([fitted.at(batch, length), *orders], card)
 
         def verdict(batch: int) -> str:
@@ -281,12 +284,14 @@ class _Simulator:
         )
 
 
-def _other_orders(courses: Courses, shape: Shape, varying: Documents | None) -> list[Trace]:
+def _other_orders(
+    shape_traces: ShapeTraces, shape: Shape, varying: SequenceLengths | None
+) -> list[Trace]:
     """Return a shape's traces for other orders of lengths than the longest throughout."""
     if varying is None:
         return []
     batch, length = shape
-    return courses.in_orders(batch, varying.orders(batch, length, STEPS)[1:])
+    return shape_traces.in_orders(batch, varying.orders(batch, length, STEPS)[1:])
 
 
 def _last(holds: Callable[[int], bool], most: int) -> int:
@@ -307,7 +312,7 @@ def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
     return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
-def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
+def _groups(cells: Sequence[Cell], documents: SequenceLengths) -> list[list[Cell]]:
     """Return cells by workload: what differs within one is batch, length and what does not matter.
 
     Where no document is shorter than a cell's length its batches have no padding, and no mask.
@@ -331,7 +336,7 @@ def _groups(cells: Sequence[Cell], documents: Documents) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def _has_padding(cell: Cell, documents: Documents) -> bool:
+def _has_padding(cell: Cell, documents: SequenceLengths) -> bool:
     """Return whether batches have padding; of those padded to their longest, only that one has none."""
     return cell.padding == "longest" or documents.padded(cell.max_length)
 
@@ -367,7 +372,7 @@ def _generation(capability: tuple[int, int]) -> tuple[int, int]:
     return next(first for first in _GENERATIONS if capability >= first)
 
 
-def _shape_of(cell: Cell, documents: Documents) -> Shape:
+def _shape_of(cell: Cell, documents: SequenceLengths) -> Shape:
     """Return the batch and length of a cell's largest step."""
     batch = min(cell.per_device_train_batch_size, cell.train_size)
     length = cell.max_length
@@ -394,7 +399,9 @@ def _refusal(cell: Cell) -> str | None:
     return None
 
 
-def _notes(cells: Sequence[Cell], documents: Documents, request: PredictRequest) -> tuple[str, ...]:
+def _notes(
+    cells: Sequence[Cell], documents: SequenceLengths, request: PredictRequest
+) -> tuple[str, ...]:
     notes = []
     if not request.data_at_hand:
         notes.append("the data set is not at hand: two labels, and padding in batches, are assumed")

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Method
 from ftbench.records.record import Environment, Memory, PhaseName
 
 
-class PrepareRequest(Frozen):
+class PrepareRequest(FrozenModel):
     """Asks for a workload to be probed and tokenised, and the device's matmul peak measured."""
 
     cells: tuple[Cell, ...]
@@ -24,21 +24,21 @@ class PrepareRequest(Frozen):
     scratch: str
 
 
-class TokenisedPools(Frozen):
+class TokenisedPools(FrozenModel):
     """Arrow files of the tokenised training and evaluation pools, already in shuffled order."""
 
     train: str
     evaluation: str
 
 
-class StepFlops(Frozen):
+class StepFlops(FrozenModel):
     """The FLOPs of training on one document, c0 + c1*S + c2*S^2; or why there is no such formula."""
 
     coefficients: tuple[int, int, int] | None = None
     absent: str | None = None
 
 
-class Preparation(Frozen):
+class Preparation(FrozenModel):
     """What the prepare stage found and made, once for all cells."""
 
     environment: Environment
@@ -61,7 +61,7 @@ class Preparation(Frozen):
         return full if method == "full" else self.flops_by_method[method]
 
 
-class CellRequest(Frozen):
+class CellRequest(FrozenModel):
     """Asks for one replicate of a cell, with what was prepared for it."""
 
     cell: Cell
@@ -75,7 +75,7 @@ class CellRequest(Frozen):
     reports: str  # a folder for what `report_to` writes; its name is the run's
 
 
-class TrialRequest(Frozen):
+class TwoStepRequest(FrozenModel):
     """Asks for two optimizer steps of a cell on its longest documents.
 
     With `tensors` torch's own CPU allocator is metered through the profiler, and one batch is
@@ -91,7 +91,7 @@ class TrialRequest(Frozen):
     memory_limit_bytes: int | None = None  # on CUDA: torch may reserve no more than this
 
 
-class Trial(Frozen):
+class TwoStepPass(FrozenModel):
     """What two steps of a cell took, by phase; and over all of them."""
 
     phases: dict[PhaseName, Memory]
@@ -99,7 +99,7 @@ class Trial(Frozen):
     absent: dict[str, str] = Field(default_factory=dict)
 
 
-class Progress(Frozen):
+class Progress(FrozenModel):
     """Where a running cell is."""
 
     phase: str
@@ -109,7 +109,7 @@ class Progress(Frozen):
     loss: float | None = None
 
 
-class Event(Frozen):
+class Event(FrozenModel):
     """One line from a worker: progress, or its answer, or a refusal to be raised in the parent."""
 
     kind: Literal["progress", "answer", "refusal"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 
@@ -18,7 +18,7 @@ Verdict = Literal["fits", "does not fit", "too close to call"]
 AttentionKernel = Literal["math", "efficient", "flash", "cudnn"]
 
 
-class Figure(Frozen):
+class Figure(FrozenModel):
     """A number of bytes, the interval that holds it, and how sure it is."""
 
     value_bytes: int
@@ -27,14 +27,14 @@ class Figure(Frozen):
     certainty: Certainty
 
 
-class Share(Frozen):
+class Share(FrozenModel):
     """A part of the peak: what it is of, and how much."""
 
     name: str
     nbytes: int
 
 
-class Moment(Frozen):
+class Moment(FrozenModel):
     """When the peak is reached."""
 
     phase: str
@@ -43,7 +43,7 @@ class Moment(Frozen):
     operator: str
 
 
-class Composition(Frozen):
+class Composition(FrozenModel):
     """What the peak of live tensors consists of, three ways, each from the largest down; and when.
 
     `timeline` has the live bytes over the traced steps, as (event, bytes) at every turn worth drawing.
@@ -71,7 +71,7 @@ MarkName = Literal[
 MARKS: tuple[MarkName, ...] = get_args(MarkName)
 
 
-class Part(Frozen):
+class Part(FrozenModel):
     """What one operator of one module has in memory as one kind of tensor, in bytes at each mark.
 
     `module` has the layers of a stack under one name (`layer.*`); `operator` is empty for parameters,
@@ -92,14 +92,14 @@ class Part(Frozen):
         return " | ".join((self.role, self.module, self.operator, self.dtype))
 
 
-class Makeup(Frozen):
+class MemoryBreakdown(FrozenModel):
     """All parts of a cell's memory, and when its peak is reached: what changes are attributed by."""
 
     moment: Moment
     parts: tuple[Part, ...]
 
 
-class CardPrediction(Frozen):
+class CardPrediction(FrozenModel):
     """What a cell needs on one card, and whether it fits.
 
     `requested` is what tensors and the workspaces of kernels ask for;
@@ -117,7 +117,7 @@ class CardPrediction(Frozen):
     verdict: Verdict
 
 
-class PassWork(Frozen):
+class PassWork(FrozenModel):
     """What some batches ask of a device: of an optimizer step, or of an evaluation.
 
     `flops` are those of matrix products and fused attention, all that are carried out. Bytes are what
@@ -135,7 +135,7 @@ class PassWork(Frozen):
     kernels: int
 
 
-class CellWork(Frozen):
+class CellWork(FrozenModel):
     """The work of a cell: of one full optimizer step, and of an evaluation of a few documents.
 
     `evaluation.compulsory_bytes` are of one batch. `checkpoint_bytes` is what parameters and
@@ -147,12 +147,12 @@ class CellWork(Frozen):
     checkpoint_bytes: int
 
 
-class CellPrediction(Frozen):
+class CellPrediction(FrozenModel):
     """The prediction of one cell, for every card that was asked about.
 
     `tensors` is the peak of what tensors ask for: the same on every card but for its attention
     kernels, and known without one. `work` is counted where that is asked for; where batches' lengths
-    vary it is of the longest, and `least_work` a lower bound. `makeup` has all parts of the memory of
+    vary it is of the longest, and `least_work` a lower bound. `breakdown` has all parts of the memory of
     those cells that they are asked for of.
     """
 
@@ -161,12 +161,12 @@ class CellPrediction(Frozen):
     tensors: Figure
     cards: tuple[CardPrediction, ...] = ()
     composition: Composition | None = None
-    makeup: Makeup | None = None
+    breakdown: MemoryBreakdown | None = None
     work: CellWork | None = None
     least_work: CellWork | None = None
 
 
-class LargestBatch(Frozen):
+class LargestBatch(FrozenModel):
     """The largest batch size that fits on a card at one length; 0 where none does.
 
     `certain` fits whatever is unknown; `possible` may. `cell_id` is of a cell of the same workload
@@ -182,20 +182,20 @@ class LargestBatch(Frozen):
     reserved: Figure | None
 
 
-class Refused(Frozen):
+class Refused(FrozenModel):
     """A cell that is not predicted, and why."""
 
     cell_id: str
     reason: str
 
 
-class PredictRequest(Frozen):
+class PredictRequest(FrozenModel):
     """Asks for predictions of cells on cards; all cells are of one profile.
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
     `data_at_hand` is False where the data set cannot be read. `work` asks for FLOPs and bytes too.
     `full_batches` takes every document for as long as its cell's length, whatever the data set says.
-    `makeup_of` names the cells whose parts are wanted.
+    `breakdown_of` names the cells whose parts are wanted.
     """
 
     cells: tuple[Cell, ...]
@@ -208,11 +208,11 @@ class PredictRequest(Frozen):
     on_cpu: bool = False
     full_batches: bool = False
     work: bool = False
-    makeup_of: tuple[str, ...] = ()
+    breakdown_of: tuple[str, ...] = ()
     processes: int = 1
 
 
-class Predictions(Frozen):
+class Predictions(FrozenModel):
     """The answer: a prediction or a refusal for every cell, in their order."""
 
     cells: tuple[CellPrediction, ...]

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 
 SCHEMA_VERSION = 3
@@ -56,7 +56,7 @@ def attempt_name(identity: Identity, attempt: int) -> str:
     return identity.name + (f".{attempt}" if attempt else "")
 
 
-class Device(Frozen):
+class Device(FrozenModel):
     """The one device that a cell ran on."""
 
     kind: Literal["cpu", "cuda"]
@@ -66,7 +66,7 @@ class Device(Frozen):
     threads: int | None = None
 
 
-class Environment(Frozen):
+class Environment(FrozenModel):
     """Packages, hardware and driver that figures depend on; recorded apart from the cells."""
 
     python: str
@@ -90,7 +90,7 @@ class Environment(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class Memory(Frozen):
+class Memory(FrozenModel):
     """The ledger: every reading of memory for one phase, or for the whole cell, in bytes.
 
     Peaks since the phase began, but for `context_bytes`: what the driver holds for the process
@@ -110,7 +110,7 @@ class Memory(Frozen):
     context_bytes: int | None = None
 
 
-class Phase(Frozen):
+class Phase(FrozenModel):
     """One phase of a cell, over all the times it was entered; counts where documents pass through."""
 
     wall_s: float
@@ -127,7 +127,7 @@ class Phase(Frozen):
     memory: Memory
 
 
-class Epoch(Frozen):
+class Epoch(FrozenModel):
     """What was read after one epoch of training."""
 
     epoch: int
@@ -136,7 +136,7 @@ class Epoch(Frozen):
     eval_accuracy: float | None
 
 
-class StepSummary(Frozen):
+class StepSummary(FrozenModel):
     """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
 
     `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. `min_s` is the
@@ -162,7 +162,7 @@ class StepSummary(Frozen):
     mfu: float | None = None
 
 
-class Failure(Frozen):
+class Failure(FrozenModel):
     """Why a cell has no result: the step it happened at, the message, the end of the log."""
 
     message: str
@@ -171,7 +171,7 @@ class Failure(Frozen):
     log_tail: str = ""
 
 
-class Load(Frozen):
+class Load(FrozenModel):
     """How busy the machine was during the cell: load averages, and shares of all processors' time.
 
     The shares are None where the kernel does not count them.
@@ -186,7 +186,7 @@ class Load(Frozen):
     throttle_events: int | None = None  # of processors that were too hot; cards are not in it
 
 
-class Sampling(Frozen):
+class Sampling(FrozenModel):
     """How the sampled figures were taken: by a process beside the worker's.
 
     `growth` says, for each sampled figure, how steadily it went on growing in the second half of
@@ -202,7 +202,7 @@ class Sampling(Frozen):
 
 
 # What a warning in a record can be about. Those in NOISY are reasons to repeat a cell.
-CautionName = Literal[
+WarningName = Literal[
     "spread",
     "drift",
     "unsteady",
@@ -218,21 +218,21 @@ CautionName = Literal[
     "diverged",
     "note",
 ]
-NOISY: frozenset[CautionName] = frozenset(
+NOISY: frozenset[WarningName] = frozenset(
     {"spread", "drift", "others_busy", "steal", "swap", "throttled", "tenant"}
 )
 
 
-class Caution(Frozen):
+class RunWarning(FrozenModel):
     """A warning that lives in the record: what was seen, against the named threshold it passed."""
 
-    name: CautionName
+    name: WarningName
     message: str
     value: float | None = None
     threshold: float | None = None
 
 
-class Measurement(Frozen):
+class Measurement(FrozenModel):
     """What the worker measured in a cell that completed.
 
     `idle` is the ledger before the cell began; `sources` says where each of its figures comes from.
@@ -260,10 +260,10 @@ class Measurement(Frozen):
     load: Load
     peak_matmul_flops: float | None
     absent: dict[str, str] = Field(default_factory=dict)
-    warnings: tuple[Caution, ...] = ()
+    warnings: tuple[RunWarning, ...] = ()
 
 
-class PredictedPeaks(Frozen):
+class PredictedPeaks(FrozenModel):
     """What the cell was predicted to need of its device; on the CPU, tensors alone."""
 
     tensors_bytes: int
@@ -271,7 +271,7 @@ class PredictedPeaks(Frozen):
     reserved_bytes: int | None = None
 
 
-class Record(Frozen):
+class Record(FrozenModel):
     """One run of one cell: what was asked, how it ended, what was measured.
 
     A replicate runs with a seed of its own, a repeat again with the replicate's. `untrusted` maps
@@ -318,8 +318,10 @@ class Record(Frozen):
     @property
     def noisy(self) -> bool:
         """Return whether something disturbed its figures enough to be a reason to run it again."""
-        cautions = self.measurement.warnings if self.measurement else ()
-        return bool(self.untrusted) or any(caution.name in NOISY for caution in cautions)
+        run_warnings = self.measurement.warnings if self.measurement else ()
+        return bool(self.untrusted) or any(
+            run_warning.name in NOISY for run_warning in run_warnings
+        )
 
     def axis_value(self, name: str) -> Any:
         """Return the cell's value on an axis."""

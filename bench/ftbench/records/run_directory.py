@@ -47,9 +47,9 @@ from ftbench.base.files import (
 )
 from ftbench.base.units import MIB, format_bytes
 from ftbench.plan.profile import Profile
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
 from ftbench.records.record import SCHEMA_VERSION, Environment, Record
-from ftbench.records.tries import Try
 
 FOLDERS = (
     "records",
@@ -171,16 +171,16 @@ class RunDirectory:
                 write_atomically(kept, file.read_text(encoding="utf-8"))
         write_atomically(file, text)
 
-    def write_try(self, one: Try) -> None:
+    def write_try(self, one: BatchProbe) -> None:
         """Write a try of the frontier with its checksum."""
         write_atomically(self.file("tries", one.name, ".json"), _sealed(one))
 
-    def tries(self) -> list[Try]:
+    def tries(self) -> list[BatchProbe]:
         """Return the tries of the frontier that can be read; one that cannot is made again."""
         found = []
         for file in sorted((self.path / "tries").glob("*.json")):
             with contextlib.suppress(DamagedFile):
-                found.append(_unsealed(file, Try))
+                found.append(_unsealed(file, BatchProbe))
         return found
 
     def write_environment(self, environment: Environment) -> None:

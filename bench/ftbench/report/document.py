@@ -11,17 +11,17 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
 from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
-from ftbench.analysis.tables.axis_series import chains_along
+from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
-from ftbench.analysis.tables.memory_table import ledger_table
+from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.base.units import format_flops
 from ftbench.plan.profile import Profile
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
 from ftbench.records.prediction import LargestBatch
 from ftbench.records.record import Environment, Record
-from ftbench.records.tries import Try
 from ftbench.report.charts.curves import curves
-from ftbench.report.charts.inputs import Material, ReadSamples, no_samples
+from ftbench.report.charts.inputs import ChartInputs, ReadSamples, no_samples
 from ftbench.report.charts.largest import largest
 from ftbench.report.charts.learning import learning
 from ftbench.report.charts.memory import cell_memory
@@ -36,7 +36,7 @@ from ftbench.report.sections.memory import memory_section
 from ftbench.report.sections.pareto import HEADING, buying_note, buying_section
 from ftbench.report.sections.provenance import environment_section
 from ftbench.report.sections.settings import choices_section
-from ftbench.report.sections.warnings import cautions_section
+from ftbench.report.sections.warnings import warnings_section
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def build(
     *,
     groups: Sequence[Group] = (),
     fitted_curves: Sequence[LearningCurve | Refusal] = (),
-    tries: Sequence[Try] = (),
+    tries: Sequence[BatchProbe] = (),
     predicted: Sequence[LargestBatch] = (),
     samples: ReadSamples = no_samples,
     usd_per_hour: float | None = None,
@@ -93,22 +93,20 @@ def build(
     """
     table = cells_table(records)
     axes = separating_axes(table, varying_axes(records))
-    material = Material(table, axes, records, groups, fitted_curves, samples)
+    inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
     found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
         Section("What was found", found),
-        Section("Memory and time", figures=tuple(surfaces(material))),
+        Section("Memory and time", figures=tuple(surfaces(inputs))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
-        _scaling(material),
-        choices_section(table, axes, eval_size=material.eval_sizes[0]),
-        Section(
-            "What documents bring", *learning_section(fitted_curves), tuple(learning(material))
-        ),
-        _buying(material, usd_per_hour),
-        Section("Memory", *memory_section(table, records), tuple(cell_memory(material))),
+        _scaling(inputs),
+        choices_section(table, axes, eval_size=inputs.eval_sizes[0]),
+        Section("What documents bring", *learning_section(fitted_curves), tuple(learning(inputs))),
+        _buying(inputs, usd_per_hour),
+        Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
         Section("Cells", tables=(cells(table, axes),)),
-        Section("Warnings", *cautions_section(records)),
-        Section("How to read this", tuple(_reading_notes(material, profile, preparation))),
+        Section("Warnings", *warnings_section(records)),
+        Section("How to read this", tuple(_reading_notes(inputs, profile, preparation))),
         Section("Where it was measured", *environment_section(records, environments, preparation)),
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
@@ -116,7 +114,7 @@ def build(
         title=f"ftbench: {profile.name}",
         sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
         cells=table,
-        ledger=ledger_table(records),
+        ledger=memory_table(records),
         profile=profile,
         environments=environments,
         groups=groups,
@@ -133,32 +131,32 @@ _SCALING_NOTE = (
 _MOST_CHAINS = 6
 
 
-def _buying(material: Material, usd_per_hour: float | None) -> Section:
+def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
     """Return the front of accuracy against each cost, with what is said of it."""
     said = buying_section(
-        material.table,
-        material.axes,
-        eval_size=material.eval_sizes[0],
+        inputs.table,
+        inputs.axes,
+        eval_size=inputs.eval_sizes[0],
         usd_per_hour=usd_per_hour,
     )
-    figures = tuple(pareto(material))
+    figures = tuple(pareto(inputs))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
 
 
-def _scaling(material: Material) -> Section:
+def _scaling(inputs: ChartInputs) -> Section:
     """Return the laws and what was measured along each axis."""
     tables = [
         along(chain)
-        for axis in material.varying()
-        for chain in chains_along(material.table, axis, material.axes)[:_MOST_CHAINS]
+        for axis in inputs.varying()
+        for chain in series_along(inputs.table, axis, inputs.axes)[:_MOST_CHAINS]
     ]
-    laws = fit_tables(material.groups)
+    laws = fit_tables(inputs.groups)
     notes = (
         *([NOTE] if laws else []),
-        *refusals(material.groups),
+        *refusals(inputs.groups),
         *([_SCALING_NOTE] if tables else []),
     )
-    return Section("How cost scales", notes, (*laws, *tables), tuple(curves(material)))
+    return Section("How cost scales", notes, (*laws, *tables), tuple(curves(inputs)))
 
 
 def _damage(damaged: Sequence[str]) -> list[str]:
@@ -168,13 +166,13 @@ def _damage(damaged: Sequence[str]) -> list[str]:
     ] * bool(damaged)
 
 
-def _reading_notes(material: Material, profile: Profile, preparation: Preparation) -> list[str]:
+def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparation) -> list[str]:
     """Return what the figures mean and what they do not."""
-    table, records = material.table, material.records
-    fewest, *more = material.eval_sizes
-    seeds = table.groupby(list(material.axes))["seed"].nunique()
+    table, records = inputs.table, inputs.records
+    fewest, *more = inputs.eval_sizes
+    seeds = table.groupby(list(inputs.axes))["seed"].nunique()
     notes = []
-    if ENVIRONMENT in material.axes:
+    if ENVIRONMENT in inputs.axes:
         notes.append(
             f"The runs are of {table[ENVIRONMENT].nunique()} environments. Those of one are no replicates of"
             " another's: the environment tells cells apart, as an axis does."

@@ -22,12 +22,12 @@ from ftbench.plan.cell import Cell
 from ftbench.records.messages import CellRequest, Progress, tokenised_key
 from ftbench.records.record import (
     FIRST_STEPS,
-    Caution,
     Epoch,
     Failure,
     Measurement,
     Phase,
     PhaseName,
+    RunWarning,
 )
 from ftbench.worker.measure.device import (
     compute_dtype,
@@ -36,11 +36,11 @@ from ftbench.worker.measure.device import (
     synchronizer,
     torch_device,
 )
-from ftbench.worker.measure.memory_meters import Ledger
-from ftbench.worker.measure.meters.machine import MachineLoad, load_cautions
-from ftbench.worker.measure.meters.processor import fault_caution
+from ftbench.worker.measure.memory_meters import MemoryMeters
+from ftbench.worker.measure.meters.machine import MachineLoad, load_warnings
+from ftbench.worker.measure.meters.processor import fault_warning
 from ftbench.worker.measure.phases import PhaseBook
-from ftbench.worker.measure.steps import StepBook, step_cautions, summarise, write_steps
+from ftbench.worker.measure.steps import StepBook, step_warnings, summarise, write_steps
 from ftbench.worker.process.failures import status_of
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.data import read_tokenised
@@ -59,7 +59,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     request = CellRequest.model_validate(body)
     set_malloc(request.cell.malloc)
     device = torch_device(request.device)
-    ledger = Ledger(device)
+    ledger = MemoryMeters(device)
     phases = PhaseBook(
         ledger.meters,
         synchronize=synchronizer(device),
@@ -81,11 +81,11 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
             message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
         )
         return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
-    notes = _Notes(absent=phases.absent(), warnings=ledger.cautions())
+    notes = _Notes(absent=phases.absent(), warnings=ledger.run_warnings())
     if sampling is None:
         notes.absent["sampling"] = "the sampler ended before the cell did"
     booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
-    notes.warnings += fault_caution(booked.get("train"), request.cell.malloc)
+    notes.warnings += fault_warning(booked.get("train"), request.cell.malloc)
     measurement = Measurement(
         device=describe(device),
         model_device=result.model_device,
@@ -126,14 +126,14 @@ class _Notes:
     """Why figures are absent, by their path, and what a reader must know before trusting the rest."""
 
     absent: dict[str, str]
-    warnings: list[Caution]
+    warnings: list[RunWarning]
 
     def finite(self, path: str, value: float | None) -> float | None:
         """Return a number that is one; else None, noted as a training that diverged."""
         if value is None or math.isfinite(value):
             return value
         self.absent[path] = f"it came out as {value}: the training diverged"
-        diverged = Caution(name="diverged", message=DIVERGED)
+        diverged = RunWarning(name="diverged", message=DIVERGED)
         if diverged not in self.warnings:
             self.warnings.append(diverged)
         return None
@@ -198,13 +198,13 @@ def _steps(
     if peak and summary is not None and summary.mfu is not None and summary.mfu > 1:
         peak = max(peak, measure_matmul(device, dtype))
         summary = summarise(table, peak)
-        notes.warnings.append(Caution(name="note", message=MATMUL_AGAIN))
+        notes.warnings.append(RunWarning(name="note", message=MATMUL_AGAIN))
     if summary is None:
         notes.absent["steps"] = f"no step after the first {FIRST_STEPS}"
     elif absent:
         notes.absent["steps.flops_per_s"] = absent
         notes.absent["steps.mfu"] = absent
-    notes.warnings += step_cautions(table, summary)
+    notes.warnings += step_warnings(table, summary)
     return {"steps": summary, "peak_matmul_flops": peak}
 
 
@@ -214,11 +214,11 @@ def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
     for name, value in load:
         if value is None:
             notes.absent[f"load.{name}"] = "the kernel does not count it here"
-    notes.warnings += load_cautions(load)
+    notes.warnings += load_warnings(load)
     loaders = cell.settings.get("dataloader_num_workers", 0)
     if loaders:
         notes.warnings.append(
-            Caution(
+            RunWarning(
                 name="loader_processes",
                 message=f"peak RSS leaves out {loaders} data-loader processes; PSS has them",
                 value=loaders,

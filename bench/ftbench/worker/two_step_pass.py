@@ -18,7 +18,7 @@ import transformers
 from datasets import Dataset
 
 from ftbench.plan.cell import Cell
-from ftbench.records.messages import Progress, Trial, TrialRequest, tokenised_key
+from ftbench.records.messages import Progress, TwoStepPass, TwoStepRequest, tokenised_key
 from ftbench.records.record import FIRST_STEPS, Failure, Memory, PhaseName
 from ftbench.worker.measure.device import synchronizer, torch_device
 from ftbench.worker.measure.memory_meters import plain_meters
@@ -47,8 +47,8 @@ _NO_EVALUATION: dict[PhaseName, str] = {"evaluation": "this pass only trains"}
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
-    """Run the `TrialRequest` and return its status with a `Trial` or a `Failure`, as JSON data."""
-    request = TrialRequest.model_validate(body)
+    """Run the `TwoStepRequest` and return its status with a `TwoStepPass` or a `Failure`, as JSON data."""
+    request = TwoStepRequest.model_validate(body)
     set_malloc(request.cell.malloc)
     device = torch_device(request.device)
     phases = PhaseBook(
@@ -71,8 +71,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
             message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
         )
         return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
-    trial = _trial(phases, evaluated=request.tensors)
-    return {"status": "ok", "trial": trial.model_dump(mode="json")}
+    two_step = _trial(phases, evaluated=request.tensors)
+    return {"status": "ok", "two_step": two_step.model_dump(mode="json")}
 
 
 def _limit(device: torch.device, limit_bytes: int | None) -> None:
@@ -84,7 +84,7 @@ def _limit(device: torch.device, limit_bytes: int | None) -> None:
 
 
 def _trainer(
-    request: TrialRequest, device: torch.device, phases: PhaseBook, steps: StepBook
+    request: TwoStepRequest, device: torch.device, phases: PhaseBook, steps: StepBook
 ) -> MeteredTrainer:
     """Return the recipe's Trainer of the cell, cut to two steps."""
     transformers.utils.logging.disable_progress_bar()
@@ -121,8 +121,8 @@ def _training_documents(cell: Cell) -> int:
 
     The third is there for the loader, which fetches the next batch while a step is under way.
     """
-    few = cell.train_size <= cell.documents_a_step
-    return cell.train_size if few else 3 * cell.documents_a_step
+    few = cell.train_size <= cell.examples_per_step
+    return cell.train_size if few else 3 * cell.examples_per_step
 
 
 def _longest(file: str, count: int) -> Dataset:
@@ -133,12 +133,12 @@ def _longest(file: str, count: int) -> Dataset:
     return pool.select([longest] * count).with_format("torch")
 
 
-def _trial(phases: PhaseBook, *, evaluated: bool) -> Trial:
+def _trial(phases: PhaseBook, *, evaluated: bool) -> TwoStepPass:
     """Return the peaks of the phases that the pass is for, and why it has no others."""
     absent = _NOT_IN_IT if evaluated else _NOT_IN_IT | _NO_EVALUATION
     # "train" is begun at the end of step 2, and nothing but the end of training is in it.
     booked = {n: phase.memory for n, phase in phases.phases().items() if n not in absent}
-    return Trial(
+    return TwoStepPass(
         phases=booked, memory=_peaks(list(booked.values())), absent=phases.absent() | absent
     )
 

@@ -29,8 +29,8 @@ from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
 from ftbench.report.write import write_report
 from studies.memory_claim.growth import (
-    Answers,
     Beside,
+    ClaimData,
     Option,
     Peak,
     SeriesOf,
@@ -83,7 +83,7 @@ OPTION_CELLS = (
 )
 
 
-def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: None) -> Answers:
+def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: None) -> ClaimData:
     """Return all that the page is made of; raises PredictionError where a cell is refused."""
 
     def ask(cells: Sequence[Cell], cards: Iterable[str] = (), **how: bool) -> Predictions:
@@ -110,7 +110,7 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
     # As the pass that counts tensors trains: on the longest documents, which fill their batches.
     on_cpu = ask(small, on_cpu=True, data_at_hand=True, full_batches=True)
     sizes = {name: _size(name, cells, full) for name, cells in shapes.items()}
-    return Answers(
+    return ClaimData(
         series=_series(lengths, padded, fused, full),
         family=tuple(sizes[name] for name in FAMILY),
         depths=_along(sizes, DEPTHS),

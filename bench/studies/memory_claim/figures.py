@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ftbench.base.units import GIB, format_bytes
 from ftbench.report.charts.scales import NUMBER, log_ticks
 from ftbench.report.charts.theme import INK, finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
-from studies.memory_claim.growth import BYTES_A_PARAMETER, Answers, Setting, Size
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from studies.memory_claim.growth import BYTES_A_PARAMETER, ClaimData, Setting, Size
 from studies.memory_claim.names import MODELS, settings_of, share_text, variant
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _STATE = "model state"
 SIZE_SHAPES = ((8, 128), (32, 128))  # batch, length
 
 
-def length_figure(answers: Answers, model: str) -> Figure:
+def length_figure(answers: ClaimData, model: str) -> Figure:
     """Return a model's peaks along length, a line a setting, both axes logarithmic."""
     settings = [setting for setting in settings_of(answers, model) if setting.batch == BATCH]
     rows = list(_length_rows(answers, settings))
@@ -43,7 +43,7 @@ def length_figure(answers: Answers, model: str) -> Figure:
     )
 
 
-def _length_rows(answers: Answers, settings: Sequence[Setting]) -> Iterator[Row]:
+def _length_rows(answers: ClaimData, settings: Sequence[Setting]) -> Iterator[Row]:
     for setting in settings:
         plain = variant(setting).removesuffix(", checkpointing")
         for peak in answers.series[setting]:
@@ -56,7 +56,7 @@ def _length_rows(answers: Answers, settings: Sequence[Setting]) -> Iterator[Row]
             }
 
 
-def _draw_lengths(rows: Sequence[Row]) -> Drawing:
+def _draw_lengths(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
     tint, marks = _told_apart(rows, "attention", columns=4)
@@ -118,7 +118,7 @@ def _gib(rows: Sequence[Row]) -> alt.Y:
     return alt.Y("y:Q", title="peak of tensors (GiB)", scale=scale, axis=axis)
 
 
-def share_figure(answers: Answers) -> Figure:
+def share_figure(answers: ClaimData) -> Figure:
     """Return the share of model state along length, of both models."""
     rows: list[Row] = [
         {
@@ -142,7 +142,7 @@ def share_figure(answers: Answers) -> Figure:
     )
 
 
-def _draw_shares(rows: Sequence[Row]) -> Drawing:
+def _draw_shares(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
     tint, marks = _told_apart(rows, None, columns=2)
@@ -157,7 +157,7 @@ def _draw_shares(rows: Sequence[Row]) -> Drawing:
     return finish(alt.layer(base.mark_line(strokeWidth=2), points), rows)
 
 
-def sizes_figure(answers: Answers) -> Figure:
+def sizes_figure(answers: ClaimData) -> Figure:
     """Return peaks along parameters, with the line of model state alone."""
     rows = list(_size_rows(answers.family))
     first, last = answers.family[0], answers.family[-1]
@@ -193,7 +193,7 @@ def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
             }
 
 
-def _draw_sizes(rows: Sequence[Row]) -> Drawing:
+def _draw_sizes(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
     tint, marks = _told_apart(rows, None, columns=3)

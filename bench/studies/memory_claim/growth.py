@@ -257,7 +257,7 @@ class Beside:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class ClaimData:
     """All that was predicted to test the claim.
 
     `family` has the named sizes of one architecture, `depths` and `widths` sizes that differ in one of

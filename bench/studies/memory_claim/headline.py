@@ -10,7 +10,7 @@ from ftbench.base.units import format_bytes, format_ratio
 from studies.memory_claim.figures import BATCH, SIZE_SHAPES
 from studies.memory_claim.growth import (
     BYTES_A_PARAMETER,
-    Answers,
+    ClaimData,
     Doubling,
     Law,
     Size,
@@ -28,7 +28,7 @@ from studies.memory_claim.names import (
 )
 
 
-def headline(answers: Answers, measured: Mapping[str, int]) -> tuple[str, ...]:
+def headline(answers: ClaimData, measured: Mapping[str, int]) -> tuple[str, ...]:
     """Return what was found, in the order of the claim: length, then parameters."""
     found = (
         _short(answers),
@@ -44,7 +44,7 @@ def headline(answers: Answers, measured: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
-def law_of(answers: Answers, model: str, attention: str, **how: bool) -> Law:
+def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> Law:
     """Return the law of one setting at the page's batch size."""
     law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
     if law is None:
@@ -55,12 +55,12 @@ def law_of(answers: Answers, model: str, attention: str, **how: bool) -> Law:
     return law
 
 
-def last_doubling(answers: Answers, model: str, attention: str, **how: bool) -> Doubling:
+def last_doubling(answers: ClaimData, model: str, attention: str, **how: bool) -> Doubling:
     """Return what doubling a length to the longest does to the peak, at the page's batch size."""
     return doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
 
 
-def _short(answers: Answers) -> str:
+def _short(answers: ClaimData) -> str:
     parts = []
     for model, shape in MODELS.items():
         eager, fused = (last_doubling(answers, model, name) for name in ("eager", "sdpa"))
@@ -76,7 +76,7 @@ def _short(answers: Answers) -> str:
     )
 
 
-def _eager(answers: Answers) -> str:
+def _eager(answers: ClaimData) -> str:
     parts = []
     for model, shape in MODELS.items():
         end = last_doubling(answers, model, "eager").end
@@ -88,7 +88,7 @@ def _eager(answers: Answers) -> str:
     )
 
 
-def _fused(answers: Answers) -> str:
+def _fused(answers: ClaimData) -> str:
     full = law_of(answers, "distilbert", "sdpa", padded=False)
     squares = [
         f"{_square(answers, model, 'sdpa')} bytes a token² instead of eager's"
@@ -110,7 +110,7 @@ def _fused(answers: Answers) -> str:
     )
 
 
-def _square(answers: Answers, model: str, attention: str, **how: bool) -> str:
+def _square(answers: ClaimData, model: str, attention: str, **how: bool) -> str:
     return _per_document(law_of(answers, model, attention, **how))
 
 
@@ -118,7 +118,7 @@ def _per_document(law: Law) -> str:
     return f"{float(law.square) / BATCH:,.0f}"
 
 
-def over_by_hand(answers: Answers) -> str:
+def over_by_hand(answers: ClaimData) -> str:
     """Return the bytes a token² that laws have over what is counted by hand: `BERT 96 (eager)`.
 
     Models in which nothing is over are left out.
@@ -136,7 +136,7 @@ def over_by_hand(answers: Answers) -> str:
     return "; ".join(parts)
 
 
-def room_tokens(answers: Answers, model: str, attention: str) -> tuple[int, int]:
+def room_tokens(answers: ClaimData, model: str, attention: str) -> tuple[int, int]:
     """Return the tokens of the longest batch whose peak is model state alone, and of the next one."""
     peaks = peaks_of(answers, model, attention, batch=BATCH)
     short = [peak.length for peak in peaks if peak.moment == peaks[0].moment]
@@ -144,7 +144,7 @@ def room_tokens(answers: Answers, model: str, attention: str) -> tuple[int, int]
     return BATCH * short[-1], BATCH * following
 
 
-def _room(answers: Answers) -> str:
+def _room(answers: ClaimData) -> str:
     rooms = []
     for model, shape in MODELS.items():
         found = (room_tokens(answers, model, name) for name in ("eager", "sdpa"))
@@ -160,7 +160,7 @@ def _room(answers: Answers) -> str:
     )
 
 
-def _checkpointed(answers: Answers) -> str:
+def _checkpointed(answers: ClaimData) -> str:
     parts = []
     for model, shape in MODELS.items():
         for attention in ("eager", "sdpa"):
@@ -179,7 +179,7 @@ def _checkpointed(answers: Answers) -> str:
     )
 
 
-def _state(answers: Answers) -> str:
+def _state(answers: ClaimData) -> str:
     base = next(size for size in answers.family if size.name == "base")
     over = base.floor.state_bytes - BYTES_A_PARAMETER * base.parameters
     shares = [
@@ -194,12 +194,12 @@ def _state(answers: Answers) -> str:
     )
 
 
-def _share(answers: Answers, model: str, attention: str) -> str:
+def _share(answers: ClaimData, model: str, attention: str) -> str:
     last = peaks_of(answers, model, attention)[-1]
     return f"{share_text(last.state_share)} ({attention})"
 
 
-def _sizes(answers: Answers) -> str:
+def _sizes(answers: ClaimData) -> str:
     first, last = answers.family[0], answers.family[-1]
     powers = " and ".join(
         f"{_power(answers.family, shape):.2f} ({math.prod(shape):,} tokens a step)"
@@ -220,7 +220,7 @@ def _power(sizes: Sequence[Size], shape: tuple[int, int]) -> float:
     return power([(size.parameters, size.peaks[shape].total_bytes) for size in sizes])
 
 
-def _shape(answers: Answers) -> str:
+def _shape(answers: ClaimData) -> str:
     shape = SIZE_SHAPES[-1]
 
     def others(sizes: Sequence[Size], side: str) -> float:
@@ -242,7 +242,7 @@ def _range(sizes: Sequence[Size], side: str) -> str:
     return f"{getattr(sizes[0], side)} to {getattr(sizes[-1], side)}"
 
 
-def _measured(answers: Answers, measured: Mapping[str, int]) -> str:
+def _measured(answers: ClaimData, measured: Mapping[str, int]) -> str:
     pairs = [
         (one.predicted_bytes, measured[one.cell_id])
         for one in answers.beside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from studies.memory_claim.growth import Answers, Peaks, Setting
+from studies.memory_claim.growth import ClaimData, Peaks, Setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def share_text(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
-def settings_of(answers: Answers, model: str) -> list[Setting]:
+def settings_of(answers: ClaimData, model: str) -> list[Setting]:
     """Return the settings of a model's series that go to its longest length, in the page's order."""
     found = [setting for setting in answers.series if setting.model == model]
     return sorted(
@@ -71,7 +71,7 @@ _FEW = 4
 
 
 def peaks_of(
-    answers: Answers,
+    answers: ClaimData,
     model: str,
     attention: str,
     *,

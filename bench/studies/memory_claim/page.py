@@ -10,14 +10,14 @@ from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
 from studies.memory_claim import tables
 from studies.memory_claim.figures import BATCH, length_figure, share_figure, sizes_figure
-from studies.memory_claim.growth import Answers, Setting
+from studies.memory_claim.growth import ClaimData, Setting
 from studies.memory_claim.headline import headline, over_by_hand
 from studies.memory_claim.names import MODELS
 
 TITLE = "Is memory quadratic in length, and linear in parameters?"
 
 
-def page(answers: Answers, measured: Mapping[str, int]) -> Document:
+def page(answers: ClaimData, measured: Mapping[str, int]) -> Document:
     """Return the page; `measured` has the peaks of CPU tensors by cell id, where there are any."""
     sections = (
         Section("What was found", headline(answers, measured)),
@@ -122,7 +122,7 @@ _AGAIN = (
 )
 
 
-def _hand_words(answers: Answers) -> str:
+def _hand_words(answers: ClaimData) -> str:
     over = over_by_hand(answers)
     return _BY_HAND + (_OVER.format(over=over) if over else " Nothing is over.")
 
@@ -137,7 +137,7 @@ def _beside_words(measured: Mapping[str, int]) -> tuple[str, ...]:
     return (like, f"Measured by {run}." if measured else f"Not measured yet: {run} does.")
 
 
-def _assumed(answers: Answers) -> tuple[str, ...]:
+def _assumed(answers: ClaimData) -> tuple[str, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in answers.versions)
     return (
         "Predicted, not measured on a GPU: none was at hand. The figures are the peaks of what tensors ask for in"

@@ -9,7 +9,7 @@ from ftbench.base.units import format_bytes
 from ftbench.records.prediction import CardPrediction
 from ftbench.report.elements.tables import ABSENT, Table
 from studies.memory_claim.growth import (
-    Answers,
+    ClaimData,
     Doubling,
     Peak,
     Setting,
@@ -23,7 +23,7 @@ from studies.memory_claim.names import MODELS, by_hand, settings_of, share_text,
 _VERDICTS = {"fits": "", "does not fit": " (does not fit)", "too close to call": " (close)"}
 
 
-def exponents_table(answers: Answers, model: str) -> Table:
+def exponents_table(answers: ClaimData, model: str) -> Table:
     """Return the local exponents of a model's series: the whole peak's, and what is no model state."""
     settings = settings_of(answers, model)
     rows = {setting: doublings(answers.series[setting]) for setting in settings}
@@ -49,7 +49,7 @@ def _exponents(found: Sequence[Doubling], steps: Sequence[tuple[int, int]]) -> l
     return texts
 
 
-def laws_table(answers: Answers) -> Table:
+def laws_table(answers: ClaimData) -> Table:
     """Return the law of each series, per document of a batch, beside what is counted by hand."""
     rows = []
     for model in MODELS:
@@ -93,7 +93,7 @@ def _number(value: Fraction) -> str:
     return f"{value.numerator:,}" if value.denominator == 1 else f"{float(value):,.2f}"
 
 
-def shares_table(answers: Answers, model: str, settings: Sequence[Setting]) -> Table:
+def shares_table(answers: ClaimData, model: str, settings: Sequence[Setting]) -> Table:
     """Return peaks and the share of model state by length."""
     columns = {variant(setting): answers.series[setting] for setting in settings}
     by_length = {name: {peak.length: peak for peak in peaks} for name, peaks in columns.items()}
@@ -121,7 +121,7 @@ def _doubled(length: int) -> bool:
     return length.bit_count() == 1
 
 
-def cards_table(answers: Answers, model: str, batch: int) -> Table:
+def cards_table(answers: ClaimData, model: str, batch: int) -> Table:
     """Return what the longest cells need on the cards: requested, allocated and reserved."""
     settings = [
         setting
@@ -195,7 +195,7 @@ def _grown(size: Size, before: Size | None, shape: tuple[int, int]) -> tuple[str
     )
 
 
-def options_table(answers: Answers) -> Table:
+def options_table(answers: ClaimData) -> Table:
     """Return what other precisions and optimizers change."""
     parameters = answers.options[0].floor.gradients_bytes / 4
     small, large = answers.options[0].floor.length, answers.options[0].peak.length
@@ -223,7 +223,7 @@ def options_table(answers: Answers) -> Table:
     )
 
 
-def beside_table(answers: Answers, measured: Mapping[str, int]) -> Table:
+def beside_table(answers: ClaimData, measured: Mapping[str, int]) -> Table:
     """Return predicted peaks of tensors on a CPU beside the measured ones."""
     rows = []
     for one in answers.beside:

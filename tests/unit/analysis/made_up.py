@@ -50,8 +50,8 @@ def table(
         return cost * np.exp(draw.normal(0, noise * share, len(cost))) if noise else cost
 
     runs = pd.DataFrame(points, columns=AXES)
-    runs["documents_a_step"] = batch
-    runs["documents_an_epoch"] = documents
+    runs["examples_per_step"] = batch
+    runs["examples_per_epoch"] = documents
     runs["epochs"] = float(EPOCHS)
     runs["optimizer_steps"] = EPOCHS * np.ceil(documents / batch)
     runs["eval_documents"] = float(EVALUATIONS * EVAL_SIZE)

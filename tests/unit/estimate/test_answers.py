@@ -4,7 +4,7 @@ import pytest
 
 from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.estimate.answers import (
-    Answer,
+    EstimatedFigure,
     accuracy,
     costs,
     from_fit,
@@ -17,10 +17,10 @@ from ftbench.estimate.evidence import Evidence, Outside
 from ftbench.estimate.roofline import job_seconds, rates_of
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.profile import REQUIRED_AXES
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from tests.factories import cell, cell_work, device, figure, predicted_cell
 
-TIME = Answer("time_s", 7200.0, 3600.0, 10800.0, "95 %", "a fit")
+TIME = EstimatedFigure("time_s", 7200.0, 3600.0, 10800.0, "95 %", "a fit")
 INSIDE = HeldOut("interpolation", 9, 0.02, 0.05, 1.0)
 BEYOND = HeldOut("extrapolation", 2, 0.11, 0.2, 0.5)
 
@@ -66,7 +66,7 @@ def test_without_a_price_there_is_no_money():
 
 
 def test_what_follows_from_an_absent_time_is_absent():
-    _, hours, cost, energy = costs(Answer("time_s", absent="no fit"), 0.8, None)
+    _, hours, cost, energy = costs(EstimatedFigure("time_s", absent="no fit"), 0.8, None)
     assert {one.value for one in (hours, cost, energy)} == {None}
     assert "no fit" in hours.absent
     assert cost.absent == "it follows from time: no fit"
@@ -168,8 +168,8 @@ def test_a_point_has_the_steps_and_evaluations_of_the_job():
         "max_length": 16,
         "per_device_train_batch_size": 4,
         "train_size": 100,
-        "documents_a_step": 4,
-        "documents_an_epoch": 100,
+        "examples_per_step": 4,
+        "examples_per_epoch": 100,
         "epochs": 2.0,
         "optimizer_steps": 50,
         "eval_documents": 3 * 8,
@@ -183,7 +183,7 @@ def test_a_point_has_the_steps_and_evaluations_of_the_job():
 def test_time_on_a_card_is_the_roofline():
     of, gpu = cell(train_size=1000), find_gpu("l4")
     found = roofline_time(of, gpu, predicted_cell("x", work=cell_work()), "")
-    expected = job_seconds(job_of(of), cell_work(), rates_of(gpu, of.settings))
+    expected = job_seconds(schedule_of(of), cell_work(), rates_of(gpu, of.settings))
     assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
     assert found.interval == "bounds"
     assert found.source == "roofline, not measured: 30.3 TFLOP/s fp32, 300 GB/s"

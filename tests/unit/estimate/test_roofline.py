@@ -20,7 +20,7 @@ from ftbench.estimate.roofline import (
     rates_of,
 )
 from ftbench.plan.gpus import find_gpu
-from ftbench.plan.schedule import Job
+from ftbench.plan.schedule import Schedule
 from tests.factories import cell_work, pass_work
 from tests.published_fine_tunes import FINE_TUNES
 
@@ -75,10 +75,10 @@ WORK = cell_work(
     ),
     checkpoint_bytes=10_000,
 )
-JOB = Job(
+JOB = Schedule(
     steps=10,
     documents=38,
-    documents_an_epoch=38,
+    examples_per_epoch=38,
     evaluations=2,
     eval_documents=20,
     eval_batches=3,

@@ -45,8 +45,8 @@ class Machine:
         if peak > held and self.limit == "enforced":
             return outcome(exit_code=-9, oom_killed=True, limit=self.limit)
         name = "peak_rss_bytes" if memory_limit_bytes else "peak_reserved_bytes"
-        trial = {"phases": {}, "memory": {name: peak}}
-        return outcome(answer={"status": "ok", "trial": trial}, limit=self.limit)
+        two_step = {"phases": {}, "memory": {name: peak}}
+        return outcome(answer={"status": "ok", "two_step": two_step}, limit=self.limit)
 
 
 class Silent:

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftbench.execute.next_batch import edge, next_batch
-from ftbench.records.tries import Try
+from ftbench.records.batch_probe import BatchProbe
 from tests.factories import cell
 
 LIMIT = 4 * 2**30
 
 
 def tried(batch, fits, peak=None, status=None):
-    return Try(
+    return BatchProbe(
         cell=cell(),
         batch=batch,
         limit_bytes=LIMIT,

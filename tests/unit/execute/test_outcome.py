@@ -2,7 +2,7 @@ import pytest
 
 from ftbench.base.errors import WorkerError, WorkloadError
 from ftbench.execute.engines.local import Outcome
-from ftbench.execute.outcome import answered, ended
+from ftbench.execute.outcome import parse_result, require_answer
 from ftbench.records.messages import Progress
 from ftbench.records.record import Measurement
 from tests.factories import measurement
@@ -36,7 +36,7 @@ OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
     ],
 )
 def test_every_end_has_a_status(came, status, message):
-    found = ended(came, "measurement", Measurement)
+    found = parse_result(came, "measurement", Measurement)
     assert found.status == status
     assert found.result is None
     assert message in found.failure.message
@@ -44,17 +44,17 @@ def test_every_end_has_a_status(came, status, message):
 
 
 def test_an_answer_is_a_result():
-    found = ended(outcome(answer=OK), "measurement", Measurement)
+    found = parse_result(outcome(answer=OK), "measurement", Measurement)
     assert (found.status, found.result, found.failure) == ("ok", measurement(), None)
 
 
 def test_numbers_that_are_none_are_no_answer():
     answer = {"status": "ok", "measurement": OK["measurement"] | {"total_s": float("nan")}}
-    assert ended(outcome(answer=answer), "measurement", Measurement).status == "invalid"
+    assert parse_result(outcome(answer=answer), "measurement", Measurement).status == "invalid"
 
 
 def test_where_it_was_last_heard_of():
-    found = ended(
+    found = parse_result(
         outcome(exit_code=-9, last=Progress(phase="train", step=4)), "measurement", Measurement
     )
     assert (found.failure.phase, found.failure.step) == ("train", 4)
@@ -64,16 +64,16 @@ def test_secrets_do_not_get_into_a_failure(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a-token-of-the-hub")
     answer = {"status": "crashed", "failure": {"message": "401 for a-token-of-the-hub"}}
     for came in (outcome(answer=answer), outcome(refusal=WorkloadError("a-token-of-the-hub"))):
-        assert "a-token" not in ended(came, "measurement", Measurement).failure.message
+        assert "a-token" not in parse_result(came, "measurement", Measurement).failure.message
 
 
 def test_an_answer_that_a_command_needs(tmp_path):
     found = measurement()
     came = outcome(answer=found.model_dump(mode="json"))
-    assert answered(came, "stage", Measurement, None) == found
+    assert require_answer(came, "stage", Measurement, None) == found
     with pytest.raises(WorkloadError, match="not there"):
-        answered(outcome(refusal=WorkloadError("not there")), "stage", Measurement, None)
+        require_answer(outcome(refusal=WorkloadError("not there")), "stage", Measurement, None)
     with pytest.raises(WorkerError, match="the stage ended without an answer"):
-        answered(outcome(exit_code=3), "stage", Measurement, tmp_path)
+        require_answer(outcome(exit_code=3), "stage", Measurement, tmp_path)
     with pytest.raises(WorkerError, match="an answer that is none"):
-        answered(outcome(answer={"steps": "many"}), "stage", Measurement, None)
+        require_answer(outcome(answer={"steps": "many"}), "stage", Measurement, None)

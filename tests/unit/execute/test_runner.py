@@ -11,7 +11,7 @@ from ftbench.base.errors import (
     WorkerError,
     WorkloadError,
 )
-from ftbench.execute.cpu_tensors import TRIAL
+from ftbench.execute.cpu_tensors import TWO_STEP_PASS
 from ftbench.execute.engines.local import Outcome
 from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.prediction_worker import PREDICT
@@ -23,7 +23,6 @@ from ftbench.records.prediction import PredictRequest, Refused
 from ftbench.records.run_directory import RunDirectory
 from tests.factories import (
     MIB,
-    caution,
     cell,
     device,
     environment,
@@ -35,6 +34,7 @@ from tests.factories import (
     predictions,
     preparation,
     profile,
+    run_warning,
 )
 
 
@@ -48,7 +48,7 @@ OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
 
 TRIED = {
     "status": "ok",
-    "trial": {
+    "two_step": {
         "phases": {
             "first_steps": {"peak_cpu_tensors_bytes": 700},
             "evaluation": {"peak_cpu_tensors_bytes": 900},
@@ -74,7 +74,7 @@ class FakeEngine:
         self.requests.append((module, json.loads(request), timeout_s))
         if module == PREPARE:
             return self.prepare_outcome or outcome(answer=self._prepared)
-        if module == TRIAL:
+        if module == TWO_STEP_PASS:
             return self.trial_outcome
         if module == PREDICT:
             return self.predict_outcome
@@ -84,7 +84,7 @@ class FakeEngine:
         return [body for module, body, _ in self.requests if module == CELL]
 
     def trials(self):
-        return [body for module, body, _ in self.requests if module == TRIAL]
+        return [body for module, body, _ in self.requests if module == TWO_STEP_PASS]
 
 
 class Silent:
@@ -294,7 +294,7 @@ def test_work_counts_training_thrice():
     assert job.work == (3 * 3 * 10 + 4 * 8) * 16
 
 
-NOISE = measurement(warnings=(caution(name="others_busy"),))
+NOISE = measurement(warnings=(run_warning(name="others_busy"),))
 NOISY = outcome(answer={"status": "ok", "measurement": NOISE.model_dump(mode="json")})
 
 

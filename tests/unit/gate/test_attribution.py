@@ -1,24 +1,24 @@
 """Which parts moved: at one moment, between two, in other types, under other names."""
 
 from ftbench.base.units import MIB
-from ftbench.gate.attribution import culprits
-from tests.factories import makeup, part
+from ftbench.gate.attribution import changed_parts
+from tests.factories import breakdown, part
 
 STATE = part("", 100 * MIB, role="parameters", module="embeddings")
 
 
 def only(before, after):
-    (found,) = culprits(before, after)
+    (found,) = changed_parts(before, after)
     return found
 
 
 def test_nothing_moved():
-    assert culprits(makeup(STATE, part()), makeup(part(), STATE)) == []
+    assert changed_parts(breakdown(STATE, part()), breakdown(part(), STATE)) == []
 
 
 def test_of_one_moment_the_difference_of_what_is_live_is_the_answer():
-    before = makeup(STATE, part("aten::mm", 30 * MIB))
-    after = makeup(STATE, part("aten::mm", 42 * MIB, source="net.py:7"))
+    before = breakdown(STATE, part("aten::mm", 30 * MIB))
+    after = breakdown(STATE, part("aten::mm", 42 * MIB, source="net.py:7"))
     found = only(before, after)
     assert (found.module, found.operator, found.delta_bytes) == ("layer.*", "aten::mm", 12 * MIB)
     assert (found.mark, found.source, found.dtype_after) == ("peak", "net.py:7", "")
@@ -26,19 +26,19 @@ def test_of_one_moment_the_difference_of_what_is_live_is_the_answer():
 
 def test_what_explains_a_rise_comes_first_and_a_fall_the_other_way_round():
     small, large = part("aten::a", 10 * MIB), part("aten::b", 20 * MIB)
-    grown = makeup(STATE, part("aten::a", 9 * MIB), part("aten::b", 30 * MIB))
-    assert [c.operator for c in culprits(makeup(STATE, small, large), grown)] == [
+    grown = breakdown(STATE, part("aten::a", 9 * MIB), part("aten::b", 30 * MIB))
+    assert [c.operator for c in changed_parts(breakdown(STATE, small, large), grown)] == [
         "aten::b",
         "aten::a",
     ]
-    shrunk = makeup(STATE, part("aten::a", 11 * MIB), part("aten::b", 10 * MIB))
-    first, _ = culprits(makeup(STATE, small, large), shrunk)
+    shrunk = breakdown(STATE, part("aten::a", 11 * MIB), part("aten::b", 10 * MIB))
+    first, _ = changed_parts(breakdown(STATE, small, large), shrunk)
     assert (first.operator, first.delta_bytes) == ("aten::b", -10 * MIB)
 
 
 def test_a_part_in_another_type_is_one_culprit():
-    before = makeup(STATE, part("aten::_softmax", 10 * MIB, dtype="bfloat16"))
-    after = makeup(STATE, part("aten::_softmax", 20 * MIB, dtype="float32"))
+    before = breakdown(STATE, part("aten::_softmax", 10 * MIB, dtype="bfloat16"))
+    after = breakdown(STATE, part("aten::_softmax", 20 * MIB, dtype="float32"))
     found = only(before, after)
     assert found.delta_bytes == 10 * MIB
     assert (found.dtype_before, found.dtype_after) == ("bfloat16", "float32")
@@ -47,13 +47,13 @@ def test_a_part_in_another_type_is_one_culprit():
 def test_a_new_type_beside_the_old_one_is_what_changed():
     half = part("aten::gelu", 10 * MIB, dtype="bfloat16")
     full = part("aten::gelu", 4 * MIB, dtype="float32")
-    found = only(makeup(STATE, half), makeup(STATE, half, full))
+    found = only(breakdown(STATE, half), breakdown(STATE, half, full))
     assert (found.delta_bytes, found.dtype_after) == (4 * MIB, "")
 
 
 def test_another_name_of_a_module_is_no_culprit():
-    before = makeup(STATE, part(module="old.layer.*"), part("aten::gelu", MIB))
-    after = makeup(STATE, part(module="new.layer.*"), part("aten::gelu", 3 * MIB))
+    before = breakdown(STATE, part(module="old.layer.*"), part("aten::gelu", MIB))
+    after = breakdown(STATE, part(module="new.layer.*"), part("aten::gelu", 3 * MIB))
     assert only(before, after).operator == "aten::gelu"
 
 
@@ -61,8 +61,8 @@ def test_of_two_moments_the_parts_are_compared_at_the_fixed_one_nearby():
     """The peak was the optimizer's; now activations are above it. What is exchanged is no culprit."""
     gradients = part("", {"peak": 80 * MIB, "in the optimizer": 80 * MIB}, role="gradients")
     kept = part("aten::mm", {"after forward": 70 * MIB, "most": 70 * MIB})
-    before = makeup(STATE, gradients, kept, phase="optimizer", operator="aten::_fused_adamw_")
-    after = makeup(
+    before = breakdown(STATE, gradients, kept, phase="optimizer", operator="aten::_fused_adamw_")
+    after = breakdown(
         STATE,
         part("", {"in the optimizer": 80 * MIB}, role="gradients"),
         part("aten::mm", {"peak": 70 * MIB, "after forward": 70 * MIB, "most": 70 * MIB}),
@@ -79,19 +79,21 @@ def test_of_two_moments_the_parts_are_compared_at_the_fixed_one_nearby():
 def test_a_moment_at_which_little_moved_does_not_explain_the_peak():
     """A buffer of 512 bytes is there always; what moves the peak is a temporary of 100 MiB in backward."""
     always = {"peak": 512, "before a step": 512, "after forward": 512, "most": 512}
-    before = makeup(STATE, phase="backward")
-    after = makeup(
+    before = breakdown(STATE, phase="backward")
+    after = breakdown(
         STATE,
         part("", always, role="parameters", module="head"),
         part("aten::mul", {"peak": 100 * MIB, "most": 100 * MIB}, role="temporaries"),
         phase="backward",
         operator="aten::mul",
     )
-    first, *_ = culprits(before, after)
+    first, *_ = changed_parts(before, after)
     assert (first.operator, first.delta_bytes, first.mark) == ("aten::mul", 100 * MIB, "most")
 
 
 def test_what_is_at_no_mark_shows_in_the_most_it_is():
-    before = makeup(STATE, part("aten::mul", {"most": MIB}), phase="forward")
-    after = makeup(STATE, part("aten::mul", {"most": 5 * MIB}), phase="forward", operator="aten::x")
+    before = breakdown(STATE, part("aten::mul", {"most": MIB}), phase="forward")
+    after = breakdown(
+        STATE, part("aten::mul", {"most": 5 * MIB}), phase="forward", operator="aten::x"
+    )
     assert (only(before, after).mark, only(before, after).delta_bytes) == ("most", 4 * MIB)

@@ -16,7 +16,7 @@ from ftbench.gate.baseline_file import (
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.groups import common_facets, groups_of
 from ftbench.records.prediction import LargestBatch
-from tests.factories import figure, grid, makeup, part, predictions, profile
+from tests.factories import breakdown, figure, grid, part, predictions, profile
 
 AXES = {
     "max_length": [16, 32],
@@ -169,7 +169,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_lines_of_code_are_not_written(tmp_path):
     found = made()
-    sourced = makeup(part(source="net.py:7")).parts
+    sourced = breakdown(part(source="net.py:7")).parts
     group = found.groups[0].model_copy(update={"parts": sourced})
     assert "net.py" not in baseline_text(found.model_copy(update={"groups": (group,)}))
 
@@ -184,7 +184,7 @@ def test_a_cell_and_a_part_are_a_line_each():
 
 def test_one_figure_more_is_one_line_of_a_diff():
     def other(cell):
-        return default_peak(cell) + (cell.max_length == 16 and cell.documents_a_step == 4)
+        return default_peak(cell) + (cell.max_length == 16 and cell.examples_per_step == 4)
 
     before, after = (
         baseline_text(made(peaks=peaks)).splitlines() for peaks in (default_peak, other)

@@ -5,7 +5,7 @@ import pytest
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
 from ftbench.gate.compare import Moved, compare, compare_peaks
 from ftbench.gate.pytest_benchmark import Peaks
-from tests.factories import makeup, part
+from tests.factories import breakdown, part
 
 KIB = 1024
 
@@ -20,7 +20,7 @@ def card(requested=100, allocated=110, reserved=120, verdict="fits"):
 
 
 def group(tensors=90 * KIB, cards=None, *, cells=None, parts=(), **changes):
-    parts_of = makeup(*parts)
+    parts_of = breakdown(*parts)
     fields = {
         "settings": {},
         "cells": cells
@@ -193,7 +193,7 @@ def test_what_moved_is_attributed_in_the_largest_cell():
     after = group(95 * KIB, parts=(part("aten::mm", 90 * KIB), part("aten::gelu", 5 * KIB)))
     (attribution,) = compare(baseline(before), baseline(after)).attributions
     assert (attribution.reference, attribution.delta_bytes) == ("length 16, batch 4", 5 * KIB)
-    assert [one.operator for one in attribution.culprits] == ["aten::gelu"]
+    assert [one.operator for one in attribution.changed_parts] == ["aten::gelu"]
 
 
 # What cannot be judged

@@ -2,12 +2,12 @@
 
 import pytest
 
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from tests.factories import cell
 
 
 def job(train_size=100, batch=8, **training):
-    return job_of(
+    return schedule_of(
         cell(
             train_size=train_size,
             per_device_train_batch_size=batch,

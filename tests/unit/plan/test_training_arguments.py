@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from ftbench.base.errors import ProfileError
-from ftbench.plan.training_arguments import OWNED, check_setting, training_fields
+from ftbench.plan.training_arguments import RESERVED_ARGUMENTS, check_setting, training_fields
 
 
 def test_the_source_names_the_same_fields_as_the_class():
@@ -63,11 +63,11 @@ def test_a_mistyped_name_gets_the_nearest_one():
     assert "p.toml: training.learning_rat: unknown key" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(OWNED))
+@pytest.mark.parametrize("name", sorted(RESERVED_ARGUMENTS))
 def test_what_the_harness_decides_is_refused_with_the_reason(name):
     with pytest.raises(ProfileError) as caught:
         check_setting(name, "x", where="here")
-    assert caught.value.hint == OWNED[name]
+    assert caught.value.hint == RESERVED_ARGUMENTS[name]
 
 
 def test_a_value_comes_back_in_its_settings_own_type():

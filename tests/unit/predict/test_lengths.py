@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftbench.predict import lengths as module
-from ftbench.predict.lengths import ORDERS, SAMPLE, Documents, read_documents
+from ftbench.predict.lengths import ORDERS, SAMPLE, SequenceLengths, read_lengths
 from tests.factories import grid
 
-UNKNOWN = Documents()
+UNKNOWN = SequenceLengths()
 
 
 def test_without_documents_nothing_is_taken_for_granted():
@@ -26,13 +26,13 @@ def test_without_documents_nothing_is_taken_for_granted():
     [(16, False, 16), (20, False, 20), (21, True, 21), (512, True, 90)],
 )
 def test_padding_and_the_longest_batch(max_length, padded, longest):
-    documents = Documents(lengths=(20, 90, 40))
+    documents = SequenceLengths(lengths=(20, 90, 40))
     assert documents.padded(max_length) == padded
     assert documents.longest(max_length) == longest
 
 
 def test_orders_begin_with_the_longest_throughout():
-    documents = Documents(lengths=tuple(range(10, 200)))
+    documents = SequenceLengths(lengths=tuple(range(10, 200)))
     first, *others = documents.orders(4, 128, 3)
     assert first == (128, 128, 128)
     assert 1 <= len(others) <= ORDERS
@@ -41,13 +41,13 @@ def test_orders_begin_with_the_longest_throughout():
 
 
 def test_orders_are_seeded():
-    documents = Documents(lengths=tuple(range(10, 200)))
+    documents = SequenceLengths(lengths=tuple(range(10, 200)))
     assert documents.orders(4, 128, 3) == documents.orders(4, 128, 3)
     assert documents.orders(4, 128, 3) != documents.orders(2, 128, 3)
 
 
 def test_larger_batches_vary_less():
-    documents = Documents(lengths=tuple(range(8, 512)))
+    documents = SequenceLengths(lengths=tuple(range(8, 512)))
     shortest = [min(map(min, documents.orders(batch, 512, 3))) for batch in (1, 8, 64)]
     assert shortest[0] < shortest[1] < shortest[2]
 
@@ -59,7 +59,7 @@ def test_larger_batches_vary_less():
     st.integers(1, 4),
 )
 def test_lengths_in_orders(lengths, batch, max_length, steps):
-    documents = Documents(lengths=tuple(lengths))
+    documents = SequenceLengths(lengths=tuple(lengths))
     longest = documents.longest(max_length)
     for order in documents.orders(batch, max_length, steps):
         assert len(order) == steps
@@ -101,7 +101,7 @@ def cells(**axes):
 
 
 def test_documents_are_those_that_the_largest_subset_trains_on(data):
-    documents = read_documents(cells(train_size=[16, 40]))
+    documents = read_lengths(cells(train_size=[16, 40]))
     assert documents.labels == ("neg", "pos", "so-so")
     assert len(documents.lengths) == 40
     assert documents.lengths[:4] == (3, 4, 5, 6)
@@ -109,12 +109,12 @@ def test_documents_are_those_that_the_largest_subset_trains_on(data):
 
 
 def test_lengths_are_cut_at_the_longest_of_the_cells(data):
-    assert max(read_documents(cells(train_size=[100])).lengths) == 32
-    assert max(read_documents(cells(train_size=[100], max_length=[64, 8])).lengths) == 64
+    assert max(read_lengths(cells(train_size=[100])).lengths) == 32
+    assert max(read_lengths(cells(train_size=[100], max_length=[64, 8])).lengths) == 64
 
 
 def test_of_very_many_documents_a_sample_is_read_and_nothing_concluded(data):
-    documents = read_documents(cells(train_size=[10**6]))
+    documents = read_lengths(cells(train_size=[10**6]))
     assert len(documents.lengths) == SAMPLE
     assert not documents.complete
     assert documents.longest(4096) == 4096
@@ -122,7 +122,7 @@ def test_of_very_many_documents_a_sample_is_read_and_nothing_concluded(data):
 
 
 def test_the_longest_is_of_the_subset_that_a_cell_trains_on():
-    documents = Documents(lengths=(5, 6, 90))
+    documents = SequenceLengths(lengths=(5, 6, 90))
     assert documents.longest(128, 2) == 6
     assert documents.longest(128, 3) == 90
 
@@ -135,7 +135,7 @@ def test_a_longer_document_to_evaluate_on_leaves_the_longest_open(monkeypatch):
     )
     monkeypatch.setattr(module, "load_pools", lambda source: pools)
     monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
-    assert not read_documents(cells()).complete
+    assert not read_lengths(cells()).complete
 
 
 def test_all_there_are_may_be_few(monkeypatch):
@@ -146,4 +146,4 @@ def test_all_there_are_may_be_few(monkeypatch):
     )
     monkeypatch.setattr(module, "load_pools", lambda source: pools)
     monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
-    assert read_documents(cells()) == Documents(("a", "b"), (3, 4))
+    assert read_lengths(cells()) == SequenceLengths(("a", "b"), (3, 4))

@@ -12,20 +12,20 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict import lengths, predict_cells
 from ftbench.predict import main as module
-from ftbench.predict.lengths import Documents
+from ftbench.predict.lengths import SequenceLengths
 from ftbench.records.prediction import Predictions, PredictRequest
 from tests.factories import grid
 
-KNOWN = Documents(labels=("a", "b", "c"), lengths=(3, 4))
+KNOWN = SequenceLengths(labels=("a", "b", "c"), lengths=(3, 4))
 ANSWER = Predictions(cells=(), notes=("a note",))
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What is asked of `read_documents` and of `predict`."""
+    """What is asked of `read_lengths` and of `predict`."""
     found = {}
 
-    def read_documents(cells):
+    def read_lengths(cells):
         found["read"] = cells
         return KNOWN
 
@@ -35,7 +35,7 @@ def calls(monkeypatch):
         options["on_progress"]("tracing m")
         return ANSWER
 
-    monkeypatch.setattr(lengths, "read_documents", read_documents)
+    monkeypatch.setattr(lengths, "read_documents", read_lengths)
     monkeypatch.setattr(predict_cells, "predict", predict)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     yield found
@@ -65,7 +65,7 @@ def test_a_request_goes_through_json_and_back(calls):
 def test_data_that_are_not_at_hand_are_not_read(calls):
     _, _, said = ask(data_at_hand=False)
     assert "read" not in calls
-    assert calls["predict"][2]["documents"] == Documents()
+    assert calls["predict"][2]["documents"] == SequenceLengths()
     assert said == ["tracing m"]
 
 

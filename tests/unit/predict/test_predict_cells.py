@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ftbench.base.errors import PredictionError, WorkloadError
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict import predict_cells as module
-from ftbench.predict.lengths import Documents
+from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.predict_cells import predict
-from ftbench.predict.shapes import shapes as courses
+from ftbench.predict.shapes import shapes as shape_traces
 from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
@@ -64,7 +64,7 @@ class Planted:
 @pytest.fixture(autouse=True)
 def planted(monkeypatch):
     traced = Planted()
-    monkeypatch.setattr(courses, "trace_trainer", traced)
+    monkeypatch.setattr(shape_traces, "trace_trainer", traced)
     return traced
 
 
@@ -103,12 +103,12 @@ def asking(of, *names, **options):
 )
 def test_what_does_not_change_a_step_is_one_group(axes):
     of = cells(**axes)
-    assert module._groups(of, Documents()) == [list(of)]
+    assert module._groups(of, SequenceLengths()) == [list(of)]
 
 
 def test_any_weight_decay_may_cost_a_list_of_gradients():
     of = cells(weight_decay=[0.0, 0.1])
-    assert [len(group) for group in module._groups(of, Documents())] == [4, 4]
+    assert [len(group) for group in module._groups(of, SequenceLengths())] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_any_weight_decay_may_cost_a_list_of_gradients():
 )
 def test_what_changes_a_step_is_a_group_of_its_own(axes):
     of = cells(**axes)
-    groups = module._groups(of, Documents())
+    groups = module._groups(of, SequenceLengths())
     assert sorted(map(len, groups)) == [len(of) // 2] * 2
     for group in groups:
         assert len({json.dumps([c.value(name) for name in axes]) for c in group}) == 1
@@ -139,7 +139,7 @@ def test_each_method_and_each_lora_is_a_group_of_its_own():
         for rank in (4, 8)
         for one in grid(grid=[block | {"method": ["full", "lora"]}], lora={"r": rank}).cells
     ]
-    groups = module._groups(list(dict.fromkeys(of)), Documents())
+    groups = module._groups(list(dict.fromkeys(of)), SequenceLengths())
     found = [({c.method for c in group}, {c.lora and c.lora.r for c in group}) for group in groups]
     assert found == [({"full"}, {None}), ({"lora"}, {4}), ({"lora"}, {8})]
 
@@ -147,7 +147,7 @@ def test_each_method_and_each_lora_is_a_group_of_its_own():
 def test_another_model_is_a_group_of_its_own():
     one = cell()
     other = one.model_copy(update={"model": model_source(config=(("num_hidden_layers", 2),))})
-    assert module._groups([one, other], Documents()) == [[one], [other]]
+    assert module._groups([one, other], SequenceLengths()) == [[one], [other]]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_another_model_is_a_group_of_its_own():
 )
 def test_batches_without_padding_are_traced_as_such(planted, padding, lengths, padded):
     of = cells(padding=[padding])
-    found = predict(of, documents=Documents(lengths=lengths))
+    found = predict(of, documents=SequenceLengths(lengths=lengths))
     assert [one.cell_id for one in found.cells] == [one.cell_id for one in of]
     traced = {(cell.max_length, target.padding) for cell, target, _ in planted.calls}
     if padding == "max_length":
@@ -293,7 +293,7 @@ def test_a_batch_is_no_larger_than_the_subset(planted):
 
 
 def test_the_data_say_how_many_labels_there_are(planted):
-    predict(cells(), documents=Documents(labels=("a", "b", "c")))
+    predict(cells(), documents=SequenceLengths(labels=("a", "b", "c")))
     assert {batches.labels for _, _, batches in planted.calls} == {("a", "b", "c")}
 
 
@@ -414,7 +414,7 @@ def test_a_model_that_cannot_be_traced_is_refused_and_the_error_is_in_the_log(pl
 
 # Batches of varying length
 
-DOCUMENTS = Documents(lengths=tuple(range(8, 64)))
+DOCUMENTS = SequenceLengths(lengths=tuple(range(8, 64)))
 
 
 def longest(**axes):
@@ -526,7 +526,7 @@ def test_the_largest_batch_of_a_length_that_cannot_be_told_is_left_out(monkeypat
             builder.allocate(100, Site(FORWARD, 1, "", ""))
         return builder.build()
 
-    monkeypatch.setattr(courses, "trace_trainer", unruly)
+    monkeypatch.setattr(shape_traces, "trace_trainer", unruly)
     found = asking(cells(), "t4", largest_batch=True)
     assert len(found.cells) == 4
     assert found.largest == ()
@@ -592,7 +592,7 @@ def counted(monkeypatch):
         shapes.append((cell.per_device_train_batch_size, *batches.lengths))
         return cell_work(checkpoint_bytes=batches.lengths[0])
 
-    monkeypatch.setattr(courses, "count_work", count)
+    monkeypatch.setattr(shape_traces, "count_work", count)
     return shapes
 
 
@@ -608,7 +608,7 @@ def test_work_is_counted_where_that_is_asked_for(counted):
 
 def test_where_lengths_vary_the_least_work_is_of_documents_of_the_mean_length(counted):
     asked = cells(max_length=[32], padding=["longest"])
-    documents = Documents(lengths=(8, 24, 40), complete=True)
+    documents = SequenceLengths(lengths=(8, 24, 40), complete=True)
     request = PredictRequest(cells=asked, work=True)
     found = predict(asked, documents=documents, request=request).cells[0]
     assert found.work.checkpoint_bytes == 32

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from ftbench.analysis.tables.cells_table import cells_table
-from ftbench.analysis.tables.memory_table import ledger_table
+from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.records.invariants import GROWTH_LIMIT, broken_invariants
 from ftbench.records.record import Memory, Phase, Sampling
 from tests.factories import device, environment, measurement, record
@@ -204,7 +204,7 @@ def test_no_table_shows_an_untrusted_number():
 
 
 def test_the_ledger_keeps_the_number_beside_the_reason():
-    table = ledger_table([record(measurement=on_card(peak_process_bytes=GIB))])
+    table = memory_table([record(measurement=on_card(peak_process_bytes=GIB))])
     row = table[(table["phase"] == "cell") & (table["figure"] == "peak_process_bytes")].iloc[0]
     assert row["bytes"] == GIB
     assert "is more than" in row["untrusted"]
@@ -212,7 +212,7 @@ def test_the_ledger_keeps_the_number_beside_the_reason():
 
 def test_the_ledger_has_baseline_source_unit_and_reason():
     measured = measurement(absent={"memory.peak_process_bytes": "the cell ran on the CPU"})
-    table = ledger_table([record(measurement=measured)]).set_index(["phase", "figure"])
+    table = memory_table([record(measurement=measured)]).set_index(["phase", "figure"])
     rss = table.loc[("train", "peak_rss_bytes")]
     assert (rss["bytes"], rss["idle_bytes"], rss["unit"], rss["source"]) == (
         GIB,
@@ -229,14 +229,14 @@ def test_what_a_record_says_itself_is_believed():
 
 
 def test_an_untrusted_cell_is_in_no_chain():
-    from ftbench.analysis.tables.axis_series import chains_along
+    from ftbench.analysis.tables.axis_series import series_along
     from ftbench.analysis.tables.cells_table import varying_axes
     from tests.factories import cell
 
     good = [record(cell(max_length=n)) for n in (8, 16)]
     bad = record(cell(max_length=32), measurement=measurement(memory={"peak_rss_bytes": 0}))
     table = cells_table([*good, bad])
-    (chain,) = chains_along(table, "max_length", varying_axes([*good, bad]))
+    (chain,) = series_along(table, "max_length", varying_axes([*good, bad]))
     assert list(chain.values.index) == [8, 16]
 
 

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from ftbench.records.record import NOISY, Environment, Record
-from tests.factories import caution, cell, environment, measurement, record
+from tests.factories import cell, environment, measurement, record, run_warning
 
 
 def test_a_record_survives_json():
@@ -32,8 +32,8 @@ def test_a_cell_id_is_no_path(bad):
 
 def test_noise_is_a_reason_to_run_a_cell_again():
     def noisy(*names, **changes):
-        cautions = tuple(caution(name=name) for name in names)
-        return record(measurement=measurement(warnings=cautions), **changes).noisy
+        run_warnings = tuple(run_warning(name=name) for name in names)
+        return record(measurement=measurement(warnings=run_warnings), **changes).noisy
 
     assert not noisy()
     assert not noisy("loader_processes", "diverged")

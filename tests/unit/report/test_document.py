@@ -2,7 +2,15 @@ import pytest
 
 from ftbench.records.record import Failure
 from ftbench.report.document import build
-from tests.factories import caution, cell, environment, measurement, preparation, profile, record
+from tests.factories import (
+    cell,
+    environment,
+    measurement,
+    preparation,
+    profile,
+    record,
+    run_warning,
+)
 
 
 def text_of(records, profile_=None, **prepared):
@@ -74,7 +82,7 @@ def test_failures_and_warnings_are_told():
         status="oom", measurement=None, failure=Failure(message="out of memory", step=7)
     )
     warned = record(
-        cell(train_size=8), measurement=measurement(warnings=(caution("the machine was busy"),))
+        cell(train_size=8), measurement=measurement(warnings=(run_warning("the machine was busy"),))
     )
     text = text_of([failed, warned])
     assert "at step 7: out of memory" in text

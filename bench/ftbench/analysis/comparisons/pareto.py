@@ -31,9 +31,9 @@ from ftbench.analysis.comparisons.contrast import (
     points,
     ratio,
 )
-from ftbench.analysis.tables.axis_series import chains_along
+from ftbench.analysis.tables.axis_series import series_along
 
-SECONDS_AN_HOUR = 3600
+SECONDS_PER_HOUR = 3600
 FIGURES = (
     "runs",
     "seeds",
@@ -55,7 +55,7 @@ _LEVELS = 6
 
 def money(seconds: float, usd_per_hour: float) -> float:
     """Return what so much time costs at an hourly price, in USD: its front is that of time."""
-    return seconds * usd_per_hour / SECONDS_AN_HOUR
+    return seconds * usd_per_hour / SECONDS_PER_HOUR
 
 
 def standings(
@@ -65,7 +65,7 @@ def standings(
 
     `front`: no cell is better in one of accuracy and cost and as good in the other, and its lead in
     accuracy over the `front` cell before it is larger than noise (the cheapest has no lead). `not told
-    apart`: no cell is better by the figures, but the lead is within noise, or it is a tie. `beaten`: the
+    apart`: no cell is better by the figures, but the lead is within noise, or it is a tie. `dominated`: the
     rest. A cell that is behind in both by no more than noise is `not told apart` too. Figures whose noise
     is not known (a cost that was read once) are taken as they are.
     """
@@ -86,8 +86,8 @@ def standings(
                 for (other, better), on in zip(rows, front, strict=True)
                 if on and better["cost"] <= row["cost"] and better["accuracy"] >= row["accuracy"]
             )
-            beaten = any(_is_worse(point, other, scores, costs) for other in dominators)
-            row["standing"] = "beaten" if beaten else "not told apart"
+            dominated = any(_is_worse(point, other, scores, costs) for other in dominators)
+            row["standing"] = "dominated" if dominated else "not told apart"
             continue
         lead = None if base is None else difference(scores[point], scores[base])
         if lead is None or _holds(lead):
@@ -103,7 +103,7 @@ def pareto_front(
 ) -> pd.DataFrame:
     """Return the cells that no other beats in accuracy and cost, as `standings` has them."""
     cells = standings(table, cost, axes, eval_size=eval_size)
-    return cells[cells["standing"] != "beaten"].reset_index(drop=True)
+    return cells[cells["standing"] != "dominated"].reset_index(drop=True)
 
 
 def _row(
@@ -155,7 +155,7 @@ def accuracy_levels(cells: pd.DataFrame) -> list[float]:
     """Return round accuracies between the least and the most that the front reaches."""
     if cells.empty:
         return []
-    front = cells[cells["standing"] != "beaten"]["accuracy"]
+    front = cells[cells["standing"] != "dominated"]["accuracy"]
     low, high = float(front.min()), float(front.max())
     for step in _STEPS:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -244,7 +244,7 @@ def _steps(table: pd.DataFrame, axes: Sequence[str]) -> list[_Step]:
     for axis in (name for name in axes if name in BOUGHT):
         if not pd.api.types.is_numeric_dtype(table[axis]):
             continue  # some cells leave it to its default: no number to double
-        for chain in chains_along(table, axis, axes):
+        for chain in series_along(table, axis, axes):
             for start, end in itertools.pairwise(chain.values.index):
                 ends = [
                     tuple((chain.held | {axis: value})[name] for name in axes)

@@ -80,9 +80,9 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
 
 def with_full_steps(table: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that have as many documents as a step takes: those that fits are made from."""
-    if "documents_an_epoch" not in table:
+    if "examples_per_epoch" not in table:
         return table
-    return table[table["documents_an_epoch"] >= table["documents_a_step"]]
+    return table[table["examples_per_epoch"] >= table["examples_per_step"]]
 
 
 def _group(held: Mapping[str, Any], table: pd.DataFrame) -> Group:
@@ -236,20 +236,20 @@ def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
     """Return the columns of a run at a point; what it does not say is as in the runs.
 
-    `epochs`, `documents_a_step`, `documents_an_epoch`, `optimizer_steps`, `eval_documents` and
+    `epochs`, `examples_per_step`, `examples_per_epoch`, `optimizer_steps`, `eval_documents` and
     `checkpoints` may be said.
     """
     at = {name: float(point[name]) for name in REQUIRED_AXES}
     batch = at["per_device_train_batch_size"]
-    accumulated = runs["documents_a_step"][0] / runs["per_device_train_batch_size"][0]
-    at["documents_a_step"] = float(point.get("documents_a_step", batch * accumulated))
-    dropped = (runs["documents_an_epoch"] < runs["train_size"]).any()  # what makes no full batch
+    accumulated = runs["examples_per_step"][0] / runs["per_device_train_batch_size"][0]
+    at["examples_per_step"] = float(point.get("examples_per_step", batch * accumulated))
+    dropped = (runs["examples_per_epoch"] < runs["train_size"]).any()  # what makes no full batch
     an_epoch = at["train_size"] // batch * batch if dropped else at["train_size"]
-    at["documents_an_epoch"] = float(point.get("documents_an_epoch", an_epoch))
+    at["examples_per_epoch"] = float(point.get("examples_per_epoch", an_epoch))
     epochs = float(point.get("epochs", runs["epochs"].max()))
     steps = runs["optimizer_steps"].max()  # the same in all runs where `max_steps` decides
     if not np.isnan(epochs):
-        steps = math.ceil(epochs * math.ceil(at["documents_an_epoch"] / at["documents_a_step"]))
+        steps = math.ceil(epochs * math.ceil(at["examples_per_epoch"] / at["examples_per_step"]))
     at["optimizer_steps"] = float(point.get("optimizer_steps", steps))
     given = [name for name in ("eval_documents", "checkpoints") if name in point]
     at |= {name: float(point[name]) for name in given}
@@ -289,7 +289,7 @@ def _worse(held: HeldOut, limit: float) -> str:
     return f"the median error of {held.kind} is {held.median_error:.1%}, above the threshold of {limit:.0%}"
 
 
-def slope_a_sample(found: Fit, length: int) -> Interval:
+def slope_per_sample(found: Fit, length: int) -> Interval:
     """Return the bytes that one more document takes at a length, where large batches set the peak.
 
     From a fit of memory; divided by the length they are the bytes a token. The ends add up those of the
@@ -303,7 +303,7 @@ def slope_a_sample(found: Fit, length: int) -> Interval:
 
 
 def has_slope(found: Fit, point: Mapping[str, Any]) -> bool:
-    """Return whether the piece of a memory law that `slope_a_sample` is of sets the peak at a point."""
+    """Return whether the piece of a memory law that `slope_per_sample` is of sets the peak at a point."""
     length, batch = (float(point[name]) for name in LENGTH_AND_BATCH)
     terms = {"m0": 1.0, "mB": batch, "m1": batch * length, "m2": batch * length**2}
     known = {name: found.coefficients[name].value for name in terms if name in found.coefficients}

@@ -52,10 +52,10 @@ PARTS = (
     "max_length",
     "per_device_train_batch_size",
     "train_size",
-    "documents_a_step",
+    "examples_per_step",
     "epochs",
     "optimizer_steps",
-    "documents_an_epoch",
+    "examples_per_epoch",
     "eval_documents",
     "step_median_s",
     "train_s",
@@ -288,7 +288,7 @@ class Total:
 def full_steps(step: Model, points: Columns) -> Numbers:
     """Return the steps of a run as so many full ones, by the law of the step time."""
     length, batch = points["max_length"], points["per_device_train_batch_size"]
-    documents, an_epoch = points["documents_a_step"], points["documents_an_epoch"]
+    documents, an_epoch = points["examples_per_step"], points["examples_per_epoch"]
     rest = np.mod(an_epoch, documents)
     share = step.cost(length, batch * rest / documents) / step.cost(length, batch)
     whole = np.floor(an_epoch / documents) + np.where(rest > 0, share, 0)

@@ -16,7 +16,7 @@ COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s", "eval_accu
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
+class AxisSeries:
     """The cells that differ on one axis only.
 
     `values` has one row a value of the axis in rising order, a column a cost (the median over all
@@ -31,7 +31,7 @@ class Chain:
     ratios: pd.DataFrame
 
 
-def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Chain]:
+def series_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[AxisSeries]:
     """Return the chains of an axis in a table of cells; only those that are `ok` count.
 
     A chain is two or more values of the axis at one value of every other; the longest come first.
@@ -51,7 +51,7 @@ def chains_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ch
             own = ratios.iloc[of_chain].copy()
             own.iloc[0] = math.nan
             held = dict(zip(others, key, strict=True))
-            chains.append(Chain(axis, held, values.iloc[of_chain], own))
+            chains.append(AxisSeries(axis, held, values.iloc[of_chain], own))
     return sorted(chains, key=lambda chain: -len(chain.values))
 
 

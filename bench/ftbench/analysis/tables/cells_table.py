@@ -56,7 +56,7 @@ MORE_FIGURES = (
     "outside_s",
     "others_cpu_share",
     "kernel_share",
-    "page_faults_a_step",
+    "page_faults_per_step",
     "environment_id",
     "failure",
     "untrusted",
@@ -176,7 +176,7 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         "outside_s": wall_s - inside,
         "others_cpu_share": measured.load.others_cpu_share,
         "energy_j": energy_j(measured),
-        "warnings": "; ".join(caution.message for caution in measured.warnings),
+        "warnings": "; ".join(run_warning.message for run_warning in measured.warnings),
         **measured.memory.model_dump(),
         **_kernel(measured.phases.get("train")),
     }
@@ -208,7 +208,7 @@ def _kernel(training: Phase | None) -> dict[str, Any]:
     if training.cpu_s > 0:
         figures["kernel_share"] = training.kernel_s / training.cpu_s
     if training.steps:
-        figures["page_faults_a_step"] = training.page_faults / training.steps
+        figures["page_faults_per_step"] = training.page_faults / training.steps
     return figures
 
 

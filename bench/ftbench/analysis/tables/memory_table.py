@@ -26,7 +26,7 @@ COLUMNS = (
 WHOLE_CELL = "cell"
 
 
-def ledger_table(records: Sequence[Record]) -> pd.DataFrame:
+def memory_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a record, phase and figure; `phase` is `cell` for the peaks over all phases.
 
     `bytes` is missing where the figure is absent (`absent` says why); a figure that is untrusted

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from ftbench.analysis.tables.cells_table import cells_table
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from ftbench.records.record import Measurement, Record
 
 _COUNTS = (
-    "documents_a_step",
-    "documents_an_epoch",
+    "examples_per_step",
+    "examples_per_epoch",
     "epochs",
     "optimizer_steps",
     "eval_documents",
@@ -26,7 +26,7 @@ _COUNTS = (
 def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a run that is ok and whose figures are all trusted: what costs depend on, and costs.
 
-    Beside the columns of `cells_table`: `documents_a_step`; `documents_an_epoch`, those that an epoch trains
+    Beside the columns of `cells_table`: `examples_per_step`; `examples_per_epoch`, those that an epoch trains
     on; `epochs` (missing where `max_steps` decides); `optimizer_steps`; `eval_documents`, those of all
     evaluations, and `eval_size`, those of one; `checkpoints`, those that training saved;
     `predicted_tensors_bytes`. Bytes and seconds.
@@ -47,13 +47,13 @@ def _counts(record: Record, measured: Measurement) -> dict[str, Any]:
     cell, phases = record.cell, measured.phases
     settings = cell.settings
     steps = sum(phases[n].steps or 0 for n in ("first_steps", "train") if n in phases)
-    evaluation, job = phases.get("evaluation"), job_of(cell)
+    evaluation, job = phases.get("evaluation"), schedule_of(cell)
     limited = int(settings.get("max_steps", -1)) > 0
     evaluated = evaluation and (evaluation.samples or cell.data.eval_size * evaluation.entries)
     return {
         "cell_id": record.cell_id,
-        "documents_a_step": cell.documents_a_step,
-        "documents_an_epoch": job.documents_an_epoch,
+        "examples_per_step": cell.examples_per_step,
+        "examples_per_epoch": job.examples_per_epoch,
         "epochs": None if limited else float(settings["num_train_epochs"]),
         "optimizer_steps": steps or job.steps,
         "eval_documents": evaluated,

@@ -2,7 +2,7 @@
 
 Control groups of both versions (Linux, Documentation/admin-guide/cgroup-v1/memory.rst and
 cgroup-v2.rst). A group is made inside the one this process is in, so no limit above it is left.
-Not every machine lets one be made; then `Unavailable` says why, and limits are judged, not enforced.
+Not every machine lets one be made; then `CgroupUnavailable` says why, and limits are judged, not enforced.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ _REMOVAL_S = 5.0
 _OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-class Unavailable(Exception):  # noqa: N818 - no error: limits are judged instead
+class CgroupUnavailable(Exception):  # noqa: N818 - no error: limits are judged instead
     """No memory group can be made here, with the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
-class MemoryGroup:
+class MemoryCgroup:
     """One control group with a memory controller."""
 
     path: Path
     version: Version
 
     @classmethod
-    def own(cls, proc: Path = Path("/proc/self")) -> MemoryGroup:
+    def own(cls, proc: Path = Path("/proc/self")) -> MemoryCgroup:
         """Return the group that this process is in; raises Unavailable."""
         try:
             lines = (proc / "cgroup").read_text().splitlines()
             mounts = (proc / "mountinfo").read_text().splitlines()
         except OSError as error:
-            raise Unavailable(f"{proc}: {error.strerror}") from error
+            raise CgroupUnavailable(f"{proc}: {error.strerror}") from error
         found = _mounted(lines, mounts)
         if found is None:
-            raise Unavailable("no control group with a memory controller is mounted")
+            raise CgroupUnavailable("no control group with a memory controller is mounted")
         return found
 
-    def make(self, limit_bytes: int) -> MemoryGroup:
+    def make(self, limit_bytes: int) -> MemoryCgroup:
         """Return a new group inside this one that holds no more than `limit_bytes`, swap included.
 
         Raises Unavailable where the kernel or its owner does not allow it.
         """
-        group = MemoryGroup(
+        group = MemoryCgroup(
             self.path / f"ftbench-{os.getpid()}-{next(_SERIAL)}", version=self.version
         )
         try:
@@ -58,12 +58,12 @@ class MemoryGroup:
                 (self.path / "cgroup.subtree_control").write_text("+memory")
             group.path.mkdir()
         except OSError as error:
-            raise Unavailable(f"{self.path}: {error.strerror}") from error
+            raise CgroupUnavailable(f"{self.path}: {error.strerror}") from error
         try:
             group._limit(limit_bytes)
         except OSError as error:
             group.remove()
-            raise Unavailable(f"{group.path}: {error.strerror}") from error
+            raise CgroupUnavailable(f"{group.path}: {error.strerror}") from error
         return group
 
     def _limit(self, limit_bytes: int) -> None:
@@ -81,7 +81,7 @@ class MemoryGroup:
         (self.path / "memory.oom.group").write_text("1")
 
     @property
-    def entrance(self) -> Path:
+    def procs_file(self) -> Path:
         """Return the file that a process writes its PID into to join."""
         return self.path / "cgroup.procs"
 
@@ -106,7 +106,7 @@ class MemoryGroup:
                 time.sleep(0.01)
 
 
-def _mounted(lines: list[str], mounts: list[str]) -> MemoryGroup | None:
+def _mounted(lines: list[str], mounts: list[str]) -> MemoryCgroup | None:
     """Return the group named in /proc/PID/cgroup, at the place where /proc/PID/mountinfo has it."""
     for line in lines:
         number, controllers, path = line.split(":", 2)
@@ -123,7 +123,7 @@ def _mounted(lines: list[str], mounts: list[str]) -> MemoryGroup | None:
                 continue
             if path != root and not path.startswith(root.rstrip("/") + "/"):
                 continue
-            group = MemoryGroup(Path(point) / path.removeprefix(root).lstrip("/"), version)
+            group = MemoryCgroup(Path(point) / path.removeprefix(root).lstrip("/"), version)
             if version == 1 or _offers_memory(group.path / "cgroup.controllers"):
                 return group
     return None

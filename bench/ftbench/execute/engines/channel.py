@@ -19,7 +19,7 @@ _CHUNK = 1 << 16
 MAX_LINE_BYTES = 64 << 20
 
 
-class Nonsense(Exception):  # noqa: N818 - what a worker sent, not an error of ours
+class ProtocolError(Exception):
     """Something that is no event came up the channel."""
 
 
@@ -42,7 +42,7 @@ class Channel:
             *lines, rest = (self._unread + chunk).split(b"\n")
             self._unread = rest
             if len(rest) > MAX_LINE_BYTES:
-                raise Nonsense("a line without an end")
+                raise ProtocolError("a line without an end")
             for line in lines:
                 yield _event(bytes(line))
 
@@ -63,4 +63,4 @@ def _event(line: bytes) -> Event:
     try:
         return Event.model_validate(json.loads(line))
     except (ValueError, ValidationError, RecursionError) as error:
-        raise Nonsense(f"not an event: {line[:80]!r}") from error
+        raise ProtocolError(f"not an event: {line[:80]!r}") from error

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 
 from ftbench.base.errors import FtbenchError
 from ftbench.base.redaction import redact, redact_file
-from ftbench.execute.engines.cgroup import MemoryGroup, Unavailable
-from ftbench.execute.engines.channel import Channel, Nonsense
+from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
+from ftbench.execute.engines.channel import Channel, ProtocolError
 from ftbench.records.messages import Event, Progress
 from ftbench.worker.process import entry
 
@@ -108,7 +108,7 @@ class LocalEngine:
                 sender,
                 str(log_file),
                 self._environment,
-                str(group.entrance) if limit == "enforced" and group else None,
+                str(group.procs_file) if limit == "enforced" and group else None,
             ),
         )
         heard: list[Progress] = []
@@ -147,21 +147,21 @@ class LocalEngine:
         )
 
 
-def _limited(memory_limit_bytes: int | None) -> tuple[MemoryGroup | None, str | None]:
+def _limited(memory_limit_bytes: int | None) -> tuple[MemoryCgroup | None, str | None]:
     """Return (the group to watch, how a limit holds): `enforced`, or the reason why it does not."""
     try:
-        own = MemoryGroup.own()
-    except Unavailable as error:
+        own = MemoryCgroup.own()
+    except CgroupUnavailable as error:
         return None, None if memory_limit_bytes is None else str(error)
     if memory_limit_bytes is None:
         return own, None
     try:
         return own.make(memory_limit_bytes), "enforced"
-    except Unavailable as error:
+    except CgroupUnavailable as error:
         return own, str(error)
 
 
-def _oom_kills(group: MemoryGroup | None) -> int | None:
+def _oom_kills(group: MemoryCgroup | None) -> int | None:
     return group.oom_kills() if group is not None else None
 
 
@@ -192,7 +192,7 @@ def _listen(
                 if event.kind != "progress":
                     return event, False
                 on_progress(Progress.model_validate(event.body))
-        except (EOFError, Nonsense, ValidationError):
+        except (EOFError, ProtocolError, ValidationError):
             return None, False  # closed, or cut off in the middle of a line: the worker died
         if gone:
             return None, False

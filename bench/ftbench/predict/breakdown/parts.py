@@ -21,12 +21,12 @@ from ftbench.predict.trace.events import (
     Kind,
     Trace,
 )
-from ftbench.records.prediction import MARKS, Makeup, MarkName, Part
+from ftbench.records.prediction import MARKS, MarkName, MemoryBreakdown, Part
 
 _Key = tuple[str, str, str, str]
 
 
-def makeup(trace: Trace) -> Makeup:
+def breakdown(trace: Trace) -> MemoryBreakdown:
     """Return the parts of a trace's memory, in bytes at each mark, the largest at the peak first."""
     marks = _marks(trace)
     rows = {name: trace.live_at(event) for name, event in marks.items()}
@@ -53,7 +53,7 @@ def makeup(trace: Trace) -> Makeup:
         for key, found in sums.items()
     ]
     parts.sort(key=lambda part: (-part.nbytes.get("peak", 0), part.name))
-    return Makeup(moment=moment_of(trace), parts=tuple(parts))
+    return MemoryBreakdown(moment=moment_of(trace), parts=tuple(parts))
 
 
 def _marks(trace: Trace) -> dict[MarkName, int]:

@@ -125,7 +125,7 @@ def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
         )
     first, *others = traces.values()
     for shape, other in zip(list(traces)[1:], others, strict=True):
-        if not first.same_course(other):
+        if not first.same_events(other):
             raise FitError("the steps of two shapes differ in more than sizes", got=str(shape))
     samples = np.array([trace.nbytes for trace in traces.values()]).T
     kernel_samples = [

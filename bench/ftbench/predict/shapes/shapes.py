@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 
 from ftbench.base.errors import FtbenchError, PredictionError
 from ftbench.plan.cell import Cell
-from ftbench.predict.lengths import ROUNDED_TO, Documents
+from ftbench.predict.lengths import ROUNDED_TO, SequenceLengths
 from ftbench.predict.shapes.fit import (
     ATTENTION_TILE,
     FEWEST_TRACES,
@@ -55,7 +55,7 @@ class Workload:
 
     cell: Cell
     target: Target
-    documents: Documents
+    documents: SequenceLengths
 
     def trace(self, shape: Shape) -> Trace:
         """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
@@ -101,7 +101,7 @@ class Workload:
 
 
 @dataclasses.dataclass(frozen=True)
-class Courses:
+class ShapeTraces:
     """The traces of a workload's shapes: fitted for all lengths, or by length, or traced."""
 
     everywhere: FittedTrace | None
@@ -142,9 +142,9 @@ def with_shape(cell: Cell, batch: int, length: int) -> Cell:
     return cell.model_copy(update=update)
 
 
-def trace_courses(
+def trace_shapes(
     workload: Workload, shapes: Collection[Shape], run: Map, *, every_batch: bool
-) -> Courses:
+) -> ShapeTraces:
     """Return the courses of a workload for these shapes; with `every_batch`, for all batch sizes.
 
     A fit is believed only if it also gives a shape that it was not made from, event by event.
@@ -152,7 +152,7 @@ def trace_courses(
     regular = sorted(shape for shape in shapes if workload.regular(shape))
     if not every_batch and len(regular) <= FEWEST_TRACES:
         wanted = sorted(shapes)
-        return Courses(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
+        return ShapeTraces(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
     odd = sorted(set(shapes) - set(regular))
     made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
     longest = max(length for _, length in made_from)
@@ -166,7 +166,7 @@ def trace_courses(
     if everywhere is None:
         return _by_length(workload, regular, apart, traced, run)
     fits, _ = _fits_of(workload, apart, run)
-    return Courses(everywhere, fits, traced)
+    return ShapeTraces(everywhere, fits, traced)
 
 
 def _by_length(
@@ -175,13 +175,13 @@ def _by_length(
     apart: Collection[int],
     traced: dict[Shape, Trace],
     run: Map,
-) -> Courses:
+) -> ShapeTraces:
     """Return the courses where lengths differ in more than sizes: each length is fitted alone."""
     fits, traces = _fits_of(workload, {length for _, length in regular}.union(apart), run)
     left = [shape for shape in regular if fits[shape[1]] is None and shape not in traces]
     traces |= dict(zip(left, run(workload.trace, left), strict=True))
     rest = {shape: traces[shape] for shape in regular if fits[shape[1]] is None}
-    return Courses(None, fits, traced | rest)
+    return ShapeTraces(None, fits, traced | rest)
 
 
 def _fits_of(
@@ -211,7 +211,7 @@ def _fit(
         return None
     for shape in check:
         told, seen = fitted.at(*shape), traces[shape]
-        if not (seen.same_course(told) and np.array_equal(seen.nbytes, told.nbytes)):
+        if not (seen.same_events(told) and np.array_equal(seen.nbytes, told.nbytes)):
             return None
     return fitted
 

@@ -157,7 +157,7 @@ class Trace:
         """Yield (kind, block, site) of each event, as plain integers."""
         yield from zip(self.kind.tolist(), self.block.tolist(), self.site.tolist(), strict=True)
 
-    def same_course(self, other: Trace) -> bool:
+    def same_events(self, other: Trace) -> bool:
         """Return whether another trace has the same events but for their sizes."""
         return (
             len(self) == len(other)

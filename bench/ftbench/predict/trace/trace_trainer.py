@@ -198,7 +198,7 @@ def _pools(
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
     rows = Dataset.from_list([_document(tokenizer, length) for length in distinct])
-    numbers = [distinct.index(length) for length in lengths for _ in range(cell.documents_a_step)]
+    numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
     longest = [len(distinct) - 1] * evaluated_documents(cell)
     # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
     # data would ask for every token by itself.

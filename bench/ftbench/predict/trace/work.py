@@ -180,8 +180,8 @@ def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
     return CellWork(
         step=counter.work_of(
             STEPS,
-            documents=cell.documents_a_step,
-            batches=cell.documents_a_step // cell.per_device_train_batch_size,
+            documents=cell.examples_per_step,
+            batches=cell.examples_per_step // cell.per_device_train_batch_size,
         ),
         evaluation=counter.work_of(
             EVALUATION, documents=evaluated, batches=math.ceil(evaluated / eval_batch)

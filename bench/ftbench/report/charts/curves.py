@@ -14,7 +14,7 @@ import pandas as pd
 from ftbench.analysis.fits.laws import Fit, Group
 from ftbench.plan.cell import COSTLESS
 from ftbench.plan.profile import REQUIRED_AXES
-from ftbench.report.charts.inputs import Material, described, plain
+from ftbench.report.charts.inputs import ChartInputs, described, plain
 from ftbench.report.charts.scales import (
     NUMBER,
     Unit,
@@ -26,7 +26,7 @@ from ftbench.report.charts.scales import (
     unit_of,
 )
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ _COST_WORDS = {"step_median_s": "Step time", "total_s": "Total time"}
 _LABELLED = 10  # values of an axis that are all labelled; where there are more, the chart chooses
 
 
-def curves(material: Material) -> Iterator[Figure]:
+def curves(inputs: ChartInputs) -> Iterator[Figure]:
     """Yield a figure for each cost and axis that is worth one: the axis has two values or more."""
-    memory = material.memory
+    memory = inputs.memory
     wanted = [
         (LENGTH, "step_median_s"),
         (LENGTH, memory),
@@ -54,17 +54,17 @@ def curves(material: Material) -> Iterator[Figure]:
         (DOCUMENTS, "total_s"),
     ]
     for axis, cost in wanted:
-        found = material.finished.dropna(subset=[cost])
+        found = inputs.finished.dropna(subset=[cost])
         if found[axis].nunique() > 1:
-            yield _curve(material, axis, cost)
+            yield _curve(inputs, axis, cost)
 
 
-def _curve(material: Material, axis: str, cost: str) -> Figure:
+def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
     word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
-    values = material.finished.dropna(subset=[cost])
-    colour = _coloured(material, values, axis)
+    values = inputs.finished.dropna(subset=[cost])
+    colour = _coloured(inputs, values, axis)
     table = _kept(values, colour)
-    lines = fit_words(material.groups, cost, list(_drawn(material, table, axis, cost, colour)))
+    lines = fit_words(inputs.groups, cost, list(_drawn(inputs, table, axis, cost, colour)))
     many = values[colour].nunique() if colour else 0
     some = f" {MOST_SERIES} of {many} are drawn." if many > MOST_SERIES else ""
     low, high = (
@@ -79,7 +79,7 @@ def _curve(material: Material, axis: str, cost: str) -> Figure:
             f"{word} along {axis_word(axis)} {min(values[axis])} to {max(values[axis])}: medians over"
             f" all cells from {format_figure(cost, low)} to {format_figure(cost, high)}."
         ),
-        draw=lambda: _draw(material, table, axis, cost, colour),
+        draw=lambda: _draw(inputs, table, axis, cost, colour),
         chooser=f"{CHOOSER[:-3]} along {axis_word(axis)} at",
     )
 
@@ -118,34 +118,34 @@ def _off(fit: Fit) -> str:
 
 
 def _drawn(
-    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+    inputs: ChartInputs, table: pd.DataFrame, axis: str, cost: str, colour: str | None
 ) -> Iterator[Fit | None]:
     """Yield the fit of every line of every choice; None where it joins medians."""
-    for _, group in _choices(table, _others(material, axis, colour), axis):
+    for _, group in _choices(table, _others(inputs, axis, colour), axis):
         for _, cells in _series(group, colour):
             if cells[axis].nunique() > 1:
-                yield material.fit(cost, _point(material, cells))
+                yield inputs.fit(cost, _point(inputs, cells))
 
 
-def _coloured(material: Material, table: pd.DataFrame, axis: str) -> str | None:
+def _coloured(inputs: ChartInputs, table: pd.DataFrame, axis: str) -> str | None:
     """Return the axis that colours tell apart: one with lines side by side in the cells that are shown first.
 
     Settings come before the batch, the length and the documents; where no axis has such lines, the first of
     all is taken.
     """
-    others = _others(material, axis)
+    others = _others(inputs, axis)
     own = [name for name in others if name not in REQUIRED_AXES]
     main = [name for name in (BATCH, LENGTH, DOCUMENTS) if name in others]
     for name in (*own, *main):
-        _, first = next(_choices(table, _others(material, axis, name), axis))
+        _, first = next(_choices(table, _others(inputs, axis, name), axis))
         if (first.groupby(name)[axis].nunique() > 1).sum() > 1:
             return name
     return next(iter([*own, *main]), None)
 
 
-def _others(material: Material, *without: str | None) -> list[str]:
+def _others(inputs: ChartInputs, *without: str | None) -> list[str]:
     """Return the axes that tell cells of another cost apart, less those named."""
-    return material.varying(*COSTLESS, *filter(None, without))
+    return inputs.varying(*COSTLESS, *filter(None, without))
 
 
 def _kept(table: pd.DataFrame, colour: str | None) -> pd.DataFrame:
@@ -156,12 +156,12 @@ def _kept(table: pd.DataFrame, colour: str | None) -> pd.DataFrame:
 
 
 def _draw(
-    material: Material, table: pd.DataFrame, axis: str, cost: str, colour: str | None
-) -> Drawing:
+    inputs: ChartInputs, table: pd.DataFrame, axis: str, cost: str, colour: str | None
+) -> Chart:
     unit = unit_of(cost, table[cost])
     choices = {
-        label: list(_rows(material, group, axis, cost, colour, unit))
-        for label, group in _choices(table, _others(material, axis, colour), axis)
+        label: list(_rows(inputs, group, axis, cost, colour, unit))
+        for label, group in _choices(table, _others(inputs, axis, colour), axis)
     }
     fitted = any("low" in row for rows in choices.values() for row in rows)
     return finish(_chart(table, axis, cost, colour, unit, fitted=fitted), choices)
@@ -178,7 +178,7 @@ def _choices(
 
 
 def _rows(
-    material: Material, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
+    inputs: ChartInputs, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
 ) -> Iterator[Row]:
     """Yield points and lines of one choice, a series for each value of the colour's axis."""
     for series, cells in _series(group, colour):
@@ -190,7 +190,7 @@ def _rows(
                 "y": unit.of(row[cost]),
                 "said": format_figure(cost, row[cost]),
             }
-        for at in _line(material, cells, axis, cost):
+        for at in _line(inputs, cells, axis, cost):
             ends = {end: unit.of(at[end]) for end in ("y", "low", "high") if end in at}
             yield at | ends | {"kind": "fit", "series": series}
 
@@ -201,16 +201,16 @@ def _series(group: pd.DataFrame, colour: str | None) -> Iterator[tuple[str, pd.D
         yield plain(name), cells
 
 
-def _point(material: Material, cells: pd.DataFrame) -> dict[str, Any]:
+def _point(inputs: ChartInputs, cells: pd.DataFrame) -> dict[str, Any]:
     """Return the first of some cells as a point of the axes."""
-    return {name: cells[name].iloc[0] for name in material.axes}
+    return {name: cells[name].iloc[0] for name in inputs.axes}
 
 
-def _line(material: Material, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
+def _line(inputs: ChartInputs, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
     """Return the fit over the range of the cells; their medians where there is no fit."""
-    point = _point(material, cells)
+    point = _point(inputs, cells)
     numbers = [float(value) for value in sorted(cells[axis].unique())]
-    fit = material.fit(cost, point)
+    fit = inputs.fit(cost, point)
     if len(numbers) < 2 or fit is None:
         medians = cells.groupby(axis)[cost].median()
         rows: list[Row] = [{"x": x, "y": y} for x, y in medians.items()]

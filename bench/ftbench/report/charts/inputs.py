@@ -25,7 +25,7 @@ def no_samples(record: Record) -> pd.DataFrame | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class ChartInputs:
     """The cells of a report as a table (`cells_table`), its axes, and what was fitted to it.
 
     The axes are `separating_axes`: runs of two environments stand in no line and in no cell together.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from ftbench.base.units import format_bytes
 from ftbench.execute.next_batch import edge
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.prediction import LargestBatch
-from ftbench.records.tries import Try
 from ftbench.report.charts.curves import horizontal, vertical
 from ftbench.report.charts.scales import axis_title
 from ftbench.report.charts.theme import finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TRIED = {"max_length", "per_device_train_batch_size", "train_size", "seed"}
 
 
-def largest(tries: Sequence[Try], predicted: Sequence[LargestBatch]) -> Iterator[Figure]:
+def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[Figure]:
     """Yield the largest batch by length, where anything was tried or predicted."""
     rows = [*_measured(tries), *_predicted(predicted)]
     if not rows:
@@ -39,9 +39,9 @@ def largest(tries: Sequence[Try], predicted: Sequence[LargestBatch]) -> Iterator
     )
 
 
-def _measured(tries: Sequence[Try]) -> Iterator[Row]:
+def _measured(tries: Sequence[BatchProbe]) -> Iterator[Row]:
     """Yield the largest batch that was tried and fitted, by length, limit and what else is the same."""
-    groups: dict[tuple[str, int], list[Try]] = {}
+    groups: dict[tuple[str, int], list[BatchProbe]] = {}
     for one in tries:
         facets = {name: value for name, value in one.cell.facets.items() if name not in _TRIED}
         groups.setdefault((repr((one.limit_bytes, facets)), one.cell.max_length), []).append(one)
@@ -59,7 +59,7 @@ def _predicted(predicted: Sequence[LargestBatch]) -> Iterator[Row]:
             yield row | ({"possible": one.possible} if one.possible > one.certain else {})
 
 
-def _draw(rows: Sequence[Row]) -> Drawing:
+def _draw(rows: Sequence[Row]) -> Chart:
     return finish(_chart(rows), sorted(rows, key=lambda row: (row["series"], row["x"])))
 
 

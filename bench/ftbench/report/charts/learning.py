@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ftbench.analysis.fits.laws import LearningCurve
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.curves import horizontal
-from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.inputs import ChartInputs, described
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 
 if TYPE_CHECKING:
     import altair as alt
@@ -21,16 +21,16 @@ CHOOSER = "Accuracy at"
 _LINE_POINTS = 32
 
 
-def learning(material: Material) -> Iterator[Figure]:
+def learning(inputs: ChartInputs) -> Iterator[Figure]:
     """Yield the learning curve, where accuracy was read at two sizes or more of one kind of cell."""
-    groups = dict(_groups(material))
+    groups = dict(_groups(inputs))
     if not groups:
         return
-    values = material.finished["eval_accuracy"].dropna()
+    values = inputs.finished["eval_accuracy"].dropna()
     yield Figure(
         name="learning-curve",
         title="Accuracy along training documents",
-        caption=_caption(material, groups),
+        caption=_caption(inputs, groups),
         alt=f"Accuracy along training documents; runs reach from {values.min():.3f} to {values.max():.3f}.",
         draw=lambda: _draw(groups),
         chooser=CHOOSER,
@@ -45,12 +45,12 @@ _NO_LAW = "Points are runs, one a seed. No law is fitted; the line joins the mea
 _SOME_LAWS = " Cells that no law is fitted to have their runs, and a line that joins the means."
 
 
-def _caption(material: Material, groups: dict[str, list[Row]]) -> str:
+def _caption(inputs: ChartInputs, groups: dict[str, list[Row]]) -> str:
     """Return what is drawn: the law where there is one, else a line through the means."""
     lawful = [any("low" in row for row in rows) for rows in groups.values()]
     if not any(lawful):
         return _NO_LAW
-    curves = [curve for curve in material.curves if isinstance(curve, LearningCurve)]
+    curves = [curve for curve in inputs.curves if isinstance(curve, LearningCurve)]
     return _LAW + ("" if all(lawful) else _SOME_LAWS) + evaluation_words(curves)
 
 
@@ -65,10 +65,10 @@ def evaluation_words(curves: Sequence[LearningCurve]) -> str:
     return f" Other evaluation documents would move the whole curve by up to ±{max(errors):.3f}."
 
 
-def _groups(material: Material) -> Iterator[tuple[str, list[Row]]]:
+def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows of each set of cells that differ in documents only; those with most sizes first."""
-    table = material.finished.dropna(subset=["eval_accuracy"])
-    others = material.varying(DOCUMENTS)
+    table = inputs.finished.dropna(subset=["eval_accuracy"])
+    others = inputs.varying(DOCUMENTS)
     groups = table.groupby(others, sort=True) if others else [((), table)]
     found = []
     for key, cells in groups:
@@ -79,13 +79,13 @@ def _groups(material: Material) -> Iterator[tuple[str, list[Row]]]:
                 | {"seed": str(row["seed"])}
                 for row in cells.to_dict("records")
             ]
-            found.append((described(held) or "all", [*rows, *_law(material, held, rows)]))
+            found.append((described(held) or "all", [*rows, *_law(inputs, held, rows)]))
     yield from sorted(found, key=lambda one: -len({row["x"] for row in one[1]}))
 
 
-def curve_of(material: Material, held: dict[str, object]) -> LearningCurve | None:
+def curve_of(inputs: ChartInputs, held: dict[str, object]) -> LearningCurve | None:
     """Return the fitted curve of the cells with these axis values; None where there is none."""
-    for curve in material.curves:
+    for curve in inputs.curves:
         if isinstance(curve, LearningCurve) and all(
             str(held.get(name, value)) == str(value) for name, value in curve.held.items()
         ):
@@ -93,10 +93,10 @@ def curve_of(material: Material, held: dict[str, object]) -> LearningCurve | Non
     return None
 
 
-def _law(material: Material, held: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
+def _law(inputs: ChartInputs, held: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
     """Yield the means with their intervals, and the law's line, band and limit."""
     sizes = sorted({row["x"] for row in runs})
-    curve = curve_of(material, held)
+    curve = curve_of(inputs, held)
     if curve is None:
         for size in sizes:
             mean = [row["y"] for row in runs if row["x"] == size]
@@ -116,7 +116,7 @@ def _law(material: Material, held: dict[str, object], runs: Sequence[Row]) -> It
     yield {"kind": "limit", "x": sizes[0], "y": round(1 - curve.floor.value, 5)}
 
 
-def _draw(groups: dict[str, list[Row]]) -> Drawing:
+def _draw(groups: dict[str, list[Row]]) -> Chart:
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))

@@ -11,10 +11,10 @@ from ftbench.analysis.comparisons.contrast import ENVIRONMENT
 from ftbench.base.units import GIB
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import PHASES, Memory, Record
-from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.inputs import ChartInputs, described
 from ftbench.report.charts.scales import NUMBER, Unit
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -26,12 +26,12 @@ _SAMPLED = {"process_bytes": "process", "device_bytes": "device", "pss_bytes": "
 _PARTS = ("before the cell", "added by the cell", "tensors", "kept by the allocator", "context")
 
 
-def cell_memory(material: Material) -> Iterator[Figure]:
+def cell_memory(inputs: ChartInputs) -> Iterator[Figure]:
     """Yield the bars of a chosen cell, and its timeline where any cell has samples."""
-    labels = _labelled(material)
+    labels = _labelled(inputs)
     if not labels:
         return
-    card = material.memory == "peak_allocated_bytes"
+    card = inputs.memory == "peak_allocated_bytes"
     what = "peak allocated, reserved and process" if card else "peak RSS"
     yield Figure(
         name="memory-phases",
@@ -45,29 +45,29 @@ def cell_memory(material: Material) -> Iterator[Figure]:
         draw=lambda: _draw_bars(labels, card),
         chooser=CHOOSER,
     )
-    if any(material.samples(record) is not None for record in labels.values()):
+    if any(inputs.samples(record) is not None for record in labels.values()):
         yield Figure(
             name="memory-timeline",
             title="Memory over the cell's time",
             caption="Samples of a process beside the worker; short peaks between two are not in them.",
             alt="Sampled memory of one cell over its run, coloured by phase.",
-            draw=lambda: _draw_timeline(material, labels),
+            draw=lambda: _draw_timeline(inputs, labels),
             chooser=CHOOSER,
         )
 
 
-def _labelled(material: Material) -> dict[str, Record]:
+def _labelled(inputs: ChartInputs) -> dict[str, Record]:
     """Return the measured records by a label of their axes, the one that needed most memory first."""
-    name = material.memory
+    name = inputs.memory
     found = [
         (value, record)
-        for record in material.records
+        for record in inputs.records
         if record.measurement
         and (value := getattr(record.measurement.memory, name)) is not None
         and f"memory.{name}" not in untrusted_figures(record)
     ]
     found.sort(key=lambda one: -one[0])
-    axes = material.varying()
+    axes = inputs.varying()
     labels: dict[str, Record] = {}
     for _, record in found:
         label = described({axis: _value(record, axis) for axis in axes}) or "these settings"
@@ -79,7 +79,7 @@ def _value(record: Record, axis: str) -> Any:
     return record.environment_id if axis == ENVIRONMENT else record.axis_value(axis)
 
 
-def _draw_bars(labels: Mapping[str, Record], card: bool) -> Drawing:
+def _draw_bars(labels: Mapping[str, Record], card: bool) -> Chart:
     unit = Unit("GiB", GIB)
     choices = {label: list(_bars(record, card, unit)) for label, record in labels.items()}
     used = {row["part"] for rows in choices.values() for row in rows}
@@ -151,10 +151,10 @@ def _bar_chart(parts: list[str], unit: Unit) -> AnyChart:
     return chart
 
 
-def _draw_timeline(material: Material, labels: Mapping[str, Record]) -> Drawing:
+def _draw_timeline(inputs: ChartInputs, labels: Mapping[str, Record]) -> Chart:
     choices = {}
     for label, record in labels.items():
-        samples = material.samples(record)
+        samples = inputs.samples(record)
         choices[label] = [] if samples is None else list(_timeline(samples))
     return finish(_timeline_chart(), choices, height=220)
 

@@ -9,33 +9,33 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.pareto import standings
 from ftbench.report.charts.curves import vertical
-from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.inputs import ChartInputs, described
 from ftbench.report.charts.scales import Unit, titled, unit_of
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
 
-STANDINGS = ("front", "not told apart", "beaten")
+STANDINGS = ("front", "not told apart", "dominated")
 _NOTES = {"total_s": " Money at an hourly price is proportional to time: its front is the same."}
 
 
-def pareto(material: Material) -> Iterator[Figure]:
+def pareto(inputs: ChartInputs) -> Iterator[Figure]:
     """Yield accuracy against total time and against memory, where three cells have both."""
-    for cost in ("total_s", material.memory):
-        cells = ranked(material, cost)
+    for cost in ("total_s", inputs.memory):
+        cells = ranked(inputs, cost)
         if len(cells) > 2:
-            yield _figure(material, cost, cells)
+            yield _figure(inputs, cost, cells)
 
 
-def ranked(material: Material, cost: str) -> pd.DataFrame:
+def ranked(inputs: ChartInputs, cost: str) -> pd.DataFrame:
     """Return every cell that has an accuracy and a cost, with its standing."""
-    return standings(material.table, cost, material.axes, eval_size=material.eval_sizes[0])
+    return standings(inputs.table, cost, inputs.axes, eval_size=inputs.eval_sizes[0])
 
 
-def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:
+def _figure(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> Figure:
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "total time"
     front = cells[cells["standing"] == "front"]
     first, last = front.iloc[0], front.iloc[-1]
@@ -51,13 +51,13 @@ def _figure(material: Material, cost: str, cells: pd.DataFrame) -> Figure:
             f" {first['accuracy']:.3f} at {format_figure(cost, first['cost'])} to"
             f" {last['accuracy']:.3f} at {format_figure(cost, last['cost'])}."
         ),
-        draw=lambda: _draw(material, cost, cells),
+        draw=lambda: _draw(inputs, cost, cells),
     )
 
 
-def _draw(material: Material, cost: str, cells: pd.DataFrame) -> Drawing:
+def _draw(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> Chart:
     unit = unit_of(cost, cells["cost"])
-    axes = material.varying()
+    axes = inputs.varying()
     rows = [_row(row, axes, cost, unit) for row in cells.to_dict("records")]
     return finish(_chart(cost, unit, [row["x"] for row in rows]), rows)
 
@@ -74,7 +74,7 @@ def _row(row: dict[Any, Any], axes: list[str], cost: str, unit: Unit) -> Row:
         "standing": row["standing"],
         "cell": described({axis: row[axis] for axis in axes}),
         "said": format_figure(cost, row["cost"]),
-        **(ends if row["standing"] != "beaten" else {}),
+        **(ends if row["standing"] != "dominated" else {}),
     }
 
 
@@ -111,7 +111,7 @@ def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
             y=y,
             color=tint,
             shape=shape,
-            size=alt.condition("datum.standing === 'beaten'", alt.value(28), alt.value(80)),
+            size=alt.condition("datum.standing === 'dominated'", alt.value(28), alt.value(80)),
             tooltip=tooltip,
         ),
     )

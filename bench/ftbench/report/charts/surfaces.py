@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ftbench.report.charts.inputs import Material, described
+from ftbench.report.charts.inputs import ChartInputs, described
 from ftbench.report.charts.scales import (
     NUMBER,
     Unit,
@@ -20,7 +20,7 @@ from ftbench.report.charts.scales import (
     unit_of,
 )
 from ftbench.report.charts.theme import finish
-from ftbench.report.elements.figure import CHOSEN, Drawing, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ _CHARACTERS_WIDE, _LEAST_FONT = 3.4, 7  # of a field in its text's size; pixels
 CHOOSER = "Cells with"
 
 
-def surfaces(material: Material) -> Iterator[Figure]:
+def surfaces(inputs: ChartInputs) -> Iterator[Figure]:
     """Yield a heat map of memory and one of step time, where two lengths and two batches were run."""
-    table = material.finished
+    table = inputs.finished
     if table[LENGTH].nunique() < 2 or table[BATCH].nunique() < 2:
         return
-    for cost in (material.memory, "step_median_s"):
+    for cost in (inputs.memory, "step_median_s"):
         if table[cost].notna().any():
-            yield _surface(material, cost)
+            yield _surface(inputs, cost)
 
 
-def _surface(material: Material, cost: str) -> Figure:
+def _surface(inputs: ChartInputs, cost: str) -> Figure:
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "step time"
-    values = material.finished[cost].dropna()
+    values = inputs.finished[cost].dropna()
     return Figure(
         name=f"surface-{'memory' if cost.endswith('_bytes') else 'step-time'}",
         title=f"{word[0].upper()}{word[1:]} over length and batch",
@@ -55,15 +55,15 @@ def _surface(material: Material, cost: str) -> Figure:
             f"Heat map of {word} over sequence length and batch size, from"
             f" {format_figure(cost, values.min())} to {format_figure(cost, values.max())}."
         ),
-        draw=lambda: _draw(material, cost),
+        draw=lambda: _draw(inputs, cost),
         chooser=CHOOSER,
     )
 
 
-def _draw(material: Material, cost: str) -> Drawing:
-    table = material.finished.dropna(subset=[cost])
+def _draw(inputs: ChartInputs, cost: str) -> Chart:
+    table = inputs.finished.dropna(subset=[cost])
     unit = unit_of(cost, table[cost])
-    choices = dict(_choices(table, material.varying(LENGTH, BATCH), cost, unit))
+    choices = dict(_choices(table, inputs.varying(LENGTH, BATCH), cost, unit))
     batches = table[BATCH].nunique()
     values = [unit.of(value) for value in table[cost]]
     return finish(_chart(cost, unit, values), choices, height=_ROW_HEIGHT * max(3, batches))

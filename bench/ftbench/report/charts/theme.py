@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftbench.report.elements.figure import CHOSEN, Drawing, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, Row
 
 if TYPE_CHECKING:
     import altair as alt
@@ -62,7 +62,7 @@ def finish(
     chart: AnyChart,
     rows: Sequence[Row] | Mapping[str, Sequence[Row]],
     height: float = HEIGHT,
-) -> Drawing:
+) -> Chart:
     """Return a chart of the dataset `chosen` as a drawing that is as wide as its place.
 
     `rows` are the dataset's, or the rows of each choice by its label.
@@ -77,4 +77,4 @@ def finish(
         "autosize": {"type": "fit-x", "contains": "padding"},
         "datasets": {CHOSEN: list(first)},
     }
-    return Drawing(spec, choices if len(choices) > 1 else {})
+    return Chart(spec, choices if len(choices) > 1 else {})

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from ftbench.base.units import format_bytes, format_seconds
-from ftbench.estimate.answers import Answer
+from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
@@ -56,7 +56,7 @@ def _flops(count: float) -> str:
     return f"{count / 1e9:.3g} GFLOP"
 
 
-def device_table(device: DeviceEstimate, accuracy: Answer) -> Table:
+def device_table(device: DeviceEstimate, accuracy: EstimatedFigure) -> Table:
     """Return one row a figure: its value, its interval, what kind that is and where it comes from."""
     rows = [_row(figure) for figure in (*device.figures, accuracy)]
     if device.verdict is not None:
@@ -74,7 +74,7 @@ def device_table(device: DeviceEstimate, accuracy: Answer) -> Table:
     )
 
 
-def _row(figure: Answer) -> tuple[str, ...]:
+def _row(figure: EstimatedFigure) -> tuple[str, ...]:
     word = WORDS.get(figure.name, figure.name)
     if figure.value is None:
         return (word, ABSENT, ABSENT, ABSENT, "", f"absent: {figure.absent}")
@@ -129,7 +129,7 @@ def _device_json(device: DeviceEstimate) -> dict[str, Any]:
     }
 
 
-def _answer_json(figure: Answer) -> dict[str, Any]:
+def _answer_json(figure: EstimatedFigure) -> dict[str, Any]:
     """Return a figure's value and interval with their source; or null with the reason."""
     if figure.value is None:
         return {"value": None, "absent": figure.absent}

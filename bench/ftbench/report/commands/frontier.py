@@ -12,7 +12,7 @@ from ftbench.base.files import write_atomically
 from ftbench.base.units import format_bytes
 from ftbench.execute.batch_search import ENFORCED, Row
 from ftbench.plan.grid import axis_order
-from ftbench.records.tries import Try
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 from ftbench.report.render.markdown import render_table
 
@@ -55,7 +55,7 @@ def _axes(rows: Sequence[Row]) -> list[str]:
     return [n for n in axis_order(varying | {"max_length"}) if n not in _NOT_AXES]
 
 
-def _any(row: Row) -> Try | None:
+def _any(row: Row) -> BatchProbe | None:
     return row.edge.fits or row.edge.fails or row.edge.undecided
 
 
@@ -75,7 +75,7 @@ def _row(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
     return (*(str(row.cell.value(name)) for name in axes), largest, peak, beyond, how)
 
 
-def _why(fails: Try) -> str:
+def _why(fails: BatchProbe) -> str:
     if fails.peak_bytes is not None:
         return format_bytes(fails.peak_bytes)
     return "out of memory" if fails.status == "oom" else fails.status

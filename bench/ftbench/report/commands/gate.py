@@ -11,7 +11,7 @@ import pandas as pd
 
 from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING
 from ftbench.base.units import format_bytes, format_ratio, format_seconds
-from ftbench.gate.attribution import Culprit
+from ftbench.gate.attribution import ChangedPart
 from ftbench.gate.compare import Attribution, Change, GateResult
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
@@ -153,22 +153,22 @@ def signed(delta: int) -> str:
 def attribution_words(one: Attribution) -> Iterator[str]:
     """Yield what moved in a group, the heading first."""
     whose = f"{one.group}: " if one.group else ""
-    if not one.culprits:
+    if not one.changed_parts:
         yield (
             f"{whose}no tensor of {one.reference} moved: it is a kernel's workspace, or the order of what"
             " is asked for"
         )
         return
     yield f"{whose}what moved at {one.reference}, whose peak is another by {signed(one.delta_bytes)}:"
-    for culprit in one.culprits[:MOST_CULPRITS]:
+    for culprit in one.changed_parts[:MOST_CULPRITS]:
         yield f"  {culprit_words(culprit)}"
-    rest = one.culprits[MOST_CULPRITS:]
+    rest = one.changed_parts[MOST_CULPRITS:]
     if rest:
         total = signed(sum(culprit.delta_bytes for culprit in rest))
         yield f"  {total} in {_counted(len(rest), 'more part')}"
 
 
-def culprit_words(one: Culprit) -> str:
+def culprit_words(one: ChangedPart) -> str:
     """Return a part that moved: how much, as what, of which module and operator, from which line."""
     operator = one.operator.replace("::", ".")
     if one.dtype_after:

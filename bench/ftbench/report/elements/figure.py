@@ -15,7 +15,7 @@ CHOSEN = "chosen"
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing:
+class Chart:
     """A specification, and the rows of its dataset `chosen` by the label that they are chosen by.
 
     The specification alone shows the first of them. `choices` is empty where there is nothing to choose.
@@ -36,10 +36,10 @@ class Figure:
     title: str
     caption: str
     alt: str
-    draw: Callable[[], Drawing]
+    draw: Callable[[], Chart]
     chooser: str = ""
 
     @cached_property
-    def drawing(self) -> Drawing:
+    def drawing(self) -> Chart:
         """Return the chart, drawn once."""
         return self.draw()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.tables.axis_series import Chain
+from ftbench.analysis.tables.axis_series import AxisSeries
 from ftbench.analysis.tables.cells_table import headline_memory
 from ftbench.base.units import format_bytes, format_ratio, format_seconds
 from ftbench.records.invariants import untrusted_figures
@@ -153,7 +153,7 @@ def _key(value: Any) -> float | str | None:
     return None if value is None or pd.isna(value) else float(value)
 
 
-def along(chain: Chain) -> Table:
+def along(chain: AxisSeries) -> Table:
     """Return how each cost changes along an axis: its value, and its ratio to the one before.
 
     Values of an axis that are words stand in no order: without ratios.

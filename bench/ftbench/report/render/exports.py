@@ -40,7 +40,7 @@ _UNITS = (
     ("mfu", "share"),
     ("cpu_share", "share"),
     ("kernel_share", "share"),
-    ("page_faults_a_step", "fault"),
+    ("page_faults_per_step", "fault"),
 )
 # Units of what is counted one by one: a table of cells has floats for them where some are absent.
 _WHOLE = ("byte", "step")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
-from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_a_sample
+from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
 from ftbench.base.units import format_bytes
 from ftbench.report.charts.inputs import described, plain
 from ftbench.report.charts.learning import evaluation_words
@@ -159,7 +159,7 @@ def _values(group: Group, cost: str, axis: str) -> list[float]:
 
 def _slope(fit: Fit, length: int) -> tuple[str, str]:
     """Return the bytes a document and a token, each with its interval."""
-    document = slope_a_sample(fit, length)
+    document = slope_per_sample(fit, length)
     ends = (document.value, document.low, document.high)
     texts = []
     for share in (1, length):

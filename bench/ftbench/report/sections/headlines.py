@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
-from ftbench.analysis.tables.axis_series import Chain, chains_along
+from ftbench.analysis.tables.axis_series import AxisSeries, series_along
 from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory
 from ftbench.base.units import format_ratio
 from ftbench.plan.profile import REQUIRED_AXES
@@ -44,7 +44,7 @@ def headlines(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
         )
         scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
-        chains = chains_along(table, axis, axes) if scale and not fitted else []
+        chains = series_along(table, axis, axes) if scale and not fitted else []
         lines += fitted or [_ends(chain, table) for chain in chains[:1]]
     return lines
 
@@ -181,7 +181,7 @@ def _differing(groups: Sequence[Group]) -> list[str]:
     return [name for name in names if len({repr(group.held.get(name)) for group in groups}) > 1]
 
 
-def _ends(chain: Chain, table: pd.DataFrame) -> str:
+def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
     """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
     first, last = chain.values.iloc[0], chain.values.iloc[-1]
     low, high = chain.values.index[0], chain.values.index[-1]

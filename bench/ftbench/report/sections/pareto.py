@@ -83,7 +83,7 @@ def buying_section(
         *(
             front_table(cost, cells, shown, usd_per_hour)
             for cost, cells in ranked.items()
-            if (cells["standing"] != "beaten").sum() > 1
+            if (cells["standing"] != "dominated").sum() > 1
         ),
         *cheapest_tables(ranked, shown, usd_per_hour),
         *_doubling_tables(table, axes, steps, eval_size),
@@ -139,9 +139,9 @@ def _cost(cost: str, value: float, price: float | None) -> str:
 def front_table(
     cost: str, cells: pd.DataFrame, axes: Sequence[str], price: float | None = None
 ) -> Table:
-    """Return the cells that are not beaten, the cheapest first."""
+    """Return the cells that are not dominated, the cheapest first."""
     rows = []
-    for row in cells[cells["standing"] != "beaten"].to_dict("records"):
+    for row in cells[cells["standing"] != "dominated"].to_dict("records"):
         given = _cell_texts(row, axes)
         seeds = f"{row['seeds']:.0f}"
         figures = (_accuracy(row), _cost(cost, row["cost"], price), _lead(row))

@@ -1,4 +1,4 @@
-"""Cautions: what must be known about single cells: untrusted figures, warnings and failures."""
+"""Warnings: what must be known about single cells: untrusted figures, warnings and failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftbench.report.elements.tables import Table, axis_word
 UNTRUSTED = "untrusted figure"
 
 
-def cautions_section(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[Table, ...]]:
+def warnings_section(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[Table, ...]]:
     """Return (paragraphs, tables): how many runs there is something to say of, and what it is."""
     rows = [row for record in records for row in _rows(record)]
     if not rows:
@@ -36,8 +36,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str, str]]:
     for path, reason in untrusted_figures(record).items():
         yield cell, UNTRUSTED, f"{path}: {reason}"
     if record.measurement is not None:
-        for caution in record.measurement.warnings:
-            yield cell, caution.name.replace("_", " "), caution.message
+        for run_warning in record.measurement.warnings:
+            yield cell, run_warning.name.replace("_", " "), run_warning.message
     if record.failure is not None:
         at = f"at step {record.failure.step}: " if record.failure.step else ""
         yield cell, record.status, f"{at}{record.failure.message}"

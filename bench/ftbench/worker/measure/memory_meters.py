@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ftbench.records.record import Caution, Sampling
+from ftbench.records.record import RunWarning, Sampling
 from ftbench.worker.measure.device import describe, gpu_uuid
 from ftbench.worker.measure.meters import MemoryMeter
 from ftbench.worker.measure.meters.host import HostMemory
@@ -17,7 +17,7 @@ from ftbench.worker.measure.meters.sampled import SampledMemory
 from ftbench.worker.measure.meters.torch_cuda import NoCuda, TorchCudaMemory
 
 
-class Ledger:
+class MemoryMeters:
     """Host memory everywhere, the card's where there is one; with a sampler beside the worker.
 
     Make it before torch touches the card: the idle baseline is then of a card without this worker.
@@ -41,17 +41,17 @@ class Ledger:
         pd.DataFrame(self.sampled.samples).to_parquet(samples_file, index=False)
         return sampling
 
-    def cautions(self) -> list[Caution]:
+    def run_warnings(self) -> list[RunWarning]:
         """Return what the meters saw that is a reason to doubt figures."""
         retries = self._cuda.retries() if self._cuda else 0
-        clipped = Caution(
+        clipped = RunWarning(
             name="cache_retries",
             message=f"{retries} allocations had to free cached blocks first: the reserved peak was"
             " clipped by the card",
             value=retries,
             threshold=0,
         )
-        return [*self.sampled.cautions(), *([clipped] if retries else [])]
+        return [*self.sampled.run_warnings(), *([clipped] if retries else [])]
 
 
 def plain_meters(device: torch.device) -> list[MemoryMeter]:

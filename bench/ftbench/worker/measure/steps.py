@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ftbench.records.record import FIRST_STEPS, Caution, StepSummary
+from ftbench.records.record import FIRST_STEPS, RunWarning, StepSummary
 from ftbench.worker.measure.meters.clock import StepClock
 from ftbench.worker.measure.statistics import (
     UNSTEADY_WARN,
@@ -166,12 +166,12 @@ def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | No
     )
 
 
-def step_cautions(table: pd.DataFrame, steps: StepSummary | None) -> list[Caution]:
+def step_warnings(table: pd.DataFrame, steps: StepSummary | None) -> list[RunWarning]:
     """Return what the step times say against their own median: no steady state, spread, drift."""
     if steps is None:
         return []
     found = (_unsteady(table), _spread(table, steps), _drift(table, steps))
-    return [caution for caution in found if caution is not None]
+    return [run_warning for run_warning in found if run_warning is not None]
 
 
 def _lengths_differ(table: pd.DataFrame) -> bool:
@@ -199,12 +199,12 @@ def _warmup(table: pd.DataFrame) -> tuple[int, Warmup]:
     return max(FIRST_STEPS, slow), found
 
 
-def _unsteady(table: pd.DataFrame) -> Caution | None:
-    """Return a caution where the steps got faster for too long; its value is a share of the limit."""
+def _unsteady(table: pd.DataFrame) -> RunWarning | None:
+    """Return a warning if the steps got faster for too long; its value is a share of the limit."""
     _, found = _warmup(table)
     if found.verdict != "unsteady":
         return None
-    return Caution(
+    return RunWarning(
         name="unsteady",
         message=(
             f"steps were still getting faster {found.samples} steps into the cell, probably because"
@@ -215,15 +215,15 @@ def _unsteady(table: pd.DataFrame) -> Caution | None:
     )
 
 
-def _spread(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
-    """Return a caution where the middle half of the step times is wide.
+def _spread(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
+    """Return a warning if the middle half of the step times is wide.
 
     Not where batches have different lengths: then their steps are meant to differ.
     """
     spread = (steps.q3_s - steps.q1_s) / steps.median_s
     if _lengths_differ(table) or spread <= SPREAD_WARN:
         return None
-    return Caution(
+    return RunWarning(
         name="spread",
         message=(
             f"the interquartile range of step times is {spread:.0%} of their median, probably"
@@ -234,8 +234,8 @@ def _spread(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
     )
 
 
-def _drift(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
-    """Return a caution where the median step moved, and more than chance explains.
+def _drift(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
+    """Return a warning if the median step moved, and more than chance explains.
 
     Where batches have different lengths it is the time of a padded token that may not move. That
     depends on the length a little, so nothing is said where the lengths moved as well: documents
@@ -250,7 +250,7 @@ def _drift(table: pd.DataFrame, steps: StepSummary) -> Caution | None:
         return None
     slower = found.change > 0
     cause = "the machine heated up or other work came in" if slower else "other work ended"
-    return Caution(
+    return RunWarning(
         name="drift",
         message=(
             f"steps got {abs(found.change):.0%} {'slower' if slower else 'faster'} from their first"

@@ -53,7 +53,13 @@ def test_a_planted_front():
         single(128, 0.9, 40.0),
         single(256, 0.9, 50.0),  # as good, and dearer
     )
-    assert standing(found) == {16: "front", 32: "front", 64: "beaten", 128: "front", 256: "beaten"}
+    assert standing(found) == {
+        16: "front",
+        32: "front",
+        64: "dominated",
+        128: "front",
+        256: "dominated",
+    }
     assert list(found["cost"]) == sorted(found["cost"])
     assert list(found.columns) == [
         "max_length",
@@ -115,7 +121,7 @@ def test_a_cell_behind_by_no_more_than_noise_in_both_is_not_beaten():
     assert standing(ranked(*cells, eval_size=500)) == {
         16: "front",
         32: "not told apart",
-        64: "beaten",
+        64: "dominated",
     }
 
 
@@ -163,7 +169,7 @@ def test_a_thousand_cells_are_ranked_at_once():
     axes = ["max_length", "per_device_train_batch_size", "train_size"]
     found = standings(table, "total_s", axes, eval_size=500)
     assert len(found) == 1000
-    # No cell of the front is beaten by any other: brute force.
+    # No cell of the front is dominated by any other: brute force.
     front = found[found["standing"] == "front"]
     for row in front.to_dict("records"):
         better = found[(found["cost"] <= row["cost"]) & (found["accuracy"] > row["accuracy"])]

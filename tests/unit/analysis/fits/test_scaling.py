@@ -7,7 +7,7 @@ from ftbench.analysis.fits.scaling import (
     fit_scaling,
     has_slope,
     scaling_table,
-    slope_a_sample,
+    slope_per_sample,
 )
 from ftbench.records.record import PredictedPeaks
 from tests.factories import cell, measurement, record
@@ -44,7 +44,7 @@ def test_what_costs_depend_on_is_in_the_table():
     )
     row = scaling_table([record(measurement=measured)]).iloc[0]
     assert (row["max_length"], row["per_device_train_batch_size"], row["train_size"]) == (16, 4, 16)
-    assert (row["documents_a_step"], row["epochs"], row["optimizer_steps"]) == (4, 3, 12)
+    assert (row["examples_per_step"], row["epochs"], row["optimizer_steps"]) == (4, 3, 12)
     assert (row["eval_documents"], row["eval_size"], row["checkpoints"]) == (32, 8, 3)
     assert (row["total_s"], row["train_s"], row["load_s"]) == (10, 6, 1)
     assert (row["evaluation_s"], row["save_s"], row["step_median_s"]) == (2, 1, 0.5)
@@ -63,18 +63,18 @@ def test_a_count_that_cells_differ_in_is_an_axis():
 
 def test_accumulated_batches_are_one_step():
     row = scaling_table([record(cell(gradient_accumulation_steps=2))]).iloc[0]
-    assert row["documents_a_step"] == 8
+    assert row["examples_per_step"] == 8
     assert row["optimizer_steps"] == 3 * 2  # reckoned, as the phases have no counts
 
 
 def test_documents_that_are_dropped_are_not_in_an_epoch():
     row = scaling_table([record(cell(train_size=18, dataloader_drop_last=True))]).iloc[0]
-    assert (row["train_size"], row["documents_an_epoch"]) == (18, 16)
+    assert (row["train_size"], row["examples_per_epoch"]) == (18, 16)
 
 
 def test_cells_with_fewer_documents_than_a_step_takes_are_in_no_fit():
     runs = table(noise=0, sizes=SIZES)
-    few = runs.assign(documents_an_epoch=2.0, step_median_s=9.0)
+    few = runs.assign(examples_per_epoch=2.0, step_median_s=9.0)
     group = only(fit_scaling(pd.concat([runs, few]), AXES))
     assert group.fits["step_median_s"].runs == len(runs)
 
@@ -284,7 +284,7 @@ def test_memory_that_is_a_little_off_is_not_exact():
 
 def test_the_slope_in_bytes_a_sample():
     (fit,) = only(fit_scaling(predicted(), AXES)).fits.values()
-    assert slope_a_sample(fit, 512).value == pytest.approx(3e5 * 512 + 600 * 512**2)
+    assert slope_per_sample(fit, 512).value == pytest.approx(3e5 * 512 + 600 * 512**2)
 
 
 def test_a_slope_is_told_where_its_piece_sets_the_peak():

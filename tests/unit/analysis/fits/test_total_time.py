@@ -25,8 +25,8 @@ def point(length, batch, documents):
         "max_length": length,
         "per_device_train_batch_size": batch,
         "train_size": documents,
-        "documents_a_step": batch,
-        "documents_an_epoch": documents,
+        "examples_per_step": batch,
+        "examples_per_epoch": documents,
         "optimizer_steps": EPOCHS * np.ceil(documents / batch),
     }
     return {name: np.array([float(value)]) for name, value in at.items()}
@@ -69,7 +69,7 @@ def test_documents_that_make_no_full_batch_are_no_step():
     total = Total.of(columns(table(noise=0, sizes=SIZES)))
     at = point(128, 16, 1600)
     dropped = point(128, 16, 1601) | {
-        "documents_an_epoch": np.array([1600.0]),
+        "examples_per_epoch": np.array([1600.0]),
         "optimizer_steps": at["optimizer_steps"],
     }
     assert total.predict(dropped)[0] == pytest.approx(total.predict(at)[0])

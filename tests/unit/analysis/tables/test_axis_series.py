@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ftbench.analysis.tables.axis_series import chains_along
+from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from tests.factories import cell, measurement, record
 
@@ -19,7 +19,7 @@ def planted(length, batch, replicate=0, noise=0.0, accuracy=0.7):
 
 def chains(records, axis):
     table = cells_table(records)
-    return chains_along(table, axis, varying_axes(records))
+    return series_along(table, axis, varying_axes(records))
 
 
 def test_a_planted_law_gives_its_ratios_back():

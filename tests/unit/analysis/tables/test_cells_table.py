@@ -70,14 +70,14 @@ def test_the_kernels_part_is_that_of_training():
         return cells_table([record(measurement=measured.model_copy(update=changed))]).iloc[0]
 
     found = row(cpu_s=8.0, kernel_s=2.0, page_faults=900, steps=3)
-    assert (found["kernel_share"], found["page_faults_a_step"]) == (0.25, 300.0)
+    assert (found["kernel_share"], found["page_faults_per_step"]) == (0.25, 300.0)
     for absent in (
         {},
         {"cpu_s": 0.0, "kernel_s": 0.0, "page_faults": 0},
     ):  # an earlier record; no time
         found = row(**absent)
         assert pd.isna(found["kernel_share"])
-        assert pd.isna(found["page_faults_a_step"])
+        assert pd.isna(found["page_faults_per_step"])
 
 
 def test_outside_is_what_training_evaluating_and_saving_leave():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftbench.execute.engines.cgroup import MemoryGroup, Unavailable
+from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
 
 V1 = "24 23 0:21 {root} {point} rw - cgroup cgroup rw,memory\n"
 V2 = "25 23 0:22 {root} {point} rw - cgroup2 cgroup2 rw\n"
@@ -36,18 +36,18 @@ def version_2(tmp_path, offered="cpu memory pids"):
 
 def test_version_1(tmp_path):
     files, group = version_1(tmp_path)
-    own = MemoryGroup.own(files)
+    own = MemoryCgroup.own(files)
     assert (own.path, own.version, own.oom_kills()) == (group, 1, 3)
 
 
 def test_a_mount_that_shows_a_part_of_the_tree_as_containers_do(tmp_path):
     files, group = version_1(tmp_path, root="/a", own="/a/b")
-    assert MemoryGroup.own(files).path == group
+    assert MemoryCgroup.own(files).path == group
 
 
 def test_version_2(tmp_path):
     files, group = version_2(tmp_path)
-    own = MemoryGroup.own(files)
+    own = MemoryCgroup.own(files)
     assert (own.path, own.version, own.oom_kills()) == (group, 2, 2)
 
 
@@ -60,7 +60,7 @@ def test_version_2_limits_memory_and_swap_and_kills_as_one(tmp_path, monkeypatch
         (path / "memory.swap.max").write_text("max")
 
     monkeypatch.setattr(type(group), "mkdir", as_the_kernel_does)
-    made = MemoryGroup.own(files).make(2**30)
+    made = MemoryCgroup.own(files).make(2**30)
     assert (group / "cgroup.subtree_control").read_text() == "+memory"
     assert (made.path / "memory.max").read_text() == str(2**30)
     assert (made.path / "memory.swap.max").read_text() == "0"
@@ -71,29 +71,29 @@ def test_version_2_limits_memory_and_swap_and_kills_as_one(tmp_path, monkeypatch
 @pytest.mark.parametrize("offered", ["", "hugetlb", "cpu pids"])
 def test_no_memory_controller_no_group(tmp_path, offered):
     files, _ = version_2(tmp_path, offered)
-    with pytest.raises(Unavailable, match="no control group"):
-        MemoryGroup.own(files)
+    with pytest.raises(CgroupUnavailable, match="no control group"):
+        MemoryCgroup.own(files)
 
 
 def test_no_proc_no_group(tmp_path):
-    with pytest.raises(Unavailable):
-        MemoryGroup.own(tmp_path)
+    with pytest.raises(CgroupUnavailable):
+        MemoryCgroup.own(tmp_path)
 
 
 def test_a_group_that_may_not_be_made(tmp_path):
     files, group = version_1(tmp_path)
-    own = MemoryGroup.own(files)
+    own = MemoryCgroup.own(files)
     group.joinpath("memory.oom_control").unlink()
     group.rmdir()
-    with pytest.raises(Unavailable):
+    with pytest.raises(CgroupUnavailable):
         own.make(2**30)
     assert own.oom_kills() is None
 
 
 def test_a_real_group_where_there_is_one():
     try:
-        made = MemoryGroup.own().make(2**28)
-    except Unavailable:
+        made = MemoryCgroup.own().make(2**28)
+    except CgroupUnavailable:
         return
     assert made.oom_kills() == 0
     made.remove()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftbench.predict.breakdown.parts import makeup
+from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.trace.events import (
     BACKWARD,
     EVALUATION,
@@ -62,7 +62,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def found():
-    return makeup(planted())
+    return breakdown(planted())
 
 
 def part(found, **wanted):
@@ -119,5 +119,5 @@ def test_the_largest_at_the_peak_comes_first(found):
 def test_a_trace_without_steps_has_a_peak():
     builder = TraceBuilder()
     builder.allocate(8, Site(SETUP, 0, "", "aten::empty"))
-    (only,) = makeup(builder.build()).parts
+    (only,) = breakdown(builder.build()).parts
     assert only.nbytes == {"peak": 8, "most": 8}

@@ -38,7 +38,7 @@ def fitted(at, shapes=SHAPES):
 
 
 def assert_the_same(one, other):
-    assert one.same_course(other)
+    assert one.same_events(other)
     assert one.nbytes.tolist() == other.nbytes.tolist()
     assert one.kernels == other.kernels
     assert one.peak_bytes == other.peak_bytes

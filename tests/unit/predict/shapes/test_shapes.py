@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from ftbench.base.errors import PredictionError
-from ftbench.predict.lengths import Documents
+from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes import shapes as module
 from ftbench.predict.shapes.fit import TERMS, fit_events
-from ftbench.predict.shapes.shapes import Workload, trace_courses, with_shape
+from ftbench.predict.shapes.shapes import Workload, trace_shapes, with_shape
 from ftbench.predict.trace.events import FORWARD, Kernel, Site, TraceBuilder
 from ftbench.predict.trace.tracer import Target
 from tests.factories import cell
@@ -44,7 +44,7 @@ class Planted(Workload):
 
 
 def planted(of=step, **fields):
-    return Planted(cell(**fields), Target(), Documents(), of)
+    return Planted(cell(**fields), Target(), SequenceLengths(), of)
 
 
 class Runs:
@@ -62,13 +62,13 @@ def product(batches, lengths):
     return {(batch, length) for batch in batches for length in lengths}
 
 
-def assert_all_told(courses, shapes, of=step):
+def assert_all_told(shape_traces, shapes, of=step):
     for shape in shapes:
-        told, seen = courses.at(shape), of(*shape)
-        assert told.same_course(seen)
+        told, seen = shape_traces.at(shape), of(*shape)
+        assert told.same_events(seen)
         assert told.nbytes.tolist() == seen.nbytes.tolist()
         assert told.kernels == seen.kernels
-        assert courses.peak_bytes(shape) == seen.peak_bytes
+        assert shape_traces.peak_bytes(shape) == seen.peak_bytes
 
 
 # Shapes
@@ -136,26 +136,26 @@ def test_what_a_fit_is_made_from_tells_every_size_apart(lengths, batch, eighths)
 
 def test_a_few_shapes_are_traced_one_by_one():
     runs, shapes = Runs(), product([4, 8], [16, 32])
-    courses = trace_courses(planted(), shapes, runs, every_batch=False)
+    shape_traces = trace_shapes(planted(), shapes, runs, every_batch=False)
     assert sorted(runs.shapes) == sorted(shapes)
-    assert courses.everywhere is None
-    assert courses.fitted(16) is None
-    assert_all_told(courses, shapes)
+    assert shape_traces.everywhere is None
+    assert shape_traces.fitted(16) is None
+    assert_all_told(shape_traces, shapes)
 
 
 def test_many_shapes_are_read_off_a_few_traces():
     runs, shapes = Runs(), product([2, 4, 8, 16, 32], [32, 64, 128, 256])
-    courses = trace_courses(planted(), shapes, runs, every_batch=False)
+    shape_traces = trace_shapes(planted(), shapes, runs, every_batch=False)
     assert len(runs.shapes) == 6  # five, and one that they are held against
-    assert courses.traced == {}
-    assert_all_told(courses, shapes)
+    assert shape_traces.traced == {}
+    assert_all_told(shape_traces, shapes)
 
 
 def test_every_batch_is_told_even_of_one_shape():
     runs = Runs()
-    courses = trace_courses(planted(), {(8, 64)}, runs, every_batch=True)
+    shape_traces = trace_shapes(planted(), {(8, 64)}, runs, every_batch=True)
     assert len(runs.shapes) == 6
-    fitted = courses.fitted(64)
+    fitted = shape_traces.fitted(64)
     assert fitted.at(1000, 64).nbytes.tolist() == step(1000, 64).nbytes.tolist()
 
 
@@ -164,16 +164,16 @@ def test_the_shape_that_a_fit_is_held_against_is_none_that_it_was_made_from():
     # The largest shape asked for is one that a fit is made from: (4, 256).
     assert (4, 256) in module._fit_shapes(lengths * 2)
     runs, shapes = Runs(), product([2, 3, 4], lengths)
-    trace_courses(planted(), shapes, runs, every_batch=False)
+    trace_shapes(planted(), shapes, runs, every_batch=False)
     assert len(set(runs.shapes)) == 6
 
 
 def test_odd_shapes_are_traced_by_themselves():
     runs = Runs()
     shapes = product([1, 4, 8, 16], [64, 128]) | {(4, 100)}
-    courses = trace_courses(planted(), shapes, runs, every_batch=False)
-    assert set(courses.traced) == {(1, 64), (1, 128), (4, 100)}
-    assert_all_told(courses, shapes)
+    shape_traces = trace_shapes(planted(), shapes, runs, every_batch=False)
+    assert set(shape_traces.traced) == {(1, 64), (1, 128), (4, 100)}
+    assert_all_told(shape_traces, shapes)
 
 
 def by_length(batch, length):
@@ -183,12 +183,12 @@ def by_length(batch, length):
 
 def test_lengths_that_take_courses_of_their_own_are_fitted_one_by_one():
     shapes = product([2, 4, 8, 16], [32, 64, 128, 256])
-    courses = trace_courses(planted(by_length), shapes, Runs(), every_batch=True)
-    assert courses.everywhere is None
-    assert set(courses.by_length) == {32, 64, 128, 256}
-    assert_all_told(courses, shapes, by_length)
-    assert courses.fitted(128).peak_bytes(99, 128) == by_length(99, 128).peak_bytes
-    assert courses.fitted(48) is None
+    shape_traces = trace_shapes(planted(by_length), shapes, Runs(), every_batch=True)
+    assert shape_traces.everywhere is None
+    assert set(shape_traces.by_length) == {32, 64, 128, 256}
+    assert_all_told(shape_traces, shapes, by_length)
+    assert shape_traces.fitted(128).peak_bytes(99, 128) == by_length(99, 128).peak_bytes
+    assert shape_traces.fitted(48) is None
 
 
 def by_shape(batch, length):
@@ -198,11 +198,11 @@ def by_shape(batch, length):
 
 def test_lengths_that_cannot_be_fitted_are_traced():
     shapes = product([2, 6, 8], [32, 64, 128])
-    courses = trace_courses(planted(by_shape), shapes, Runs(), every_batch=False)
-    assert courses.fitted(128) is None
-    assert courses.fitted(64) is not None
-    assert set(courses.traced) == {(2, 128), (6, 128), (8, 128)}
-    assert_all_told(courses, shapes, by_shape)
+    shape_traces = trace_shapes(planted(by_shape), shapes, Runs(), every_batch=False)
+    assert shape_traces.fitted(128) is None
+    assert shape_traces.fitted(64) is not None
+    assert set(shape_traces.traced) == {(2, 128), (6, 128), (8, 128)}
+    assert_all_told(shape_traces, shapes, by_shape)
 
 
 def off_by_a_byte(batch, length):
@@ -214,8 +214,8 @@ def off_by_a_byte(batch, length):
 
 def test_a_fit_that_another_shape_contradicts_is_not_believed():
     shapes = product([2, 4, 8], [32, 64])
-    courses = trace_courses(planted(off_by_a_byte), shapes, Runs(), every_batch=False)
-    assert courses.everywhere is None
+    shape_traces = trace_shapes(planted(off_by_a_byte), shapes, Runs(), every_batch=False)
+    assert shape_traces.everywhere is None
 
 
 def masked(batch, length):
@@ -225,23 +225,26 @@ def masked(batch, length):
 
 def test_every_batch_of_a_length_that_takes_a_course_of_its_own():
     shapes = product([1, 4, 8], [64, 100])
-    courses = trace_courses(planted(masked), shapes, Runs(), every_batch=True)
-    assert courses.everywhere is not None
-    assert set(courses.by_length) == {100}
-    assert_all_told(courses, shapes, masked)
+    shape_traces = trace_shapes(planted(masked), shapes, Runs(), every_batch=True)
+    assert shape_traces.everywhere is not None
+    assert set(shape_traces.by_length) == {100}
+    assert_all_told(shape_traces, shapes, masked)
     for batch, length in ((77, 64), (77, 100)):
-        assert courses.fitted(length).at(batch, length).same_course(masked(batch, length))
-        assert courses.fitted(length).peak_bytes(batch, length) == masked(batch, length).peak_bytes
+        assert shape_traces.fitted(length).at(batch, length).same_events(masked(batch, length))
+        assert (
+            shape_traces.fitted(length).peak_bytes(batch, length)
+            == masked(batch, length).peak_bytes
+        )
 
 
 def test_nothing_is_told_of_all_batches_where_there_is_no_telling():
     def unruly(batch, length):
         return step(batch, length, extra=batch * (length % 8 > 0))
 
-    courses = trace_courses(planted(unruly), {(4, 64), (4, 100)}, Runs(), every_batch=True)
-    assert courses.fitted(64) is not None
-    assert courses.fitted(100) is None
-    assert courses.peak_bytes((4, 100)) == unruly(4, 100).peak_bytes
+    shape_traces = trace_shapes(planted(unruly), {(4, 64), (4, 100)}, Runs(), every_batch=True)
+    assert shape_traces.fitted(64) is not None
+    assert shape_traces.fitted(100) is None
+    assert shape_traces.peak_bytes((4, 100)) == unruly(4, 100).peak_bytes
 
 
 # Orders of lengths
@@ -256,16 +259,16 @@ def two_steps(batch, length):
 
 
 def test_orders_of_lengths_are_told_from_a_fit():
-    courses = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
-    (one, other) = courses.in_orders(4, [(16, 64), (64, 16)])
+    shape_traces = trace_shapes(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
+    (one, other) = shape_traces.in_orders(4, [(16, 64), (64, 16)])
     assert one.nbytes.tolist() == [64_000, 64_000, 256_000]
     assert other.nbytes.tolist() == [256_000, 256_000, 64_000]
 
 
 def test_orders_are_not_told_of_single_documents_or_without_a_fit():
-    fitted = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
+    fitted = trace_shapes(planted(two_steps), {(4, 64)}, Runs(), every_batch=True)
     assert fitted.in_orders(1, [(16, 64)]) == []
-    traced = trace_courses(planted(two_steps), {(4, 64)}, Runs(), every_batch=False)
+    traced = trace_shapes(planted(two_steps), {(4, 64)}, Runs(), every_batch=False)
     assert traced.in_orders(4, [(16, 64)]) == []
 
 
@@ -286,7 +289,7 @@ def asked(monkeypatch):
 
 
 def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
-    documents = Documents(labels=("a", "b", "c"), lengths=(5, 200))
+    documents = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
     Workload(cell(), Target(compute_capability=(9, 0)), documents).trace((6, 48))
     ((traced, target, batches),) = asked
     assert (traced.per_device_train_batch_size, traced.max_length) == (6, 48)
@@ -300,5 +303,5 @@ def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
 
     monkeypatch.setattr(module, "trace_trainer", trace_trainer)
     with pytest.raises(PredictionError, match="depend on what is in a batch") as caught:
-        Workload(cell(), Target(), Documents()).trace((6, 48))
+        Workload(cell(), Target(), SequenceLengths()).trace((6, 48))
     assert caught.value.got == "aten.unique_consecutive.default"

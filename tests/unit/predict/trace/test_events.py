@@ -148,14 +148,14 @@ def test_a_place_where_nothing_happens_is_no_part_of_the_course():
             pass
         builder.allocate(1, site(FORWARD))
         traces.append(builder.build())
-    assert traces[0].same_course(traces[1])
+    assert traces[0].same_events(traces[1])
 
 
 def test_frees_with_nothing_between_come_in_the_order_of_their_blocks():
     one, other = built(1, 2, 3, ~2, ~0, 4, ~1, ~3), built(1, 2, 3, ~0, ~2, 4, ~3, ~1)
     assert one.block.tolist() == other.block.tolist() == [0, 1, 2, 0, 2, 3, 1, 3]
     assert one.nbytes.tolist() == [1, 2, 3, 1, 3, 4, 2, 4]
-    assert one.same_course(other)
+    assert one.same_events(other)
 
 
 def test_frees_keep_their_sites_when_they_are_put_in_order():
@@ -181,12 +181,12 @@ def test_no_event_is_moved_past_an_allocation_or_a_kernel():
 
 
 def test_the_same_course_may_have_other_sizes():
-    assert built(1, 2, ~0).same_course(built(10, 20, ~0))
+    assert built(1, 2, ~0).same_events(built(10, 20, ~0))
 
 
 @pytest.mark.parametrize("moves", [(1, 2), (1, 2, ~1), (1, 2, 3), (1, ~0, 2)])
 def test_another_course(moves):
-    assert not built(1, 2, ~0).same_course(built(*moves))
+    assert not built(1, 2, ~0).same_events(built(*moves))
 
 
 def test_another_place_is_another_course():
@@ -195,7 +195,7 @@ def test_another_place_is_another_course():
         builder = TraceBuilder()
         builder.allocate(1, site(phase))
         traces.append(builder.build())
-    assert not traces[0].same_course(traces[1])
+    assert not traces[0].same_events(traces[1])
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_kernels_of_the_same_course_differ_in_sizes_only(change, same):
         with builder.kernel(kernel, site(FORWARD)):
             builder.allocate(1, site(FORWARD))
         traces.append(builder.build())
-    assert traces[0].same_course(traces[1]) is same
+    assert traces[0].same_events(traces[1]) is same
 
 
 def test_a_trace_of_nothing():

@@ -256,7 +256,7 @@ def test_on_a_cpu_there_are_no_kernels(plain):
 
 
 def assert_the_same(one, other):
-    assert one.same_course(other)
+    assert one.same_events(other)
     assert one.nbytes.tolist() == other.nbytes.tolist()
 
 

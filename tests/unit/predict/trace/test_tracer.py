@@ -646,7 +646,7 @@ def test_a_collector_that_was_off_stays_off():
 
 def test_one_after_another_are_the_same():
     one, other = (trace(linear(torch.optim.Adam)) for _ in range(2))
-    assert one.same_course(other)
+    assert one.same_events(other)
     assert one.nbytes.tolist() == other.nbytes.tolist()
     assert one.roles() == other.roles()
 

@@ -3,7 +3,7 @@
 from ftbench.analysis.comparisons.contrast import separating_axes
 from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
-from ftbench.report.charts.inputs import Material
+from ftbench.report.charts.inputs import ChartInputs
 from tests import synthetic
 
 MEASURED = synthetic.records((64, 128, 256), (4, 8), (100, 400), replicates=2, noise=0)
@@ -66,10 +66,10 @@ def learning_curve(**changes):
     return LearningCurve(**(fields | changes))
 
 
-def material(records=None, **fields):
+def inputs(records=None, **fields):
     of = MEASURED if records is None else records
     table = cells_table(of)
-    return Material(table, separating_axes(table, varying_axes(of)), of, **fields)
+    return ChartInputs(table, separating_axes(table, varying_axes(of)), of, **fields)
 
 
 def rows(drawing):

@@ -6,7 +6,7 @@ from ftbench.analysis.fits.laws import Refusal
 from ftbench.report.charts.curves import curves
 from tests import synthetic
 from tests.factories import cell, record
-from tests.unit.report.charts.made_up import MEASURED, group, held_out, material, rows, step_fit
+from tests.unit.report.charts.made_up import MEASURED, group, held_out, inputs, rows, step_fit
 
 
 def figures(of):
@@ -15,13 +15,13 @@ def figures(of):
 
 def test_a_figure_for_each_axis_that_varies_and_each_cost():
     names = ["step-median-length", "peak-rss-length", "step-median-batch", "peak-rss-batch"]
-    assert list(figures(material())) == [*names, "total-documents"]
-    one_size = material(synthetic.records((64, 128), (4,), (100,), noise=0))
+    assert list(figures(inputs())) == [*names, "total-documents"]
+    one_size = inputs(synthetic.records((64, 128), (4,), (100,), noise=0))
     assert not figures(one_size).keys() & {"total-documents", "step-median-batch"}
 
 
 def test_every_run_is_a_point_and_the_fit_a_line_with_its_band():
-    found = figures(material(groups=(group(),)))["step-median-length"].drawing
+    found = figures(inputs(groups=(group(),)))["step-median-length"].drawing
     runs = [row for row in rows(found) if row["kind"] == "run"]
     assert len(runs) == 3 * 2 * 2  # lengths, batches, replicates; documents are chosen
     assert {row["series"] for row in runs} == {"4", "8"}
@@ -32,7 +32,7 @@ def test_every_run_is_a_point_and_the_fit_a_line_with_its_band():
 
 
 def test_without_a_fit_lines_join_the_medians_and_there_is_no_band():
-    figure = figures(material())["step-median-length"]
+    figure = figures(inputs())["step-median-length"]
     line = [row for row in rows(figure.drawing) if row["kind"] == "fit" and row["series"] == "4"]
     assert [row["x"] for row in line] == [64, 128, 256]
     assert not any("low" in row for row in line)
@@ -41,7 +41,7 @@ def test_without_a_fit_lines_join_the_medians_and_there_is_no_band():
 
 
 def test_the_errors_on_cells_left_out_stand_beside_the_fit():
-    said = figures(material(groups=(group(),)))["step-median-length"].caption
+    said = figures(inputs(groups=(group(),)))["step-median-length"].caption
     assert "off by 1.2% on cells inside and 5.1% on the largest cells (median)" in said
 
 
@@ -49,28 +49,28 @@ def test_a_weak_fit_and_a_refused_one_are_said_in_words():
     weak = group(fits={"step_median_s": step_fit(weak="the median error is 30 %")})
     assert (
         "A weak fit: the median error is 30 %"
-        in figures(material(groups=(weak,)))["step-median-length"].caption
+        in figures(inputs(groups=(weak,)))["step-median-length"].caption
     )
     refused = group(fits={}, refused=[Refusal("step_median_s", "3 cells, 5 are needed")])
-    said = figures(material(groups=(refused,)))["step-median-length"].caption
+    said = figures(inputs(groups=(refused,)))["step-median-length"].caption
     assert "No fit: 3 cells, 5 are needed. Lines join the medians." in said
 
 
 def test_a_fit_is_that_of_its_own_group():
     other = group(held={"attn_implementation": "eager"})
-    found = figures(material(groups=(other,)))["step-median-length"].drawing
+    found = figures(inputs(groups=(other,)))["step-median-length"].drawing
     assert not any("low" in row for row in rows(found))
 
 
 def test_no_more_series_than_there_are_colours_and_the_caption_says_so():
-    many = material(synthetic.records((64, 128), tuple(range(1, 11)), (100,), noise=0))
+    many = inputs(synthetic.records((64, 128), tuple(range(1, 11)), (100,), noise=0))
     figure = figures(many)["step-median-length"]
     assert {row["series"] for row in rows(figure.drawing)} == {"1", "3", "5", "6", "8", "10"}
     assert "6 of 10 are drawn." in figure.caption
 
 
 def test_colours_tell_methods_apart_before_batches():
-    of = material()
+    of = inputs()
     kernels = ["eager", "sdpa"] * (len(of.table) // 2)
     table = of.table.assign(attn_implementation=kernels)
     both = dataclasses.replace(of, table=table, axes=[*of.axes, "attn_implementation"])
@@ -80,7 +80,7 @@ def test_colours_tell_methods_apart_before_batches():
 
 def with_methods(*groups):
     """Return cells that were run with both methods, and these groups' fits."""
-    of = material(groups=groups)
+    of = inputs(groups=groups)
     table = of.table.assign(method=["full", "lora"] * (len(of.table) // 2))
     return dataclasses.replace(of, table=table, axes=[*of.axes, "method"])
 
@@ -103,7 +103,7 @@ def test_lines_without_a_fit_are_not_called_one():
 
 def test_a_fit_that_is_not_drawn_is_not_spoken_of():
     other = group(held={"attn_implementation": "eager"})
-    said = figures(material(groups=(other,)))["step-median-length"].caption
+    said = figures(inputs(groups=(other,)))["step-median-length"].caption
     assert said == "Points are runs. Lines join the medians."
 
 
@@ -111,7 +111,7 @@ def test_two_environments_are_two_lines_each_with_its_own_fit():
     moved = [one.model_copy(update={"environment_id": "elsewhere"}) for one in MEASURED]
     here = MEASURED[0].environment_id
     groups = [group(held={"environment_id": name}) for name in (here, "elsewhere")]
-    figure = figures(material([*MEASURED, *moved], groups=groups))["step-median-length"]
+    figure = figures(inputs([*MEASURED, *moved], groups=groups))["step-median-length"]
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits} == {here, "elsewhere"}
     assert all("low" in row for row in fits)
@@ -137,7 +137,7 @@ def offline():
 
 
 def test_colours_are_an_axis_that_varies_in_the_cells_that_are_shown():
-    found = figures(material(offline()))
+    found = figures(inputs(offline()))
     by_length = found["step-median-length"].drawing
     assert {row["series"] for row in rows(by_length)} == {"4", "8", "16"}
     lines = [row for row in rows(by_length) if row["kind"] == "fit"]
@@ -152,7 +152,7 @@ def test_colours_are_an_axis_that_varies_in_the_cells_that_are_shown():
 
 def test_a_fit_without_left_out_cells_claims_no_error():
     fit = step_fit(interpolation=None, extrapolation=held_out("extrapolation", 0.2))
-    said = figures(material(groups=(group(fits={"step_median_s": fit}),)))[
+    said = figures(inputs(groups=(group(fits={"step_median_s": fit}),)))[
         "step-median-length"
     ].caption
     assert "off by 20.0% on the largest cells" in said

@@ -1,12 +1,12 @@
+from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.prediction import LargestBatch
-from ftbench.records.tries import Try
 from ftbench.report.charts.largest import largest
 from tests.factories import cell, environment
 from tests.unit.report.charts.made_up import rows
 
 
 def tried(length, batch, *, fits, limit=2**32):
-    return Try(
+    return BatchProbe(
         cell=cell(max_length=length, per_device_train_batch_size=batch),
         batch=batch,
         limit_bytes=limit,

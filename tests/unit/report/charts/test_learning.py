@@ -3,11 +3,11 @@ import pytest
 from ftbench.analysis.fits.laws import Refusal
 from ftbench.report.charts.learning import learning
 from tests import synthetic
-from tests.unit.report.charts.made_up import learning_curve, material, rows
+from tests.unit.report.charts.made_up import inputs, learning_curve, rows
 
 
 def figure(**fields):
-    (found,) = learning(material(**fields))
+    (found,) = learning(inputs(**fields))
     return found
 
 
@@ -70,4 +70,4 @@ def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():
 
 
 def test_one_size_has_no_curve():
-    assert not list(learning(material(synthetic.records((64, 128), (4,), (100,)))))
+    assert not list(learning(inputs(synthetic.records((64, 128), (4,), (100,)))))

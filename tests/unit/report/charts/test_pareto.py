@@ -3,11 +3,11 @@ from ftbench.plan.grid import expand
 from ftbench.report.charts.pareto import pareto, ranked
 from tests import synthetic
 from tests.factories import data_source, measurement, model_source, profile, record
-from tests.unit.report.charts.made_up import material, rows
+from tests.unit.report.charts.made_up import inputs, rows
 
 
 def test_every_cell_is_a_point_with_its_standing():
-    of = material()
+    of = inputs()
     by_time, by_memory = pareto(of)
     assert (by_time.name, by_memory.name) == ("pareto-time", "pareto-memory")
     expected = standings(of.table, "total_s", of.axes, eval_size=synthetic.EVALUATED)
@@ -19,13 +19,13 @@ def test_every_cell_is_a_point_with_its_standing():
 
 
 def test_only_cells_that_count_have_bars():
-    found = rows(next(iter(pareto(material()))).drawing)
+    found = rows(next(iter(pareto(inputs()))).drawing)
     assert {row["standing"] for row in found if "low" in row} <= {"front", "not told apart"}
     assert any("low" in row for row in found)
 
 
 def test_money_has_the_front_of_time():
-    by_time, by_memory = pareto(material())
+    by_time, by_memory = pareto(inputs())
     assert "its front is the same" in by_time.caption
     assert "Money" not in by_memory.caption
 
@@ -38,11 +38,11 @@ def evaluated(documents, size, accuracy):
 
 def test_of_several_evaluation_sets_the_smallest_decides_what_is_told_apart():
     """The table beside the chart takes the same: 0.05 is nothing over 100 documents, all over 10,000."""
-    of = material([evaluated(10_000, 16, 0.7), evaluated(100, 32, 0.75)])
+    of = inputs([evaluated(10_000, 16, 0.7), evaluated(100, 32, 0.75)])
     assert list(ranked(of, "total_s")["standing"]) == ["front", "not told apart"]
 
 
 def test_without_accuracy_there_is_no_front():
-    bare = material()
+    bare = inputs()
     bare.table["eval_accuracy"] = None
     assert not list(pareto(bare))

@@ -1,10 +1,10 @@
 from ftbench.report.charts.surfaces import surfaces
 from tests import synthetic
-from tests.unit.report.charts.made_up import material, rows
+from tests.unit.report.charts.made_up import inputs, rows
 
 
 def test_a_field_is_the_median_of_its_cell_in_the_unit_of_the_title():
-    memory, step = surfaces(material())
+    memory, step = surfaces(inputs())
     (field,) = (r for r in rows(memory.drawing) if (r["length"], r["batch"]) == (256, 8))
     assert field["value"] == round(synthetic.peak_bytes(256, 8) / 2**30, 5)
     assert field["text"] == f"{synthetic.peak_bytes(256, 8) / 2**30:.2f}"
@@ -15,18 +15,18 @@ def test_a_field_is_the_median_of_its_cell_in_the_unit_of_the_title():
 
 
 def test_text_on_a_light_field_is_dark():
-    memory, _ = surfaces(material())
+    memory, _ = surfaces(inputs())
     fields = sorted(rows(memory.drawing), key=lambda row: row["value"])
     assert not fields[0]["light"]
     assert fields[-1]["light"]
 
 
 def test_other_axes_are_chosen():
-    memory, step = surfaces(material())
+    memory, step = surfaces(inputs())
     assert list(memory.drawing.choices) == ["documents 100", "documents 400"]
     assert memory.chooser == step.chooser  # one choice for both
     assert rows(memory.drawing) == memory.drawing.choices["documents 100"]
 
 
 def test_one_length_has_no_surface():
-    assert not list(surfaces(material(synthetic.records((64,), (4, 8), (100,)))))
+    assert not list(surfaces(inputs(synthetic.records((64,), (4, 8), (100,)))))

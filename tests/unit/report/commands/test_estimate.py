@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ftbench.estimate.answers import Answer
+from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate, target_of
-from ftbench.plan.schedule import job_of
+from ftbench.plan.schedule import schedule_of
 from ftbench.records.prediction import LargestBatch
 from ftbench.report.commands.estimate import (
     device_table,
@@ -22,8 +22,8 @@ TARGET = target_of(
     data_source(),
     {"train_size": 25_000, "max_length": 512},
 )
-TIME = Answer("time_s", 7200.0, 3600.0, 86400.0, "bounds", "roofline")
-ACCURACY = Answer("accuracy", absent="two sizes")
+TIME = EstimatedFigure("time_s", 7200.0, 3600.0, 86400.0, "bounds", "roofline")
+ACCURACY = EstimatedFigure("accuracy", absent="two sizes")
 LARGEST = LargestBatch(
     cell_id="x", gpu="l4", max_length=512, certain=1024, possible=1030, reserved=None
 )
@@ -33,7 +33,7 @@ def device(**changes):
     fields = {
         "device": "l4",
         "usd_per_hour": 0.8,
-        "figures": (TIME, Answer("cost_usd", 1.6, 0.8, 19.2, "bounds", "hours x 0.8 USD")),
+        "figures": (TIME, EstimatedFigure("cost_usd", 1.6, 0.8, 19.2, "bounds", "hours x 0.8 USD")),
         "verdict": "fits",
         "largest": LARGEST,
         "notes": ("a note",),
@@ -41,7 +41,7 @@ def device(**changes):
     return DeviceEstimate(**(fields | changes))
 
 
-FOUND = Estimate(TARGET, job_of(TARGET.cell), 3.2e15, (device(),), ACCURACY, ("noted",))
+FOUND = Estimate(TARGET, schedule_of(TARGET.cell), 3.2e15, (device(),), ACCURACY, ("noted",))
 
 
 @pytest.mark.parametrize(

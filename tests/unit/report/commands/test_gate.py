@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ftbench.base.units import MIB
-from ftbench.gate.attribution import Culprit
+from ftbench.gate.attribution import ChangedPart
 from ftbench.gate.compare import Attribution, Change, GateResult, Moved
 from ftbench.report.commands.gate import (
     MOST_CULPRITS,
@@ -23,7 +23,7 @@ from ftbench.report.commands.gate import (
 
 CELL = "length 512, batch 16"
 JUDGED = (("", CELL), ("", "length 64, batch 4"))
-SOFTMAX = Culprit(
+SOFTMAX = ChangedPart(
     "activations",
     "distilbert.transformer.layer.*.attention",
     "aten::_softmax",
@@ -40,8 +40,8 @@ def change(before=100 * MIB, after=112 * MIB, kind="requested", verdict="regress
     return Change(**(fields | {"before": before, "after": after} | changes))
 
 
-def result(*changes, culprits=(), **fields):
-    found = (Attribution("", CELL, 12 * MIB, tuple(culprits)),) if culprits else ()
+def result(*changes, changed_parts=(), **fields):
+    found = (Attribution("", CELL, 12 * MIB, tuple(changed_parts)),) if changed_parts else ()
     return GateResult(
         **(
             {"profile": "quick", "judged": JUDGED, "changes": changes, "attributions": found}
@@ -50,7 +50,7 @@ def result(*changes, culprits=(), **fields):
     )
 
 
-FAILED = result(change(), culprits=[SOFTMAX])
+FAILED = result(change(), changed_parts=[SOFTMAX])
 
 
 def test_a_verdict_in_a_sentence():
@@ -71,7 +71,7 @@ def test_a_culprit_is_named_in_full():
 
 
 def test_state_has_no_operator():
-    found = Culprit("parameters", "pooled", "", 512, "peak")
+    found = ChangedPart("parameters", "pooled", "", 512, "peak")
     assert culprit_words(found) == "+512 B, parameters, pooled"
 
 
@@ -80,7 +80,7 @@ def test_state_has_no_operator():
     [("before a step", "kept from one step to the next"), ("most", "the most that it ever is")],
 )
 def test_where_it_was_seen_is_said(mark, said):
-    assert said in culprit_words(Culprit("temporaries", "m", "aten::mul", MIB, mark))
+    assert said in culprit_words(ChangedPart("temporaries", "m", "aten::mul", MIB, mark))
 
 
 @pytest.mark.parametrize(("delta", "text"), [(512, "+512 B"), (-MIB, "-1.0 MiB")])
@@ -121,9 +121,10 @@ def test_what_is_said_below():
 
 def test_many_culprits_are_summed_up():
     many = [
-        Culprit("activations", f"m{n}", "aten::mm", MIB, "peak") for n in range(MOST_CULPRITS + 3)
+        ChangedPart("activations", f"m{n}", "aten::mm", MIB, "peak")
+        for n in range(MOST_CULPRITS + 3)
     ]
-    assert "  +3.0 MiB in 3 more parts" in list(lines(result(change(), culprits=many)))
+    assert "  +3.0 MiB in 3 more parts" in list(lines(result(change(), changed_parts=many)))
 
 
 def test_a_drop_says_why_it_fails():
@@ -136,7 +137,7 @@ def test_the_package_that_moved_is_named():
     assert package_words(result(change(), versions=(torch,))) == (
         "the change came with torch 2.13.0 -> 2.14.0"
     )
-    both = result(change(), culprits=[SOFTMAX], versions=(torch, transformers))
+    both = result(change(), changed_parts=[SOFTMAX], versions=(torch, transformers))
     assert package_words(both) == (
         "the change came with torch 2.13.0 -> 2.14.0, transformers 5.23.0 -> 5.24.0:"
         " one at a time would tell which"
@@ -145,7 +146,7 @@ def test_the_package_that_moved_is_named():
 
 
 def test_a_comment_says_it_all_and_breaks_out_of_nothing():
-    text = gate_markdown(result(change(where="<b>|"), culprits=[SOFTMAX], profile="<i>"))
+    text = gate_markdown(result(change(where="<b>|"), changed_parts=[SOFTMAX], profile="<i>"))
     assert text.startswith("### ftbench: memory of `")
     assert "- +12.6 MiB, activations" in text
     assert "<b>" not in text

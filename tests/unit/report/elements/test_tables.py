@@ -1,9 +1,9 @@
 import pytest
 
-from ftbench.analysis.tables.axis_series import chains_along
+from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.report.elements.tables import ABSENT, along, cells, format_figure
-from tests.factories import caution, cell, measurement, record
+from tests.factories import cell, measurement, record, run_warning
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_card_has_columns_for_what_it_measured():
 
 
 def test_a_warning_marks_its_row():
-    warned = record(measurement=measurement(warnings=(caution("busy"),)))
+    warned = record(measurement=measurement(warnings=(run_warning("busy"),)))
     assert "ok (!)" in cells(cells_table([warned]), varying_axes([warned])).rows[0]
 
 
@@ -61,7 +61,7 @@ def test_along_has_ratios_in_brackets():
     records = [
         record(cell(max_length=n), measurement=measurement(step_median_s=n / 100)) for n in (16, 32)
     ]
-    (chain,) = chains_along(cells_table(records), "max_length", varying_axes(records))
+    (chain,) = series_along(cells_table(records), "max_length", varying_axes(records))
     table = along(chain)
     assert table.title == "Along length, at batch 4, documents 16"
     step = table.columns.index("step (median)")
@@ -70,7 +70,7 @@ def test_along_has_ratios_in_brackets():
 
 def test_values_that_are_words_have_no_ratios():
     records = [record(cell(method=method)) for method in ("full", "lora")]
-    (chain,) = chains_along(cells_table(records), "method", varying_axes(records))
+    (chain,) = series_along(cells_table(records), "method", varying_axes(records))
     table = along(chain)
     assert not any("x)" in text for row in table.rows for text in row)
     assert table.numeric[:2] == (False, True)
@@ -84,7 +84,7 @@ def test_accuracy_has_its_spread_over_replicates():
         for n in (16, 32)
         for r in (0, 1)
     ]
-    (chain,) = chains_along(cells_table(records), "max_length", varying_axes(records))
+    (chain,) = series_along(cells_table(records), "max_length", varying_axes(records))
     table = along(chain)
     assert table.columns[:2] == ("length", "runs")
     assert table.rows[0][1] == "2"

@@ -62,7 +62,7 @@ def strict(text):
         ("train_size", "document"),
         ("mfu", "share"),
         ("kernel_share", "share"),
-        ("page_faults_a_step", "fault"),
+        ("page_faults_per_step", "fault"),
         ("total_s_a", "s"),
         ("total_s_ratio", None),
         ("total_s_ratio_low", None),

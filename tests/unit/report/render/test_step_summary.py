@@ -7,7 +7,15 @@ from ftbench.base.errors import ProfileError, RunDirectoryError
 from ftbench.report.document import Document, Section, build
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.step_summary import LIMIT_BYTES, VARIABLE, append, render
-from tests.factories import caution, cell, environment, measurement, preparation, profile, record
+from tests.factories import (
+    cell,
+    environment,
+    measurement,
+    preparation,
+    profile,
+    record,
+    run_warning,
+)
 
 MIB = 2**20
 
@@ -27,7 +35,7 @@ def warnings(count, text="busy"):
 
 def test_a_real_report():
     env = environment()
-    warned = record(measurement=measurement(warnings=(caution("the <b>machine</b> was busy"),)))
+    warned = record(measurement=measurement(warnings=(run_warning("the <b>machine</b> was busy"),)))
     of = build([warned], profile(), preparation(), {env.environment_id: env})
     text = render(of)
     assert text.startswith("\n# ftbench: test\n\n## What was found\n\n- ")

@@ -1,14 +1,14 @@
 from ftbench.records.record import Failure
-from ftbench.report.sections.warnings import UNTRUSTED, cautions_section
-from tests.factories import caution, cell, measurement, record
+from ftbench.report.sections.warnings import UNTRUSTED, warnings_section
+from tests.factories import cell, measurement, record, run_warning
 
 
 def test_nothing_to_say():
-    assert cautions_section([record()]) == ((), ())
+    assert warnings_section([record()]) == ((), ())
 
 
 def test_each_kind_is_counted_and_told_the_worst_first():
-    busy = record(measurement=measurement(warnings=(caution(),)), replicate=1)
+    busy = record(measurement=measurement(warnings=(run_warning(),)), replicate=1)
     failed = record(
         cell(train_size=8),
         status="oom",
@@ -16,7 +16,7 @@ def test_each_kind_is_counted_and_told_the_worst_first():
         failure=Failure(message="out of memory", step=7),
     )
     broken = record(cell(max_length=32), measurement=measurement(eval_accuracy=1.5))
-    (note,), (table,) = cautions_section([record(), busy, failed, broken])
+    (note,), (table,) = warnings_section([record(), busy, failed, broken])
     assert note.startswith("3 of 4 runs:")
     assert "others busy (1)" in note
     assert "--rerun-noisy" in note
@@ -28,5 +28,5 @@ def test_each_kind_is_counted_and_told_the_worst_first():
 
 def test_where_nothing_is_noisy_there_is_nothing_to_run_again():
     failed = record(status="oom", measurement=None, failure=Failure(message="out of memory"))
-    (note,), _ = cautions_section([failed])
+    (note,), _ = warnings_section([failed])
     assert note == "1 of 1 runs: oom (1)."

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from studies.memory_claim.growth import Answers, Beside, Option, Peak, Setting, Size
+from studies.memory_claim.growth import Beside, ClaimData, Option, Peak, Setting, Size
 from studies.memory_claim.names import MODELS
 from tests.factories import predicted_card
 
@@ -42,7 +42,7 @@ def planted_peak(setting: Setting, length: int) -> Peak:
     )
 
 
-def with_over(over: dict[tuple[str, str, bool, bool], int]) -> Answers:
+def with_over(over: dict[tuple[str, str, bool, bool], int]) -> ClaimData:
     """Return the answers with so many more bytes a document and token² in some settings."""
     answers = planted()
     series = dict(answers.series)
@@ -69,7 +69,7 @@ def _size_peak(parameters: int, over: int, other: int) -> Peak:
     return Peak(64, total, 4 * parameters, 4 * parameters, 8 * parameters + over, "m")
 
 
-def planted() -> Answers:
+def planted() -> ClaimData:
     """Return answers of which every figure is known."""
     series = {}
     for model, lengths in LENGTHS.items():
@@ -81,7 +81,7 @@ def planted() -> Answers:
     series[small] = tuple(planted_peak(small, length) for length in (64, 128))
     base = planted_size("base", 12, 768)
     one = planted_peak(Setting("distilbert", "sdpa", True, False, BATCH), 64)
-    return Answers(
+    return ClaimData(
         series=series,
         family=(planted_size("tiny", 2, 128), base, planted_size("large", 24, 1024)),
         depths=(planted_size("3/768", 3, 768), base),

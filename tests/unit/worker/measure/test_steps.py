@@ -14,7 +14,7 @@ from ftbench.worker.measure.steps import (
     SPREAD_WARN,
     StepBook,
     document_flops,
-    step_cautions,
+    step_warnings,
     summarise,
     write_steps,
 )
@@ -154,12 +154,12 @@ def noise(steps, seed=0):
     return np.exp(0.03 * np.random.default_rng(seed).normal(size=steps))
 
 
-def cautions(table):
-    return step_cautions(table, summarise(table, 1e10))
+def run_warnings(table):
+    return step_warnings(table, summarise(table, 1e10))
 
 
 def names(table):
-    return [caution.name for caution in cautions(table)]
+    return [run_warning.name for run_warning in run_warnings(table)]
 
 
 def test_known_median_quartiles_and_interval():
@@ -251,15 +251,15 @@ def test_a_wide_spread_is_a_caution_over_its_threshold():
     at = planted_table([5.0, 5.0, 4.0, 4.5, 5.0, 5.5, 6.0])
     assert names(at) == []
     over = planted_table([5.0, 5.0, 4.0, 4.49, 5.0, 5.5, 6.0])
-    (caution,) = cautions(over)
-    assert (caution.name, caution.threshold) == ("spread", SPREAD_WARN)
-    assert caution.value == pytest.approx(1.01 / 5)
-    assert "20% of their median" in caution.message
+    (run_warning,) = run_warnings(over)
+    assert (run_warning.name, run_warning.threshold) == ("spread", SPREAD_WARN)
+    assert run_warning.value == pytest.approx(1.01 / 5)
+    assert "20% of their median" in run_warning.message
     assert names(over.assign(length=range(7))) == []  # they are meant to differ
 
 
 def test_no_summary_no_caution():
-    assert cautions(planted_table([1.0])) == []
+    assert run_warnings(planted_table([1.0])) == []
 
 
 def drifting(change, steps=300):
@@ -270,12 +270,12 @@ def drifting(change, steps=300):
 
 
 def test_a_drift_of_ten_per_cent_is_a_caution():
-    (caution,) = cautions(planted_table(drifting(0.10)))
-    assert (caution.name, caution.threshold) == ("drift", DRIFT_WARN)
-    assert caution.value == pytest.approx(0.10)
-    assert "10% slower" in caution.message
-    (caution,) = cautions(planted_table(drifting(0.10) * noise(302)))
-    assert caution.value == pytest.approx(0.10, abs=0.015)
+    (run_warning,) = run_warnings(planted_table(drifting(0.10)))
+    assert (run_warning.name, run_warning.threshold) == ("drift", DRIFT_WARN)
+    assert run_warning.value == pytest.approx(0.10)
+    assert "10% slower" in run_warning.message
+    (run_warning,) = run_warnings(planted_table(drifting(0.10) * noise(302)))
+    assert run_warning.value == pytest.approx(0.10, abs=0.015)
 
 
 def test_drift_is_a_caution_over_its_threshold():
@@ -291,10 +291,12 @@ def test_a_start_that_is_faster_is_a_drift_and_stays_in_the_figures():
 
 
 def test_speeding_up_after_half_of_the_steps_is_a_drift():
-    (caution,) = cautions(planted_table(np.where(np.arange(200) < 120, 1.12, 1.0) * noise(200)))
-    assert caution.name == "drift"
-    assert caution.value == pytest.approx(-0.107, abs=0.01)
-    assert "faster" in caution.message
+    (run_warning,) = run_warnings(
+        planted_table(np.where(np.arange(200) < 120, 1.12, 1.0) * noise(200))
+    )
+    assert run_warning.name == "drift"
+    assert run_warning.value == pytest.approx(-0.107, abs=0.01)
+    assert "faster" in run_warning.message
 
 
 def test_drift_of_batches_of_different_lengths_is_that_of_a_token():
@@ -313,10 +315,10 @@ def test_lengths_that_move_are_no_drift():
 
 
 def test_no_steady_state_is_a_caution():
-    (caution, *others) = cautions(planted_table(np.linspace(2.0, 1.0, 100)))
-    assert (caution.name, caution.threshold) == ("unsteady", UNSTEADY_WARN)
-    assert caution.value == 1.0
-    assert "50 steps into the cell" in caution.message
+    (run_warning, *others) = run_warnings(planted_table(np.linspace(2.0, 1.0, 100)))
+    assert (run_warning.name, run_warning.threshold) == ("unsteady", UNSTEADY_WARN)
+    assert run_warning.value == 1.0
+    assert "50 steps into the cell" in run_warning.message
     assert [other.name for other in others] == ["drift"]
 
 

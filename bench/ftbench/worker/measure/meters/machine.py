@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftbench.base.units import KIB
-from ftbench.records.record import Caution, CautionName, Load
+from ftbench.records.record import Load, RunWarning, WarningName
 
 # Processor time taken by other processes, as a share of all processors, above which times suffer.
 OTHERS_WARN = 0.10
@@ -127,9 +127,9 @@ def _since(then: int | None, now: int | None) -> int | None:
     return None if then is None or now is None else max(now - then, 0)
 
 
-def load_cautions(load: Load) -> list[Caution]:
-    """Return a caution for each figure of the load that passed its threshold."""
-    found: list[tuple[CautionName, float | None, float, str]] = [
+def load_warnings(load: Load) -> list[RunWarning]:
+    """Return a warning for each figure of the load that passed its threshold."""
+    found: list[tuple[WarningName, float | None, float, str]] = [
         (
             "others_busy",
             load.others_cpu_share,
@@ -160,7 +160,7 @@ def load_cautions(load: Load) -> list[Caution]:
         ),
     ]
     return [
-        Caution(name=name, message=message, value=value, threshold=threshold)
+        RunWarning(name=name, message=message, value=value, threshold=threshold)
         for name, value, threshold, message in found
         if value is not None and value > threshold
     ]

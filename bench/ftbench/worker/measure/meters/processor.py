@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from ftbench.plan.profile import Malloc
-from ftbench.records.record import Caution, Phase
+from ftbench.records.record import Phase, RunWarning
 
 # The kernel's part of a phase's processor time above which it is worth knowing why.
 KERNEL_WARN = 0.10
@@ -44,8 +44,8 @@ def processor_use() -> ProcessorUse:
     return ProcessorUse(time.process_time(), used.ru_stime, used.ru_minflt)
 
 
-def fault_caution(training: Phase | None, malloc: Malloc) -> list[Caution]:
-    """Return a caution where the kernel took much of the training's time, and page faults are why."""
+def fault_warning(training: Phase | None, malloc: Malloc) -> list[RunWarning]:
+    """Return a warning if the kernel took much of the training's time, and page faults are why."""
     if training is None or training.kernel_s is None or training.page_faults is None:
         return []
     if training.page_faults * FAULT_S < FAULTS_PART * training.kernel_s:
@@ -60,4 +60,4 @@ def fault_caution(training: Phase | None, malloc: Malloc) -> list[Caution]:
     )
     if malloc == "default":
         message += "; malloc = 'keep' in the profile keeps it, and needs more of it"
-    return [Caution(name="page_faults", message=message, value=share, threshold=KERNEL_WARN)]
+    return [RunWarning(name="page_faults", message=message, value=share, threshold=KERNEL_WARN)]

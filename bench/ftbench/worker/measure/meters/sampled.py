@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ftbench.base.units import format_bytes
-from ftbench.records.record import Caution, Sampling
+from ftbench.records.record import RunWarning, Sampling
 
 # Share of samples in which something held the card's clocks down, above which times suffer.
 THROTTLED_WARN = 0.05
@@ -114,7 +114,7 @@ class SampledMemory:
         energy_mj = self._last.get("energy_mj")
         return None if energy_mj is None else energy_mj / 1e3
 
-    def cautions(self) -> list[Caution]:
+    def run_warnings(self) -> list[RunWarning]:
         """Return what in the samples so far is a reason to doubt the figures, theirs or others."""
         if not self._last:
             return []
@@ -122,7 +122,7 @@ class SampledMemory:
         found = [_sampling_cost(self._last)]
         if card is not None:
             found += [_throttled(card), _tenant(card), _unsettled(self._last)]
-        return [caution for caution in found if caution is not None]
+        return [run_warning for run_warning in found if run_warning is not None]
 
     def stop(self) -> Sampling | None:
         """End the sampler; return how it sampled, or None where it had ended before.
@@ -262,7 +262,7 @@ def _cpu_share(last: dict[str, Any]) -> float:
     return share
 
 
-def _sampling_cost(last: dict[str, Any]) -> Caution | None:
+def _sampling_cost(last: dict[str, Any]) -> RunWarning | None:
     share = _cpu_share(last)
     if share <= SAMPLING_COST_WARN:
         return None
@@ -270,19 +270,21 @@ def _sampling_cost(last: dict[str, Any]) -> Caution | None:
         f"sampling memory took {share:.1%} of a processor beside the training:"
         " its steps may be slower for it"
     )
-    return Caution(name="sampling_cost", message=message, value=share, threshold=SAMPLING_COST_WARN)
+    return RunWarning(
+        name="sampling_cost", message=message, value=share, threshold=SAMPLING_COST_WARN
+    )
 
 
-def _throttled(card: dict[str, Any]) -> Caution | None:
+def _throttled(card: dict[str, Any]) -> RunWarning | None:
     share = card["slowed_share"]
     if share <= THROTTLED_WARN:
         return None
     reasons = ", ".join(sorted(card["slowing"], key=card["slowing"].get, reverse=True))
     message = f"the card's clocks were held down in {share:.0%} of the samples ({reasons})"
-    return Caution(name="throttled", message=message, value=share, threshold=THROTTLED_WARN)
+    return RunWarning(name="throttled", message=message, value=share, threshold=THROTTLED_WARN)
 
 
-def _tenant(card: dict[str, Any]) -> Caution | None:
+def _tenant(card: dict[str, Any]) -> RunWarning | None:
     tenants = card["tenants"]
     if len(tenants) <= TENANT_WARN:
         return None
@@ -291,7 +293,9 @@ def _tenant(card: dict[str, Any]) -> Caution | None:
         f"{len(tenants)} other process{'es' if len(tenants) > 1 else ''} used the card ({named}):"
         " they are in the device figure, and times suffer"
     )
-    return Caution(name="tenant", message=message, value=float(len(tenants)), threshold=TENANT_WARN)
+    return RunWarning(
+        name="tenant", message=message, value=float(len(tenants)), threshold=TENANT_WARN
+    )
 
 
 def _tenant_name(pid: int | None, size: int | None) -> str:
@@ -299,11 +303,11 @@ def _tenant_name(pid: int | None, size: int | None) -> str:
     return name if size is None else f"{name}: {format_bytes(size)}"
 
 
-def _unsettled(last: dict[str, Any]) -> Caution | None:
+def _unsettled(last: dict[str, Any]) -> RunWarning | None:
     if last["settled"]:
         return None
     message = (
         "device memory went on changing while the idle baseline was read:"
         " another process is ending, or at work"
     )
-    return Caution(name="note", message=message)
+    return RunWarning(name="note", message=message)

@@ -9,7 +9,7 @@ from ftbench.worker.measure.meters.machine import (
     SWAP_WARN,
     THROTTLE_WARN,
     MachineLoad,
-    load_cautions,
+    load_warnings,
 )
 
 QUIET = Load(average_start=0, average_end=0, others_cpu_share=0, steal_share=0)
@@ -122,30 +122,35 @@ def test_processors_that_count_nothing_have_no_throttle_events(machine, tmp_path
     ],
 )
 def test_cautions_begin_over_their_thresholds(field, name, threshold, over, said):
-    assert load_cautions(QUIET.model_copy(update={field: threshold})) == []
-    (caution,) = load_cautions(QUIET.model_copy(update={field: over}))
-    assert (caution.name, caution.value, caution.threshold) == (name, over, threshold)
-    assert said in caution.message
+    assert load_warnings(QUIET.model_copy(update={field: threshold})) == []
+    (run_warning,) = load_warnings(QUIET.model_copy(update={field: over}))
+    assert (run_warning.name, run_warning.value, run_warning.threshold) == (name, over, threshold)
+    assert said in run_warning.message
     assert name in NOISY
 
 
 def test_what_a_planted_machine_did_is_what_it_is_cautioned_for(machine):
     meter = machine.meter()
     machine.seconds = 10.0
-    assert load_cautions(meter.read()) == []
+    assert load_warnings(meter.read()) == []
     machine.busy, machine.steal, machine.swapped_in = 300, 200, 5000
     machine.throttled = [0, 2]
     machine.write()
-    found = load_cautions(meter.read())
-    assert [caution.name for caution in found] == ["others_busy", "steal", "swap", "throttled"]
-    assert [caution.value for caution in found] == pytest.approx([0.15, 0.10, 5000, 2])
+    found = load_warnings(meter.read())
+    assert [run_warning.name for run_warning in found] == [
+        "others_busy",
+        "steal",
+        "swap",
+        "throttled",
+    ]
+    assert [run_warning.value for run_warning in found] == pytest.approx([0.15, 0.10, 5000, 2])
 
 
 def test_no_proc_no_figures(tmp_path):
     load = MachineLoad(tmp_path / "none", tmp_path / "none").read()
     assert (load.others_cpu_share, load.steal_share) == (None, None)
     assert (load.swapped_pages, load.throttle_events) == (None, None)
-    assert load_cautions(load) == []
+    assert load_warnings(load) == []
 
 
 def test_this_machine_can_be_read():

@@ -8,7 +8,7 @@ from ftbench.worker.measure.meters.processor import (
     FAULTS_PART,
     KERNEL_WARN,
     ProcessorUse,
-    fault_caution,
+    fault_warning,
     processor_use,
 )
 
@@ -44,16 +44,20 @@ def test_use_since_an_earlier_reading():
 
 
 def test_a_kernel_kept_busy_by_page_faults_is_cautioned_for():
-    (caution,) = fault_caution(training(), "default")
-    assert (caution.name, caution.value, caution.threshold) == ("page_faults", 0.3, KERNEL_WARN)
-    assert "the kernel took 30% of the processor time of training" in caution.message
-    assert "50,000 page faults a step" in caution.message
-    assert "malloc = 'keep'" in caution.message
+    (run_warning,) = fault_warning(training(), "default")
+    assert (run_warning.name, run_warning.value, run_warning.threshold) == (
+        "page_faults",
+        0.3,
+        KERNEL_WARN,
+    )
+    assert "the kernel took 30% of the processor time of training" in run_warning.message
+    assert "50,000 page faults a step" in run_warning.message
+    assert "malloc = 'keep'" in run_warning.message
 
 
 def test_who_keeps_memory_already_is_not_told_to():
-    (caution,) = fault_caution(training(), "keep")
-    assert "malloc" not in caution.message
+    (run_warning,) = fault_warning(training(), "keep")
+    assert "malloc" not in run_warning.message
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_who_keeps_memory_already_is_not_told_to():
     ],
 )
 def test_no_caution_without_both(quiet):
-    assert fault_caution(quiet, "default") == []
+    assert fault_warning(quiet, "default") == []
 
 
 def test_running_it_again_would_not_change_it():

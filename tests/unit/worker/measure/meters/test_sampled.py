@@ -139,7 +139,7 @@ class TestCards:
         driver("card GPU-a", used(3), used(2), used(1), used(1), used(7))
         meter = sampling()
         assert meter.idle()["peak_device_bytes"] == GIB
-        assert "note" not in {caution.name for caution in meter.cautions()}
+        assert "note" not in {run_warning.name for run_warning in meter.run_warnings()}
 
     def test_a_card_that_never_settles_is_read_all_the_same(self):
         class Restless:
@@ -208,15 +208,15 @@ class TestCautions:
         meter.start("train")
         for _ in range(times):
             meter.read()
-        return meter, {caution.name: caution for caution in meter.cautions()}
+        return meter, {run_warning.name: run_warning for run_warning in meter.run_warnings()}
 
     def test_a_second_tenant(self, driver, sampling):
         both = f"frame used={4 * GIB} processes=parent:{2 * GIB},77:{GIB}"
         driver("card GPU-a", IDLE, IDLE, used(2, 2), both)
-        meter, cautions = self.read(sampling)
+        meter, run_warnings = self.read(sampling)
         assert meter.read() == {"peak_device_bytes": 4 * GIB, "peak_process_bytes": 2 * GIB}
-        assert (cautions["tenant"].value, cautions["tenant"].threshold) == (1.0, 0.0)
-        assert "PID 77: 1.0 GiB" in cautions["tenant"].message
+        assert (run_warnings["tenant"].value, run_warnings["tenant"].threshold) == (1.0, 0.0)
+        assert "PID 77: 1.0 GiB" in run_warnings["tenant"].message
 
     def test_in_a_container_one_newcomer_may_be_this_process(self, driver, sampling):
         driver("card GPU-a", IDLE, IDLE, f"frame used={GIB} processes=77:{GIB}")
@@ -231,10 +231,10 @@ class TestCautions:
     def test_clocks_that_were_held_down(self, driver, sampling):
         frames = [used(1, 1, reasons=mask) for mask in (1, 0x2C, 0x8, 0x4)]
         driver("card GPU-a", IDLE, IDLE, *frames)
-        _, cautions = self.read(sampling, times=3)
-        assert cautions["throttled"].value == pytest.approx(0.5)
-        assert cautions["throttled"].threshold == sampled.THROTTLED_WARN
-        assert "hardware slowdown, thermal limit" in cautions["throttled"].message
+        _, run_warnings = self.read(sampling, times=3)
+        assert run_warnings["throttled"].value == pytest.approx(0.5)
+        assert run_warnings["throttled"].threshold == sampled.THROTTLED_WARN
+        assert "hardware slowdown, thermal limit" in run_warnings["throttled"].message
 
     def test_an_idle_card_is_not_throttled(self, driver, sampling):
         driver("card GPU-a", IDLE, IDLE, used(1, 1, reasons=3 | 0x4))  # nor one at its power cap
@@ -248,8 +248,8 @@ class TestCautions:
         meter.start("train")
         time.sleep(0.5)  # samples are taken beside the worker, which waits for none of them
         meter.read()
-        (caution,) = (c for c in meter.cautions() if c.name == "sampling_cost")
-        assert caution.value > 0
+        (run_warning,) = (c for c in meter.run_warnings() if c.name == "sampling_cost")
+        assert run_warning.value > 0
 
 
 class TestEnds:
@@ -264,7 +264,7 @@ class TestEnds:
         assert set(meter.absent()) == {"peak_pss_bytes", "peak_process_bytes", "peak_device_bytes"}
         assert meter.absent() == meter.withdrawn()
         assert "SIGKILL" in meter.absent()["peak_pss_bytes"]
-        assert (meter.energy_j(), meter.cautions(), meter.stop()) == (None, [], None)
+        assert (meter.energy_j(), meter.run_warnings(), meter.stop()) == (None, [], None)
         assert (meter.samples, meter.idle()) == ([], {})
 
     def test_a_sampler_that_hangs_is_ended(self, sampling, monkeypatch):

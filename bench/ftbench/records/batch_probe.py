@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, StrictInt
 
-from ftbench.base.frozen import Frozen
+from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.records.record import SCHEMA_VERSION, Failure, Status
 
 
-class Try(Frozen):
+class BatchProbe(FrozenModel):
     """One try of the frontier: whether two optimizer steps at a batch size kept within a limit.
 
     `fits` is None where it ended for another reason than memory. `limit` says how the limit held:
