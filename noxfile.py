@@ -36,10 +36,10 @@ PUBLISHED = (
     "hypothesis==6.170.15",
 )
 OLD_TRANSFORMERS_TESTS = (
-    "tests/unit/predict/test_tracer.py",
-    "tests/unit/predict/test_operators.py",
-    "tests/unit/predict/test_patches.py",
-    "tests/unit/predict/test_fit.py",
+    "tests/unit/predict/trace/test_tracer.py",
+    "tests/unit/predict/trace/test_operators.py",
+    "tests/unit/predict/trace/test_patches.py",
+    "tests/unit/predict/shapes/test_fit.py",
 )
 NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -138,10 +138,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff."""
+    """Check style and formatting with ruff, and with import-linter that imports go down the floors only."""
     session.install("--quiet", *nox.project.dependency_groups(nox.project.load_toml(), "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "bench"})
 
 
 @nox.session(venv_backend="none")
@@ -199,7 +200,7 @@ def mutations(session: nox.Session) -> None:
 def claim(session: nox.Session) -> None:
     """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
     programs = shared_environment(session)
-    command = (str(programs / "python"), "-m", "studies.memory_claim.__main__", *session.posargs)
+    command = (str(programs / "python"), "-m", "studies.memory_claim", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
 
 
