@@ -1,6 +1,6 @@
 """Plant regressions and harmless changes, and say what the gate made of them: `python -m tests.mutations`.
 
-Every planted regression must be caught, and its first culprit be of the right module and operator; no
+Every planted regression must be caught, and its first changed part be of the right module and operator; no
 harmless change may alarm, by one baseline, in any of several processes with other hash seeds, other numbers of
 threads and a busy machine beside.
 """
@@ -51,7 +51,7 @@ def main(arguments):
 
 def _planted():
     """Print what became of each planted regression; return how many were caught, and named rightly."""
-    from ftbench.report.commands.gate import culprit_words
+    from ftbench.report.commands.gate import changed_part_words
 
     caught = named = 0
     for planted in PLANTED:
@@ -61,7 +61,7 @@ def _planted():
         is_named = is_caught and bool(changed_parts) and planted.names(changed_parts[0])
         caught, named = caught + is_caught, named + is_named
         words = f"{'caught' if is_caught else 'MISSED'}  {'named' if is_named else 'OTHER'}"
-        first = culprit_words(changed_parts[0]) if changed_parts else "nothing"
+        first = changed_part_words(changed_parts[0]) if changed_parts else "nothing"
         print(f"{words}  {planted.name}: {first}", flush=True)
     return caught, named
 

@@ -16,10 +16,10 @@ class Planted:
     operator: str
     setup: tuple[Edit, ...] = ()  # of the version before it, too
 
-    def names(self, culprit):
-        """Return whether a culprit is the right one."""
-        what = f"{culprit.role} {culprit.operator}"
-        return bool(re.search(self.module, culprit.module) and re.search(self.operator, what))
+    def names(self, changed):
+        """Return whether a changed part is the right one."""
+        what = f"{changed.role} {changed.operator}"
+        return bool(re.search(self.module, changed.module) and re.search(self.operator, what))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,7 @@ def test_the_claim_is_a_module_that_gets_the_arguments(noxfile, monkeypatch, tmp
     monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
     session = FakeSession(posargs=["--out", "x"])
     noxfile.claim(session)
-    assert list(session.commands[-1][1:]) == ["-m", "studies.memory_claim.__main__", "--out", "x"]
+    assert list(session.commands[-1][1:]) == ["-m", "studies.memory_claim", "--out", "x"]
 
 
 @pytest.mark.parametrize(

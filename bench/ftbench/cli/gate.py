@@ -26,6 +26,7 @@ from ftbench.cli.options import (
     selection_of,
     size_of,
 )
+from ftbench.plan.settings import differing
 
 FileOption = Annotated[
     Path | None,
@@ -107,7 +108,7 @@ def update_baseline(
     loaded, grid = resolved_grid(profile, overrides, None)
     found, refused = _found(loaded, grid, grid.cells, gpus, kernel)
     _refuse_gaps(refused)
-    same = found.workload == before.workload  # else its runs are of something else
+    same = not differing(before.workload, found.workload)  # else its runs are of something else
     kept = _kept(measured, grid) if measured is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
     if baseline_text(found) == baseline_text(before):

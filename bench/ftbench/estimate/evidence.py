@@ -16,22 +16,24 @@ from ftbench.analysis.tables.cells_table import (
     shown_value,
     varying_axes,
 )
-from ftbench.plan.cell import COSTLESS, NON_TRAINER_AXES, Cell
+from ftbench.plan.cell import Cell
+from ftbench.plan.groups import SOURCE_NAMES
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.settings import COSTLESS, FITTED, NON_TRAINER_AXES, SETTINGS, moving, with_role
 from ftbench.records.record import Device, Environment, Record
 
 # What a workload's runs may differ in and still say something of each other: fits are along the axes, a
 # seed repeats, and epochs are counted.
-_FREE = frozenset({*REQUIRED_AXES, *COSTLESS, "seed", "num_train_epochs"})
+_FREE = FITTED | COSTLESS
 UNTRUSTED = "no run of its kind has figures to be trusted"
 # A learning curve is along documents; one of another batch size is better than none, and says so.
-_FREE_OF_ACCURACY = frozenset(
-    {"train_size", "per_device_train_batch_size", "seed", "data_seed", "malloc"}
+_FREE_OF_ACCURACY = (
+    (frozenset(SETTINGS) - moving("accuracy"))
+    | with_role("replicate")
+    | {"train_size", "per_device_train_batch_size"}
 )
 # What names a run in a table, of one directory or of several.
 _IDENTITY = ("cell_id", "replicate", "repeat", "environment_id")
-# Names of one and the same content: where it was read from, and what it is called there.
-_NAMES = frozenset({"model", "dataset"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,13 +175,13 @@ def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
 
 def _workload(cell: Cell) -> dict[str, Any]:
     """Return what a cell is trained on, and what it trains."""
-    settings = {*cell.settings, *_own(cell), *_NAMES}
+    settings = {*cell.settings, *_own(cell), *SOURCE_NAMES}
     return {name: value for name, value in cell.facets.items() if name not in settings}
 
 
 def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
     """Return all that tells cells apart, but for some names."""
-    left_out = {*free, *_NAMES}
+    left_out = {*free, *SOURCE_NAMES}
     return {name: value for name, value in cell.facets.items() if name not in left_out}
 
 

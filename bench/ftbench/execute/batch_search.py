@@ -23,12 +23,12 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
+from ftbench.plan.settings import NOT_SEARCHED
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation, Progress, TwoStepPass, TwoStepRequest
 from ftbench.records.run_directory import RunDirectory
 
 ENFORCED = "enforced"
-_TRIED_AXES = ("per_device_train_batch_size", "train_size", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +53,14 @@ def shapes(grid: Grid) -> list[Cell]:
     """Return one cell of each length, and of each value of the other axes, in rising length."""
     first: dict[str, Cell] = {}
     for cell in grid.cells:
-        facets = {name: value for name, value in cell.facets.items() if name not in _TRIED_AXES}
+        facets = {name: value for name, value in cell.facets.items() if name not in NOT_SEARCHED}
         first.setdefault(json.dumps(facets, sort_keys=True, default=str), cell)
     return sorted(first.values(), key=lambda cell: cell.max_length)
 
 
 def with_batch(cell: Cell, batch: int) -> Cell:
     """Return the cell at another batch size, on as many documents as two steps need at least."""
-    settings = cell.settings | {"per_device_train_batch_size": batch}
-    training = tuple(
-        (name, json.dumps(settings[name], sort_keys=True)) for name in sorted(settings)
-    )
-    of_batch = cell.model_copy(update={"training": training})
+    of_batch = cell.with_shape(batch, cell.max_length)
     return of_batch.model_copy(update={"train_size": 2 * of_batch.examples_per_step})
 
 

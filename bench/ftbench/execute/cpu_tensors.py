@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from ftbench.plan.cell import Cell
+from ftbench.plan.settings import memory_view
 from ftbench.records.messages import (
     TwoStepPass,
 )
@@ -19,12 +20,10 @@ TENSOR_SOURCE = "torch's CPU allocator through its profiler, in a two-step pass 
 
 
 def two_step_key(cell: Cell) -> str:
-    """Return what decides the memory of two steps: everything but the seed, and more documents
-    than a step takes.
-    """
-    facets = {k: v for k, v in cell.facets.items() if k not in ("train_size", "seed")}
-    facets["documents"] = min(cell.train_size, cell.examples_per_step)
-    return json.dumps(facets, sort_keys=True, default=str)
+    """Return what decides the tensors' memory of two steps: of training examples, no more than a step takes."""
+    shape = (cell.max_length, cell.per_device_train_batch_size)
+    examples = min(cell.train_size, cell.examples_per_step)
+    return json.dumps([shape, examples, memory_view(cell.facets)], sort_keys=True, default=str)
 
 
 def without_tensors(measured: Measurement, reason: str) -> Measurement:

@@ -141,5 +141,5 @@ def _type(parts: Iterable[Part], mark: MarkName, others: Iterable[Part]) -> str:
 
 
 def is_state(one: ChangedPart) -> bool:
-    """Return whether a culprit is of the model's state, which no operator names."""
+    """Return whether a changed part is of the model's state, which no operator names."""
     return one.role in _STATE

@@ -16,6 +16,7 @@ from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
 from ftbench.gate.attribution import ChangedPart, changed_parts
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
 from ftbench.gate.pytest_benchmark import Peaks
+from ftbench.plan.settings import differing, memory_view
 
 Verdict = Literal["regression", "drop", "explained"]
 Kind = Literal[
@@ -184,15 +185,14 @@ def _versions_words(versions: Iterable[Moved]) -> str:
 def _elsewhere(before: Baseline, after: Baseline) -> Iterator[str]:
     """Yield why two baselines are not of one and the same thing."""
     for what, ours, theirs in (
-        ("workload", before.workload, after.workload),
+        ("workload", memory_view(before.workload), memory_view(after.workload)),
         ("card", before.architectures, after.architectures),
     ):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if ours.get(name) != theirs.get(name):
-                yield (
-                    f"another {what} than the baseline's: {name} {ours.get(name, 'absent')} ->"
-                    f" {theirs.get(name, 'absent')}"
-                )
+        for name in differing(ours, theirs):
+            yield (
+                f"another {what} than the baseline's: {name} {ours.get(name, 'absent')} ->"
+                f" {theirs.get(name, 'absent')}"
+            )
     if before.attention_kernel != after.attention_kernel:
         yield (
             "another attention kernel is asked for than in the baseline:"

@@ -33,6 +33,7 @@ from ftbench.gate.baseline import Measured, MeasuredCell
 from ftbench.gate.compare import Change, GateResult, Moved, Verdict
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import common_facets, names_of
+from ftbench.plan.settings import differing, moving_only
 from ftbench.records.record import Environment, Record
 
 TORCH_PEAKS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_cpu_tensors_bytes")
@@ -51,7 +52,7 @@ FEWEST_PAIRS = 5  # of four pairs no order is rarer than one in sixteen
 # What --across-versions compares across; another device or driver is another thing.
 VERSIONS = ("torch", "transformers", "accelerate", "cuda")
 # Runs of one cell differ in these alone; a learning rate moves accuracy.
-_FREE = frozenset({"seed"})
+_FREE = frozenset({"seed"}) | moving_only()
 _MANY = 1e6  # degrees of freedom from which Student's t is as good as normal
 
 Place = tuple[str, str]  # a group and a cell of it, by name
@@ -85,7 +86,7 @@ class Runs:
 
     def only(self, grid: Iterable[Cell], chosen: Iterable[Cell]) -> Runs:
         """Return the runs of the chosen cells of a grid."""
-        names = names_of(grid, _FREE)
+        names = names_of(grid, _of_runs)
         places = {names[cell.cell_id] for cell in chosen}
         samples = {place: own for place, own in self.samples.items() if place in places}
         return dataclasses.replace(self, samples=samples, oom=self.oom & places)
@@ -106,7 +107,7 @@ def runs_of(
     runs count. Cells that are wanted and have no record are among the doubts.
     """
     cells = list({cell.cell_id: cell for cell in (*grid, *(r.cell for r in records))}.values())
-    names = names_of(cells, _FREE)
+    names = names_of(cells, _of_runs)
     if chosen is not None:
         kept = {cell.cell_id for cell in chosen}
         records = [record for record in records if record.cell_id in kept]
@@ -134,10 +135,14 @@ def runs_of(
     return Runs(
         samples={place: _samples(own) for place, own in rows.items()},
         machine=machine_of(one for name, one in environments.items() if name in used),
-        workload=common_facets(cells, _FREE),
+        workload=common_facets(cells, _of_runs),
         oom=frozenset(names[record.cell_id] for record in records if record.status == "oom"),
         doubts=tuple(doubts),
     )
+
+
+def _of_runs(facets: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facets.items() if name not in _FREE}
 
 
 def _samples(rows: list[dict[Any, Any]]) -> Samples:
@@ -254,8 +259,8 @@ def _elsewhere(before: Runs, after: Runs) -> Iterator[str]:
         ("machine", before.machine, after.machine),
         ("workload", before.workload, after.workload),
     ):
-        for name in sorted(ours.keys() | theirs.keys()):
-            if name not in VERSIONS and ours.get(name) != theirs.get(name):
+        for name in differing(ours, theirs):
+            if name not in VERSIONS:
                 yield (
                     f"another {what}: {name} {ours.get(name, 'absent')} -> {theirs.get(name, 'absent')}"
                 )

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.profile import (
-    LoraSettings,
-    Malloc,
-    Method,
-)
+from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method
+from ftbench.plan.settings import NON_TRAINER_AXES, setting, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
-# Axes that are not fields of TrainingArguments.
-NON_TRAINER_AXES = (
-    "max_length",
-    "train_size",
-    "padding",
-    "attn_implementation",
-    "method",
-    "malloc",
-)
-# Settings that are a number in the optimizer's arithmetic and move no cost: runs that differ in them
-# alone are runs of one cell. Whatever else tells cells apart splits them into groups.
-COSTLESS = frozenset(
-    {
-        "learning_rate",
-        "lr_scheduler_type",
-        "lr_scheduler_kwargs",
-        "warmup_ratio",
-        "warmup_steps",
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "data_seed",
-    }
-)
 
 
 class Cell(FrozenModel):
@@ -56,10 +30,19 @@ class Cell(FrozenModel):
     lora: LoraSettings | None = None  # where the method is LoRA, and only there
     malloc: Malloc = "default"
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
         """Return the training settings, fields of `transformers.TrainingArguments`, by name."""
         return {name: json.loads(value) for name, value in self.training}
+
+    def with_settings(self, **changes: Any) -> Cell:
+        """Return the cell with other training settings; the rest stays."""
+        return self.model_copy(update={"training": training_of({**self.settings, **changes})})
+
+    def with_shape(self, batch: int, length: int) -> Cell:
+        """Return the cell at another batch size and sequence length."""
+        of_batch = self.with_settings(per_device_train_batch_size=batch)
+        return of_batch.model_copy(update={"max_length": length})
 
     @property
     def seed(self) -> int:
@@ -77,11 +60,12 @@ class Cell(FrozenModel):
         accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
         return self.per_device_train_batch_size * accumulated
 
-    @property
-    def facets(self) -> dict[str, Any]:
+    @cached_property
+    def facets(self) -> Mapping[str, Any]:
         """Return all that tells cells apart, by the name a table has for it; each value is plain.
 
-        Axes and training settings have their own names; the rest of the workload comes after.
+        Axes and training settings have their own names; the rest of the workload comes after. A setting that
+        is written out at its default value is not among them, as if it were left out.
         """
         data = self.data.model_dump(mode="json", exclude={"source"})
         workload = {
@@ -95,7 +79,8 @@ class Cell(FrozenModel):
             **{name: plain_value(value) for name, value in data.items()},
         }
         own = {name: getattr(self, name) for name in NON_TRAINER_AXES}
-        settings = {name: plain_value(value) for name, value in self.settings.items()}
+        said = without_defaults(self.settings, kept=RECIPE)
+        settings = {name: plain_value(value) for name, value in said.items()}
         return workload | settings | self._lora_facets | own
 
     @property
@@ -108,12 +93,14 @@ class Cell(FrozenModel):
         return {f"lora.{name}": plain_value(value) for name, value in chosen.items()}
 
     def setting(self, name: str) -> Any:
-        """Return an axis of the cell's own or a training setting as it is; None where it has none."""
-        return getattr(self, name) if name in NON_TRAINER_AXES else self.settings.get(name)
+        """Return an axis of the cell's own or a training setting as it is; its default if it is not named."""
+        if name in NON_TRAINER_AXES:
+            return getattr(self, name)
+        return self.settings.get(name, setting(name).default)
 
     def value(self, axis: str) -> Any:
-        """Return this cell's value on an axis, None where it has none."""
-        return self.facets.get(axis)
+        """Return this cell's value on an axis, its default if the cell does not name it; None if it has none."""
+        return self.facets.get(axis, plain_value(setting(axis).default))
 
     @cached_property
     def cell_id(self) -> str:
@@ -134,6 +121,11 @@ class Cell(FrozenModel):
             del part["reference"], part["location"], part["kind"]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:CELL_ID_DIGITS]
+
+
+def training_of(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return training settings as a cell keeps them: sorted by name, each value as JSON text."""
+    return tuple(sorted((name, json.dumps(v, sort_keys=True)) for name, v in settings.items()))
 
 
 def plain_value(value: Any) -> Any:

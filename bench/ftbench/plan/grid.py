@@ -7,20 +7,15 @@ Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.cell import NON_TRAINER_AXES, Cell, plain_value
-from ftbench.plan.profile import (
-    REQUIRED_AXES,
-    GridBlock,
-    Profile,
-    resolve_settings,
-)
+from ftbench.plan.cell import Cell, plain_value, training_of
+from ftbench.plan.profile import RECIPE, REQUIRED_AXES, GridBlock, Profile, resolve_settings
 from ftbench.plan.profile_file import parse_selection
+from ftbench.plan.settings import NON_TRAINER_AXES, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
 
 
@@ -113,12 +108,10 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     """Return the cell at a point: the profile's settings, with the axes' values over them."""
     own = {name: point.get(name, getattr(profile, name, None)) for name in NON_TRAINER_AXES}
     axes = {name: value for name, value in point.items() if name not in NON_TRAINER_AXES}
-    settings = resolve_settings(profile.training | axes)
-    training = tuple(
-        sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
-    )
+    # A setting written out at its default value asks for the same run as one that is left out.
+    settings = without_defaults(resolve_settings(profile.training | axes), kept=RECIPE)
     lora = profile.lora if own["method"] == "lora" else None
-    return Cell(model=model, data=data, training=training, lora=lora, **own)
+    return Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
 
 
 def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
+from ftbench.plan.settings import memory_view, without_defaults
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
@@ -36,30 +37,6 @@ from ftbench.records.prediction import (
     Refused,
 )
 
-# Settings that do not change what a step allocates: cells that differ in nothing else share traces.
-_NO_MATTER = frozenset(
-    (
-        "per_device_train_batch_size",
-        "seed",
-        "data_seed",
-        "num_train_epochs",
-        "max_steps",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "warmup_ratio",
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "logging_steps",
-        "eval_strategy",
-        "save_strategy",
-        "load_best_model_at_end",
-        "metric_for_best_model",
-        "report_to",
-        "run_name",
-    )
-)
 # Nobody trains on more at once on one card; a search ends here.
 LARGEST_BATCH = 1 << 16
 
@@ -319,9 +296,7 @@ def _groups(cells: Sequence[Cell], documents: SequenceLengths) -> list[list[Cell
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        settings = {k: v for k, v in cell.training if k not in _NO_MATTER}
-        # SGD and RMSprop make another list of gradients for a decay, whatever it is, and none for 0.
-        settings["weight_decay"] = str(bool(cell.settings.get("weight_decay")))
+        settings = memory_view(without_defaults(cell.settings))
         identity = (
             cell.model.model_dump(mode="json"),
             cell.data.eval_size,

@@ -7,7 +7,6 @@ pads to the longest; how many documents there are is all that memory depends on 
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -109,11 +108,7 @@ def _trainer(
 
 def first_steps_of(cell: Cell, steps: int = FIRST_STEPS) -> Cell:
     """Return the cell with the settings that end it after its first steps, and all that isn't a step off."""
-    settings = cell.settings | _SETTINGS | {"max_steps": steps}
-    training = tuple(
-        sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())
-    )
-    return cell.model_copy(update={"training": training})
+    return cell.with_settings(**_SETTINGS, max_steps=steps)
 
 
 def _training_documents(cell: Cell) -> int:

@@ -186,7 +186,7 @@ def test_without_energy_there_is_no_power():
 
 
 def test_what_a_group_holds_and_a_cell_has_not_is_named():
-    assert held_differences({"method": "full", "optim": "default"}, cell()) == []
+    assert held_differences({"method": "full", "optim": "adamw_torch_fused"}, cell()) == []
     assert held_differences({"method": "lora", "max_length": 16}, cell()) == ["method lora"]
 
 

@@ -36,7 +36,7 @@ def test_what_explains_a_rise_comes_first_and_a_fall_the_other_way_round():
     assert (first.operator, first.delta_bytes) == ("aten::b", -10 * MIB)
 
 
-def test_a_part_in_another_type_is_one_culprit():
+def test_a_part_in_another_type_is_one_change():
     before = breakdown(STATE, part("aten::_softmax", 10 * MIB, dtype="bfloat16"))
     after = breakdown(STATE, part("aten::_softmax", 20 * MIB, dtype="float32"))
     found = only(before, after)
@@ -51,14 +51,14 @@ def test_a_new_type_beside_the_old_one_is_what_changed():
     assert (found.delta_bytes, found.dtype_after) == (4 * MIB, "")
 
 
-def test_another_name_of_a_module_is_no_culprit():
+def test_another_name_of_a_module_is_no_change():
     before = breakdown(STATE, part(module="old.layer.*"), part("aten::gelu", MIB))
     after = breakdown(STATE, part(module="new.layer.*"), part("aten::gelu", 3 * MIB))
     assert only(before, after).operator == "aten::gelu"
 
 
 def test_of_two_moments_the_parts_are_compared_at_the_fixed_one_nearby():
-    """The peak was the optimizer's; now activations are above it. What is exchanged is no culprit."""
+    """The peak was the optimizer's; now activations are above it. What is exchanged is no changed."""
     gradients = part("", {"peak": 80 * MIB, "in the optimizer": 80 * MIB}, role="gradients")
     kept = part("aten::mm", {"after forward": 70 * MIB, "most": 70 * MIB})
     before = breakdown(STATE, gradients, kept, phase="optimizer", operator="aten::_fused_adamw_")

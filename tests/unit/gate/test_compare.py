@@ -218,7 +218,7 @@ def test_other_versions_are_judged_where_that_is_asked_for(nbytes, code):
     ("changes", "said"),
     [
         ({"workload": {"padding": "longest"}}, "padding max_length -> longest"),
-        ({"workload": {}}, "padding max_length -> absent"),
+        ({"workload": {"eval_size": 8}}, "eval_size absent -> 8"),
         ({"architectures": {"t4": "8.0"}}, "t4 7.5 -> 8.0"),
         ({"attention_kernel": "math"}, "any -> math"),
     ],

@@ -235,3 +235,13 @@ def test_facets_tell_all_that_differs():
     assert {k for k in two.facets if two.facets[k] != one.facets.get(k)} == {
         "config.num_hidden_layers"
     }
+
+
+def test_a_setting_written_out_at_its_default_is_the_same_cell_as_one_left_out():
+    usual, written, other = (
+        cell(**axes)
+        for axes in ({}, {"gradient_accumulation_steps": 1, "bf16": False}, {"bf16": True})
+    )
+    assert written.cell_id == usual.cell_id != other.cell_id
+    assert written.value("bf16") is False
+    assert dict(written.facets) == dict(usual.facets)

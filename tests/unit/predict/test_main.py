@@ -35,7 +35,7 @@ def calls(monkeypatch):
         options["on_progress"]("tracing m")
         return ANSWER
 
-    monkeypatch.setattr(lengths, "read_documents", read_lengths)
+    monkeypatch.setattr(lengths, "read_lengths", read_lengths)
     monkeypatch.setattr(predict_cells, "predict", predict)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     yield found
@@ -80,7 +80,7 @@ def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
     def gone(cells):
         raise WorkloadError("no such column")
 
-    monkeypatch.setattr(lengths, "read_documents", gone)
+    monkeypatch.setattr(lengths, "read_lengths", gone)
     with pytest.raises(WorkloadError, match="no such column"):
         ask()
 

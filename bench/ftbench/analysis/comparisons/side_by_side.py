@@ -143,11 +143,12 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
 
 def _facet_differences(a: Side, b: Side) -> list[Difference]:
     """Return what is one value throughout A and another throughout B."""
-    facets = [[record.cell.facets for record in side.records] for side in (a, b)]
-    names = sorted({name for side in facets for facet in side for name in facet} - {_SEED})
+    sides = [[record.cell for record in side.records] for side in (a, b)]
+    names = {name for cells in sides for cell in cells for name in cell.facets} - {_SEED}
     found = []
     for name in axis_order(names):
-        values = [tuple({repr(f.get(name)): f.get(name) for f in side}.values()) for side in facets]
+        told = [[cell.value(name) for cell in cells] for cells in sides]
+        values = [tuple({repr(value): value for value in side}.values()) for side in told]
         if len(values[0]) == len(values[1]) == 1 and repr(values[0]) != repr(values[1]):
             found.append(Difference(name, _there(values[0]), _there(values[1])))
     return found

@@ -28,8 +28,8 @@ from ftbench.analysis.fits.regression import (
 )
 from ftbench.analysis.fits.total_time import LAW, PARTS, STEP_LAWS, Total
 from ftbench.analysis.tables.scaling_table import scaling_table as scaling_table
-from ftbench.plan.cell import COSTLESS
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.settings import COSTLESS
 
 LENGTH_AND_BATCH = ("max_length", "per_device_train_batch_size")
 MEASURED_MEMORY = (
@@ -67,7 +67,7 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
     takes have no step of their batch size: they are left out.
     """
     table = with_full_steps(table)
-    splits = [name for name in axes if name not in {*REQUIRED_AXES, *COSTLESS, "seed"}]
+    splits = [name for name in axes if name not in {*REQUIRED_AXES, *COSTLESS}]
     if "environment_id" in table and table["environment_id"].nunique() > 1:
         splits.append("environment_id")
     if not splits:

@@ -8,7 +8,6 @@ course (a batch of one, a length that makes masks be padded) is traced by itself
 from __future__ import annotations
 
 import dataclasses
-import json
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
@@ -70,7 +69,7 @@ class Workload:
     def _traced(self, shape: Shape, take: Callable[[Cell, Batches], Taken]) -> Taken:
         """Return what `take` does of a cell of this shape, its errors in the words of a prediction."""
         batch, length = shape
-        cell = with_shape(self.cell, batch, length)
+        cell = self.cell.with_shape(batch, length)
         try:
             return take(cell, Batches((length,), self.documents.labels))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -133,13 +132,6 @@ class ShapeTraces:
         if fitted is None or batch == 1:
             return []
         return [fitted.in_order(batch, order) for order in orders]
-
-
-def with_shape(cell: Cell, batch: int, length: int) -> Cell:
-    """Return the cell with another batch size and length."""
-    settings = dict(cell.training) | {"per_device_train_batch_size": json.dumps(batch)}
-    update = {"max_length": length, "training": tuple(sorted(settings.items()))}
-    return cell.model_copy(update=update)
 
 
 def trace_shapes(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -178,13 +177,8 @@ def trace_trainer(
 
 def _without_weights(cell: Cell) -> Cell:
     """Return the cell with a model made from its config, and nothing asked that isn't to be had here."""
-    training = dict(cell.training) | {name: json.dumps(value) for name, value in _SETTINGS.items()}
-    return cell.model_copy(
-        update={
-            "model": cell.model.model_copy(update={"weights": "random"}),
-            "training": tuple(sorted(training.items())),
-        }
-    )
+    made = cell.model.model_copy(update={"weights": "random"})
+    return cell.with_settings(**_SETTINGS).model_copy(update={"model": made})
 
 
 def _pools(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ftbench.analysis.fits.laws import Fit, Group
-from ftbench.plan.cell import COSTLESS
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.settings import COSTLESS
 from ftbench.report.charts.inputs import ChartInputs, described, plain
 from ftbench.report.charts.scales import (
     NUMBER,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ftbench.base.units import format_bytes
 from ftbench.execute.next_batch import edge
+from ftbench.plan.settings import NOT_SEARCHED
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.prediction import LargestBatch
 from ftbench.report.charts.curves import horizontal, vertical
@@ -17,7 +18,7 @@ from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
 
-_TRIED = {"max_length", "per_device_train_batch_size", "train_size", "seed"}
+_TRIED = NOT_SEARCHED | {"max_length"}
 
 
 def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[Figure]:

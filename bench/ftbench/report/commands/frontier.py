@@ -12,11 +12,10 @@ from ftbench.base.files import write_atomically
 from ftbench.base.units import format_bytes
 from ftbench.execute.batch_search import ENFORCED, Row
 from ftbench.plan.grid import axis_order
+from ftbench.plan.settings import NOT_SEARCHED
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 from ftbench.report.render.markdown import render_table
-
-_NOT_AXES = ("per_device_train_batch_size", "train_size", "seed")
 
 
 def frontier_table(rows: Sequence[Row]) -> Table:
@@ -50,9 +49,9 @@ def write_frontier(rows: Sequence[Row], folder: Path) -> list[Path]:
 def _axes(rows: Sequence[Row]) -> list[str]:
     """Return the names of what tells the rows apart, the length first."""
     facets = [row.cell.facets for row in rows]
-    names = {name for facet in facets for name in facet} - set(_NOT_AXES)
+    names = {name for facet in facets for name in facet} - NOT_SEARCHED
     varying = {name for name in names if len({repr(facet.get(name)) for facet in facets}) > 1}
-    return [n for n in axis_order(varying | {"max_length"}) if n not in _NOT_AXES]
+    return [n for n in axis_order(varying | {"max_length"}) if n not in NOT_SEARCHED]
 
 
 def _any(row: Row) -> BatchProbe | None:

@@ -18,7 +18,7 @@ from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table
 from ftbench.report.render.markdown import escaped, table_text
 
-MOST_CULPRITS = 8  # lines of an attribution; the rest are one
+MOST_CHANGED_PARTS = 8  # lines of an attribution; the rest are one
 MOST_ROWS = 40  # lines of a comment's table: GitHub cuts a comment at 65,536 characters
 _DTYPES = {
     "float64": "fp64",
@@ -160,15 +160,15 @@ def attribution_words(one: Attribution) -> Iterator[str]:
         )
         return
     yield f"{whose}what moved at {one.reference}, whose peak is another by {signed(one.delta_bytes)}:"
-    for culprit in one.changed_parts[:MOST_CULPRITS]:
-        yield f"  {culprit_words(culprit)}"
-    rest = one.changed_parts[MOST_CULPRITS:]
+    for part in one.changed_parts[:MOST_CHANGED_PARTS]:
+        yield f"  {changed_part_words(part)}"
+    rest = one.changed_parts[MOST_CHANGED_PARTS:]
     if rest:
-        total = signed(sum(culprit.delta_bytes for culprit in rest))
+        total = signed(sum(part.delta_bytes for part in rest))
         yield f"  {total} in {_counted(len(rest), 'more part')}"
 
 
-def culprit_words(one: ChangedPart) -> str:
+def changed_part_words(one: ChangedPart) -> str:
     """Return a part that moved: how much, as what, of which module and operator, from which line."""
     operator = one.operator.replace("::", ".")
     if one.dtype_after:

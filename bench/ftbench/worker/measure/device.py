@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def compute_dtype(settings: dict[str, Any]) -> str:
+def compute_dtype(settings: Mapping[str, Any]) -> str:
     """Return the dtype that a cell's matrix products run in."""
     if settings.get("bf16"):
         return "bfloat16"

@@ -56,7 +56,7 @@ def training_arguments(
 
     `run_name` is what reports call the run, unless the settings have a name.
     """
-    settings = {"run_name": run_name} | cell.settings | {"seed": seed}
+    settings = {"run_name": run_name, **cell.settings, "seed": seed}
     return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
 
 

@@ -126,7 +126,7 @@ def test_cells_that_differ_in_anything_are_no_replicates():
 
 def test_a_setting_that_only_some_cells_name():
     records = [record(), record(cell(gradient_accumulation_steps=2))]
-    assert list(cells_table(records)["gradient_accumulation_steps"]) == ["2", "default"]
+    assert list(cells_table(records)["gradient_accumulation_steps"]) == [1, 2]
 
 
 def test_settings_that_are_tables():

@@ -13,7 +13,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes import shapes as module
 from ftbench.predict.shapes.fit import TERMS, fit_events
-from ftbench.predict.shapes.shapes import Workload, trace_shapes, with_shape
+from ftbench.predict.shapes.shapes import Workload, trace_shapes
 from ftbench.predict.trace.events import FORWARD, Kernel, Site, TraceBuilder
 from ftbench.predict.trace.tracer import Target
 from tests.factories import cell
@@ -92,11 +92,11 @@ def test_shapes_that_take_the_course_of_most(attention, shape, regular):
 
 
 def test_a_cell_of_another_shape():
-    made = with_shape(cell(max_length=16, per_device_train_batch_size=4), 7, 48)
+    made = cell(max_length=16, per_device_train_batch_size=4).with_shape(7, 48)
     assert made.max_length == 48
     assert made.per_device_train_batch_size == 7
     assert made.training == tuple(sorted(made.training))
-    assert with_shape(made, 4, 16) == cell(max_length=16, per_device_train_batch_size=4)
+    assert made.with_shape(4, 16) == cell(max_length=16, per_device_train_batch_size=4)
 
 
 lengths_asked_for = st.lists(st.integers(1, 4096), min_size=1, max_size=12)

@@ -9,9 +9,9 @@ from ftbench.base.units import MIB
 from ftbench.gate.attribution import ChangedPart
 from ftbench.gate.compare import Attribution, Change, GateResult, Moved
 from ftbench.report.commands.gate import (
-    MOST_CULPRITS,
+    MOST_CHANGED_PARTS,
+    changed_part_words,
     changes_table,
-    culprit_words,
     gate_json,
     gate_junit,
     gate_markdown,
@@ -64,7 +64,7 @@ def test_a_verdict_in_a_sentence():
 
 
 def test_a_culprit_is_named_in_full():
-    assert culprit_words(SOFTMAX) == (
+    assert changed_part_words(SOFTMAX) == (
         "+12.6 MiB, activations, distilbert.transformer.layer.*.attention, aten._softmax saved in fp32 (was bf16)"
         " (transformers/models/distilbert/modeling_distilbert.py:138)"
     )
@@ -72,7 +72,7 @@ def test_a_culprit_is_named_in_full():
 
 def test_state_has_no_operator():
     found = ChangedPart("parameters", "pooled", "", 512, "peak")
-    assert culprit_words(found) == "+512 B, parameters, pooled"
+    assert changed_part_words(found) == "+512 B, parameters, pooled"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_state_has_no_operator():
     [("before a step", "kept from one step to the next"), ("most", "the most that it ever is")],
 )
 def test_where_it_was_seen_is_said(mark, said):
-    assert said in culprit_words(ChangedPart("temporaries", "m", "aten::mul", MIB, mark))
+    assert said in changed_part_words(ChangedPart("temporaries", "m", "aten::mul", MIB, mark))
 
 
 @pytest.mark.parametrize(("delta", "text"), [(512, "+512 B"), (-MIB, "-1.0 MiB")])
@@ -119,10 +119,10 @@ def test_what_is_said_below():
     assert "mine" in next(iter(lines(FAILED, accept="mine")))
 
 
-def test_many_culprits_are_summed_up():
+def test_many_changed_parts_are_summed_up():
     many = [
         ChangedPart("activations", f"m{n}", "aten::mm", MIB, "peak")
-        for n in range(MOST_CULPRITS + 3)
+        for n in range(MOST_CHANGED_PARTS + 3)
     ]
     assert "  +3.0 MiB in 3 more parts" in list(lines(result(change(), changed_parts=many)))
 
@@ -176,4 +176,4 @@ def test_json():
     data = json.loads(json.dumps(gate_json(FAILED)))
     assert data["exit_code"] == 1
     assert data["changes"][0]["after"] == 112 * MIB
-    assert data["attributions"][0]["culprits"][0]["operator"] == "aten::_softmax"
+    assert data["attributions"][0]["changed_parts"][0]["operator"] == "aten::_softmax"

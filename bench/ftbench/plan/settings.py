@@ -1,0 +1,249 @@
+"""One table of settings: what each axis and each training argument moves, and its default value.
+
+Whatever decides which cells are alike (groups of a prediction or a baseline, a shared two-step pass, a batch
+search, runs that bear on an estimate, fits) is derived from this table. A training argument that the table
+does not have, of a newer transformers, is taken to move everything.
+
+The Trainer's arguments are those of transformers 5; `tests/unit/plan/test_settings.py` holds names and
+defaults against the installed version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+# memory     bytes that tensors of a step or of an evaluation ask the allocator for
+# rss        resident memory of the worker on the host, beyond its tensors
+# step_time  seconds of one optimizer step
+# run_time   seconds of a whole run: how often it steps, evaluates, logs and saves
+# accuracy   what the trained model predicts
+Quantity = Literal["memory", "rss", "step_time", "run_time", "accuracy"]
+EVERYTHING: frozenset[Quantity] = frozenset(("memory", "rss", "step_time", "run_time", "accuracy"))
+# shape      the three axes of every grid: memory and time are functions of them
+# replicate  a seed: cells that differ in it alone are runs of one and the same
+Role = Literal["shape", "replicate"]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Setting(NamedTuple):
+    """One setting of a cell.
+
+    `default` is the value in force if a profile does not name the setting; `also_default` are other values
+    that the Trainer treats as that one. `memory_key` maps a value to what memory depends on.
+    """
+
+    name: str
+    moves: frozenset[Quantity]
+    default: Any = None
+    also_default: tuple[Any, ...] = ()
+    role: Role | None = None
+    memory_key: Callable[[Any], Any] = _as_it_is
+
+
+_COST: frozenset[Quantity] = frozenset(("memory", "rss", "step_time", "run_time"))
+_STEP_TIME: frozenset[Quantity] = frozenset(("step_time", "run_time"))
+_RUN_TIME: frozenset[Quantity] = frozenset(("run_time",))
+_ACCURACY: frozenset[Quantity] = frozenset(("accuracy",))
+_LOADING: frozenset[Quantity] = frozenset(("rss", "step_time", "run_time"))
+_NOTHING: frozenset[Quantity] = frozenset()
+
+# Axes that are not fields of TrainingArguments. `required` ones have no default.
+AXES = (
+    Setting("max_length", EVERYTHING, role="shape"),
+    Setting("train_size", frozenset(("memory", "rss", "run_time", "accuracy")), role="shape"),
+    Setting("padding", EVERYTHING, "max_length"),
+    Setting("attn_implementation", EVERYTHING, "sdpa"),
+    Setting("method", EVERYTHING, "full"),
+    # glibc's, on the host: tensors ask for the same bytes.
+    Setting("malloc", _LOADING, "default"),
+)
+
+ARGUMENTS = (
+    Setting("per_device_train_batch_size", EVERYTHING, role="shape"),
+    Setting("num_train_epochs", frozenset(("run_time", "accuracy")), 3.0),
+    Setting("max_steps", frozenset(("run_time", "accuracy")), -1),
+    Setting("learning_rate", _ACCURACY, 5e-5),
+    Setting("lr_scheduler_type", _ACCURACY, "linear"),
+    Setting("lr_scheduler_kwargs", _ACCURACY),
+    Setting("warmup_steps", _ACCURACY, 0),
+    Setting("warmup_ratio", _ACCURACY, 0.0),  # gone from transformers 5.23; older ones have it
+    Setting("optim", EVERYTHING, "adamw_torch_fused"),
+    Setting("optim_args", EVERYTHING),
+    # SGD and RMSprop make another list of gradients for a decay, whatever it is, and none for 0.
+    Setting("weight_decay", EVERYTHING, 0.0, memory_key=bool),
+    Setting("adam_beta1", _ACCURACY, 0.9),
+    Setting("adam_beta2", _ACCURACY, 0.999),
+    Setting("adam_epsilon", _ACCURACY, 1e-8),
+    Setting("optim_target_modules", EVERYTHING),
+    Setting("gradient_accumulation_steps", EVERYTHING, 1),
+    Setting("average_tokens_across_devices", EVERYTHING, True),
+    Setting("max_grad_norm", EVERYTHING, 1.0),
+    Setting("label_smoothing_factor", EVERYTHING, 0.0),
+    Setting("bf16", EVERYTHING, False),
+    Setting("fp16", EVERYTHING, False),
+    Setting("bf16_full_eval", EVERYTHING, False),
+    Setting("fp16_full_eval", EVERYTHING, False),
+    Setting("tf32", EVERYTHING),
+    Setting("activation_checkpointing", _COST, False, also_default=(None,)),
+    Setting("activation_checkpointing_kwargs", _COST),
+    Setting("gradient_checkpointing", _COST, False, also_default=(None,)),
+    Setting("gradient_checkpointing_kwargs", _COST),
+    Setting("torch_compile", EVERYTHING, False),
+    Setting("torch_compile_backend", EVERYTHING),
+    Setting("torch_compile_mode", EVERYTHING),
+    Setting("use_liger_kernel", EVERYTHING, False),
+    Setting("liger_kernel_config", EVERYTHING),
+    Setting("use_cache", _COST, False),
+    Setting("neftune_noise_alpha", EVERYTHING, also_default=(0.0,)),
+    Setting("torch_empty_cache_steps", _COST),
+    Setting("logging_strategy", _RUN_TIME, "steps"),
+    Setting("logging_steps", _RUN_TIME, 500),
+    Setting("logging_first_step", _RUN_TIME, False),
+    Setting("log_on_each_node", _NOTHING, True),
+    Setting("logging_nan_inf_filter", _COST, True),
+    Setting("include_num_input_tokens_seen", _COST, "no", also_default=(False,)),
+    Setting("log_level", _NOTHING, "passive"),
+    Setting("log_level_replica", _NOTHING, "warning"),
+    Setting("report_to", _RUN_TIME, "none"),
+    Setting("run_name", _NOTHING),
+    Setting("project", _NOTHING, "huggingface"),
+    Setting("trackio_space_id", _NOTHING),
+    Setting("trackio_bucket_id", _NOTHING),
+    Setting("trackio_static_space_id", _NOTHING),
+    Setting("eval_strategy", _RUN_TIME, "no"),
+    Setting("eval_steps", _RUN_TIME),
+    Setting("eval_delay", _RUN_TIME, 0),
+    Setting("per_device_eval_batch_size", _COST, 8),
+    Setting("eval_on_start", _RUN_TIME, False),
+    Setting("eval_do_concat_batches", _COST, True),
+    Setting("eval_use_gather_object", _COST, False),
+    Setting("eval_accumulation_steps", _COST),
+    Setting("include_for_metrics", _COST, []),
+    Setting("batch_eval_metrics", _COST, False),
+    Setting("save_only_model", _RUN_TIME, False),
+    Setting("save_strategy", frozenset(("run_time", "accuracy")), "steps"),
+    Setting("save_steps", frozenset(("run_time", "accuracy")), 500),
+    Setting("save_on_each_node", _RUN_TIME, False),
+    Setting("save_total_limit", _RUN_TIME),
+    Setting("enable_jit_checkpoint", _RUN_TIME, False),
+    Setting("hub_private_repo", _NOTHING),
+    Setting("hub_strategy", _NOTHING, "every_save"),
+    Setting("hub_always_push", _NOTHING, False),
+    Setting("hub_revision", _NOTHING),
+    # The score is the best checkpoint's, or the last one's.
+    Setting("load_best_model_at_end", frozenset(("run_time", "accuracy")), False),
+    Setting("metric_for_best_model", _ACCURACY),
+    Setting("greater_is_better", _ACCURACY),
+    Setting("ignore_data_skip", _NOTHING, False),
+    Setting("restore_callback_states_from_checkpoint", _NOTHING, False),
+    Setting("full_determinism", EVERYTHING, False),
+    Setting("seed", _ACCURACY, 42, role="replicate"),
+    Setting("data_seed", _ACCURACY, role="replicate"),
+    Setting("accelerator_config", EVERYTHING),
+    Setting("dataloader_drop_last", EVERYTHING, False),
+    Setting("dataloader_num_workers", _LOADING, 0),
+    Setting("dataloader_pin_memory", _LOADING, True),
+    Setting("dataloader_persistent_workers", _LOADING, False),
+    Setting("dataloader_prefetch_factor", _LOADING),
+    Setting("dataloader_multiprocessing_context", _LOADING),
+    Setting("dataloader_in_order", frozenset(("step_time", "run_time", "accuracy")), True),
+    Setting("train_sampling_strategy", EVERYTHING, "random"),
+    Setting("length_column_name", EVERYTHING, "length"),
+    Setting("ddp_find_unused_parameters", _COST),
+    Setting("ddp_bucket_cap_mb", _COST),
+    Setting("ddp_broadcast_buffers", _COST),
+    Setting("ddp_static_graph", _COST),
+    Setting("ddp_backend", _COST),
+    Setting("ddp_timeout", _NOTHING, 1800),
+)
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType({one.name: one for one in (*AXES, *ARGUMENTS)})
+NON_TRAINER_AXES = tuple(one.name for one in AXES)
+SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
+
+
+def setting(name: str) -> Setting:
+    """Return a setting by its name; one that is not in the table moves everything and has no default."""
+    return SETTINGS.get(name) or Setting(name, EVERYTHING)
+
+
+def moving(*quantities: Quantity) -> frozenset[str]:
+    """Return the names of the settings that move at least one of these quantities."""
+    return frozenset(one.name for one in SETTINGS.values() if one.moves & frozenset(quantities))
+
+
+def moving_only(*quantities: Quantity) -> frozenset[str]:
+    """Return the names of the settings that move none but these quantities, or nothing at all."""
+    return frozenset(one.name for one in SETTINGS.values() if one.moves <= frozenset(quantities))
+
+
+def with_role(role: Role) -> frozenset[str]:
+    """Return the names of the settings with a role."""
+    return frozenset(one.name for one in SETTINGS.values() if one.role == role)
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Return whether a setting written out at this value says no more than one that is left out.
+
+    Shapes are never left out.
+    """
+    known = SETTINGS.get(name)
+    return (known is not None and known.role != "shape") and (
+        _same(value, known.default) or any(_same(value, other) for other in known.also_default)
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same in JSON, where 3 and 3.0 are one number and true is none."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other) or json.dumps(one) == json.dumps(other)
+
+
+def without_defaults(settings: Mapping[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:
+    """Return settings without those at their default value, but for the names that are kept."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in kept or not is_default(name, value)
+    }
+
+
+def memory_view(facets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what memory depends on among a cell's facets; shapes and what merely moves time are left out."""
+    return {
+        name: known.memory_key(value)
+        for name, value in facets.items()
+        if "memory" in (known := setting(name)).moves and known.role != "shape"
+    }
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between two sets of facets; one that is left out has its default."""
+    names = sorted(before.keys() | after.keys())
+    return [
+        name
+        for name in names
+        if (value := before.get(name)) != (other := after.get(name))
+        and not (_unsaid(name, value) and _unsaid(name, other))
+    ]
+
+
+def _unsaid(name: str, value: Any) -> bool:
+    return value is None or is_default(name, value)
+
+
+# Runs that differ in these alone cost the same. Whatever else tells cells apart splits them into groups.
+COSTLESS = moving_only("accuracy")
+# A batch search tries batches on the examples of two steps, once for all cells that need the same memory.
+NOT_SEARCHED = frozenset({"per_device_train_batch_size", "train_size"}) | (
+    frozenset(SETTINGS) - moving("memory", "rss")
+)
+# What fits run along, or count: runs that differ in these and in what is costless bear on each other.
+FITTED = frozenset((*SHAPE, "num_train_epochs"))
