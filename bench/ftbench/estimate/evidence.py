@@ -12,7 +12,6 @@ from ftbench.analysis.fits.learning import COST, learning_curves
 from ftbench.analysis.fits.scaling import fit_scaling, scaling_table, with_full_steps
 from ftbench.analysis.tables.cells_table import (
     ABSENT_SETTING,
-    energy_j,
     shown_value,
     varying_axes,
 )
@@ -20,6 +19,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.groups import SOURCE_NAMES
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS, FITTED, NON_TRAINER_AXES, SETTINGS, moving, with_role
+from ftbench.records.figures import energy_j
 from ftbench.records.record import Device, Environment, Record
 
 # What a workload's runs may differ in and still say something of each other: fits are along the axes, a

@@ -34,9 +34,14 @@ from ftbench.gate.compare import Change, GateResult, Moved, Verdict
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import common_facets, names_of
 from ftbench.plan.settings import differing, moving_only
+from ftbench.records.figures import READINGS
 from ftbench.records.record import Environment, Record
 
-TORCH_PEAKS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_cpu_tensors_bytes")
+# Counted by torch's allocators, so near-deterministic.
+TORCH_PEAKS = (
+    *(one.name for one in READINGS if one.place == "torch"),
+    "peak_cpu_tensors_bytes",
+)
 TORCH_TOLERANCE = 0.005
 NVML_PEAK, RSS_PEAK = "peak_process_bytes", "peak_rss_bytes"
 # What the readings come in: NVML's pages, and what glibc asks the kernel for.

@@ -8,24 +8,16 @@ the record with the reason, and no table shows it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 
 from ftbench.base.units import format_bytes
+from ftbench.records.figures import BY_NAME, READINGS, Figure
 from ftbench.records.record import Environment, Measurement, Memory, Record, StepSummary
 
 Finding = tuple[str, str]  # the path of a figure in the measurement, and what is wrong with it
 
-# From the inside out: each holds what the one before it holds.
-NESTED = (
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "peak_process_bytes",
-    "peak_device_bytes",
-)
-EXACT = ("peak_allocated_bytes", "peak_reserved_bytes")
-DEVICE_FIGURES = (*NESTED, "context_bytes")
+_ON_CARD = tuple(one.reading for one in READINGS if one.place in ("torch", "card"))
 # Sampled figures that grow this steadily in the second half of training (`Sampling.growth`) depend on
 # how long they were sampled. What only ever adds up reads about 1.5 there; a steady one reads 1.
 GROWTH_LIMIT = 1.25
@@ -90,18 +82,19 @@ def _order(where: str, memory: Memory) -> Iterator[Finding]:
     But for reserved and process: the first is exact, the second is sampled and may have missed a
     peak that torch gave back (`empty_cache`, retries). Then only the second is wrong.
     """
-    there = [(name, value) for name in NESTED if (value := getattr(memory, name)) is not None]
-    for (inner, small), (outer, large) in itertools.pairwise(there):
+    for inner, outer in _nested(memory):
+        small, large = memory.reading(inner.reading), memory.reading(outer.reading)
+        assert small is not None
+        assert large is not None
         if small > large:
             reason = (
-                f"in {where}, {_word(inner)} ({format_bytes(small)})"
-                f" is more than {_word(outer)} ({format_bytes(large)})"
+                f"in {where}, {_word(inner.name)} ({format_bytes(small)})"
+                f" is more than {_word(outer.name)} ({format_bytes(large)})"
             )
-            exact = inner in EXACT and outer not in EXACT
-            yield from (
-                (f"memory.{name}", reason) for name in (outer, *(() if exact else (inner,)))
-            )
-            if memory.context_bytes is not None and "peak_process_bytes" in (inner, outer):
+            exact = inner.place == "torch" and outer.place != "torch"
+            yield from ((one.path, reason) for one in (outer, *(() if exact else (inner,))))
+            names = (inner.name, outer.name)
+            if memory.context_bytes is not None and "peak_process_bytes" in names:
                 yield "memory.context_bytes", reason
     process, reserved, context = (
         memory.peak_process_bytes,
@@ -116,6 +109,16 @@ def _order(where: str, memory: Memory) -> Iterator[Finding]:
         yield "memory.context_bytes", f"in {where} it is not process less reserved"
 
 
+def _nested(memory: Memory) -> Iterator[tuple[Figure, Figure]]:
+    """Yield each reading with the next one outside it that is there."""
+    for inner in READINGS:
+        outer = BY_NAME.get(inner.nested_in)
+        while outer is not None and memory.reading(outer.reading) is None:
+            outer = BY_NAME.get(outer.nested_in)
+        if outer is not None and memory.reading(inner.reading) is not None:
+            yield inner, outer
+
+
 def _nothing(where: str, memory: Memory) -> Iterator[Finding]:
     for name, value in memory:
         if value is not None and value <= 0 and name != "context_bytes":
@@ -127,7 +130,7 @@ def _totals(measured: Measurement) -> Iterator[Finding]:
     for name, total in measured.memory:
         if name == "context_bytes":
             continue
-        phases = [getattr(phase.memory, name) for phase in measured.phases.values()]
+        phases = [phase.memory.reading(name) for phase in measured.phases.values()]
         known = [value for value in phases if value is not None]
         if total != max(known, default=None):
             yield f"memory.{name}", "the cell's peak is not the largest of its phases'"
@@ -141,10 +144,10 @@ def _limits(measured: Measurement, environment: Environment | None) -> Iterator[
         "peak_device_bytes": card * DEVICE_SLACK if card else None,
     }
     if environment is not None:
-        host = ("peak_rss_bytes", "peak_pss_bytes", "peak_cpu_tensors_bytes")
+        host = (one.reading for one in READINGS if one.place == "host")
         limits |= dict.fromkeys(host, float(environment.memory_bytes))
     for name, limit in limits.items():
-        value = getattr(measured.memory, name)
+        value = measured.memory.reading(name)
         if value is not None and limit is not None and value > limit:
             yield f"memory.{name}", f"{format_bytes(value)} is more than there is"
 
@@ -156,12 +159,12 @@ def _place(measured: Measurement) -> Iterator[Finding]:
     read = measured.sampling.device_uuid if measured.sampling else None
     if measured.model_device != expected:
         reason = f"the model was on {measured.model_device}, the figures are of {expected}"
-        names = tuple(Memory.model_fields) if device.kind == "cpu" else DEVICE_FIGURES
+        names = tuple(one.reading for one in READINGS) if device.kind == "cpu" else _ON_CARD
         yield from ((f"memory.{name}", reason) for name in _present(measured, names))
         yield "steps.median_s", reason
     if read is not None and read != device.uuid:
         reason = f"NVML read {read}, the model was on {device.uuid}"
-        outer = (*NESTED[2:], "context_bytes")
+        outer = tuple(one.reading for one in READINGS if one.place == "card")
         yield from ((f"memory.{name}", reason) for name in _present(measured, outer))
 
 
@@ -222,7 +225,7 @@ def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
 
 
 def _present(measured: Measurement, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if getattr(measured.memory, name) is not None]
+    return [name for name in names if measured.memory.reading(name) is not None]
 
 
 def _word(name: str) -> str:

@@ -17,10 +17,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import ConfigDict, Field, StrictInt, model_validator
 
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
+from ftbench.records.figures import READINGS
 
 SCHEMA_VERSION = 3
 
@@ -108,6 +109,22 @@ class Memory(FrozenModel):
     peak_process_bytes: int | None = None  # NVML: this process, sampled
     peak_device_bytes: int | None = None  # NVML: the whole card, sampled
     context_bytes: int | None = None
+
+    # A reading of a meter that this file does not know by name: `figures.FIGURES` does.
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, int | None]
+
+    @model_validator(mode="after")
+    def _readings_are_known(self) -> Self:
+        known = {figure.reading for figure in READINGS}
+        if unknown := sorted(set(self.__pydantic_extra__ or {}) - known):
+            raise ValueError(f"no such reading of memory: {', '.join(unknown)}")
+        return self
+
+    def reading(self, name: str) -> int | None:
+        """Return a reading by its name, in bytes; None if it is absent."""
+        value: int | None = getattr(self, name, None)
+        return value
 
 
 class Phase(FrozenModel):

@@ -32,6 +32,7 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS
 
 LENGTH_AND_BATCH = ("max_length", "per_device_train_batch_size")
+# Readings of memory that a law in length and batch is fitted to: the host's own first.
 MEASURED_MEMORY = (
     "peak_rss_bytes",
     "peak_cpu_tensors_bytes",

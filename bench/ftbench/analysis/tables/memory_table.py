@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ftbench.records.figures import READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Measurement, Memory, Record
 
@@ -45,7 +46,8 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
     ledgers: list[tuple[str, Memory]] = [(WHOLE_CELL, measured.memory)]
     ledgers += [(name, phase.memory) for name, phase in measured.phases.items()]
     for phase, memory in ledgers:
-        for figure, value in memory:
+        for figure in (one.reading for one in READINGS):
+            value = memory.reading(figure)
             yield {
                 "cell_id": record.cell_id,
                 "replicate": record.replicate,
@@ -53,7 +55,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
                 "phase": phase,
                 "figure": figure,
                 "bytes": value,
-                "idle_bytes": getattr(measured.idle, figure),
+                "idle_bytes": measured.idle.reading(figure),
                 "unit": "byte",
                 "source": measured.sources.get(figure, ""),
                 "absent": _absent(measured, phase, figure) if value is None else "",

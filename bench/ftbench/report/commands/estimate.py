@@ -9,6 +9,7 @@ from ftbench.base.units import format_bytes, format_seconds
 from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.records.figures import READINGS
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
 WORDS = {
@@ -22,11 +23,7 @@ WORDS = {
     "allocated_bytes": "peak allocated",
     "reserved_bytes": "peak reserved",
     "process_bytes": "process",
-    "peak_rss_bytes": "peak RSS",
-    "peak_cpu_tensors_bytes": "CPU tensors",
-    "peak_allocated_bytes": "peak allocated",
-    "peak_reserved_bytes": "peak reserved",
-    "peak_process_bytes": "process",
+    **{figure.name: figure.word for figure in READINGS},
 }
 LEGEND = (
     "95 %: holds 95 of 100 runs; bounds: between what cannot be undercut and the slowest or most that is to be"

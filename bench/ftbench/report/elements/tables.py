@@ -11,6 +11,7 @@ import pandas as pd
 from ftbench.analysis.tables.axis_series import AxisSeries
 from ftbench.analysis.tables.cells_table import headline_memory
 from ftbench.base.units import format_bytes, format_ratio, format_seconds
+from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
 
@@ -21,50 +22,11 @@ AXIS_WORDS = {
     "attn_implementation": "attention",
     "environment_id": "environment",
 }
-FIGURE_WORDS = {
-    "eval_accuracy": "accuracy",
-    "eval_loss": "eval loss",
-    "total_s": "total",
-    "train_s": "train",
-    "step_median_s": "step (median)",
-    "samples_per_s": "samples/s",
-    "tokens_per_s": "tokens/s",
-    "padded_tokens_per_s": "padded tokens/s",
-    "mfu": "MFU",
-    "peak_rss_bytes": "peak RSS",
-    "peak_allocated_bytes": "peak allocated",
-    "peak_reserved_bytes": "peak reserved",
-    "peak_process_bytes": "process",
-    "peak_device_bytes": "device",
-    "context_bytes": "context",
-    "peak_pss_bytes": "PSS",
-    "peak_cpu_tensors_bytes": "CPU tensors",
-}
-# From the inside out, the card's first.
-_LEDGER = (
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "context_bytes",
-    "peak_process_bytes",
-    "peak_device_bytes",
-    "peak_cpu_tensors_bytes",
-    "peak_rss_bytes",
-    "peak_pss_bytes",
-)
-_BYTES = tuple(name for name in FIGURE_WORDS if name.endswith("_bytes"))
+FIGURE_WORDS = {figure.name: figure.word for figure in FIGURES if figure.word}
 # What a narrow terminal does without, the first of them first.
-_OPTIONAL = (
-    "padded_tokens_per_s",
-    "eval_loss",
-    "train_s",
-    "samples_per_s",
-    "context_bytes",
-    "peak_pss_bytes",
-    "peak_cpu_tensors_bytes",
-    "peak_device_bytes",
-    "peak_process_bytes",
+_OPTIONAL = tuple(
+    figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
 )
-_SECONDS = ("total_s", "train_s", "step_median_s")
 ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
 
 
@@ -113,13 +75,15 @@ def format_figure(name: str, value: Any) -> str:
 
 
 def _formatter(name: str) -> Callable[[Any], str]:
-    if name in _BYTES:
+    figure = BY_NAME.get(name)
+    unit = figure.unit if figure else "byte" if name.endswith("_bytes") else ""
+    if unit == "byte":
         return lambda value: format_bytes(int(value))
-    if name in _SECONDS:
+    if unit == "s":
         return format_seconds
     if name in ("eval_accuracy", "eval_loss"):
         return lambda value: f"{value:.3f}"
-    if name == "mfu":
+    if unit == "share":
         return lambda value: f"{value:.1%}"
     return lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
@@ -204,13 +168,15 @@ def ledger(record: Record) -> Table:
     ledgers += [(name.replace("_", " "), phase.memory) for name, phase in measured.phases.items()]
     ledgers += [("cell", measured.memory)]
     figures = [
-        name for name in _LEDGER if any(getattr(memory, name) is not None for _, memory in ledgers)
+        figure.name
+        for figure in READINGS
+        if any(memory.reading(figure.reading) is not None for _, memory in ledgers)
     ]
     rows = []
     for phase, memory in ledgers:
         texts = (
             "untrusted" if f"memory.{name}" in untrusted else format_figure(name, value)
-            for name, value in ((name, getattr(memory, name)) for name in figures)
+            for name, value in ((name, memory.reading(name)) for name in figures)
         )
         rows.append((phase, *texts))
     return Table(

@@ -18,29 +18,21 @@ import pandas as pd
 
 from ftbench import __version__
 from ftbench.base.files import write_atomically
+from ftbench.records.figures import BY_NAME
 from ftbench.report.render import latex
 
 if TYPE_CHECKING:
     from ftbench.report.document import Document
 
 SCHEMA_VERSION = 1
-# What a column's values count, by its name or the end of it; the first that fits.
+# What a column's values count if it is no figure of a measurement: by its name, or the end of it.
 _UNITS = (
-    ("flops_per_s", "FLOP/s"),
-    ("samples_per_s", "document/s"),
-    ("tokens_per_s", "token/s"),
     ("_bytes", "byte"),
     ("_j", "J"),
     ("_s", "s"),
     ("max_length", "token"),
     ("per_device_train_batch_size", "document"),
     ("train_size", "document"),
-    ("step_warmup_steps", "step"),
-    ("eval_accuracy", "share"),
-    ("mfu", "share"),
-    ("cpu_share", "share"),
-    ("kernel_share", "share"),
-    ("page_faults_per_step", "fault"),
 )
 # Units of what is counted one by one: a table of cells has floats for them where some are absent.
 _WHOLE = ("byte", "step")
@@ -77,6 +69,8 @@ def unit_of(column: str) -> str | None:
             return None
     for end in ("_a", "_b"):
         name = name.removesuffix(end)
+    if name in BY_NAME:
+        return BY_NAME[name].unit or None
     return next((unit for end, unit in _UNITS if name == end or name.endswith(end)), None)
 
 

@@ -2,13 +2,14 @@ import pandas as pd
 import pytest
 
 from ftbench.analysis.tables.cells_table import (
-    FIGURES,
-    MORE_FIGURES,
+    OF_RECORD,
+    PREDICTED,
     cells_table,
     headline_memory,
     varying_axes,
 )
 from ftbench.plan.training_arguments import training_fields
+from ftbench.records.figures import BY_NAME
 from ftbench.records.record import Failure
 from tests.factories import cell, measurement, record
 
@@ -43,7 +44,7 @@ def test_the_promised_columns_come_first():
 
 
 def test_no_figure_has_the_name_of_a_setting():
-    assert not {*FIGURES, *MORE_FIGURES} & training_fields().keys()
+    assert not {*BY_NAME, *PREDICTED, *OF_RECORD} & training_fields().keys()
 
 
 def test_an_axis_of_warm_up_is_a_column_of_its_own():

@@ -1,0 +1,189 @@
+"""One table of figures: what a cell is measured by, in which unit, and where a record has it.
+
+Columns of tables and exports, the memory table, invariants and comparisons are derived from it. A new meter of
+memory is its own file in `worker/measure/meters/` and one row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from ftbench.records.record import Measurement, Phase
+
+Unit = Literal[
+    "byte", "s", "J", "share", "step", "fault", "document/s", "token/s", "FLOP/s", "count", ""
+]
+# Where a memory figure is read: by torch's allocator, to the byte; of the card, or of the host, else.
+Place = Literal["torch", "card", "host"]
+
+
+class Figure(NamedTuple):
+    """One figure of a measurement.
+
+    `name` is its column. `word` is the head of that column in a table that people read; a figure without one is
+    in files only. `path` is where a measurement has it, which is also how a record names a figure that is
+    absent or untrusted; `read` works out one that has no place of its own. `nested_in` is the figure that holds
+    this one, so that it cannot be larger; `follows` is the path of a figure without which this one cannot be
+    trusted either. `depth` orders the readings of memory, from the inside out. `narrow` is the order in which a
+    narrow table leaves figures out, 0 for never.
+    """
+
+    name: str
+    unit: Unit = ""
+    word: str = ""
+    path: str = ""
+    nested_in: str = ""
+    follows: str = ""
+    place: Place | None = None
+    depth: int = 0
+    narrow: int = 0
+    read: Callable[[Measurement], Any] | None = None
+
+    @property
+    def reading(self) -> str:
+        """Return the name of a memory figure within `Memory`; empty for any other figure."""
+        folder, _, field = self.path.rpartition(".")
+        return field if folder == "memory" else ""
+
+
+def energy_j(measured: Measurement) -> float | None:
+    """Return the joules that the card took over all phases; None if one of them was not counted."""
+    joules = [phase.energy_j for phase in measured.phases.values()]
+    known = [each for each in joules if each is not None]
+    return sum(known) if known and len(known) == len(joules) else None
+
+
+def _train(measured: Measurement) -> Phase | None:
+    return measured.phases.get("train")
+
+
+def _kernel_share(measured: Measurement) -> float | None:
+    train = _train(measured)
+    known = train is not None and train.kernel_s is not None and train.cpu_s > 0
+    return train.kernel_s / train.cpu_s if known and train and train.kernel_s is not None else None
+
+
+def _page_faults_per_step(measured: Measurement) -> float | None:
+    train = _train(measured)
+    if train is None or train.page_faults is None or not train.steps:
+        return None
+    return train.page_faults / train.steps
+
+
+_MEDIAN, _RATE = "steps.median_s", "steps.samples_per_s"
+
+# The columns that cells.csv begins with, in this order.
+FIRST = (
+    Figure("eval_accuracy", "share", "accuracy", "eval_accuracy"),
+    Figure("eval_loss", "", "eval loss", "eval_loss", narrow=2),
+    Figure("total_s", "s", "total", "total_s"),
+    Figure("train_s", "s", "train", "train_s", narrow=3),
+    Figure("step_median_s", "s", "step (median)", _MEDIAN),
+    Figure("samples_per_s", "document/s", "samples/s", _RATE, narrow=4),
+    Figure("tokens_per_s", "token/s", "tokens/s", "steps.real_tokens_per_s", follows=_RATE),
+    Figure("mfu", "share", "MFU", "steps.mfu", follows=_RATE),
+    Figure("peak_rss_bytes", "byte", "peak RSS", "memory.peak_rss_bytes", place="host", depth=7),
+    Figure(
+        "peak_allocated_bytes",
+        "byte",
+        "peak allocated",
+        "memory.peak_allocated_bytes",
+        nested_in="peak_reserved_bytes",
+        place="torch",
+        depth=1,
+    ),
+    Figure(
+        "peak_reserved_bytes",
+        "byte",
+        "peak reserved",
+        "memory.peak_reserved_bytes",
+        nested_in="peak_process_bytes",
+        place="torch",
+        depth=2,
+    ),
+    Figure(
+        "peak_process_bytes",
+        "byte",
+        "process",
+        "memory.peak_process_bytes",
+        nested_in="peak_device_bytes",
+        place="card",
+        depth=4,
+        narrow=9,
+    ),
+)
+FIGURES = (
+    *FIRST,
+    Figure("train_loss", "", "", "train_loss"),
+    Figure("step_min_s", "s", "", "steps.min_s"),
+    Figure("step_q1_s", "s", "", "steps.q1_s", follows=_MEDIAN),
+    Figure("step_q3_s", "s", "", "steps.q3_s", follows=_MEDIAN),
+    Figure("step_low_s", "s", "", "steps.median_low_s", follows=_MEDIAN),
+    Figure("step_high_s", "s", "", "steps.median_high_s", follows=_MEDIAN),
+    Figure("step_warmup_steps", "step", "", "steps.warmup_steps"),
+    Figure("data_wait_median_s", "s", "", "steps.data_wait_median_s"),
+    Figure(
+        "padded_tokens_per_s",
+        "token/s",
+        "padded tokens/s",
+        "steps.padded_tokens_per_s",
+        follows=_RATE,
+        narrow=1,
+    ),
+    Figure("flops_per_s", "FLOP/s", "", "steps.flops_per_s", follows=_RATE),
+    Figure(
+        "peak_device_bytes",
+        "byte",
+        "device",
+        "memory.peak_device_bytes",
+        place="card",
+        depth=5,
+        narrow=8,
+    ),
+    Figure(
+        "context_bytes", "byte", "context", "memory.context_bytes", place="card", depth=3, narrow=5
+    ),
+    Figure(
+        "peak_pss_bytes", "byte", "PSS", "memory.peak_pss_bytes", place="host", depth=8, narrow=6
+    ),
+    Figure(
+        "peak_cpu_tensors_bytes",
+        "byte",
+        "CPU tensors",
+        "memory.peak_cpu_tensors_bytes",
+        place="host",
+        depth=6,
+        narrow=7,
+    ),
+    Figure("energy_j", "J", read=energy_j),
+    Figure("load_s", "s", "", "phases.load.wall_s"),
+    Figure("evaluation_s", "s", "", "phases.evaluation.wall_s"),
+    Figure("save_s", "s", "", "phases.save.wall_s"),
+    Figure("others_cpu_share", "share", "", "load.others_cpu_share"),
+    Figure("kernel_share", "share", read=_kernel_share),
+    Figure("page_faults_per_step", "fault", read=_page_faults_per_step),
+)
+BY_NAME: Mapping[str, Figure] = MappingProxyType({figure.name: figure for figure in FIGURES})
+# The readings of memory, from the inside out, the card's first: the fields of `Memory`.
+READINGS = tuple(sorted((one for one in FIGURES if one.reading), key=lambda one: one.depth))
+
+
+def value_of(figure: Figure, measured: Measurement) -> Any:
+    """Return a figure's value in a measurement; None if it is absent."""
+    if figure.read is not None:
+        return figure.read(measured)
+    value: Any = measured
+    for part in figure.path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if value is None:
+            return None
+    return value
+
+
+def withheld_with(path: str) -> tuple[str, ...]:
+    """Return the columns of the figures that cannot be trusted if the one at a path cannot."""
+    found = tuple(one.name for one in FIGURES if path in (one.path, one.follows))
+    return found or (path.rpartition(".")[2],)
