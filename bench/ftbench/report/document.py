@@ -28,7 +28,7 @@ from ftbench.report.charts.memory import cell_memory
 from ftbench.report.charts.pareto import pareto
 from ftbench.report.charts.surfaces import surfaces
 from ftbench.report.elements.figure import Figure
-from ftbench.report.elements.section import Section as Section  # part of a document
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats

@@ -27,9 +27,7 @@ def test_the_catalogue_lies_beside_its_module_and_is_read_once():
     assert Path(ftbench.plan.gpus.__file__).with_suffix(".toml").is_file()
     assert load_gpus() is GPUS
     assert len(GPUS) >= 25
-    assert {gpu.architecture for gpu in GPUS.values()} == {
-        *("Pascal", "Volta", "Turing", "Ampere", "Ada", "Hopper", "Blackwell")
-    }
+    assert {gpu.compute_capability[0] for gpu in GPUS.values()} == {6, 7, 8, 9, 10, 12}
 
 
 @every_gpu
@@ -191,7 +189,7 @@ def test_an_unknown_gpu_names_the_nearest_and_lists_the_others(text, nearest):
 
 def test_a_size_in_gib_is_the_one_on_the_box():
     gpu = find_gpu(" 24GiB")
-    assert (gpu.name, gpu.architecture, gpu.memory_kind) == ("24GiB", "Ampere", "nominal")
+    assert (gpu.name, gpu.compute_capability, gpu.memory_kind) == ("24GiB", (8, 0), "nominal")
     assert (gpu.memory_low_bytes, gpu.memory_bytes) == (int(0.9 * 24 * GIB), 24 * GIB)
     assert (gpu.context_low_bytes, gpu.context_high_bytes) == UNKNOWN_CONTEXT_BYTES
     assert gpu.peak_flops == {}
@@ -220,7 +218,7 @@ def test_a_size_that_the_context_fills_is_refused(text):
 
 
 def test_custom_gpu_refuses_what_it_does_not_know():
-    assert custom_gpu("80GiB", (9, 0)).architecture == "Hopper"
+    assert custom_gpu("80GiB", (9, 0)).compute_capability == (9, 0)
     with pytest.raises(ProfileError, match="unknown compute capability"):
         custom_gpu("24GiB", (3, 5))
     with pytest.raises(ProfileError, match="not a size"):

@@ -98,14 +98,6 @@ def standings(
     return pd.DataFrame([row for _, row in rows], columns=[*axes, *FIGURES])
 
 
-def pareto_front(
-    table: pd.DataFrame, cost: str, axes: Sequence[str], *, eval_size: int | None = None
-) -> pd.DataFrame:
-    """Return the cells that no other beats in accuracy and cost, as `standings` has them."""
-    cells = standings(table, cost, axes, eval_size=eval_size)
-    return cells[cells["standing"] != "dominated"].reset_index(drop=True)
-
-
 def _row(
     point: Point, axes: Sequence[str], runs: Sequence[Run], score: Estimate, cost: str
 ) -> dict[str, Any]:

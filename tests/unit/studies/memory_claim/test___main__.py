@@ -152,7 +152,7 @@ def test_the_page_is_written_with_its_figures(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def committed():
     """The rows of the committed page's tables, by what is in front of their first figure."""
-    text = (Path(__file__).parents[2] / claim.OUT / "report.md").read_text()
+    text = (Path(__file__).parents[4] / claim.OUT / "report.md").read_text()
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     return text, rows
 
@@ -190,5 +190,5 @@ def test_the_committed_page_has_its_laws(committed):
 def test_the_committed_figures_are_those_of_the_page(committed):
     text, _ = committed
     shown = set(re.findall(r"\(figures/(.+?)\)", text))
-    folder = Path(__file__).parents[2] / claim.OUT / "figures"
+    folder = Path(__file__).parents[4] / claim.OUT / "figures"
     assert shown == {file.name for file in folder.iterdir()}
