@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -24,3 +25,15 @@ class FrozenModel(BaseModel):
     """Base of every plain value here: immutable, and nothing but the named fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def flat(self) -> dict[str, Any]:
+        """Return the values as JSON has them, by dotted name: `device.name`."""
+        return dict(_flat(self.model_dump(mode="json")))
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -6,11 +6,14 @@ Memory is printed in powers of 1024 and says so (MiB, GiB); rates in powers of 1
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
+SECONDS_PER_HOUR = 3600
 
 _BYTES = TypeAdapter(ByteSize)
 
@@ -27,6 +30,16 @@ def parse_bytes(text: str) -> int:
     except ValidationError:
         pass  # a unit that there is not
     raise ValueError(f"not a size: {text!r}; expected a number and a unit, such as 4GiB")
+
+
+def format_value(value: Any) -> str:
+    """Return a setting or a count as text: `25,000`, `512` even if a table made it a float, `2e-05`, a word."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, int) and abs(number) >= 10_000:
+        return f"{number:,}"
+    return str(number)
 
 
 def format_bytes(count: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.analysis.fits.laws import Fit, LearningCurve, Refusal
+from ftbench.analysis.fits.scaling import MEASURED_MEMORY
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
     EstimatedFigure,
@@ -193,13 +194,13 @@ def on_measured_device(
     memory = []
     if found is not None:
         memory.append(from_prediction("tensors_bytes", found.tensors, "traced, on the CPU"))
-    fits = {name: evidence.fit(name) for name in _MEASURED_MEMORY}
+    fits = {name: evidence.fit(name) for name in MEASURED_MEMORY}
     for name, fit in fits.items():
         if isinstance(fit, Fit):
             memory.append(from_fit(name, fit, cell, evidence))
             if fit.weak:
                 notes.append(f"the fit of {name} is weak: {fit.weak}")
-        elif name == _MEASURED_MEMORY[0]:
+        elif name == MEASURED_MEMORY[0]:
             memory.append(EstimatedFigure(name, absent=fit.reason))
     return DeviceEstimate(
         device=evidence.device.name,
@@ -207,15 +208,6 @@ def on_measured_device(
         figures=(*costs(time, usd_per_hour, evidence), *memory),
         notes=tuple(notes),
     )
-
-
-_MEASURED_MEMORY = (
-    "peak_rss_bytes",
-    "peak_cpu_tensors_bytes",
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "peak_process_bytes",
-)
 
 
 def _card_memory(card: CardPrediction) -> list[EstimatedFigure]:

@@ -32,8 +32,8 @@ from ftbench.analysis.comparisons.contrast import (
     ratio,
 )
 from ftbench.analysis.tables.axis_series import series_along
+from ftbench.base.units import SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR = 3600
 FIGURES = (
     "runs",
     "seeds",

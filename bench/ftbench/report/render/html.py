@@ -166,8 +166,10 @@ def _classes(table: Table) -> list[Markup]:
 
 def _example(table: Table) -> str:
     """Return what may be typed into the filter of a table."""
-    first = table.rows[0][0].partition(",")[0]
-    return f"{table.columns[0].replace(' ', '_')}={first}" if table.numeric[0] else first
+    first = table.rows[0][0]
+    if table.numeric[0]:
+        return f"{table.columns[0].replace(' ', '_')}={first.replace(',', '')}"
+    return first.partition(",")[0]
 
 
 def _cells(table: Table) -> Iterator[list[tuple[str, str | None]]]:

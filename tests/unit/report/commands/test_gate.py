@@ -176,4 +176,4 @@ def test_json():
     data = json.loads(json.dumps(gate_json(FAILED)))
     assert data["exit_code"] == 1
     assert data["changes"][0]["after"] == 112 * MIB
-    assert data["attributions"][0]["culprits"][0]["operator"] == "aten::_softmax"
+    assert data["attributions"][0]["changed_parts"][0]["operator"] == "aten::_softmax"
