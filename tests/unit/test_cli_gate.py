@@ -237,7 +237,8 @@ def test_files_for_a_forge(written, planted, command, tmp_path, monkeypatch):
     assert command("gate", "smoke", "--junit", junit, "--comment", comment)[0] == 1
     assert ElementTree.parse(junit).getroot().get("failures") == "4"
     assert "aten.gelu" in comment.read_text()
-    assert summary.read_text() == comment.read_text()
+    assert "The gate fails" in summary.read_text()
+    assert "aten.gelu" in summary.read_text()
 
 
 def test_json_is_one_document(written, planted, command):
