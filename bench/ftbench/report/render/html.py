@@ -1,6 +1,6 @@
 """HTML: the report as one file that needs no other, and no network.
 
-Jinja escapes whatever comes from records; the JSON that charts are drawn from is escaped here. A
+Jinja escapes whatever comes from records, in the text and in the JSON that charts are drawn from. A
 content security policy lets nothing run or load but the three inline blocks whose hashes it names:
 this page's style, its script, and the Vega libraries. Vega evaluates expressions with its interpreter,
 so that the policy needs no `unsafe-eval`.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -35,25 +34,19 @@ FINDINGS = "What was found"
 
 def render(document: Document) -> str:
     """Return a document as one HTML page."""
-    style, script, vega = (
-        _part("page.css"),
-        _inside_script(_part("page.js")),
-        _inside_script(_vega()),
-    )
+    style = _part("page.css")
+    script, vega = _inside_script(_part("page.js")), _inside_script(_vega())
     description = document.profile.description if document.profile else ""
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            document=document,
-            intro=description.strip().partition("\n")[0],
-            version=__version__,
-            policy=_policy(style, (vega, script)),
-            style=style,
-            figures=_json({figure.name: _data(figure) for figure in document.figures}),
-            vega=vega,
-            script=script,
-        )
+    page = _templates().get_template("page.html")
+    return page.render(
+        document=document,
+        intro=description.strip().partition("\n")[0],
+        version=__version__,
+        policy=_policy(style, (vega, script)),
+        style=style,
+        figures={figure.name: _data(figure) for figure in document.figures},
+        vega=vega,
+        script=script,
     )
 
 
@@ -69,6 +62,12 @@ def _templates() -> jinja2.Environment:
     )
     filters = (text, _slug, _by_chooser, _classes, _example, _cells)
     templates.filters |= {function.__name__.lstrip("_"): function for function in filters}
+    # For `tojson`, which escapes what could end the script element.
+    templates.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "allow_nan": False,
+        "default": lambda number: number.item(),  # numpy's
+    }
     templates.globals |= {"FINDINGS": FINDINGS, "LONG": _LONG}
     return templates
 
@@ -102,17 +101,6 @@ def _policy(style: str, scripts: Iterable[str]) -> str:
 def _hash(block: str) -> str:
     digest = hashlib.sha256(block.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _json(data: Any) -> str:
-    """Return JSON that is safe inside a script element: no `<` to end it, ASCII only."""
-    plain = json.dumps(
-        data,
-        separators=(",", ":"),
-        allow_nan=False,
-        default=lambda number: number.item(),  # numpy's
-    )
-    return plain.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def _data(figure: Figure) -> dict[str, Any]:
