@@ -78,7 +78,7 @@ def test_plan_of_a_hub_profile_without_a_network(tmp_path):
             "the hub cannot be reached",
         ),
         (("report", "/none"), "not a run directory"),
-        (("plan", "smoke", "--set", 'workload.model=""'), "a text that is not empty"),
+        (("plan", "smoke", "--set", 'workload.model=""'), "at least 1 character"),
         (("plan", "smoke", "--set", "workload.model=--x"), "no such file or directory"),
         (("plan", "smoke", "--set", "workload.dataset=a..b"), "not a hub id"),
         (("plan", "smoke", "--set", "workload.dataset=~nobody/x"), "workload.dataset"),

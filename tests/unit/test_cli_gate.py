@@ -8,6 +8,7 @@ import pytest
 
 from ftbench.execute import prediction_worker as forecast
 from ftbench.records.prediction import LargestBatch, Refused
+from ftbench.report.render.step_summary import LIMIT_BYTES
 from tests.factories import breakdown, figure, part, predictions
 
 PEAK = 90 * 2**20
@@ -237,7 +238,22 @@ def test_files_for_a_forge(written, planted, command, tmp_path, monkeypatch):
     assert command("gate", "smoke", "--junit", junit, "--comment", comment)[0] == 1
     assert ElementTree.parse(junit).getroot().get("failures") == "4"
     assert "aten.gelu" in comment.read_text()
-    assert summary.read_text() == comment.read_text()
+    assert "The gate fails" in summary.read_text()
+    assert "aten.gelu" in summary.read_text()
+
+
+@pytest.mark.parametrize("before", [LIMIT_BYTES - 6000, LIMIT_BYTES])
+def test_a_summary_stays_under_what_github_drops(
+    written, planted, command, tmp_path, monkeypatch, before
+):
+    planted.more_bytes = 512
+    summary = tmp_path / "summary.md"
+    summary.write_text("x" * before)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    code, _, err = command("gate", "smoke")
+    assert code == 1  # a summary that has no room changes no verdict
+    assert summary.stat().st_size <= LIMIT_BYTES
+    assert ("no step summary" in err) == (before == LIMIT_BYTES)
 
 
 def test_json_is_one_document(written, planted, command):

@@ -125,15 +125,24 @@ def _traces(key: Key, configs: Path) -> list[Trace]:
     return [fitted.in_order(key.batch, order) for order in chosen]
 
 
+def stack_bytes(card: Card) -> int:
+    """Return the most that the context grows by from its making to the last step.
+
+    Kernels whose registers spill get a stack in device memory, for every thread that the card can hold;
+    the driver makes it when the first such kernel is launched, and does not give it back. The limit is
+    1 KiB per thread (cudaLimitStackSize, its default).
+    """
+    return 1024 * card.runtime.multiprocessors * card.runtime.threads_per_multiprocessor
+
+
 def _columns(traces: Sequence[Trace], card: Card, traced_s: float) -> dict[str, object]:
     began = time.perf_counter()
     simulated = simulate_all(traces, card.runtime, card.capacities, scenarios=SCENARIOS)
     low, high = simulated.interval("peak_reserved_bytes")
-    least, most = card.context_growth
     return {
         "predicted_reserved_bytes": simulated.first.peak_reserved_bytes,
-        "predicted_reserved_low_bytes": low + least,
-        "predicted_reserved_high_bytes": high + most,
+        "predicted_reserved_low_bytes": low,
+        "predicted_reserved_high_bytes": high + stack_bytes(card),
         "predicted_allocated_bytes": simulated.first.peak_allocated_bytes,
         "predicted_oom": int(simulated.first.out_of_memory),
         "seconds": round(traced_s + time.perf_counter() - began, 3),

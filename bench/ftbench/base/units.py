@@ -6,24 +6,16 @@ Memory is printed in powers of 1024 and says so (MiB, GiB); rates in powers of 1
 
 from __future__ import annotations
 
-import re
+from typing import Any
+
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
+SECONDS_PER_HOUR = 3600
 
-_BYTE_UNITS = {
-    "B": 1,
-    "KB": 1000,
-    "MB": 1000**2,
-    "GB": 1000**3,
-    "TB": 1000**4,
-    "KIB": KIB,
-    "MIB": MIB,
-    "GIB": GIB,
-    "TIB": 1024**4,
-}
-_BYTES_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)?\s*")
+_BYTES = TypeAdapter(ByteSize)
 
 
 def parse_bytes(text: str) -> int:
@@ -31,11 +23,23 @@ def parse_bytes(text: str) -> int:
 
     Raises ValueError for anything else; a number without a unit is bytes.
     """
-    match = _BYTES_PATTERN.fullmatch(text)
-    unit = (match.group(2) or "B").upper() if match else ""
-    if match is None or unit not in _BYTE_UNITS:
-        raise ValueError(f"not a size: {text!r}; expected a number and a unit, such as 4GiB")
-    return round(float(match.group(1)) * _BYTE_UNITS[unit])
+    try:
+        # ByteSize looks at the front of a text only: it reads `1,5GiB` as one byte.
+        if ByteSize.byte_string_re.fullmatch(text.strip()):
+            return int(_BYTES.validate_python(text))
+    except ValidationError:
+        pass  # a unit that there is not
+    raise ValueError(f"not a size: {text!r}; expected a number and a unit, such as 4GiB")
+
+
+def format_value(value: Any) -> str:
+    """Return a setting or a count as text: `25,000`, `512` even if a table made it a float, `2e-05`, a word."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, int) and abs(number) >= 10_000:
+        return f"{number:,}"
+    return str(number)
 
 
 def format_bytes(count: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -28,6 +30,16 @@ from ftbench.cli.options import (
 )
 from ftbench.plan.settings import differing
 
+if TYPE_CHECKING:
+    from ftbench.gate.baseline import Baseline, Measured
+    from ftbench.gate.compare import GateResult
+    from ftbench.gate.measured_runs import Runs
+    from ftbench.plan.cell import Cell
+    from ftbench.plan.gpus import Gpu
+    from ftbench.plan.grid import Grid
+    from ftbench.plan.profile import Profile
+    from ftbench.records.prediction import AttentionKernel, Predictions
+
 FileOption = Annotated[
     Path | None,
     typer.Option(
@@ -40,6 +52,44 @@ MeasuredOption = Annotated[
     typer.Option(
         "--measured", metavar="RUN_DIR", help="Measured runs, as `ftbench run` wrote them."
     ),
+]
+
+GatedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROFILE",
+        help="A name under profiles/, a path to a TOML file, or pytest-benchmark's JSON.",
+    ),
+]
+BaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="PATH",
+        help="Compare with this run directory, or this JSON of pytest-benchmark, instead.",
+    ),
+]
+TimeOption = Annotated[
+    bool, typer.Option("--time", help="Time must be judged: the runs must alternate.")
+]
+ToleranceOption = Annotated[
+    str, typer.Option("--tolerance", metavar="SIZE", help="What requested bytes may move by.")
+]
+AcrossVersionsOption = Annotated[
+    bool,
+    typer.Option(
+        "--across-versions", help="Judge under other versions of the libraries all the same."
+    ),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
+]
+CommentOption = Annotated[
+    Path | None,
+    typer.Option("--comment", metavar="FILE", help="Write a comment in Markdown too."),
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
 ]
 
 baseline_app = typer.Typer(
@@ -70,8 +120,8 @@ def write_baseline(
             hint="`ftbench baseline update` shows what changes and replaces it",
         )
     loaded, grid = resolved_grid(profile, overrides, None)
-    found, refused = _found(loaded, grid, grid.cells, gpus_of(gpu), attention_of(attention))
-    _refuse_gaps(refused)
+    kernel = attention_of(attention)
+    found = _complete(_found(loaded, grid, grid.cells, gpus_of(gpu), kernel))
     if measured is not None:
         found = found.model_copy(update={"measured": _kept(measured, grid)})
     write_baseline(found, path)
@@ -106,8 +156,7 @@ def update_baseline(
     gpus = gpus_of(gpu or list(before.architectures))
     kernel = attention_of(attention) if attention else before.attention_kernel
     loaded, grid = resolved_grid(profile, overrides, None)
-    found, refused = _found(loaded, grid, grid.cells, gpus, kernel)
-    _refuse_gaps(refused)
+    found = _complete(_found(loaded, grid, grid.cells, gpus, kernel))
     same = not differing(before.workload, found.workload)  # else its runs are of something else
     kept = _kept(measured, grid) if measured is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
@@ -129,72 +178,31 @@ def update_baseline(
 
 
 def gate(
-    profile: Annotated[
-        str,
-        typer.Argument(
-            metavar="PROFILE",
-            help="A name under profiles/, a path to a TOML file, or pytest-benchmark's JSON.",
-        ),
-    ],
+    profile: GatedArgument,
     file: FileOption = None,
     measured: MeasuredOption = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            "--base",
-            metavar="PATH",
-            help="Compare with this run directory, or this JSON of pytest-benchmark, instead.",
-        ),
-    ] = None,
-    judge_time: Annotated[
-        bool, typer.Option("--time", help="Time must be judged: the runs must alternate.")
-    ] = False,
-    tolerance: Annotated[
-        str, typer.Option("--tolerance", metavar="SIZE", help="What requested bytes may move by.")
-    ] = "0B",
-    across_versions: Annotated[
-        bool,
-        typer.Option(
-            "--across-versions", help="Judge under other versions of the libraries all the same."
-        ),
-    ] = False,
+    base: BaseOption = None,
+    judge_time: TimeOption = False,
+    tolerance: ToleranceOption = "0B",
+    across_versions: AcrossVersionsOption = False,
     overrides: SetOption = None,
     only: OnlyOption = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
-    ] = None,
-    comment: Annotated[
-        Path | None,
-        typer.Option("--comment", metavar="FILE", help="Write a comment in Markdown too."),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
-    ] = None,
+    junit: JunitOption = None,
+    comment: CommentOption = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
 
     With --measured, runs are compared instead: their memory and accuracy with the baseline's, or with
-    those of --base, and then their time too. On GitHub Actions the comment is on the page of the run.
+    those of --base, and then their time too. On GitHub Actions the verdict is on the page of the run.
     """
     allowed = size_of(tolerance, "--tolerance") or 0
+    asked = _Asked(
+        profile, overrides, only, file, measured, base, judge_time, allowed, across_versions
+    )
     try:
-        if profile.endswith(".json"):
-            others = {"--measured": measured, "--time": judge_time, "--baseline": file}
-            _refuse_options("benchmarks", others | {"--set": overrides, "--only": only})
-            result = _benchmarks(Path(profile), base, allowed, across_versions)
-        elif measured is not None:
-            both = {"--baseline with --base": file and base, "--tolerance": allowed}
-            _refuse_options("measured runs", both)
-            kept = file or _path_of(profile)
-            _, grid = resolved_grid(profile, overrides, None)
-            chosen = grid.only(selection_of(only)).cells if only else None
-            before = _read_runs(base, grid, chosen) if base else _kept_runs(kept, grid, chosen)
-            after = _read_runs(measured, grid, chosen, wanted=chosen or grid.cells)
-            result = _compared(profile, before, after, across_versions, judge_time)
-        else:
-            _refuse_options("predictions", {"--base": base, "--time": judge_time})
-            result = _predicted(profile, overrides, only, file, allowed, across_versions)
+        result = _judge(asked)
     except FtbenchError as error:  # a forge is to show it too
         result = _nothing_to_judge(profile, error)
     if as_json:
@@ -207,23 +215,115 @@ def gate(
     raise typer.Exit(result.exit_code)
 
 
-def _refuse_options(what: str, given: dict[str, Any]) -> None:
-    """Raise where an option was given that says nothing about what is compared."""
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What `gate` is to compare, and how strictly."""
+
+    profile: str
+    overrides: list[str] | None
+    only: str | None
+    file: Path | None
+    measured: Path | None
+    base: Path | None
+    judge_time: bool
+    tolerance_bytes: int
+    across_versions: bool
+
+    @property
+    def name(self) -> str:
+        return profile_name(self.profile)
+
+    @property
+    def baseline(self) -> Path:
+        """Return the file of the baseline."""
+        from ftbench.gate.baseline_file import baseline_path
+
+        return self.file or baseline_path(self.name)
+
+
+def _judge(asked: _Asked) -> GateResult:
+    if asked.profile.endswith(".json"):
+        return _judge_benchmarks(asked)
+    return _judge_predictions(asked) if asked.measured is None else _judge_runs(asked)
+
+
+def _refuse_options(what: str, given: Mapping[str, object]) -> None:
+    """Raise if an option was given that says nothing about what is compared."""
     for option, value in given.items():
         if value:
             raise BaselineError(f"{option} says nothing of {what}", where="gate")
 
 
-def _nothing_to_judge(profile: str, error: FtbenchError) -> Any:
+def _judge_benchmarks(asked: _Asked) -> GateResult:
+    """Return how the peaks in two of pytest-benchmark's files differ."""
+    from ftbench.gate.compare import compare_peaks
+    from ftbench.gate.pytest_benchmark import read_peaks
+
+    others = {"--measured": asked.measured, "--time": asked.judge_time, "--baseline": asked.file}
+    _refuse_options("benchmarks", others | {"--set": asked.overrides, "--only": asked.only})
+    file = Path(asked.profile)
+    if asked.base is None:
+        raise BaselineError("nothing to compare with", where=str(file), expected="--base OLD.json")
+    return compare_peaks(
+        file.stem,
+        read_peaks(asked.base),
+        read_peaks(file),
+        tolerance_bytes=asked.tolerance_bytes,
+        across_versions=asked.across_versions,
+    )
+
+
+def _judge_runs(asked: _Asked) -> GateResult:
+    """Return how measured runs differ from those of --base, or from those that the baseline keeps."""
+    from ftbench.gate.measured_runs import compare_measured
+
+    assert asked.measured is not None
+    both = {"--baseline with --base": asked.file and asked.base}
+    _refuse_options("measured runs", both | {"--tolerance": asked.tolerance_bytes})
+    _, grid = resolved_grid(asked.profile, asked.overrides, None)
+    chosen = grid.only(selection_of(asked.only)).cells if asked.only else None
+    return compare_measured(
+        asked.name,
+        _read_runs(asked.base, grid, chosen)
+        if asked.base
+        else _kept_runs(asked.baseline, grid, chosen),
+        _read_runs(asked.measured, grid, chosen, wanted=chosen or grid.cells),
+        across_versions=asked.across_versions,
+        judge_time=asked.judge_time,
+    )
+
+
+def _judge_predictions(asked: _Asked) -> GateResult:
+    """Return how predictions differ from the baseline."""
+    from ftbench.gate.baseline_file import read_baseline
+    from ftbench.gate.compare import compare
+
+    _refuse_options("predictions", {"--base": asked.base, "--time": asked.judge_time})
+    before = read_baseline(asked.baseline)
+    gpus = gpus_of(list(before.architectures))
+    profile, grid = resolved_grid(asked.profile, asked.overrides, None)
+    chosen = grid.only(selection_of(asked.only)).cells
+    found = _found(profile, grid, chosen, gpus, before.attention_kernel)
+    return compare(
+        before.only(grid, chosen),
+        found.baseline,
+        tolerance_bytes=asked.tolerance_bytes,
+        across_versions=asked.across_versions,
+        refused=found.refused,
+    )
+
+
+def _nothing_to_judge(profile: str, error: FtbenchError) -> GateResult:
     from ftbench.gate.compare import GateResult
 
     return GateResult(profile_name(profile), (), unjudged=(str(error),))
 
 
-def _write(result: Any, junit: Path | None, comment: Path | None, html: Path | None) -> None:
-    """Write what was asked for, and the step's summary where a forge has one."""
+def _write(result: GateResult, junit: Path | None, comment: Path | None, html: Path | None) -> None:
+    """Write what was asked for, and the step's summary if a forge has one."""
     from ftbench.base.files import write_atomically
     from ftbench.report.commands import gate as texts
+    from ftbench.report.render import step_summary
 
     try:
         if junit is not None:
@@ -234,14 +334,15 @@ def _write(result: Any, junit: Path | None, comment: Path | None, html: Path | N
             from ftbench.report.render.html import render
 
             write_atomically(html, render(texts.gate_document(result)))
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if summary:
-            with Path(summary).open("a", encoding="utf-8") as stream:
-                stream.write(texts.gate_markdown(result))
     except OSError as error:
         raise BaselineError(
             f"cannot be written: {error.strerror}", where=str(error.filename)
         ) from error
+    if os.environ.get(step_summary.VARIABLE):
+        try:
+            step_summary.append(texts.gate_document(result))
+        except FtbenchError as error:  # nobody asked for it: the verdict stands without
+            print(f"ftbench: no step summary: {error}", file=sys.stderr)
 
 
 def profile_name(profile: str) -> str:
@@ -249,70 +350,12 @@ def profile_name(profile: str) -> str:
     return Path(profile).stem if profile.endswith(".toml") else profile
 
 
-def _path_of(profile: str) -> Path:
-    from ftbench.gate.baseline_file import baseline_path
-
-    return baseline_path(profile_name(profile))
-
-
-def _predicted(
-    profile: str,
-    overrides: list[str] | None,
-    only: str | None,
-    file: Path | None,
-    tolerance_bytes: int,
-    across_versions: bool,
-) -> Any:
-    """Return what predictions say of the baseline."""
-    from ftbench.gate.baseline_file import read_baseline
-    from ftbench.gate.compare import compare
-
-    before = read_baseline(file or _path_of(profile))
-    gpus = gpus_of(list(before.architectures))
-    loaded, grid = resolved_grid(profile, overrides, None)
-    chosen = grid.only(selection_of(only)).cells
-    found, refused = _found(loaded, grid, chosen, gpus, before.attention_kernel)
-    return compare(
-        before.only(grid, chosen),
-        found,
-        tolerance_bytes=tolerance_bytes,
-        across_versions=across_versions,
-        refused=refused,
-    )
-
-
-def _benchmarks(file: Path, base: Path | None, tolerance_bytes: int, across_versions: bool) -> Any:
-    """Return what two of pytest-benchmark's files say of each other's peaks."""
-    from ftbench.gate.compare import compare_peaks
-    from ftbench.gate.pytest_benchmark import read_peaks
-
-    if base is None:
-        raise BaselineError("nothing to compare with", where=str(file), expected="--base OLD.json")
-    return compare_peaks(
-        file.stem,
-        read_peaks(base),
-        read_peaks(file),
-        tolerance_bytes=tolerance_bytes,
-        across_versions=across_versions,
-    )
-
-
-def _compared(
-    profile: str, before: Any, after: Any, across_versions: bool, judge_time: bool
-) -> Any:
-    """Return what measured runs say of others."""
-    from ftbench.gate.measured_runs import compare_measured
-
-    return compare_measured(
-        profile_name(profile),
-        before,
-        after,
-        across_versions=across_versions,
-        judge_time=judge_time,
-    )
-
-
-def _read_runs(path: Path, grid: Any, chosen: Any = None, wanted: Any = ()) -> Any:
+def _read_runs(
+    path: Path,
+    grid: Grid,
+    chosen: Sequence[Cell] | None = None,
+    wanted: Sequence[Cell] = (),
+) -> Runs:
     """Return the runs of a run directory, of the chosen cells of a grid or of all that it has."""
     from ftbench.gate.measured_runs import runs_of
     from ftbench.records.run_directory import RunDirectory
@@ -329,7 +372,7 @@ def _read_runs(path: Path, grid: Any, chosen: Any = None, wanted: Any = ()) -> A
     )
 
 
-def _kept_runs(file: Path, grid: Any, chosen: Any) -> Any:
+def _kept_runs(file: Path, grid: Grid, chosen: Sequence[Cell] | None) -> Runs:
     """Return the runs that a baseline keeps, of the chosen cells of a grid or all."""
     from ftbench.gate.baseline_file import read_baseline
     from ftbench.gate.measured_runs import kept_runs
@@ -345,7 +388,7 @@ def _kept_runs(file: Path, grid: Any, chosen: Any) -> Any:
     return runs if chosen is None else runs.only(grid.cells, chosen)
 
 
-def _kept(path: Path, grid: Any) -> Any:
+def _kept(path: Path, grid: Grid) -> Measured:
     """Return the runs of a run directory as a baseline keeps them."""
     from ftbench.gate.measured_runs import measured_of
 
@@ -360,25 +403,36 @@ def _kept(path: Path, grid: Any) -> Any:
     return measured_of(runs)
 
 
+class _Found(NamedTuple):
+    """What is predicted now, and why groups are not in it, by their name."""
+
+    baseline: Baseline
+    refused: dict[str, str]
+
+
 def _found(
-    profile: Any, grid: Any, chosen: Any, gpus: list[Any], kernel: Any
-) -> tuple[Any, dict[str, str]]:
-    """Return what is predicted of chosen cells as a baseline, and why groups are not in it, by their name."""
+    profile: Profile,
+    grid: Grid,
+    cells: Collection[Cell],
+    gpus: Sequence[Gpu],
+    kernel: AttentionKernel | None,
+) -> _Found:
+    """Return what is predicted of some cells of a grid."""
     from ftbench.gate.baseline import baseline_of, references
 
-    among = frozenset(chosen)
+    chosen = frozenset(cells)
     predictions = forecast_of(
-        grid.model_copy(update={"cells": tuple(chosen)}),
+        grid.model_copy(update={"cells": tuple(cells)}),
         gpus,
         largest_batch=bool(gpus),
         attention=kernel,
-        breakdown_of=references(grid, among),
+        breakdown_of=references(grid, chosen),
     )
-    found = baseline_of(profile, grid, predictions, gpus, attention_kernel=kernel, chosen=among)
-    return found, dict(_refusals(grid, predictions))
+    baseline = baseline_of(profile, grid, predictions, gpus, attention_kernel=kernel, chosen=chosen)
+    return _Found(baseline, dict(_refusals(grid, predictions)))
 
 
-def _refusals(grid: Any, predictions: Any) -> Any:
+def _refusals(grid: Grid, predictions: Predictions) -> Iterator[tuple[str, str]]:
     from ftbench.plan.groups import group_name, groups_of
 
     reasons = {one.cell_id: one.reason for one in predictions.refused}
@@ -388,13 +442,14 @@ def _refusals(grid: Any, predictions: Any) -> Any:
                 yield group_name(settings), reasons[cell.cell_id].partition("\n")[0]
 
 
-def _refuse_gaps(refused: dict[str, str]) -> None:
-    """Raise where a baseline would have no figures of some cells."""
-    for group, reason in refused.items():
+def _complete(found: _Found) -> Baseline:
+    """Return what was found; raises BaselineError if it has no figures of some cells."""
+    for group, reason in found.refused.items():
         raise BaselineError(f"not predicted: {reason}", where=group or None)
+    return found.baseline
 
 
-def _show(result: Any, heading: str | None = None, **accept: str) -> None:
+def _show(result: GateResult, heading: str | None = None, **accept: str) -> None:
     """Print a result: a heading or the verdict, what moved and by what."""
     from ftbench.report.commands.gate import changes_table, headline, lines
     from ftbench.report.render.terminal import show_table

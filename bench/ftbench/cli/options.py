@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypedDict, Unpack, cast, get_args
 
 import typer
 
 from ftbench.base.errors import EXIT_INTERRUPTED, ProfileError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ftbench.execute.engines.local import LocalEngine
+    from ftbench.plan.gpus import Gpu
+    from ftbench.plan.grid import Grid
+    from ftbench.plan.profile import Profile
+    from ftbench.records.prediction import AttentionKernel, Predictions
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
 
@@ -58,7 +68,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 def resolved_grid(
     profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
-) -> tuple[Any, Any]:
+) -> tuple[Profile, Grid]:
     """Return a profile, and the part of its grid that is asked for."""
     from ftbench.plan.grid import expand
     from ftbench.plan.profile_file import load_profile, parse_selection
@@ -70,20 +80,21 @@ def resolved_grid(
     return loaded, grid.only(selection, option=option)
 
 
-def gpus_of(names: list[str] | None) -> list[Any]:
+def gpus_of(names: list[str] | None) -> list[Gpu]:
     """Return the cards that --gpu names, each once."""
     from ftbench.plan.gpus import find_gpu
 
     return list({gpu.name: gpu for gpu in map(find_gpu, names or ())}.values())
 
 
-def attention_of(name: str | None) -> Any:
+def attention_of(name: str | None) -> AttentionKernel | None:
     """Return the kernel that --attention names; raises ProfileError for another."""
     from ftbench.base.errors import nearest_name
+    from ftbench.records.prediction import AttentionKernel
 
-    kernels = ("math", "efficient", "flash", "cudnn")
+    kernels = get_args(AttentionKernel)
     if name is None or name in kernels:
-        return name
+        return cast("AttentionKernel | None", name)
     raise ProfileError(
         "no such attention kernel",
         where="--attention",
@@ -93,7 +104,7 @@ def attention_of(name: str | None) -> Any:
     )
 
 
-def predictor() -> Any:
+def predictor() -> LocalEngine:
     """Return the engine of predictions, which shows its worker no card: none may matter."""
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import DeviceChoice
@@ -101,7 +112,20 @@ def predictor() -> Any:
     return LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
 
 
-def forecast_of(grid: Any, gpus: Any, **options: Any) -> Any:
+class PredictOptions(TypedDict, total=False):
+    """What may be asked of predictions, as in `PredictRequest`."""
+
+    largest_batch: bool
+    explain: bool
+    attention: AttentionKernel | None
+    expandable_segments: bool
+    data_at_hand: bool
+    on_cpu: bool
+    work: bool
+    breakdown_of: tuple[str, ...]
+
+
+def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOptions]) -> Predictions:
     """Return a worker's predictions of a grid; what it is at goes to stderr."""
     from ftbench.cli.progress import phases_on
     from ftbench.execute.prediction_worker import forecast, processes
@@ -132,7 +156,7 @@ def selection_of(only: str | None) -> dict[str, Any]:
     return parse_selection(only, option="--only") if only else {}
 
 
-def open_console() -> Any:
+def open_console() -> Console:
     """Return where tables are printed: as wide as the terminal, or wide enough for a log."""
     from rich.console import Console
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,29 @@ from ftbench.cli.options import (
     resolved_grid,
     selection_of,
 )
+
+if TYPE_CHECKING:
+    from ftbench.estimate.estimate import Estimate
+
+TrainSizeOption = Annotated[
+    int | None, typer.Option("--train-size", min=1, help="Documents to train on.")
+]
+MaxLengthOption = Annotated[
+    int | None, typer.Option("--max-length", min=1, help="Tokens a document is cut at.")
+]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Documents per batch.")]
+PricesOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--usd-per-hour", metavar="USD", help="What a device costs: one for all, or one each."
+    ),
+]
+RunsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--measured", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."
+    ),
+]
 
 
 def plan(
@@ -154,26 +177,12 @@ def explain(
 
 def estimate(
     profile: ProfileArgument,
-    train_size: Annotated[
-        int | None, typer.Option("--train-size", min=1, help="Documents to train on.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Tokens a document is cut at.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Documents a batch.")] = None,
+    train_size: TrainSizeOption = None,
+    max_length: MaxLengthOption = None,
+    batch: BatchOption = None,
     gpu: GpuOption = None,
-    usd_per_hour: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--usd-per-hour", metavar="USD", help="What a device costs: one for all, or one each."
-        ),
-    ] = None,
-    measured: Annotated[
-        Path | None,
-        typer.Option(
-            "--measured", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."
-        ),
-    ] = None,
+    usd_per_hour: PricesOption = None,
+    measured: RunsOption = None,
     attention: AttentionOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -221,7 +230,7 @@ def estimate(
         raise typer.Exit(EXIT_FINDING)
 
 
-def _show_estimate(found: Any) -> None:
+def _show_estimate(found: Estimate) -> None:
     """Show an estimate: what of, a table a device, and what must be known about it."""
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
     from ftbench.report.render.terminal import show_table

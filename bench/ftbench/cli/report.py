@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftbench.base.errors import ProfileError
 from ftbench.cli.options import open_console
+
+if TYPE_CHECKING:
+    from ftbench.records.run_directory import RunDirectory
+    from ftbench.report.document import Document
 
 DEFAULT_FORMATS = ("md", "html", "csv")
 
@@ -72,15 +76,23 @@ def schema() -> None:
     print(json.dumps(profile_schema(), indent=1))
 
 
-def show_report(directory: Any, folder: Path, formats: tuple[str, ...], **options: Any) -> None:
+def show_report(
+    directory: RunDirectory,
+    folder: Path,
+    formats: tuple[str, ...],
+    *,
+    usd_per_hour: float | None = None,
+) -> None:
     """Show and write the report of a run directory."""
     from ftbench.report.write import load_document, write_report
 
-    document = load_document(directory, **options)
+    document = load_document(directory, usd_per_hour=usd_per_hour)
     _show(document, write_report(document, folder, formats))
 
 
-def _side_by_side(a: Any, b: Any, folder: Path | None, formats: tuple[str, ...] | None) -> None:
+def _side_by_side(
+    a: RunDirectory, b: RunDirectory, folder: Path | None, formats: tuple[str, ...] | None
+) -> None:
     """Show two run directories side by side, and write that where a folder is named."""
     from ftbench.report.commands.side_by_side import build, load_side_by_side, writers
     from ftbench.report.write import write_report
@@ -94,14 +106,15 @@ def _side_by_side(a: Any, b: Any, folder: Path | None, formats: tuple[str, ...] 
             expected="a folder that is neither of them",
         )
     found = load_side_by_side(a, b)
-    document, written = build(found), []
+    document = build(found)
+    written: list[Path] = []
     if folder is not None or formats is not None:
         wanted = formats or DEFAULT_FORMATS
         written = write_report(document, folder or Path(), wanted, writers(found))
     _show(document, written)
 
 
-def _show(document: Any, written: list[Path]) -> None:
+def _show(document: Document, written: list[Path]) -> None:
     """Print a document, and the files that it was written to."""
     from ftbench.report.render.terminal import show
 

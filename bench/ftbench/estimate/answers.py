@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ftbench.analysis.fits.laws import Fit, Interval, LearningCurve, Refusal
-from ftbench.base.units import format_ratio
+from ftbench.base.units import SECONDS_PER_HOUR, format_ratio
 from ftbench.estimate.evidence import Evidence, Outside, held_differences
 from ftbench.estimate.roofline import job_seconds, rates_of
 from ftbench.plan.cell import Cell
@@ -15,8 +15,6 @@ from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import schedule_of
 from ftbench.records.prediction import CellPrediction
 from ftbench.records.prediction import Figure as Bytes
-
-SECONDS_PER_HOUR = 3600
 
 _FOLLOWS = "it follows from time: "
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ftbench.base.errors import EnvironmentMismatch
 from ftbench.execute.engines.local import Engine
@@ -67,22 +66,10 @@ def require_same_environment(environment: Environment, directory: RunDirectory) 
 
 
 def _differences(old: Environment, new: Environment) -> list[str]:
-    """Return what changed between two environments, a text each."""
-
-    def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        items: dict[str, Any] = {}
-        for key, value in data.items():
-            items |= (
-                flat(value, f"{prefix}{key}.")
-                if isinstance(value, dict)
-                else {f"{prefix}{key}": value}
-            )
-        return items
-
-    before, after = (flat(e.model_dump(mode="json", exclude={"git_commit"})) for e in (old, new))
-    keys = sorted(before.keys() | after.keys())
+    """Return what changed between two environments, one text for each value."""
+    before, after = old.flat(), new.flat()
     return [
-        f"{key} {before.get(key)} -> {after.get(key)}"
-        for key in keys
-        if before.get(key) != after.get(key)
+        f"{name} {before.get(name)} -> {after.get(name)}"
+        for name in sorted((before.keys() | after.keys()) - {"git_commit"})
+        if before.get(name) != after.get(name)
     ]

@@ -25,7 +25,6 @@ _NEAR: Mapping[str, tuple[MarkName, ...]] = {
     "optimizer": ("in the optimizer", "after backward", "before a step"),
     "evaluation": ("in evaluation", "before a step"),
 }
-_STATE = ("parameters", "gradients", "optimizer state")
 # The share of a peak's change that must be seen at a moment, or it is another that explains it.
 _EXPLAINED = 0.5
 
@@ -138,8 +137,3 @@ def _type(parts: Iterable[Part], mark: MarkName, others: Iterable[Part]) -> str:
     theirs = {part.dtype: part.nbytes[mark] for part in others}
     most = max(parts, key=lambda p: p.nbytes[mark] - theirs.get(p.dtype, 0), default=None)
     return most.dtype if most else ""
-
-
-def is_state(one: ChangedPart) -> bool:
-    """Return whether a changed part is of the model's state, which no operator names."""
-    return one.role in _STATE

@@ -184,19 +184,21 @@ def _versions_words(versions: Iterable[Moved]) -> str:
 
 def _elsewhere(before: Baseline, after: Baseline) -> Iterator[str]:
     """Yield why two baselines are not of one and the same thing."""
-    for what, ours, theirs in (
-        ("workload", memory_view(before.workload), memory_view(after.workload)),
-        ("card", before.architectures, after.architectures),
-    ):
-        for name in differing(ours, theirs):
-            yield (
-                f"another {what} than the baseline's: {name} {ours.get(name, 'absent')} ->"
-                f" {theirs.get(name, 'absent')}"
-            )
+    yield from others("workload", memory_view(before.workload), memory_view(after.workload))
+    yield from others("card", before.architectures, after.architectures)
     if before.attention_kernel != after.attention_kernel:
         yield (
             "another attention kernel is asked for than in the baseline:"
             f" {before.attention_kernel or 'any'} -> {after.attention_kernel or 'any'}"
+        )
+
+
+def others(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in what a workload, a machine or the like is another than the baseline's."""
+    for name in differing(before, after):
+        yield (
+            f"another {what} than the baseline's: {name} {before.get(name, 'absent')} ->"
+            f" {after.get(name, 'absent')}"
         )
 
 

@@ -25,15 +25,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from ftbench.analysis.comparisons.contrast import accuracies, combined
+from ftbench.analysis.comparisons.contrast import NORMAL_FROM, accuracies, combined
 from ftbench.analysis.fits.regression import student
 from ftbench.analysis.tables.cells_table import UNTRUSTED, cells_table
 from ftbench.base.units import MIB
 from ftbench.gate.baseline import Measured, MeasuredCell
-from ftbench.gate.compare import Change, GateResult, Moved, Verdict
+from ftbench.gate.compare import Change, GateResult, Moved, Verdict, others
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import common_facets, names_of
-from ftbench.plan.settings import differing, moving_only
+from ftbench.plan.settings import moving_only
 from ftbench.records.figures import READINGS
 from ftbench.records.record import Environment, Record
 
@@ -58,7 +58,6 @@ FEWEST_PAIRS = 5  # of four pairs no order is rarer than one in sixteen
 VERSIONS = ("torch", "transformers", "accelerate", "cuda")
 # Runs of one cell differ in these alone; a learning rate moves accuracy.
 _FREE = frozenset({"seed"}) | moving_only()
-_MANY = 1e6  # degrees of freedom from which Student's t is as good as normal
 
 Place = tuple[str, str]  # a group and a cell of it, by name
 
@@ -260,15 +259,12 @@ def compare_measured(
 
 def _elsewhere(before: Runs, after: Runs) -> Iterator[str]:
     """Yield in what two directories are not of one and the same thing."""
-    for what, ours, theirs in (
-        ("machine", before.machine, after.machine),
-        ("workload", before.workload, after.workload),
-    ):
-        for name in differing(ours, theirs):
-            if name not in VERSIONS:
-                yield (
-                    f"another {what}: {name} {ours.get(name, 'absent')} -> {theirs.get(name, 'absent')}"
-                )
+    machines = (
+        {name: value for name, value in runs.machine.items() if name not in VERSIONS}
+        for runs in (before, after)
+    )
+    yield from others("machine", *machines)
+    yield from others("workload", before.workload, after.workload)
 
 
 def _said(place: Place) -> str:
@@ -335,7 +331,7 @@ def _accuracies(
             fall = combined((1.0, -1.0), (means[1, *place], means[0, *place]))
             deviation = math.sqrt(fall.variance or 0.0)
             falls[place] = (
-                float(stdtr(min(fall.df, _MANY), fall.value / deviation))
+                float(stdtr(min(fall.df, NORMAL_FROM), fall.value / deviation))
                 if deviation
                 else float(fall.value >= 0)
             )

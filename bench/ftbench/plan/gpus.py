@@ -20,7 +20,6 @@ from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.base.frozen import FrozenModel, Name, PositiveInt
 from ftbench.base.units import MIB, format_bytes, parse_bytes
 
-Architecture = Literal["Pascal", "Volta", "Turing", "Ampere", "Ada", "Hopper", "Blackwell"]
 Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
 Size = Annotated[
     PositiveInt, BeforeValidator(lambda v: parse_bytes(v) if isinstance(v, str) else v)
@@ -28,19 +27,13 @@ Size = Annotated[
 Rate = Annotated[float, Field(gt=0)]
 
 # NVIDIA, CUDA GPU Compute Capability: https://developer.nvidia.com/cuda-gpus
-_ARCHITECTURES: dict[tuple[int, int], Architecture] = {
-    (6, 0): "Pascal",
-    (6, 1): "Pascal",
-    (7, 0): "Volta",
-    (7, 5): "Turing",
-    (8, 0): "Ampere",
-    (8, 6): "Ampere",
-    (8, 9): "Ada",
-    (9, 0): "Hopper",
-    (10, 0): "Blackwell",
-    (10, 3): "Blackwell",
-    (12, 0): "Blackwell",
-}
+_CAPABILITIES = (
+    *((6, 0), (6, 1)),  # Pascal
+    *((7, 0), (7, 5)),  # Volta, Turing
+    *((8, 0), (8, 6), (8, 9)),  # Ampere, Ada
+    (9, 0),  # Hopper
+    *((10, 0), (10, 3), (12, 0)),  # Blackwell
+)
 
 # The context of one card differs with the driver, the CUDA release and the kernels that a model loads.
 # With these margins any one measurement covers all others of the same chip (a test holds it).
@@ -80,11 +73,6 @@ class Gpu(FrozenModel):
     note: str = ""
 
     @property
-    def architecture(self) -> Architecture:
-        """Return the name of the architecture that the compute capability belongs to."""
-        return _ARCHITECTURES[self.compute_capability]
-
-    @property
     def context_low_bytes(self) -> int:
         """Return the least that a process's CUDA context takes of the card's memory."""
         return self._context_bytes[0]
@@ -107,7 +95,7 @@ class Gpu(FrozenModel):
 
     @model_validator(mode="after")
     def _figures_agree(self) -> Self:
-        if self.compute_capability not in _ARCHITECTURES:
+        if self.compute_capability not in _CAPABILITIES:
             raise ValueError(f"compute_capability: {self.compute_capability} is not known")
         if self.memory_low_bytes > self.memory_bytes:
             raise ValueError("memory_low_bytes is more than memory_bytes")
@@ -176,8 +164,8 @@ def custom_gpu(memory: str, compute_capability: tuple[int, int] = (8, 0)) -> Gpu
     KiB, MiB is what CUDA reports, and is taken as it is. The context is any that a known card takes.
     Raises ProfileError.
     """
-    if compute_capability not in _ARCHITECTURES:
-        known = ", ".join(f"{major}.{minor}" for major, minor in _ARCHITECTURES)
+    if compute_capability not in _CAPABILITIES:
+        known = ", ".join(f"{major}.{minor}" for major, minor in _CAPABILITIES)
         got = ".".join(map(str, compute_capability))
         raise ProfileError("unknown compute capability", where="--gpu", got=got, expected=known)
     try:

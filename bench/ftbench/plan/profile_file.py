@@ -132,31 +132,24 @@ _DESIGN = {"design", "center"}
 
 
 def _profile_error(error: ValidationError, where: str) -> ProfileError:
-    """Return the first finding of pydantic in the form that every error here has."""
-    finding = error.errors()[0]
-    location = finding["loc"]
-    place = f"{where}: {_key_path(location)}" if location else where
-    kind, message = finding["type"], finding["msg"].removeprefix("Value error, ")
+    """Return the most specific of pydantic's findings in the form that every error here has."""
+    findings = error.errors(include_url=False)
+    finding = max(findings, key=lambda one: len(one["loc"]))
+    location, kind, value = finding["loc"], finding["type"], finding["input"]
     if kind == "extra_forbidden":
-        return _unknown_key(str(location[-1]), finding["input"], location[:-1], where)
-    if kind == "missing":
-        return ProfileError("missing", where=place, expected="a value: this key has no default")
-    if kind == "too_short":
-        return ProfileError("empty", where=place, got="[]", expected="at least one value")
-    given = finding["input"]
-    got = f"{given!r} ({type(given).__name__})" if kind != "value_error" else None
-    nearest = None
-    if kind == "literal_error" and isinstance(given, str):
-        nearest = nearest_name(given, re.findall(r"'([^']+)'", message))
-    expected = message.removeprefix("Input should be ").replace("tuple", "list")
-    union = [_UNION_MEMBERS[part] for part in location if part in _UNION_MEMBERS]
-    if union:
-        expected = union[0]
-    elif kind in ("model_type", "dict_type"):
-        expected = "a table"
-    elif kind == "string_too_short":
-        expected = "a text that is not empty"
-    return ProfileError("not usable", where=place, got=got, expected=expected, nearest=nearest)
+        return _unknown_key(str(location[-1]), value, location[:-1], where)
+    path = _key_path(location)
+    messages = [one["msg"] for one in findings if _key_path(one["loc"]) == path]  # a union has many
+    expected = dict.fromkeys(re.sub("^(Input should be|Value error,) ", "", m) for m in messages)
+    valid = re.findall(r"'([^']+)'", str(finding.get("ctx", {}).get("expected")))  # a literal's
+    return ProfileError(
+        "missing" if kind == "missing" else "not usable",
+        where=f"{where}: {path}" if path else where,
+        # Of these two the value is the table as a whole.
+        got=None if kind in ("missing", "value_error") else f"{value!r} ({type(value).__name__})",
+        expected=re.sub("[Tt]uple", "list", ", or ".join(expected)),  # as TOML calls it
+        nearest=nearest_name(str(value), valid),
+    )
 
 
 def _unknown_key(
@@ -173,12 +166,8 @@ def _unknown_key(
     )
 
 
-# How pydantic names the members of a union in the place of a finding, and what the union takes:
-# those of `Scalar`, and of a text or a list of texts.
-_UNION_MEMBERS: dict[int | str, str] = {
-    **dict.fromkeys(("bool", "int", "float", "str"), "true, false, a number or a text"),
-    "constrained-str": "a text that is not empty, or a list of such",
-}
+# How pydantic names a union's members, in the place of a finding: those of `Scalar` and `Name | tuple`.
+_UNION_MEMBERS = {"bool", "int", "float", "str", "constrained-str", "tuple[constrained-str, ...]"}
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:
@@ -189,15 +178,17 @@ def _key_path(location: tuple[int | str, ...]) -> str:
     return "".join(parts).lstrip(".")
 
 
+_TABLES: dict[int | str, type[BaseModel]] = {
+    "workload": Workload,
+    "run": Run,
+    "grid": GridBlock,
+    "lora": LoraSettings,
+}
+
+
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a table of the profile may have."""
-    tables: dict[str, type[BaseModel]] = {
-        "workload": Workload,
-        "run": Run,
-        "grid": GridBlock,
-        "lora": LoraSettings,
-    }
-    model = tables.get(str(location[0]), Profile) if location else Profile
+    model = _TABLES[location[0]] if location else Profile
     return [name for name in model.model_fields if name not in NOT_IN_A_FILE]
 
 

@@ -14,7 +14,7 @@ from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.analysis.tables.memory_table import memory_table
-from ftbench.base.units import format_flops
+from ftbench.base.units import format_flops, format_value
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
@@ -28,7 +28,7 @@ from ftbench.report.charts.memory import cell_memory
 from ftbench.report.charts.pareto import pareto
 from ftbench.report.charts.surfaces import surfaces
 from ftbench.report.elements.figure import Figure
-from ftbench.report.elements.section import Section as Section  # part of a document
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats
@@ -169,40 +169,15 @@ def _damage(damaged: Sequence[str]) -> list[str]:
 def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparation) -> list[str]:
     """Return what the figures mean and what they do not."""
     table, records = inputs.table, inputs.records
-    fewest, *more = inputs.eval_sizes
-    seeds = table.groupby(list(inputs.axes))["seed"].nunique()
     notes = []
     if ENVIRONMENT in inputs.axes:
         notes.append(
             f"The runs are of {table[ENVIRONMENT].nunique()} environments. Those of one are no replicates of"
             " another's: the environment tells cells apart, as an axis does."
         )
-    if table["eval_accuracy"].notna().any():
-        error = 0.5 / math.sqrt(fewest)
-        documents = f"{fewest} to {more[-1]}" if more else str(fewest)
-        spread = (
-            f"cells were run up to {seeds.max()} times with different seeds, and ±"
-            " is the standard deviation over them"
-            if seeds.max() > 1
-            else "every cell was run with one seed, so its spread over seeds is not known"
-        )
-        notes.append(
-            f"Accuracy is over {documents} held-out documents, which alone gives it a standard error of up to"
-            f" {error:.3f}; {spread}. The best epoch by that same accuracy is the one reported, as in the recipe,"
-            " so it is slightly optimistic."
-        )
-        if table["train_size"].nunique() > 1:
-            notes.append(
-                "The number of epochs is fixed, so more documents also mean more optimizer steps:"
-                " part of the rise of accuracy along documents is simply longer training."
-            )
-    else:
-        reasons = {
-            (r.measurement.absent.get("eval_accuracy") or "") for r in records if r.measurement
-        } - {""}
-        notes += [f"Accuracy is absent: {reason}." for reason in sorted(reasons)]
+    notes += _accuracy_notes(inputs)
     if table.loc[table["eval_accuracy"].notna(), "cell_id"].nunique() > 1:
-        notes.append(buying_note(fewest))
+        notes.append(buying_note(inputs.eval_sizes[0]))
     split = preparation.eval_split
     if split == "from-train":
         notes.append(
@@ -227,6 +202,36 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
         " Tokens/s are real tokens; padded ones stand apart. Memory is in powers of 1024."
     )
     return notes
+
+
+def _accuracy_notes(inputs: ChartInputs) -> Iterator[str]:
+    """Yield what the accuracies mean, or why there are none."""
+    table = inputs.table
+    if not table["eval_accuracy"].notna().any():
+        measured = filter(None, (record.measurement for record in inputs.records))
+        reasons = {one.absent.get("eval_accuracy", "") for one in measured} - {""}
+        yield from (f"Accuracy is absent: {reason}." for reason in sorted(reasons))
+        return
+    fewest, *more = inputs.eval_sizes
+    seeds = table.groupby(list(inputs.axes))["seed"].nunique()
+    error = 0.5 / math.sqrt(fewest)
+    documents = " to ".join(map(format_value, (fewest, *more[-1:])))
+    spread = (
+        f"cells were run up to {seeds.max()} times with different seeds, and ±"
+        " is the standard deviation over them"
+        if seeds.max() > 1
+        else "every cell was run with one seed, so its spread over seeds is not known"
+    )
+    yield (
+        f"Accuracy is over {documents} held-out documents, which alone gives it a standard error of up to"
+        f" {error:.3f}; {spread}. The best epoch by that same accuracy is the one reported, as in the recipe,"
+        " so it is slightly optimistic."
+    )
+    if table["train_size"].nunique() > 1:
+        yield (
+            "The number of epochs is fixed, so more documents also mean more optimizer steps:"
+            " part of the rise of accuracy along documents is simply longer training."
+        )
 
 
 def _reproduction(profile: Profile) -> list[str]:

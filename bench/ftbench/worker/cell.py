@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from ftbench.records.messages import CellRequest, Progress, tokenised_key
 from ftbench.records.record import (
     FIRST_STEPS,
     Epoch,
-    Failure,
     Measurement,
     Phase,
     PhaseName,
@@ -41,7 +39,7 @@ from ftbench.worker.measure.meters.machine import MachineLoad, load_warnings
 from ftbench.worker.measure.meters.processor import fault_warning
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook, step_warnings, summarise, write_steps
-from ftbench.worker.process.failures import status_of
+from ftbench.worker.process.failures import failure_answer
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.data import read_tokenised
 from ftbench.worker.recipe.finetune import Result, finetune
@@ -76,11 +74,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         write_steps(table, request.steps_file)
         sampling = ledger.close(request.samples_file)
     except (Exception, MemoryError) as error:
-        traceback.print_exc()
-        failure = Failure(
-            message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
-        )
-        return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
+        return failure_answer(error, phase=phases.failed, step=steps.finished)
     notes = _Notes(absent=phases.absent(), warnings=ledger.run_warnings())
     if sampling is None:
         notes.absent["sampling"] = "the sampler ended before the cell did"

@@ -7,7 +7,6 @@ pads to the longest; how many documents there are is all that memory depends on 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +17,13 @@ from datasets import Dataset
 
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import Progress, TwoStepPass, TwoStepRequest, tokenised_key
-from ftbench.records.record import FIRST_STEPS, Failure, Memory, PhaseName
+from ftbench.records.record import FIRST_STEPS, Memory, PhaseName
 from ftbench.worker.measure.device import synchronizer, torch_device
 from ftbench.worker.measure.memory_meters import plain_meters
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
-from ftbench.worker.process.failures import status_of
+from ftbench.worker.process.failures import failure_answer
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.finetune import make_trainer
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
@@ -65,11 +64,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
             trainer.evaluate()
         phases.enter(None)
     except (Exception, MemoryError) as error:
-        traceback.print_exc()
-        failure = Failure(
-            message=f"{type(error).__name__}: {error}", phase=phases.failed, step=steps.finished
-        )
-        return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
+        return failure_answer(error, phase=phases.failed, step=steps.finished)
     two_step = _trial(phases, evaluated=request.tensors)
     return {"status": "ok", "two_step": two_step.model_dump(mode="json")}
 

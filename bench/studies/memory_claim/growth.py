@@ -159,26 +159,10 @@ class Law:
     square: Fraction
     checked: int
 
-    def at(self, length: float) -> float:
-        """Return the peak at a length."""
-        return float(self.constant) + float(self.linear) * length + float(self.square) * length**2
-
-    def exponent(self, length: float) -> float:
-        """Return the local exponent of the whole peak at a length."""
-        grown = float(self.linear) * length + 2 * float(self.square) * length**2
-        return grown / self.at(length)
-
     @property
     def even(self) -> float | None:
         """Return the length where the part in length² is as large as the linear one; None without one."""
         return float(self.linear / self.square) if self.square > 0 else None
-
-    def reaches(self, nbytes: float) -> float:
-        """Return the length at which the law comes to so many bytes, more than its constant."""
-        a, b, c = float(self.square), float(self.linear), float(self.constant) - nbytes
-        if a == 0:
-            return -c / b
-        return (-b + math.sqrt(b * b - 4 * a * c)) / (2 * a)
 
 
 def law_at_end(peaks: Sequence[Peak]) -> Law | None:

@@ -19,7 +19,9 @@ def test_parse_bytes(text, count):
     assert parse_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "4 parsecs", "-1GiB", "1e9", "4GiB!"])
+@pytest.mark.parametrize(
+    "text", ["", "GiB", "4 parsecs", "-1GiB", "1e9", "4GiB!", "4GiB 5", "1,5GiB", "1.2.3GiB"]
+)
 def test_parse_bytes_refuses(text):
     with pytest.raises(ValueError, match="not a size"):
         parse_bytes(text)

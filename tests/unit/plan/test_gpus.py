@@ -27,9 +27,7 @@ def test_the_catalogue_lies_beside_its_module_and_is_read_once():
     assert Path(ftbench.plan.gpus.__file__).with_suffix(".toml").is_file()
     assert load_gpus() is GPUS
     assert len(GPUS) >= 25
-    assert {gpu.architecture for gpu in GPUS.values()} == {
-        *("Pascal", "Volta", "Turing", "Ampere", "Ada", "Hopper", "Blackwell")
-    }
+    assert {gpu.compute_capability[0] for gpu in GPUS.values()} == {6, 7, 8, 9, 10, 12}
 
 
 @every_gpu
@@ -116,7 +114,7 @@ def test_one_measured_context_covers_the_others_of_the_same_chip():
         ("rtx-3060", 12_622_168_064, (8, 6), "fp32", 12.7e12, 360e9),
         ("rtx-4060", 8_318_222_336, (8, 9), "fp32", 15.1e12, 272e9),
         ("rtx-4090", round(23.68 * GIB), (8, 9), "bf16", 165.2e12, 1008e9),
-        ("l4", round(22.2 * GIB), (8, 9), "bf16", 121e12, 300e9),
+        ("l4", int(22.2 * GIB), (8, 9), "bf16", 121e12, 300e9),
         ("h100", 81090 * MIB, (9, 0), "bf16", 989.4e12, 3.35e12),
         ("b200", 182642 * MIB, (10, 0), "bf16", 2250e12, 8e12),
     ],
@@ -191,7 +189,7 @@ def test_an_unknown_gpu_names_the_nearest_and_lists_the_others(text, nearest):
 
 def test_a_size_in_gib_is_the_one_on_the_box():
     gpu = find_gpu(" 24GiB")
-    assert (gpu.name, gpu.architecture, gpu.memory_kind) == ("24GiB", "Ampere", "nominal")
+    assert (gpu.name, gpu.compute_capability, gpu.memory_kind) == ("24GiB", (8, 0), "nominal")
     assert (gpu.memory_low_bytes, gpu.memory_bytes) == (int(0.9 * 24 * GIB), 24 * GIB)
     assert (gpu.context_low_bytes, gpu.context_high_bytes) == UNKNOWN_CONTEXT_BYTES
     assert gpu.peak_flops == {}
@@ -220,7 +218,7 @@ def test_a_size_that_the_context_fills_is_refused(text):
 
 
 def test_custom_gpu_refuses_what_it_does_not_know():
-    assert custom_gpu("80GiB", (9, 0)).architecture == "Hopper"
+    assert custom_gpu("80GiB", (9, 0)).compute_capability == (9, 0)
     with pytest.raises(ProfileError, match="unknown compute capability"):
         custom_gpu("24GiB", (3, 5))
     with pytest.raises(ProfileError, match="not a size"):

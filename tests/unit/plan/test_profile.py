@@ -117,11 +117,30 @@ def test_axis_values_of_the_wrong_kind(axis, values):
     assert f"grid[1].{axis}" in refusal(grid=[block | {axis: values}]).where
 
 
-def test_a_list_of_texts_or_a_text_is_asked_for_in_words():
-    assert refusal(lora={"target_modules": 3}).expected == (
-        "a text that is not empty, or a list of such"
-    )
-    assert refusal(workload={"where": {"label": []}}).expected == "true, false, a number or a text"
+def test_all_members_of_a_union_are_expected():
+    error = refusal(lora={"target_modules": 3})
+    assert (error.where, error.got) == ("p.toml: lora.target_modules", "3 (int)")
+    assert "string" in error.expected
+    assert "list" in error.expected
+    error = refusal(workload={"where": {"label": []}})
+    assert error.where == "p.toml: workload.where.label"
+    assert all(kind in error.expected for kind in ("boolean", "integer", "number", "string"))
+    error = refusal(run={"timeout_s": "x"})
+    assert (error.where, error.got) == ("p.toml: run.timeout_s", "'x' (str)")
+    assert "string" not in error.expected
+
+
+def test_an_error_is_of_the_member_that_is_wrong():
+    error = refusal(lora={"target_modules": ["query", 3]})
+    assert (error.where, error.got) == ("p.toml: lora.target_modules[2]", "3 (int)")
+    error = refusal(grid=[profile_data()["grid"][0] | {"method": ["lora", "loro"]}])
+    assert (error.where, error.got) == ("p.toml: grid[1].method[2]", "'loro' (str)")
+
+
+def test_an_error_of_a_table_does_not_show_all_of_it():
+    error = refusal(workload={"text_column": "label"})
+    assert (error.where, error.got) == ("p.toml: workload", None)
+    assert "text_column" in error.expected
 
 
 def test_loras_settings_are_pefts():
@@ -134,8 +153,8 @@ def test_loras_settings_are_pefts():
 def test_an_empty_axis():
     block = profile_data()["grid"][0]
     error = refusal(grid=[block | {"max_length": []}])
-    assert (error.what, error.where) == ("empty", "p.toml: grid[1].max_length")
-    assert refusal(grid=[block | {"weight_decay": []}]).what == "empty"
+    assert (error.where, error.got) == ("p.toml: grid[1].max_length", "[] (list)")
+    assert refusal(grid=[block | {"weight_decay": []}]).where == "p.toml: grid[1].weight_decay"
 
 
 def test_a_value_twice():

@@ -154,8 +154,8 @@ def test_figures_are_those_of_the_simulation_and_of_the_contexts_growth(configs)
     simulated = simulate_all(module._traces(key(), configs), card.runtime, card.capacities)
     low, high = simulated.interval("peak_reserved_bytes")
     assert found["predicted_reserved_bytes"] == simulated.first.peak_reserved_bytes
-    assert found["predicted_reserved_low_bytes"] == low + card.context_growth[0]
-    assert found["predicted_reserved_high_bytes"] == high + card.context_growth[1]
+    assert found["predicted_reserved_low_bytes"] == low
+    assert found["predicted_reserved_high_bytes"] == high + module.stack_bytes(card)
 
 
 def test_varying_lengths_widen_the_interval(configs):

@@ -30,8 +30,8 @@ ENVIRONMENT = "environment_id"
 OWN_SPREAD = 3
 # From so many ratios on their median has an interval.
 MEDIAN_FROM = 6
-# Where Student's t is as good as normal.
-_MANY = 1e6
+# Degrees of freedom from which Student's t is as good as normal.
+NORMAL_FROM = 1e6
 # Documents that are added to both outcomes, half each: an accuracy of 1.0 is not certain either.
 # Agresti and Coull, "Approximate is better than exact" (1998).
 _PLUS = 4
@@ -56,7 +56,7 @@ class Estimate:
         """Return the 95 % interval by Student's t; None where the variance is not known."""
         if self.variance is None:
             return None
-        half = float(stdtrit(min(self.df, _MANY), _QUANTILE)) * math.sqrt(self.variance)
+        half = float(stdtrit(min(self.df, NORMAL_FROM), _QUANTILE)) * math.sqrt(self.variance)
         return Interval(self.value, self.value - half, self.value + half)
 
 

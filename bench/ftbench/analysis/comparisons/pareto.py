@@ -32,8 +32,8 @@ from ftbench.analysis.comparisons.contrast import (
     ratio,
 )
 from ftbench.analysis.tables.axis_series import series_along
+from ftbench.base.units import SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR = 3600
 FIGURES = (
     "runs",
     "seeds",
@@ -96,14 +96,6 @@ def standings(
             row["standing"] = "not told apart"
         row |= _lead(lead)
     return pd.DataFrame([row for _, row in rows], columns=[*axes, *FIGURES])
-
-
-def pareto_front(
-    table: pd.DataFrame, cost: str, axes: Sequence[str], *, eval_size: int | None = None
-) -> pd.DataFrame:
-    """Return the cells that no other beats in accuracy and cost, as `standings` has them."""
-    cells = standings(table, cost, axes, eval_size=eval_size)
-    return cells[cells["standing"] != "dominated"].reset_index(drop=True)
 
 
 def _row(

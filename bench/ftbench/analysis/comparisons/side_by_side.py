@@ -170,10 +170,11 @@ def _run_differences(a: Side, b: Side) -> list[Difference]:
 
 def _environment_differences(a: Side, b: Side) -> list[Difference]:
     """Return what differs between the environments, packages last."""
-    described = [[_flat(one) for one in side.used] for side in (a, b)]
-    names = dict.fromkeys(name for side in described for one in side for name in one)
+    described = [[one.flat() for one in side.used] for side in (a, b)]
+    names = {name: None for side in described for one in side for name in one}
+    del names["device.uuid"]  # says nothing of a card's speed
     found = []
-    for name in names:
+    for name in sorted(names, key=lambda name: name.startswith("packages.")):
         values = [
             tuple({one[name]: None for one in side if one.get(name) is not None})
             for side in described
@@ -181,19 +182,6 @@ def _environment_differences(a: Side, b: Side) -> list[Difference]:
         if set(values[0]) != set(values[1]):
             found.append(Difference(name, values[0], values[1]))
     return found
-
-
-def _flat(environment: Environment) -> dict[str, Any]:
-    """Return an environment's values by name; a card's UUID says nothing of its speed."""
-    plain = environment.model_dump(mode="json")
-    packages, device, variables = (plain.pop(n) for n in ("packages", "device", "variables"))
-    del device["uuid"]
-    return (
-        plain
-        | {f"device.{name}": value for name, value in device.items()}
-        | {f"variables.{name}": value for name, value in variables.items()}
-        | {f"packages.{name}": version for name, version in sorted(packages.items())}
-    )
 
 
 # Cell by cell

@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
-from ftbench.analysis.fits.laws import CONFIDENCE, Exponent, Interval
-from ftbench.analysis.fits.regression import cells_of, student
+from ftbench.analysis.fits.laws import Exponent, Interval
+from ftbench.analysis.fits.regression import NORMAL, cells_of, student
 
 # Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
 SPARE_RUNS = 3
-_NORMAL = float(ndtri((1 + CONFIDENCE) / 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ def _cells(
     own = np.zeros_like(costs)
     if cost == "step_median_s" and {"step_low_s", "step_high_s"} <= set(table):
         width = (table["step_high_s"] - table["step_low_s"]).to_numpy(float) / costs
-        own = np.nan_to_num(width) / (2 * _NORMAL)
+        own = np.nan_to_num(width) / (2 * NORMAL)
     variances = np.maximum(own**2, of.deviation**2)
     cells, cell = cells_of([table[axis].to_numpy(float) for axis in axes])
     runs = np.bincount(cell)

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from ftbench.analysis.fits.held_out import Columns, Validation, cross_validate
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval, LearningCurve, Refusal
-from ftbench.analysis.fits.regression import Numbers, TooFewCellsError, cells_of, student
+from ftbench.analysis.fits.regression import NORMAL, Numbers, TooFewCellsError, cells_of, student
 
 COST = "eval_accuracy"
 AXIS = "train_size"
@@ -40,7 +39,6 @@ WEAK_ACCURACY = 0.02
 _DRAWS = 400
 _SEED = 20
 _GRID = np.geomspace(*EXPONENTS, 160)
-_NORMAL = float(ndtri((1 + CONFIDENCE) / 2))
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
@@ -136,7 +134,7 @@ def _evaluation_error(runs: pd.DataFrame, sample: Seeds) -> float | None:
     if "eval_size" not in runs or runs["eval_size"].isna().any():
         return None
     share = sample.error.max()
-    return float(_NORMAL * np.sqrt(share * (1 - share) / runs["eval_size"].min()))
+    return float(NORMAL * np.sqrt(share * (1 - share) / runs["eval_size"].min()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,11 +208,11 @@ class Power:
         own = _search(sample, sample.error[None], near)
         fitted = own[0] + own[1] * sample.size ** -own[2]
         draw = np.random.default_rng(_SEED)
-        excess = _birge(sample, fitted) * student(sample.freedom) / _NORMAL
+        excess = _birge(sample, fitted) * student(sample.freedom) / NORMAL
         means, runs = _noise(sample, draw)
         drawn = _search(sample, fitted + excess * means, _GRID)
         floor, a, b = (np.concatenate(pair) for pair in zip(own, drawn, strict=True))
-        return cls(floor, a, b, runs * student(sample.freedom) / _NORMAL)
+        return cls(floor, a, b, runs * student(sample.freedom) / NORMAL)
 
     def predict(self, points: Columns) -> tuple[Numbers, Numbers]:
         """Return the accuracy at sizes, and half the 95 % interval of one more run, in logarithms."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval
 
@@ -187,6 +187,10 @@ class Model:
                 low = max(low, 0.0) if bounded else low
                 found[name] = Interval(float(value), float(low), float(high))
         return found
+
+
+# As `student`, of a normal distribution.
+NORMAL = float(ndtri((1 + CONFIDENCE) / 2))
 
 
 @functools.cache

@@ -83,11 +83,6 @@ class Block:
         self.requested = 0
 
 
-def round_size(nbytes: int) -> int:
-    """Return the bytes of the block that a request needs (`round_size`)."""
-    return (nbytes + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
-
-
 def segment_size(size: int) -> int:
     """Return the bytes of the segment made for a block that fits nowhere (`get_allocation_size`)."""
     if size <= SMALL_SIZE:
@@ -367,7 +362,7 @@ class CachingAllocator:
             if nbytes < 0:
                 raise ValueError(f"a request of {nbytes} bytes; expected >= 0")
             return None
-        size = (nbytes + 511) & -512  # round_size, which costs a call
+        size = (nbytes + 511) & -512  # round_size: up to a multiple of MIN_BLOCK
         pool = self._small if size <= SMALL_SIZE else self._large
         block = pool.take(size) or self._extend(pool, size, nbytes)
         if block.size - size >= pool.smallest_rest:  # should_split

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from importlib.metadata import version
 
-from ftbench.base.units import KIB
 from ftbench.plan.gpus import Gpu, capacity_bytes
 from ftbench.predict.simulate.simulation import Simulated
 from ftbench.predict.simulate.workspaces import Runtime, Version
@@ -16,11 +15,6 @@ from ftbench.records.prediction import CardPrediction, Figure, Verdict
 _THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
 # Of a card that the catalogue has no number for: the most that one of its memory class has.
 _UNKNOWN_MULTIPROCESSORS = 132
-
-# Kernels whose registers spill get a stack in device memory, for every thread that the card can hold;
-# the driver makes it when the first such kernel is launched, and does not give it back. The limit is
-# 1 KiB a thread (cudaLimitStackSize, its default).
-STACK_BYTES_A_THREAD = 1 * KIB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +35,6 @@ class Card:
         """Return what the allocator may reserve: the middle, for the single figure, and the ends."""
         least, most = self.capacity
         return (least + most) // 2, least, most
-
-    @property
-    def context_growth(self) -> tuple[int, int]:
-        """Return what the context grows by from its making to the last step."""
-        threads = self.runtime.multiprocessors * self.runtime.threads_per_multiprocessor
-        return 0, STACK_BYTES_A_THREAD * threads
 
 
 def card_of(gpu: Gpu, torch_version: Version | None = None) -> Card:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ftbench.analysis.fits.laws import Fit, Group
+from ftbench.base.units import format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS
-from ftbench.report.charts.inputs import ChartInputs, described, plain
+from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import (
     NUMBER,
     Unit,
@@ -28,6 +29,7 @@ from ftbench.report.charts.scales import (
 from ftbench.report.charts.theme import CATEGORIES, finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
+from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -172,7 +174,7 @@ def _choices(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the cells at each value of the other axes, those with most values of the axis first."""
     groups = table.groupby(others, sort=True) if others else [((), table)]
-    found = [(described(dict(zip(others, key, strict=True))), of) for key, of in groups]
+    found = [(point_text(dict(zip(others, key, strict=True))), of) for key, of in groups]
     several = [one for one in found if one[1][axis].nunique() > 1] or found
     yield from sorted(several, key=lambda one: (-one[1][axis].nunique(), -len(one[1])))
 
@@ -198,7 +200,7 @@ def _rows(
 def _series(group: pd.DataFrame, colour: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the cells of each value of the colour's axis, by its name."""
     for name, cells in group.groupby(colour, sort=True) if colour else [("", group)]:
-        yield plain(name), cells
+        yield format_value(name), cells
 
 
 def _point(inputs: ChartInputs, cells: pd.DataFrame) -> dict[str, Any]:
@@ -293,7 +295,10 @@ def _tint(table: pd.DataFrame, colour: str | None) -> tuple[dict[str, Any], dict
     if colour is None:
         one = {"color": alt.value(CATEGORIES[0])}
         return one, one
-    order, word = [plain(value) for value in sorted(table[colour].unique())], axis_word(colour)
+    order, word = (
+        [format_value(value) for value in sorted(table[colour].unique())],
+        axis_word(colour),
+    )
     scale, legend = alt.Scale(domain=order), alt.Legend(symbolOpacity=1)
     tint = {"color": alt.Color("series:N", title=word, scale=scale, legend=legend)}
     return tint | {"shape": alt.Shape("series:N", title=word, scale=scale, legend=legend)}, tint

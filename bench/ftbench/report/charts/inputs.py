@@ -11,9 +11,7 @@ import pandas as pd
 
 from ftbench.analysis.fits.laws import Fit, Group, LearningCurve, Refusal
 from ftbench.analysis.tables.cells_table import headline_memory
-from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.records.record import Record
-from ftbench.report.elements.tables import axis_word
 
 # Returns the samples of a record's memory, None where there are none.
 ReadSamples = Callable[[Record], pd.DataFrame | None]
@@ -68,22 +66,3 @@ class ChartInputs:
             if all(same):
                 return group.fits.get(cost)
         return None
-
-
-def described(point: Mapping[str, Any]) -> str:
-    """Return axis values in words, the main axes first: `length 128, batch 8`."""
-    names = [name for name in REQUIRED_AXES if name in point]
-    names += [name for name in point if name not in REQUIRED_AXES]
-    return ", ".join(f"{axis_word(name)} {plain(point[name])}" for name in names)
-
-
-def plain(value: Any) -> str:
-    """Return a number as people write it, with separators of thousands; anything else as it is."""
-    if isinstance(value, bool) or (
-        not isinstance(value, (int, float)) and not hasattr(value, "item")
-    ):
-        return str(value)
-    number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, (bool, str)):
-        return str(number)
-    return f"{number:,}" if float(number).is_integer() and abs(number) >= 10_000 else str(number)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ftbench.analysis.fits.laws import LearningCurve
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.curves import horizontal
-from ftbench.report.charts.inputs import ChartInputs, described
+from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.theme import CATEGORIES, finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -79,7 +80,7 @@ def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
                 | {"seed": str(row["seed"])}
                 for row in cells.to_dict("records")
             ]
-            found.append((described(held) or "all", [*rows, *_law(inputs, held, rows)]))
+            found.append((point_text(held) or "all", [*rows, *_law(inputs, held, rows)]))
     yield from sorted(found, key=lambda one: -len({row["x"] for row in one[1]}))
 
 

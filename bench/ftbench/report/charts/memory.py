@@ -11,10 +11,11 @@ from ftbench.analysis.comparisons.contrast import ENVIRONMENT
 from ftbench.base.units import GIB
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import PHASES, Memory, Record
-from ftbench.report.charts.inputs import ChartInputs, described
+from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import NUMBER, Unit
 from ftbench.report.charts.theme import CATEGORIES, finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -70,7 +71,7 @@ def _labelled(inputs: ChartInputs) -> dict[str, Record]:
     axes = inputs.varying()
     labels: dict[str, Record] = {}
     for _, record in found:
-        label = described({axis: _value(record, axis) for axis in axes}) or "these settings"
+        label = point_text({axis: _value(record, axis) for axis in axes}) or "these settings"
         labels.setdefault(label, record)  # of several runs the one that needed most
     return labels
 

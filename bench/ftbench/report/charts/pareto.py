@@ -9,11 +9,12 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.pareto import standings
 from ftbench.report.charts.curves import vertical
-from ftbench.report.charts.inputs import ChartInputs, described
+from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import Unit, titled, unit_of
 from ftbench.report.charts.theme import CATEGORIES, finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
+from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -72,7 +73,7 @@ def _row(row: dict[Any, Any], axes: list[str], cost: str, unit: Unit) -> Row:
         "x": unit.of(row["cost"]),
         "y": round(row["accuracy"], 5),
         "standing": row["standing"],
-        "cell": described({axis: row[axis] for axis in axes}),
+        "cell": point_text({axis: row[axis] for axis in axes}),
         "said": format_figure(cost, row["cost"]),
         **(ends if row["standing"] != "dominated" else {}),
     }

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from ftbench.base.units import GIB, MIB
+from ftbench.base.units import GIB, MIB, SECONDS_PER_HOUR
 from ftbench.report.elements.tables import FIGURE_WORDS
 
 # An axis whose largest value is this many times its smallest is logarithmic.
@@ -14,7 +14,7 @@ _LOG_FROM = 8
 _MOST_TICKS = 12
 # From which largest value on a unit of seconds is used: its name and size.
 _SECONDS = (
-    (3 * 3600.0, "hours", 3600.0),
+    (3.0 * SECONDS_PER_HOUR, "hours", float(SECONDS_PER_HOUR)),
     (300.0, "minutes", 60.0),
     (1.0, "s", 1.0),
     (0.0, "ms", 1e-3),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ftbench.report.charts.inputs import ChartInputs, described
+from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import (
     NUMBER,
     Unit,
@@ -22,6 +22,7 @@ from ftbench.report.charts.scales import (
 from ftbench.report.charts.theme import finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
+from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -74,7 +75,7 @@ def _choices(
 ) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows for each value of the other axes, those with the most fields first."""
     groups = table.groupby(others, sort=True) if others else [((), table)]
-    found = [(described(dict(zip(others, key, strict=True))), of) for key, of in groups]
+    found = [(point_text(dict(zip(others, key, strict=True))), of) for key, of in groups]
     for label, group in sorted(found, key=lambda one: -len(one[1].groupby([LENGTH, BATCH]))):
         yield label or "all", list(_rows(group, cost, unit, spacing(list(table[cost]))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ftbench.base.units import format_bytes, format_seconds
+from ftbench.base.units import SECONDS_PER_HOUR, format_bytes, format_seconds
 from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate
 from ftbench.plan.profile import REQUIRED_AXES
@@ -93,7 +93,7 @@ def figure_text(name: str, value: float | None) -> str:
     if name.endswith("_usd"):
         return f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}"
     if name.endswith("_j"):
-        hours = value / 3600
+        hours = value / SECONDS_PER_HOUR
         return f"{hours:,.0f} Wh" if hours >= 100 else f"{hours:.3g} Wh"
     return f"{value:.3f}"
 

@@ -16,6 +16,7 @@ from ftbench.gate.compare import Attribution, Change, GateResult
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table
+from ftbench.report.elements.words import counted
 from ftbench.report.render.markdown import escaped, table_text
 
 MOST_CHANGED_PARTS = 8  # lines of an attribution; the rest are one
@@ -43,18 +44,18 @@ _NO_BYTES = ("largest batch", "fits", "accuracy", "time")
 
 def headline(result: GateResult) -> str:
     """Return the verdict in a sentence."""
-    cells = _counted(len(result.judged), "cell")
+    cells = counted(len(result.judged), "cell")
     if result.exit_code == EXIT_FINDING:
         kinds = [change.verdict for change in result.failures]
         parts = [
-            f"{_counted(kinds.count(verdict), 'figure')} {word}"
+            f"{counted(kinds.count(verdict), 'figure')} {word}"
             for verdict, word in (("regression", "grew or got worse"), ("drop", "dropped"))
             if verdict in kinds
         ]
         return f"The gate fails: of {cells} {' and '.join(parts)}."
     if result.exit_code == EXIT_BAD_INPUT:
-        return f"The gate cannot judge: {_counted(len(result.unjudged), 'reason')} below."
-    told = f", {_counted(len(result.changes), 'figure')} moved that may" if result.changes else ""
+        return f"The gate cannot judge: {counted(len(result.unjudged), 'reason')} below."
+    told = f", {counted(len(result.changes), 'figure')} moved that may" if result.changes else ""
     need = "needs" if len(result.judged) == 1 else "need"
     return f"The gate holds: {cells} {need} what the baseline says{told}."
 
@@ -165,7 +166,7 @@ def attribution_words(one: Attribution) -> Iterator[str]:
     rest = one.changed_parts[MOST_CHANGED_PARTS:]
     if rest:
         total = signed(sum(part.delta_bytes for part in rest))
-        yield f"  {total} in {_counted(len(rest), 'more part')}"
+        yield f"  {total} in {counted(len(rest), 'more part')}"
 
 
 def changed_part_words(one: ChangedPart) -> str:
@@ -302,7 +303,3 @@ def _change_words(change: Change) -> str:
 def _text(text: str) -> str:
     """Return a text without what XML cannot hold."""
     return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'s' if count != 1 else ''}"

@@ -21,7 +21,7 @@ from ftbench.analysis.comparisons.side_by_side import (
 from ftbench.analysis.tables.cells_table import UNTRUSTED
 from ftbench.base.errors import RunDirectoryError
 from ftbench.base.files import write_atomically
-from ftbench.base.units import format_bytes
+from ftbench.base.units import format_bytes, format_value
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
@@ -30,8 +30,7 @@ from ftbench.report.elements.words import (
     NO_DIFFERENCE,
     cost_word,
     difference_text,
-    named,
-    plain,
+    point_text,
     ratio_text,
     verdict_text,
 )
@@ -162,7 +161,7 @@ def _differing_tables(found: SideBySide) -> Iterator[Table]:
 def _values(difference: Difference, values: tuple[Any, ...]) -> str:
     if difference.what.endswith("memory_bytes"):
         return " and ".join(format_bytes(int(value)) for value in values) or ABSENT
-    return " and ".join(map(plain, values)) or ABSENT
+    return " and ".join(map(format_value, values)) or ABSENT
 
 
 # What was found
@@ -231,8 +230,10 @@ def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list
         middle = difference_text(one) if name == ACCURACY else ratio_text(one)
         figures = (format_figure(name, row[f"{name}_{end}"]) for end in ("a", "b"))
         said = verdict_text(one, more="B has more", less="B has less")
-        runs = (plain(row[f"runs_{end}"]) for end in ("a", "b"))
-        texts.append((*(plain(row[axis]) for axis in varying), *runs, *figures, middle, said))
+        runs = (format_value(row[f"runs_{end}"]) for end in ("a", "b"))
+        texts.append(
+            (*(format_value(row[axis]) for axis in varying), *runs, *figures, middle, said)
+        )
     word = cost_word(name)
     heads = (*map(axis_word, varying), "runs A", "runs B", f"{word} A", f"{word} B")
     return Table(
@@ -267,7 +268,7 @@ def _cells(count: int) -> str:
 def _apart_table(found: SideBySide) -> Iterator[Table]:
     if len(found.apart):
         texts = tuple(
-            (named({axis: row[axis] for axis in found.axes}), row["status_a"], row["status_b"])
+            (point_text({axis: row[axis] for axis in found.axes}), row["status_a"], row["status_b"])
             for row in found.apart.to_dict("records")
         )
         yield Table("Not compared", ("cell", "A", "B"), texts, (False,) * 3)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ftbench.analysis.tables.axis_series import AxisSeries
 from ftbench.analysis.tables.cells_table import headline_memory
-from ftbench.base.units import format_bytes, format_ratio, format_seconds
+from ftbench.base.units import format_bytes, format_ratio, format_seconds, format_value
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
@@ -98,7 +98,7 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
     rows = []
     for row in table.to_dict("records"):
         status = row["status"] + (" (!)" if row["warnings"] else "")
-        given = [str(row[name]) for name in (*axes, *counted)]
+        given = [format_value(row[name]) for name in (*axes, *counted)]
         rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
     return Table(
         title="Cells",
@@ -122,7 +122,9 @@ def along(chain: AxisSeries) -> Table:
 
     Values of an axis that are words stand in no order: without ratios.
     """
-    held = ", ".join(f"{axis_word(name)} {value}" for name, value in chain.held.items())
+    held = ", ".join(
+        f"{axis_word(name)} {format_value(value)}" for name, value in chain.held.items()
+    )
     figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
     repeated = bool((chain.values["runs"] > 1).any())
     scale = pd.api.types.is_numeric_dtype(chain.values.index)  # words have no row before
@@ -137,7 +139,7 @@ def along(chain: AxisSeries) -> Table:
         if scale:
             texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
         runs = [f"{figure['runs']:.0f}"] if repeated else []
-        rows.append((str(value), *runs, *texts))
+        rows.append((format_value(value), *runs, *texts))
     heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
     return Table(
         title=f"Along {axis_word(chain.axis)}, at {held}",

@@ -7,7 +7,8 @@ from typing import Any
 
 from ftbench.analysis.comparisons.contrast import Contrast
 from ftbench.analysis.fits.laws import Interval
-from ftbench.base.units import format_ratio
+from ftbench.base.units import format_ratio, format_value
+from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, axis_word
 
 COST_WORDS = FIGURE_WORDS | {"total_s": "total time", "step_median_s": "step time"}
@@ -57,11 +58,13 @@ def verdict_text(one: Contrast | None, *, more: str, less: str) -> str:
     return said[one.verdict]
 
 
-def named(point: Mapping[str, Any]) -> str:
-    """Return axis values in words: `length 64, batch 8`."""
-    return ", ".join(f"{axis_word(name)} {plain(value)}" for name, value in point.items())
+def point_text(point: Mapping[str, Any]) -> str:
+    """Return axis values in words, the main axes first: `length 64, batch 8`."""
+    names = [name for name in REQUIRED_AXES if name in point]
+    names += [name for name in point if name not in REQUIRED_AXES]
+    return ", ".join(f"{axis_word(name)} {format_value(point[name])}" for name in names)
 
 
-def plain(value: Any) -> str:
-    """Return an axis value as text; a whole number that a table made a float is whole again."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def counted(count: int, word: str) -> str:
+    """Return a number of things: `1 cell`, `2 cells`."""
+    return f"{count} {word}{'s' if count != 1 else ''}"

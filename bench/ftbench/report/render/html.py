@@ -1,6 +1,6 @@
 """HTML: the report as one file that needs no other, and no network.
 
-Whatever comes from records is escaped, in the text and in the JSON that charts are drawn from, and a
+Jinja escapes whatever comes from records, in the text and in the JSON that charts are drawn from. A
 content security policy lets nothing run or load but the three inline blocks whose hashes it names:
 this page's style, its script, and the Vega libraries. Vega evaluates expressions with its interpreter,
 so that the policy needs no `unsafe-eval`.
@@ -11,18 +11,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
 from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
 
 from ftbench import __version__
 from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, Figure, Row
-from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 
 # Tables from so many rows on can be filtered, and scroll inside the page.
@@ -34,23 +34,42 @@ FINDINGS = "What was found"
 
 def render(document: Document) -> str:
     """Return a document as one HTML page."""
-    style, script = _part("page.css"), _inside_script(_part("page.js"))
-    vega = _inside_script(_vega())
-    texts = {
-        "policy": _policy(style, (vega, script)),
-        "title": escape(document.title),
-        "style": style,
-        "heading": escape(document.title.removeprefix("ftbench: ")),
-        "intro": _intro(document),
-        "contents": _contents(document.sections),
-        "sections": "\n".join(map(_section, document.sections)),
-        "version": escape(__version__),
-        "figures": _json({figure.name: _data(figure) for figure in document.figures}),
-        "vega": vega,
-        "script": script,
+    style = _part("page.css")
+    script, vega = _inside_script(_part("page.js")), _inside_script(_vega())
+    description = document.profile.description if document.profile else ""
+    page = _templates().get_template("page.html")
+    return page.render(
+        document=document,
+        intro=description.strip().partition("\n")[0],
+        version=__version__,
+        policy=_policy(style, (vega, script)),
+        style=style,
+        figures={figure.name: _data(figure) for figure in document.figures},
+        vega=vega,
+        script=script,
+    )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters = (text, _slug, _by_chooser, _classes, _example, _cells)
+    templates.filters |= {function.__name__.lstrip("_"): function for function in filters}
+    # For `tojson`, which escapes what could end the script element.
+    templates.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "allow_nan": False,
+        "default": lambda number: number.item(),  # numpy's
     }
-    # In one pass: a text from a record that holds a placeholder stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], _part("page.html"))
+    templates.globals |= {"FINDINGS": FINDINGS, "LONG": _LONG}
+    return templates
 
 
 def _part(name: str) -> str:
@@ -59,7 +78,7 @@ def _part(name: str) -> str:
 
 @cache
 def _vega() -> str:
-    """Return the Vega libraries as one script, made once a process: it takes seconds."""
+    """Return the Vega libraries as one script, made once per process: it takes seconds."""
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
@@ -79,20 +98,9 @@ def _policy(style: str, scripts: Iterable[str]) -> str:
     )
 
 
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
+def _hash(block: str) -> str:
+    digest = hashlib.sha256(block.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _json(data: Any) -> str:
-    """Return JSON that is safe inside a script element: no `<` to end it, ASCII only."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy number as Python's."""
-    return value.item()
 
 
 def _data(figure: Figure) -> dict[str, Any]:
@@ -108,141 +116,57 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     return names, [[row.get(name) for name in names] for row in rows]
 
 
-def text(plain: str) -> str:
+# The templates' filters, each under its name less the underscore.
+
+
+def text(plain: str) -> Markup:
     """Return a text as HTML: escaped, with what stands in backticks as code."""
     parts = plain.split("`")
-    if len(parts) % 2 == 0:  # a backtick of a record, with no other
+    if len(parts) < 3 or len(parts) % 2 == 0:  # none, or a backtick of a record, with no other
         return escape(plain)
-    return "".join(
-        f"<code>{escape(part)}</code>" if i % 2 else escape(part) for i, part in enumerate(parts)
-    )
-
-
-def _intro(document: Document) -> str:
-    said = document.profile.description if document.profile else ""
-    first, _, _ = said.strip().partition("\n")
-    stats = "".join(
-        f'<div><dt>{escape(what)}</dt><dd class="value">{escape(value)}</dd>'
-        f'<dd class="note">{escape(note)}</dd></div>'
-        for what, value, note in document.stats
-    )
-    intro = f'<p class="intro">{text(first)}</p>' if first else ""
-    return intro + (f'<dl class="stats">{stats}</dl>' if stats else "")
-
-
-def _contents(sections: Iterable[Section]) -> str:
-    links = (
-        f'<li><a href="#{_slug(section.heading)}">{escape(section.heading)}</a></li>'
-        for section in sections
-    )
-    return f"<ol>{''.join(links)}</ol>"
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def _section(section: Section) -> str:
-    slug = _slug(section.heading)
-    parts = [f'<section id="{slug}" aria-labelledby="{slug}-heading">']
-    parts.append(f'<h2 id="{slug}-heading">{escape(section.heading)}</h2>')
-    if section.heading == FINDINGS:
-        items = "".join(f"<li>{text(paragraph)}</li>" for paragraph in section.paragraphs)
-        parts.append(f'<ul class="findings">{items}</ul>')
-    else:
-        parts += [f"<p>{text(paragraph)}</p>" for paragraph in section.paragraphs]
-    parts += _groups(section.figures)
-    parts += [
-        _table(table, titled=table.title != section.heading)
-        for table in section.tables
-        if not table.folded
-    ]
-    parts += _folded([table for table in section.tables if table.folded])
-    return "\n".join([*parts, "</section>"])
-
-
-def _groups(figures: Iterable[Figure]) -> Iterator[str]:
-    """Yield figures in groups that share a chooser, each under its select element."""
+def _by_chooser(figures: Iterable[Figure]) -> Iterator[tuple[str, list[str], list[Figure]]]:
+    """Yield (chooser, labels to choose from, figures) for neighbours that share a chooser."""
     for chooser, group in itertools.groupby(figures, key=lambda figure: figure.chooser):
         members = list(group)
-        labels = dict.fromkeys(label for one in members for label in one.drawing.choices)
-        options = "".join(f"<option>{escape(label)}</option>" for label in labels)
-        select = (
-            f"<label>{escape(chooser)} <select data-chooser>{options}</select></label>"
-            if options
-            else ""
-        )
-        drawn = "".join(map(_figure, members))
-        yield f'<div class="group">{select}<div class="figures">{drawn}</div></div>'
+        labels = dict.fromkeys(label for figure in members for label in figure.drawing.choices)
+        yield chooser, list(labels), members
 
 
-def _figure(figure: Figure) -> str:
-    return (
-        f"<figure><h3>{escape(figure.title)}</h3>"
-        f'<div class="chart" data-figure="{escape(figure.name)}" role="img"'
-        f' aria-label="{escape(figure.alt)}"></div>'
-        f"<noscript><p>{escape(figure.alt)}</p></noscript>"
-        f"<figcaption>{text(figure.caption)}</figcaption></figure>"
-    )
+def _classes(table: Table) -> list[Markup]:
+    """Return the class attribute of each column: of numbers, of short texts, of sentences."""
+    longest = [
+        max((len(row[i]) for row in table.rows), default=0) for i in range(len(table.columns))
+    ]
+    names = [
+        "n" if number else "s" if length <= _SHORT_TEXT else "wide" if length > _WIDE_TEXT else ""
+        for number, length in zip(table.numeric, longest, strict=True)
+    ]
+    return [Markup(' class="{}"').format(name) if name else Markup("") for name in names]
 
 
-def _folded(tables: Sequence[Table]) -> Iterator[str]:
-    """Yield tables that open when asked to: one under its title, several under one line."""
-    if len(tables) == 1:
-        summary, inside = tables[0].title, _table(tables[0], titled=False)
-    else:
-        summary = f"{len(tables)} more tables"
-        inside = "".join(_table(table, titled=True) for table in tables)
-    if tables:
-        yield f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+def _example(table: Table) -> str:
+    """Return what may be typed into the filter of a table."""
+    first = table.rows[0][0]
+    if table.numeric[0]:
+        return f"{table.columns[0].replace(' ', '_')}={first.replace(',', '')}"
+    return first.partition(",")[0]
 
 
-def _table(table: Table, *, titled: bool) -> str:
-    """Return a table whose columns sort; a long one has a field that filters its rows."""
-    long = len(table.rows) >= _LONG
-    heads = "".join(
-        f'<th scope="col" aria-sort="none"{_class(table, i)}>'
-        f'<button type="button">{escape(name)}</button></th>'
-        for i, name in enumerate(table.columns)
-    )
-    body = "".join(_row(table, i) for i in range(len(table.rows)))
-    scroll = (
-        f'<div class="scroll{" tall" if long else ""}" tabindex="0" role="region"'
-        f' aria-label="{escape(table.title)}"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-    heading = f"<h3>{escape(table.title)}</h3>" if titled else ""
-    tools = _tools(table) if long else ""
-    return f'<div class="table" data-table>{heading}{tools}{scroll}</div>'
+def _cells(table: Table) -> Iterator[list[tuple[str, str | None]]]:
+    """Yield the cells of each row: the text, and what it sorts by if that is not the text."""
+    for row, keys in itertools.zip_longest(table.rows, table.keys, fillvalue=()):
+        yield list(itertools.zip_longest(row, map(_key, keys)))
 
 
-def _tools(table: Table) -> str:
-    first = table.rows[0][0].partition(",")[0]
-    example = f"{table.columns[0].replace(' ', '_')}={first}" if table.numeric[0] else first
-    return (
-        '<div class="tools"><input type="search" spellcheck="false"'
-        f' aria-label="Filter {escape(table.title)}" placeholder="Filter, e.g. {escape(example)}">'
-        '<output aria-live="polite"></output></div>'
-    )
-
-
-def _row(table: Table, number: int) -> str:
-    keys = table.keys[number] if table.keys else ()
-    cells = []
-    for i, said in enumerate(table.rows[number]):
-        key = f' data-k="{escape(_key(keys[i]))}"' if keys and not isinstance(keys[i], str) else ""
-        cells.append(f"<td{_class(table, i)}{key}>{text(said)}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _key(key: float | str | None) -> str:
-    return "" if key is None else f"{key:.12g}" if isinstance(key, float) else key
-
-
-def _class(table: Table, column: int) -> str:
-    if table.numeric[column]:
-        return ' class="n"'
-    longest = max((len(row[column]) for row in table.rows), default=0)
-    if longest <= _SHORT_TEXT:
-        return ' class="s"'
-    return ' class="wide"' if longest > _WIDE_TEXT else ""
+def _key(key: float | str | None) -> str | None:
+    if isinstance(key, str):
+        return None
+    return "" if key is None else f"{key:.12g}"

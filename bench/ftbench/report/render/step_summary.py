@@ -25,6 +25,8 @@ VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT_BYTES = 1000 * 1024
 # What a page is read for, in this order; the rest is in the report.
 SECTIONS = (
+    "Verdict",
+    "What moved",
     "What differs",
     "What was found",
     "What to buy",
@@ -62,7 +64,7 @@ def append(document: Document, environ: Mapping[str, str] = os.environ) -> Path:
                 where=name,
                 got=f"{before:,} bytes written by this step so far",
                 expected=f"at most {LIMIT_BYTES - _FEWEST_BYTES:,}",
-                hint="give the report a step of its own",
+                hint="give the command a step of its own",
             )
         text = render(document, LIMIT_BYTES - before)
         with file.open("a", encoding="utf-8") as stream:

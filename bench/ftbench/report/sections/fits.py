@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
-from ftbench.base.units import format_bytes
-from ftbench.report.charts.inputs import described, plain
+from ftbench.base.units import format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
+from ftbench.report.elements.words import point_text
 from ftbench.report.sections.headlines import times
 
 NOTE = (
@@ -39,7 +39,7 @@ def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
 def refusals(groups: Sequence[Group]) -> Iterator[str]:
     """Yield why costs have no fit, a sentence for each reason."""
     for group in groups:
-        of = described(group.held)
+        of = point_text(group.held)
         for reason in dict.fromkeys(one.reason for one in group.refused):
             costs = [one.cost for one in group.refused if one.reason == reason]
             *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
@@ -56,7 +56,7 @@ def learning_section(
     notes = (*([note] if fitted else []), *no_curves(curves))
     rows = tuple(
         (
-            described(curve.held) or "all",
+            point_text(curve.held) or "all",
             str(sum(seeds for _, seeds in curve.points.values())),
             _error(curve.interpolation),
             _error(curve.extrapolation),
@@ -74,7 +74,7 @@ def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     """Yield each reason that cells have no learning curve for, once."""
     refused = [curve for curve in curves if isinstance(curve, Refusal)]
     for reason in dict.fromkeys(one.reason for one in refused):
-        of = [described(one.held) for one in refused if one.reason == reason]
+        of = [point_text(one.held) for one in refused if one.reason == reason]
         whose = f" of {of[0]}" if of[0] else ""
         more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
         yield f"No learning curve{whose}{more}: {reason}."
@@ -87,7 +87,7 @@ def _row(group: Group, fit: Fit) -> tuple[str, ...]:
     )
     return (
         FIGURE_WORDS.get(fit.cost, fit.cost),
-        described(group.held) or "all",
+        point_text(group.held) or "all",
         _error(fit.interpolation),
         _error(fit.extrapolation),
         fit.weak or ABSENT,
@@ -120,8 +120,8 @@ def _doublings(groups: Sequence[Group]) -> Table:
     places: dict[tuple[str, ...], dict[str, str]] = {}
     for group in groups:
         for one in group.exponents:
-            of = described({**group.held, **one.held})
-            key = (axis_word(one.axis), f"{plain(one.start)} to {plain(one.end)}", of)
+            of = point_text({**group.held, **one.held})
+            key = (axis_word(one.axis), f"{format_value(one.start)} to {format_value(one.end)}", of)
             places.setdefault(key, {})[one.cost] = times(one.exponent)
     rows = tuple(
         (*key, *(found.get(cost, ABSENT) for cost in costs)) for key, found in places.items()
@@ -134,7 +134,7 @@ def _doublings(groups: Sequence[Group]) -> Table:
 def _documents(groups: Sequence[Group]) -> Table:
     """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
     rows = tuple(
-        (word, described(group.held) or "all", plain(length), *_slope(fit, int(length)))
+        (word, point_text(group.held) or "all", format_value(length), *_slope(fit, int(length)))
         for group in groups
         for cost, fit in group.fits.items()
         if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")

@@ -14,11 +14,11 @@ import pandas as pd
 from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
 from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory
-from ftbench.base.units import format_ratio
+from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
-from ftbench.report.charts.inputs import described, plain
 from ftbench.report.charts.learning import evaluation_words
 from ftbench.report.elements.tables import axis_word, format_figure, memory_word
+from ftbench.report.elements.words import counted, point_text
 
 # Groups (methods, attention, ...) that have sentences of their own; the rest are in the tables.
 _MOST_GROUPS = 4
@@ -69,13 +69,13 @@ def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
     (first, _), (last, _) = curve.points[sizes[0]], curve.points[sizes[-1]]
-    held = described(curve.held)
+    held = point_text(curve.held)
     others = len(fitted) - 1
     below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
     way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
     yield (
-        f"Accuracy {way} from {_share(first)} at {plain(sizes[0])} documents to {_share(last)} at"
-        f" {plain(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
+        f"Accuracy {way} from {_share(first)} at {format_value(sizes[0])} documents to {_share(last)} at"
+        f" {format_value(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
         f"{evaluation_words([curve])}{_more(curve)}{below}"
     )
 
@@ -85,17 +85,13 @@ def _seeds(curve: LearningCurve) -> str:
     counts = [seeds for _, seeds in curve.points.values()]
     fewest, most = min(counts), max(counts)
     means = "means " if fewest > 1 else ""
-    return f"{means}over {f'{fewest} to ' if fewest < most else ''}{_counted(most, 'seed')}"
+    return f"{means}over {f'{fewest} to ' if fewest < most else ''}{counted(most, 'seed')}"
 
 
 def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:
     """Return how well a curve is known: not weak, over many sizes, many seeds, a narrow limit."""
     seeds = sum(seeds for _, seeds in curve.points.values())
     return (not curve.weak, len(curve.points), seeds, curve.floor.low - curve.floor.high)
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'s' if count != 1 else ''}"
 
 
 def _more(curve: LearningCurve) -> str:
@@ -105,7 +101,7 @@ def _more(curve: LearningCurve) -> str:
     twice = 2 * max(curve.points)
     limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
     return (
-        f" By the fitted law, {plain(twice)} documents would bring {_share(curve.accuracy(twice))}, and ever"
+        f" By the fitted law, {format_value(twice)} documents would bring {_share(curve.accuracy(twice))}, and ever"
         f" more near {_share(limit)}."
     )
 
@@ -133,19 +129,20 @@ def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterat
         said = [
             f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
         ]
-        mine = described({name: group.held[name] for name in differing})
+        mine = point_text({name: group.held[name] for name in differing})
         yield _sentence(last, said, mine)
 
 
 def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
     noun = _AXIS_NOUNS.get(one.axis, one.axis)
-    held = described({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
+    held = point_text({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
     at = f" ({held})" if held else ""
     doubling = one.end == 2 * one.start
     what = (
-        f"Doubling {noun} from {plain(one.start)} to {plain(one.end)}{at} costs"
+        f"Doubling {noun} from {format_value(one.start)} to {format_value(one.end)}{at} costs"
         if doubling
-        else f"From {axis_word(one.axis)} {plain(one.start)} to {plain(one.end)}{at}, a doubling costs"
+        else f"From {axis_word(one.axis)} {format_value(one.start)} to {format_value(one.end)}{at},"
+        " a doubling costs"
     )
     whose = f"With {group}: " if group else ""
     text = f"{what} {' and '.join(said)}."
@@ -197,7 +194,7 @@ def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
         parts.insert(
             0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
         )
-    held = described(chain.held)
+    held = point_text(chain.held)
     word = axis_word(chain.axis)
     return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
 
@@ -205,7 +202,7 @@ def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
 def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return the report in a few figures: (what, value, note)."""
     done = int(table["status"].isin(["ok", UNTRUSTED]).sum())
-    cells = _counted(table["cell_id"].nunique(), "cell")
+    cells = counted(table["cell_id"].nunique(), "cell")
     found = [("runs finished", f"{done} of {len(table)}", f"of {cells}")]
     finished = table[table["status"] == "ok"]
     memory = headline_memory(table)
@@ -220,6 +217,6 @@ def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]
         varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
         point = {name: best[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
         found.append(
-            ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {described(point)}")
+            ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {point_text(point)}")
         )
     return found

@@ -21,6 +21,7 @@ from ftbench.analysis.comparisons.pareto import (
     standings,
 )
 from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import (
     ABSENT,
@@ -33,8 +34,7 @@ from ftbench.report.elements.words import (
     NO_INTERVAL,
     cost_word,
     difference_text,
-    named,
-    plain,
+    point_text,
     ratio_text,
     verdict_text,
 )
@@ -161,8 +161,8 @@ def _cell_heads(axes: Sequence[str]) -> tuple[str, ...]:
 
 def _cell_texts(row: dict[Any, Any], axes: Sequence[str]) -> tuple[str, ...]:
     if len(axes) <= _MANY_AXES:
-        return tuple(plain(row[axis]) for axis in axes)
-    return (named({axis: row[axis] for axis in axes}),)
+        return tuple(format_value(row[axis]) for axis in axes)
+    return (point_text({axis: row[axis] for axis in axes}),)
 
 
 def _accuracy(row: dict[Any, Any]) -> str:
@@ -210,7 +210,7 @@ def cheapest_tables(
             sure = "" if one["sure"] else " (perhaps)"
             row += [
                 _cost(cost, one["cost"], price),
-                named({axis: one[axis] for axis in axes}) + sure,
+                point_text({axis: one[axis] for axis in axes}) + sure,
             ]
         rows.append(tuple(row))
     columns = [part for cost in found for part in (f"least {cost_word(cost)}", "its cell")]
@@ -229,13 +229,14 @@ def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
     told = [step for step in steps if step.gain.verdict == "more"]
     for step in told[:1]:
         yield (
-            f"The next doubling of {axis_word(step.axis)} (measured from {plain(step.start)} to"
-            f" {plain(step.end)} at {named(step.held)}) {_worth(len(told), len(steps))}:"
+            f"The next doubling of {axis_word(step.axis)} (measured from {format_value(step.start)} to"
+            f" {format_value(step.end)} at {point_text(step.held)}) {_worth(len(told), len(steps))}:"
             f" {difference_text(step.gain)} for {ratio_text(step.cost_ratio)} the time."
         )
     if steps and not told:
         tried = "; ".join(
-            f"{axis_word(step.axis)} from {plain(step.start)} to {plain(step.end)} at {named(step.held)}"
+            f"{axis_word(step.axis)} from {format_value(step.start)} to {format_value(step.end)}"
+            f" at {point_text(step.held)}"
             for step in steps
         )
         yield f"No next doubling has a gain in accuracy that can be told apart from none ({tried})."
@@ -278,9 +279,9 @@ def _doubling_tables(
             rows=tuple(
                 (
                     axis_word(step.axis),
-                    plain(step.start),
-                    plain(step.end),
-                    named(step.held),
+                    format_value(step.start),
+                    format_value(step.end),
+                    point_text(step.held),
                     difference_text(step.gain),
                     ratio_text(step.cost_ratio),
                     ratio_text(other.get(step.axis)),
@@ -319,7 +320,7 @@ def _method_words(one: MethodComparison, table: pd.DataFrame) -> str:
 
 def _method(one: MethodComparison) -> str:
     word = "the head alone" if one.method == "head" else one.method
-    return f"{word} ({named(one.own)})" if one.own else word
+    return f"{word} ({point_text(one.own)})" if one.own else word
 
 
 # What the last row of a table of pairs has.
@@ -354,7 +355,7 @@ def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
 def _pair_row(
     pair: MethodPair, varying: Sequence[str], costs: Sequence[str], rated: bool
 ) -> tuple[str, ...]:
-    rates = (plain(pair.full_rate), plain(pair.other_rate)) if rated else ()
+    rates = (format_value(pair.full_rate), format_value(pair.other_rate)) if rated else ()
     ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
-    held = (plain(pair.held[name]) for name in varying)
+    held = (format_value(pair.held[name]) for name in varying)
     return (*held, *rates, *ratios, difference_text(pair.accuracy))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import Contrast
 from ftbench.analysis.comparisons.settings import Choice, ChoicePair, choices
+from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 from ftbench.report.elements.words import (
@@ -15,8 +16,7 @@ from ftbench.report.elements.words import (
     NO_INTERVAL,
     cost_word,
     difference_text,
-    named,
-    plain,
+    point_text,
     ratio_text,
 )
 
@@ -38,7 +38,7 @@ def choice_words(one: Choice) -> str:
     last = one.pairs[-1]
     if len(one.pairs) == 1:
         return f"{_named(one)}: {_costs(last.ratios)}."
-    at = named({name: last.held[name] for name in _varying(one)})
+    at = point_text({name: last.held[name] for name in _varying(one)})
     return (
         f"{_named(one)}, in {len(one.pairs)} pairs of cells (the geometric mean of their ratios):"
         f" {_costs(one.ratios)}; at {at}: {_costs(last.ratios)}."
@@ -60,7 +60,7 @@ def choice_table(one: Choice) -> Table:
         ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
         return (*held, *ratios, difference_text(pair.accuracy))
 
-    rows = [row(pair, [plain(pair.held[name]) for name in varying]) for pair in one.pairs]
+    rows = [row(pair, [format_value(pair.held[name]) for name in varying]) for pair in one.pairs]
     if len(rows) > 1:
         rows.append(row(one, ["all: mean", *[ABSENT] * (len(varying) - 1)]))
     columns = (*map(axis_word, varying), *map(cost_word, costs), "accuracy")
@@ -74,7 +74,7 @@ def choice_table(one: Choice) -> Table:
 
 
 def _named(one: Choice) -> str:
-    return f"{axis_word(one.axis)} {plain(one.chosen)} over {plain(one.other)}"
+    return f"{axis_word(one.axis)} {format_value(one.chosen)} over {format_value(one.other)}"
 
 
 def _varying(one: Choice) -> list[str]:

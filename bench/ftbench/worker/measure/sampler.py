@@ -73,6 +73,10 @@ class TreeMemory:
 
     A page that several processes share is divided among them, so nothing is counted twice. One
     process (the sampler) is left out; one that ends while it is looked at is skipped.
+
+    Not by psutil: its children() reads the stat file of every process of the machine, which makes a
+    sample three times as dear on one with 90 (6.2 ms for 1.9), and where smaps_rollup is missing it
+    walks smaps, and says 0 of what has no Pss.
     """
 
     def __init__(self, pid: int, leave_out: int, proc: Path = Path("/proc")) -> None:

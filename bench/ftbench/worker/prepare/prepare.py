@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
+from ftbench.plan.profile import Method
 from ftbench.records.messages import (
     Preparation,
     PrepareRequest,
@@ -79,13 +80,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     tokenised = _tokenise(cells, pools, tokenizer)
 
     emit(Progress(phase="counting FLOPs"))
-    longest = max(cell.max_length for cell in cells)
-    full = _count_flops(model, longest)
-    others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
-    by_method = {  # in this order, one model is enough: LoRA makes its head trained again
-        method: _count_flops(with_method(model, method, lora), longest)
-        for method, lora in sorted(others.items())
-    }
+    full, by_method = _count_all_flops(model, cells)
 
     emit(Progress(phase="measuring the matmul peak"))
     dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
@@ -103,6 +98,19 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in dtypes},
         seconds=time.perf_counter() - began,
     ).model_dump(mode="json")
+
+
+def _count_all_flops(
+    model: PreTrainedModel, cells: Sequence[Cell]
+) -> tuple[StepFlops, dict[Method, StepFlops]]:
+    """Return the FLOPs of full fine-tuning, and those of the other methods of the cells."""
+    longest = max(cell.max_length for cell in cells)
+    full = _count_flops(model, longest)
+    others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
+    return full, {  # in this order, one model is enough: LoRA makes its head trained again
+        method: _count_flops(with_method(model, method, lora), longest)
+        for method, lora in sorted(others.items())
+    }
 
 
 def _count_flops(model: PreTrainedModel | PeftModel, longest: int) -> StepFlops:

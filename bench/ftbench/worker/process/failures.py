@@ -1,12 +1,14 @@
-"""Failures: which status an error in a worker stands for."""
+"""Failures: what a worker answers after an error, and which status the error stands for."""
 
 from __future__ import annotations
 
 import errno
+import traceback
+from typing import Any
 
 import torch
 
-from ftbench.records.record import Status
+from ftbench.records.record import Failure, PhaseName, Status
 
 # In lower case, as torch's allocators, cuBLAS and cuDNN, and the kernel say it.
 _OUT_OF_MEMORY = (
@@ -16,6 +18,15 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "_status_alloc_failed",
 )
+
+
+def failure_answer(
+    error: BaseException, *, phase: PhaseName | None, step: int | None
+) -> dict[str, Any]:
+    """Return the answer of a worker that failed, as JSON data; the traceback goes to its log."""
+    traceback.print_exception(error)
+    failure = Failure(message=f"{type(error).__name__}: {error}", phase=phase, step=step)
+    return {"status": status_of(error), "failure": failure.model_dump(mode="json")}
 
 
 def status_of(error: BaseException) -> Status:

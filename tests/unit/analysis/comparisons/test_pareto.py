@@ -9,7 +9,6 @@ from ftbench.analysis.comparisons.pareto import (
     cheapest_for,
     money,
     next_doublings,
-    pareto_front,
     standings,
 )
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
@@ -71,12 +70,6 @@ def test_a_planted_front():
     assert lead["lead"] == pytest.approx(0.2)
     assert lead["lead_low"] == pytest.approx(0.2, abs=0.01)
     assert pd.isna(found.iloc[0]["lead"])
-
-
-def test_the_front_is_what_is_not_beaten():
-    records = [*single(16, 0.5, 10.0), *single(32, 0.4, 20.0)]
-    found = pareto_front(cells_table(records), "total_s", varying_axes(records), eval_size=MANY)
-    assert list(found["train_size"]) == [16]
 
 
 def test_a_lead_within_the_evaluations_error_is_not_told_apart():

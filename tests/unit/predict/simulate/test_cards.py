@@ -7,7 +7,6 @@ import pytest
 from ftbench.plan.gpus import capacity_bytes, custom_gpu, find_gpu, load_gpus
 from ftbench.predict.simulate.allocator import Replay
 from ftbench.predict.simulate.cards import (
-    STACK_BYTES_A_THREAD,
     card_of,
     installed_torch,
     on_card,
@@ -36,9 +35,6 @@ def test_every_card_of_the_catalogue(name):
     assert 0 < least <= most
     assert card.capacities == ((least + most) // 2, least, most)
     assert card.runtime.compute_capability == load_gpus()[name].compute_capability
-    # A stack for every thread of the card, but no more than one would notice of its context.
-    assert card.context_growth[0] == 0
-    assert 0 < card.context_growth[1] < 512 * MIB
 
 
 @pytest.mark.parametrize(
@@ -48,10 +44,6 @@ def test_threads_of_a_multiprocessor(gpu, threads):
     runtime = card_of(find_gpu(gpu)).runtime
     assert runtime.threads_per_multiprocessor == threads
     assert runtime.multiprocessors == find_gpu(gpu).multiprocessors
-
-
-def test_stacks_of_every_thread():
-    assert T4.context_growth == (0, 40 * 1024 * STACK_BYTES_A_THREAD)
 
 
 def test_a_card_without_a_number_of_multiprocessors_has_many():

@@ -7,7 +7,7 @@ from ftbench.report.elements.words import (
     NO_DIFFERENCE,
     NO_INTERVAL,
     difference_text,
-    named,
+    point_text,
     ratio_text,
     verdict_text,
 )
@@ -58,5 +58,5 @@ def test_no_word_says_more_than_the_interval(one, text):
 
 
 def test_points_in_words():
-    point = {"max_length": 64, "train_size": 100.0, "learning_rate": 2e-05}
-    assert named(point) == "length 64, documents 100, learning_rate 2e-05"
+    point = {"max_length": 64, "train_size": 25_000.0, "learning_rate": 2e-05}
+    assert point_text(point) == "length 64, documents 25,000, learning_rate 2e-05"

@@ -9,7 +9,8 @@ import pytest
 
 from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
 from ftbench.records.record import Failure
-from ftbench.report.document import Document, Section, build
+from ftbench.report.document import Document, build
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.exports import (
     SCHEMA_VERSION,

@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from ftbench.report.document import Document, Section
+from ftbench.report.document import Document
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.markdown import escaped, render
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from ftbench.base.errors import ProfileError, RunDirectoryError
-from ftbench.report.document import Document, Section, build
+from ftbench.report.document import Document, build
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.step_summary import LIMIT_BYTES, VARIABLE, append, render
 from tests.factories import (

@@ -3,7 +3,8 @@ import io
 import pandas as pd
 from rich.console import Console
 
-from ftbench.report.document import Document, Section
+from ftbench.report.document import Document
+from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.terminal import show, show_table
 

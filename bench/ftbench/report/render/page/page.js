@@ -92,7 +92,7 @@
   const key = (cell) => {
     if (cell.dataset.k === "") return null; // absent
     const text = cell.dataset.k ?? cell.textContent;
-    const value = Number(text);
+    const value = Number(text.replaceAll(",", ""));
     return text.trim() !== "" && !Number.isNaN(value) ? value : text;
   };
   const compare = (a, b) => {

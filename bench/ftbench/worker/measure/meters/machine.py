@@ -1,5 +1,7 @@
-"""What disturbed the machine beside us, from the kernel's counters (proc(5): stat, vmstat, status).
+"""What disturbed the machine beside us, from the kernel's counters.
 
+Processor time is psutil's. Pages swapped are read here (proc(5): vmstat, status), since psutil says 0
+of a kernel that does not count them.
 Processors that get too hot count it in sysfs (kernel documentation, "Intel thermal throttle events
 reporting"); other makers' count nothing, and virtual machines seldom do.
 """
@@ -12,6 +14,9 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from ftbench.base.units import KIB
 from ftbench.records.record import Load, RunWarning, WarningName
@@ -49,12 +54,14 @@ class MachineLoad:
         *,
         clock: Callable[[], float] = time.monotonic,
         own_cpu: Callable[[], float] = family_cpu_s,
+        cpu_times: Callable[[], Any] = psutil.cpu_times,
         cores: int | None = None,
     ) -> None:
         self._proc = proc
         self._cpus = cpus
         self._clock = clock
         self._own_cpu = own_cpu
+        self._cpu_times = cpu_times
         self._cores = cores or os.cpu_count() or 1
         self._average_start = os.getloadavg()[0]
         self._began = (clock(), own_cpu())
@@ -65,12 +72,10 @@ class MachineLoad:
     def _busy_and_steal(self) -> tuple[float, float] | None:
         """Return (busy, stolen) processor seconds since boot, over all processors; None without."""
         try:
-            fields = (self._proc / "stat").read_text().split("\n", 1)[0].split()[1:9]
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
-        except (OSError, ValueError):
+            used = self._cpu_times()
+        except (OSError, ValueError, TypeError):  # psutil raises whatever a strange file makes it
             return None
-        ticks = os.sysconf("SC_CLK_TCK")
-        return (user + nice + system + irq + softirq) / ticks, steal / ticks
+        return used.user + used.nice + used.system + used.irq + used.softirq, used.steal
 
     def _swapped_pages(self) -> int | None:
         """Return the pages swapped in and out since boot, machine-wide; None without a count."""

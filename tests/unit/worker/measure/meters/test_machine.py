@@ -1,4 +1,5 @@
 import mmap
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +16,18 @@ from ftbench.worker.measure.meters.machine import (
 QUIET = Load(average_start=0, average_end=0, others_cpu_share=0, steal_share=0)
 
 
+class CpuTimes(NamedTuple):
+    """As psutil gives them."""
+
+    user: float = 0
+    nice: float = 0
+    system: float = 0
+    idle: float = 9.99
+    irq: float = 0
+    softirq: float = 0
+    steal: float = 0
+
+
 class Machine:
     """A /proc, processors in /sys, a clock and processor time of our own, all planted."""
 
@@ -26,8 +39,6 @@ class Machine:
         self.write()
 
     def write(self):
-        cpu = f"cpu  {self.busy} 0 0 999 5 0 0 {self.steal} 0 0\ncpu0 1 1 1\n"
-        plant(self.proc / "stat", cpu)
         swaps = f"pswpin {self.swapped_in}\npswpout {self.swapped_out}\n"
         plant(self.proc / "vmstat", f"pgpgout 88\n{swaps}pgscan_direct 9\n")
         plant(self.proc / "self/status", f"VmRSS:\t  50 kB\nVmSwap:\t {self.own_swap_kib} kB\n")
@@ -36,7 +47,12 @@ class Machine:
 
     def meter(self):
         return MachineLoad(
-            self.proc, self.cpus, clock=lambda: self.seconds, own_cpu=lambda: self.own, cores=2
+            self.proc,
+            self.cpus,
+            clock=lambda: self.seconds,
+            own_cpu=lambda: self.own,
+            cpu_times=lambda: CpuTimes(user=self.busy, steal=self.steal),
+            cores=2,
         )
 
 
@@ -46,15 +62,14 @@ def plant(file, text):
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
-    monkeypatch.setattr("ftbench.worker.measure.meters.machine.os.sysconf", lambda name: 100)
+def machine(tmp_path):
     return Machine(tmp_path)
 
 
 def test_shares_are_of_all_processors_time(machine):
     meter = machine.meter()
     machine.seconds, machine.own = 10.0, 12.0
-    machine.busy, machine.steal = 1700, 100  # 17 busy seconds, 12 of them ours; 1 stolen
+    machine.busy, machine.steal = 17.0, 1.0  # 17 busy seconds, 12 of them ours; 1 stolen
     machine.write()
     load = meter.read()
     assert load.others_cpu_share == pytest.approx(5 / 20)
@@ -63,7 +78,7 @@ def test_shares_are_of_all_processors_time(machine):
 
 def test_our_own_work_is_not_somebody_elses(machine):
     meter = machine.meter()
-    machine.seconds, machine.own, machine.busy = 10.0, 20.0, 2000
+    machine.seconds, machine.own, machine.busy = 10.0, 20.0, 20.0
     machine.write()
     assert meter.read().others_cpu_share == 0.0
 
@@ -133,7 +148,7 @@ def test_what_a_planted_machine_did_is_what_it_is_cautioned_for(machine):
     meter = machine.meter()
     machine.seconds = 10.0
     assert load_warnings(meter.read()) == []
-    machine.busy, machine.steal, machine.swapped_in = 300, 200, 5000
+    machine.busy, machine.steal, machine.swapped_in = 3.0, 2.0, 5000
     machine.throttled = [0, 2]
     machine.write()
     found = load_warnings(meter.read())
@@ -146,7 +161,8 @@ def test_what_a_planted_machine_did_is_what_it_is_cautioned_for(machine):
     assert [run_warning.value for run_warning in found] == pytest.approx([0.15, 0.10, 5000, 2])
 
 
-def test_no_proc_no_figures(tmp_path):
+def test_no_proc_no_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path / "none"))
     load = MachineLoad(tmp_path / "none", tmp_path / "none").read()
     assert (load.others_cpu_share, load.steal_share) == (None, None)
     assert (load.swapped_pages, load.throttle_events) == (None, None)
