@@ -70,9 +70,15 @@ def main(arguments):
     """Print `module: killed / all (percent)` per module, then its survivors."""
     parser = argparse.ArgumentParser("nox -s mutants --", description=__doc__)
     parser.add_argument("module", nargs="*", choices=[[], *MODULES], help=", ".join(MODULES))
-    parser.add_argument("--at-most", type=int, default=AT_MOST, help="mutants per module, drawn by a fixed seed")
-    parser.add_argument("--folder", type=Path, help="keep the copies here; a second run goes on with the first")
-    parser.add_argument("--again", action="store_true", help="with --folder: try its survivors again")
+    parser.add_argument(
+        "--at-most", type=int, default=AT_MOST, help="mutants per module, drawn by a fixed seed"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="keep the copies here; a second run goes on with the first"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="with --folder: try its survivors again"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="ftbench-mutants-") as temporary:
@@ -103,9 +109,15 @@ def _run(subject, folder, options):
 def _copy(subject, folder):
     """Copy sources and tests, keeping times, so that a second run mutates only what has changed."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for source, target in (("bench/ftbench", "src/ftbench"), ("tests", "tests"), ("profiles", "profiles")):
+    for source, target in (
+        ("bench/ftbench", "src/ftbench"),
+        ("tests", "tests"),
+        ("profiles", "profiles"),
+    ):
         shutil.copytree(ROOT / source, folder / target, dirs_exist_ok=True, ignore=ignore)
-    left_out = ["-k", " and ".join(f"not {name}" for name in subject.left_out)] if subject.left_out else []
+    left_out = (
+        ["-k", " and ".join(f"not {name}" for name in subject.left_out)] if subject.left_out else []
+    )
     filled = PYPROJECT.format(
         sources=subject.sources,
         tests=json.dumps(subject.tests),
@@ -118,7 +130,11 @@ def _mutmut(folder, *arguments):
     """Run mutmut in the folder; its output is in `mutmut.log`."""
     # The copy comes first, before an editable install of the checkout. Threads do not survive a fork.
     paths = os.pathsep.join(str(folder / "mutants" / name) for name in ("src", "."))
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-P", str(ROOT / "tests/mutants/mutate.py"), *arguments]
     log = folder / "mutmut.log"
     with log.open("a") as output:

@@ -43,7 +43,9 @@ def _results():
             function, in_class = orig_function_and_class_names_from_key(name)
             line = lines.get((in_class, function), 1)
             diff = get_diff_for_mutant(name, path=path) if code in (0, 33) else ""
-            results.append({"name": name, "code": code, "file": str(path), "line": line, "diff": diff})
+            results.append(
+                {"name": name, "code": code, "file": str(path), "line": line, "diff": diff}
+            )
     Path("results.json").write_text(json.dumps(results))
 
 

@@ -33,5 +33,5 @@ class Answering:
 def test_a_run_with_untrusted_figures_ends_with_1(command, tmp_path, monkeypatch, accuracy, code):
     engine = Answering(measurement(eval_accuracy=accuracy))
     monkeypatch.setattr("ftbench.execute.engines.local.LocalEngine", lambda *options: engine)
-    ended, out, err = command("run", "smoke", "--out", tmp_path / "run")
+    ended, _, err = command("run", "smoke", "--out", tmp_path / "run")
     assert ended == code, err

@@ -402,7 +402,10 @@ def test_a_cell_of_few_pairs_takes_no_slowdown_from_another():
     [
         # Holm's limits for three are 0.05 / 3, 0.05 / 2 and 0.05; Bonferroni's is 0.05 / 3 for each.
         ({"a": 0.04, "b": 0.01, "c": 0.02}, ["b", "c", "a"]),
-        ({"a": 0.01, "b": 0.03, "c": 0.04}, ["a"]),  # the second fails, so the third is not looked at
+        (
+            {"a": 0.01, "b": 0.03, "c": 0.04},
+            ["a"],
+        ),  # the second fails, so the third is not looked at
         ({"a": 0.02, "b": 0.02, "c": 0.02}, []),
         ({"a": 0.05}, ["a"]),
         ({"a": 0.051}, []),
