@@ -28,7 +28,7 @@ AT_MOST = 1500
 
 
 class Subject(NamedTuple):
-    """What is mutated, and the tests that judge it."""
+    """What is mutated, the tests that judge it, and those of them that take seconds for each mutant."""
 
     sources: str
     tests: tuple[str, ...]
@@ -42,10 +42,24 @@ MODULES = {
     "predict/shapes": Subject(
         "predict/shapes/*",
         ("tests/unit/predict/shapes",),
-        # It traces real models: half a minute for each mutant that it does not kill.
-        ("test_a_model_at_any_shape_is_its_own_trace_event_by_event",),
+        # They trace a real model.
+        (
+            "test_a_model_at_any_shape_is_its_own_trace_event_by_event",
+            "test_the_peak_at_any_shape_is_that_of_the_events",
+            "test_the_template_is_not_touched",
+        ),
     ),
-    "analysis/fits": Subject("analysis/fits/*", ("tests/unit/analysis/fits",)),
+    "analysis/fits": Subject(
+        "analysis/fits/*",
+        ("tests/unit/analysis/fits",),
+        # They simulate hundreds of data sets.
+        (
+            "test_what_all_runs_of_a_cell_share_is_not_averaged_away_by_repeats",
+            "test_intervals_hold_one_more_run_as_often_as_they_say",
+            "test_whole_fits_hold_one_more_run_and_are_no_wider_than_need_be",
+            "test_intervals_hold_the_truth_as_often_as_they_say",
+        ),
+    ),
     "execute/runner": Subject("execute/runner.py", ("tests/unit/execute/test_runner.py",)),
 }
 

@@ -1,8 +1,8 @@
 """Mutmut in a folder made for it: `python mutate.py names`, `run [NAME ...]` or `results`.
 
-Run as a file, since mutmut imports the copy's package `tests`, which must not be this one. Two things are set
-before mutmut starts: sentences are not mutated, since no test here holds them, and hypothesis neither shrinks
-a failure nor draws other examples in another run.
+Run as a file, since mutmut imports the copy's package `tests`, which must not be this one. Three things are set
+before mutmut starts: sentences are not mutated, since no test here holds them; hypothesis neither shrinks a
+failure nor draws other examples in another run; and the fastest tests come first, since one failure is enough.
 """
 
 import json
@@ -15,6 +15,8 @@ from mutmut import __main__ as mutmut
 from mutmut.mutation import file_mutation, mutators
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
 from mutmut.utils import file_utils
 from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
@@ -22,6 +24,16 @@ from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 def _without_sentences(mutate):
     """Return the operator of strings that leaves alone every string with a space in it."""
     return lambda node: () if " " in getattr(node, "value", "") else mutate(node)
+
+
+def _fastest_first(arguments_of):
+    """Return pytest's arguments with the tests sorted by how long they took unmutated."""
+
+    def arguments(runner, tests):
+        seconds = state().duration_by_test
+        return arguments_of(runner, sorted(tests, key=lambda test: (seconds.get(test, 0.0), test)))
+
+    return arguments
 
 
 def _names():
@@ -78,4 +90,6 @@ if __name__ == "__main__":
         (kind, _without_sentences(operator) if operator is mutators.operator_string else operator)
         for kind, operator in mutators.mutation_operators
     ]
+    ordered = _fastest_first(PytestRunner._pytest_args_regular_run)
+    PytestRunner._pytest_args_regular_run = ordered
     {"names": _names, "results": _results}.get(sys.argv[1], mutmut.cli)()
