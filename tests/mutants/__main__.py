@@ -176,7 +176,8 @@ def _print(module, results):
     tried = killed + len(survivors)
     percent = f"{100 * killed / tried:.1f} %" if tried else "none"
     print(f"{module}: {killed} / {tried} ({percent}); {equivalent} equivalent ones left out")
-    print("\n".join(survivors), flush=True)
+    for survivor in survivors:
+        print(survivor, flush=True)
 
 
 def _change(one):

@@ -7,7 +7,6 @@ import pytest
 from ftbench.plan.gpus import capacity_bytes, custom_gpu, find_gpu, load_gpus
 from ftbench.predict.simulate.allocator import Replay
 from ftbench.predict.simulate.cards import (
-    STACK_BYTES_A_THREAD,
     card_of,
     installed_torch,
     on_card,
@@ -51,7 +50,8 @@ def test_threads_of_a_multiprocessor(gpu, threads):
 
 
 def test_stacks_of_every_thread():
-    assert T4.context_growth == (0, 40 * 1024 * STACK_BYTES_A_THREAD)
+    # 40 multiprocessors of 1024 threads, 1 KiB for each
+    assert T4.context_growth == (0, 40 * 1024 * 1024)
 
 
 def test_a_card_without_a_number_of_multiprocessors_has_many():

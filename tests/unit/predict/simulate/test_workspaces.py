@@ -538,5 +538,7 @@ def test_flash_attention_rounds_head_sizes(head_size, rounded):
 
 
 def test_expanded_keys_have_the_bytes_of_their_elements():
-    made = sizes(flash_attention_backward_workspace(1, 4, 128, 10, 64, key_heads=2, element_bytes=4))
+    made = sizes(
+        flash_attention_backward_workspace(1, 4, 128, 10, 64, key_heads=2, element_bytes=4)
+    )
     assert made["dk_expanded"] == made["dv_expanded"] == 10 * 4 * 64 * 4
