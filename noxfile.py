@@ -197,6 +197,18 @@ def mutations(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def mutants(session: nox.Session) -> None:
+    """Change the code by small steps and print which changes no unit test sees: `nox -s mutants -- [MODULE ...]`.
+
+    Half an hour on two cores for one module at most; `-- --help` names the modules and the options.
+    """
+    python = str(shared_environment(session) / "python")
+    install = ("install", "--quiet", "--constraint", str(CONSTRAINTS), "--group", "mutants")
+    session.run(python, "-m", "pip", *install, external=True)
+    session.run(python, "-m", "tests.mutants", *session.posargs, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
 def claim(session: nox.Session) -> None:
     """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
     programs = shared_environment(session)

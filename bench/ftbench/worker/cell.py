@@ -80,6 +80,13 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         notes.absent["sampling"] = "the sampler ended before the cell did"
     booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
     notes.warnings += fault_warning(booked.get("train"), request.cell.malloc)
+    # All that adds to the notes, before a measurement is made of them.
+    figures = {
+        "epochs": _epochs(request.cell, result, steps, notes),
+        **_results(request.cell, result, notes),
+        **_steps(request, table, device, notes),
+        **_machine(request.cell, machine, notes),
+    }
     measurement = Measurement(
         device=describe(device),
         model_device=result.model_device,
@@ -87,7 +94,6 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         trainable_parameters=result.trainable_parameters,
         packages=_own_packages(request.cell),
         phases=booked,
-        epochs=_epochs(request.cell, result, steps, notes),
         memory=phases.peaks(),
         idle=phases.idle,
         sources=phases.sources(),
@@ -99,9 +105,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
             for name, phase in booked.items()
             if name in ("first_steps", "train")  # a single step has no "train"
         ),
-        **_results(request.cell, result, notes),
-        **_steps(request, table, device, notes),
-        **_machine(request.cell, machine, notes),
+        **figures,
         worker_s=time.perf_counter() - began,
         absent=notes.absent,
         warnings=tuple(notes.warnings),

@@ -1,5 +1,7 @@
 """Which parts moved: at one moment, between two, in other types, under other names."""
 
+import pytest
+
 from ftbench.base.units import MIB
 from ftbench.gate.attribution import changed_parts
 from tests.factories import breakdown, part
@@ -97,3 +99,26 @@ def test_what_is_at_no_mark_shows_in_the_most_it_is():
         STATE, part("aten::mul", {"most": 5 * MIB}), phase="forward", operator="aten::x"
     )
     assert (only(before, after).mark, only(before, after).delta_bytes) == ("most", 4 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("kept", "mark", "first"),
+    [
+        (40, "most", ("aten::mul", 60 * MIB)),
+        (49, "most", ("aten::mul", 51 * MIB)),
+        (50, "after forward", ("aten::mm", 50 * MIB)),
+        (60, "after forward", ("aten::mm", 60 * MIB)),
+    ],
+)
+def test_a_moment_explains_a_peak_where_at_least_half_of_its_change_is_seen(kept, mark, first):
+    """Of a peak that is another by 100 MiB, `kept` are there after forward too."""
+    both = {"peak": kept * MIB, "after forward": kept * MIB, "most": kept * MIB}
+    rest = {"peak": (100 - kept) * MIB, "most": (100 - kept) * MIB}
+    after = breakdown(
+        STATE, part("aten::mm", both), part("aten::mul", rest), phase="backward", operator="aten::x"
+    )
+    found = changed_parts(breakdown(STATE, phase="backward"), after)
+    if mark == "most":
+        found = [one for one in found if one.operator == "aten::mul"]
+    assert (found[0].operator, found[0].delta_bytes) == first
+    assert {one.mark for one in found} == {mark}

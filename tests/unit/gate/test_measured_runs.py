@@ -16,6 +16,7 @@ from ftbench.gate.measured_runs import (
     measured_of,
     runs_of,
     slowdown,
+    told_apart,
 )
 from tests.factories import cell, device, environment, measurement, record
 
@@ -394,6 +395,25 @@ def test_a_cell_of_few_pairs_takes_no_slowdown_from_another():
     result = compare_measured("quick", *sides)
     assert [change.where for change in result.changes] == ["many"]
     assert "6 pairs are needed to judge 2 figures: few" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("p_values", "found"),
+    [
+        # Holm's limits for three are 0.05 / 3, 0.05 / 2 and 0.05; Bonferroni's is 0.05 / 3 for each.
+        ({"a": 0.04, "b": 0.01, "c": 0.02}, ["b", "c", "a"]),
+        (
+            {"a": 0.01, "b": 0.03, "c": 0.04},
+            ["a"],
+        ),  # the second fails, so the third is not looked at
+        ({"a": 0.02, "b": 0.02, "c": 0.02}, []),
+        ({"a": 0.05}, ["a"]),
+        ({"a": 0.051}, []),
+        ({}, []),
+    ],
+)
+def test_many_figures_are_told_apart_by_holms_steps(p_values, found):
+    assert told_apart(p_values) == found
 
 
 # What a baseline keeps

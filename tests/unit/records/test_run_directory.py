@@ -133,6 +133,17 @@ def test_a_figure_that_was_changed_by_hand_is_not_believed(directory, old, new):
         directory.records()
 
 
+def test_a_record_without_a_checksum_is_not_believed(directory):
+    file = written(directory)
+    data = json.loads(file.read_text())
+    del data["sha256"]
+    file.write_text(json.dumps(data))
+    with pytest.raises(DamagedFile):
+        directory.records()
+    records, (damaged,) = directory.survey()
+    assert (records, damaged.file) == ([], file)
+
+
 def test_a_record_that_is_only_laid_out_anew_is_the_same_record(directory):
     file = written(directory)
     data = json.loads(file.read_text())

@@ -92,3 +92,63 @@ def test_a_doubling_between_cells_that_are_no_neighbours_is_told_too():
     runs = table(noise=0, lengths=(256, 384, 512), batches=(4,))[[*CELL, "step_median_s"]]
     found = along(exponents(runs, "step_median_s", CELL, Noise(0.0, 5, "test")), "max_length")
     assert [(one.start, one.end) for one in found] == [(256, 384), (256, 512), (384, 512)]
+
+
+def by_hand(costs, **columns):
+    """Runs at lengths 100 and 200 of one batch, two of each."""
+    return pd.DataFrame(
+        {
+            "max_length": [100.0, 100, 200, 200],
+            "per_device_train_batch_size": 4.0,
+            "step_median_s": costs,
+        }
+        | columns
+    )
+
+
+def test_an_exponent_and_its_interval_by_hand():
+    """Means of 1 and 4 s over a doubling: 2. Each mean is known to 0.1 / sqrt(2); t of 4 is 2.776."""
+    table_ = by_hand([0.9, 1.1, 3.0, 5.0])
+    (found,) = exponents(table_, "step_median_s", CELL, Noise(0.1, 4, "test"))
+    assert found.exponent.value == pytest.approx(2)
+    half = 2.776 * np.sqrt(2 * 0.1**2 / 2) / np.log(2)
+    assert found.exponent.high - 2 == pytest.approx(half, rel=1e-3)
+    assert 2 - found.exponent.low == pytest.approx(half, rel=1e-3)
+    assert (found.cost, found.axis, found.held) == (
+        "step_median_s",
+        "max_length",
+        {"per_device_train_batch_size": 4},
+    )
+
+
+def test_the_wider_of_a_median_s_own_interval_and_the_noise_counts():
+    """Of 1.96 standard deviations to either side, 0.392 s around 1 s are a deviation of 0.2."""
+    own = {"step_low_s": [0.8, 0.8, 2.0, np.nan], "step_high_s": [1.584, 1.584, 2.0, 2.0]}
+    table_ = by_hand([1.0, 1.0, 2.0, 2.0], **own)
+    (found,) = exponents(table_, "step_median_s", CELL, Noise(0.1, 4, "test"))
+    variance = 0.2**2 / 2 + 0.1**2 / 2
+    half = found.exponent.high - found.exponent.value
+    assert half == pytest.approx(2.776 * np.sqrt(variance) / np.log(2), rel=1e-3)
+    alone = table_.assign(total_s=table_["step_median_s"])
+    (other,) = exponents(alone, "total_s", CELL, Noise(0.1, 4, "test"))
+    half = other.exponent.high - other.exponent.value
+    assert half == pytest.approx(2.776 * 0.1 / np.log(2), rel=1e-3)
+
+
+def test_noise_by_hand():
+    """Shares of -0.1 and 0.1, and of -0.2, 0 and 0.2 about the cells' means: 0.1 over 3 runs to spare."""
+    table_ = pd.DataFrame({"max_length": [8.0, 8, 16, 16, 16], "cost": [0.9, 1.1, 8.0, 10.0, 12.0]})
+    known = noise(table_, "cost", ["max_length"], None)
+    assert known.deviation == pytest.approx(np.sqrt(0.1 / 3))
+    assert known.freedom == 3
+    residual = Noise(0.5, 9, "residual")
+    assert noise(table_[:4], "cost", ["max_length"], residual) is residual
+    assert noise(table_[:0], "cost", ["max_length"], residual) is residual
+
+
+def test_values_that_are_whole_are_said_as_such():
+    table_ = pd.DataFrame({"x": [0.5, 1.0, 2.5], "cost": [1.0, 2.0, 5.0]})
+    found = exponents(table_, "cost", ["x"], Noise(0.0, 5, "test"))
+    assert [(one.start, one.end) for one in found] == [(0.5, 1), (1, 2.5)]
+    assert [type(one.end) for one in found] == [int, float]
+    assert [one.exponent.value for one in found] == pytest.approx([1, 1])

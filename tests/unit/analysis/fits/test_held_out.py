@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ftbench.analysis.fits.held_out import MOST_LEFT_OUT, Reach, cross_validate
+from ftbench.analysis.fits.held_out import MOST_LEFT_OUT, Reach, Validation, cross_validate
 from ftbench.analysis.fits.regression import TooFewCellsError
 
 AXES = ("length", "batch")
@@ -112,3 +112,69 @@ def test_an_axis_that_was_not_tested_has_the_others_worst_error():
     found = cross_validate(data, "cost", (*AXES, "size"), Recorder())
     assert found.reach["size"].margin(200) == pytest.approx(np.log(1.2), rel=0.1)
     assert found.margin({"length": 16, "batch": 2, "size": 100}) == found.inside
+
+
+def test_margins_are_added_over_the_axes_and_no_less_than_inside():
+    reach = {
+        "length": Reach(smallest=8, largest=32, error=0.1, doublings=2),
+        "batch": Reach(smallest=1, largest=4, error=0.2, doublings=1),
+    }
+    found = Validation(None, None, 0.15, reach)
+    assert found.margin({"length": 16, "batch": 2}) == 0.15
+    assert found.margin({"length": 64, "batch": 2}) == 0.15  # 0.1 alone is less
+    assert found.margin({"length": 32, "batch": 5}) == pytest.approx(0.2)
+    assert found.margin({"length": 64, "batch": 16}) == pytest.approx(0.1 + 0.4)
+    assert found.margin({"length": 512, "batch": 4}) == pytest.approx(0.2)  # four doublings of two
+    assert found.margin({"size": 10**6}) == 0.15
+
+
+def test_the_reach_of_an_axis_is_its_values_and_the_doublings_that_were_tested():
+    found = cross_validate(runs(GRID, [1.0] * 9), "cost", AXES, Recorder()).reach
+    assert (found["length"].smallest, found["length"].largest) == (8, 32)
+    assert found["length"].doublings == 1
+    wide = [(s, b) for s in (8, 16, 128) for b in (1, 2, 4)]
+    costs = [2.0 if s == 128 else 1.0 for s, _ in wide]
+    found = cross_validate(runs(wide, costs), "cost", AXES, Recorder()).reach
+    assert found["length"].doublings == 3
+    assert found["length"].error == pytest.approx(np.log(2))
+    assert found["batch"].error == pytest.approx(np.log(2 / (4 / 3)))
+
+
+def test_an_axis_of_one_value_is_not_tested_and_has_the_largest_error_over_one_doubling():
+    data = runs(GRID, [2.0 if s == 32 else 1.0 for s, _ in GRID]) | {"size": np.full(9, 100.0)}
+    found = cross_validate(data, "cost", (*AXES, "size"), Recorder())
+    assert "size" not in found.extrapolation.by_axis
+    assert found.reach["size"] == Reach(100, 100, pytest.approx(np.log(2)), 1.0)
+
+
+def test_where_nothing_can_be_left_out_no_error_is_known():
+    found = cross_validate(runs(GRID, [1.0] * 9), "cost", AXES, Recorder(needed=9))
+    assert found.inside == 0
+    assert found.margin({"length": 512, "batch": 2}) == 0
+
+
+def test_the_share_inside_is_of_the_interval_as_it_was():
+    """Its half of 0.05 holds the cells that are 3 % below their mean, and not those that are 7 % above."""
+    costs = [np.exp(0.1 if n % 3 == 2 else 0.0) for n in range(9)]
+    one = cross_validate(runs(GRID, costs), "cost", AXES, Recorder()).interpolation
+    off = []
+    for number, cell in enumerate(GRID):
+        if cell not in ((8, 1), (32, 4)):
+            off.append(np.log(np.mean(costs[:number] + costs[number + 1 :]) / costs[number]))
+    assert one.within == pytest.approx(np.mean(np.abs(off) <= 0.05))
+    assert 0 < one.within < 1
+
+
+def test_inside_is_the_error_that_95_of_100_stay_below():
+    """Of 40 errors the 39th: 0.95 * 41 is 38.95."""
+    large = [(s, b) for s in range(1, 9) for b in range(1, 8)]
+    estimate = Recorder()
+    found = cross_validate(runs(large, np.linspace(1, 2, 56)), "cost", AXES, estimate)
+    left_out = [(set(large) - given).pop() for given in estimate.given[:40]]
+    costs = dict(zip(large, np.linspace(1, 2, 56), strict=True))
+    total = sum(costs.values())
+    off = sorted(abs(np.log((total - costs[c]) / 55 / costs[c])) for c in left_out)
+    assert found.inside == pytest.approx(off[38])
+    assert found.interpolation.largest_error == pytest.approx(
+        max(abs((total - costs[c]) / 55 / costs[c] - 1) for c in left_out)
+    )

@@ -5,6 +5,7 @@ import pytest
 from ftbench.analysis.fits.laws import LearningCurve, Refusal
 from ftbench.analysis.fits.learning import WEAK_ACCURACY, Power, learning_curves
 from ftbench.analysis.fits.learning import Seeds as Sizes
+from ftbench.analysis.fits.regression import TooFewCellsError
 from tests.unit.analysis.made_up import AXES
 
 LAW = (0.08, 1.5, 0.4)
@@ -176,3 +177,170 @@ def test_cells_of_one_size_are_no_curve_and_no_refusal():
 def test_no_accuracy():
     assert reason(runs().assign(eval_accuracy=np.nan)) == "no run has an accuracy"
     assert learning_curves(runs()[:0], AXES) == ()
+
+
+# By hand
+
+ONE_PAIR = {  # errors 0.5 and 0.3 with 100 documents, 0.2 twice with 200
+    "train_size": np.array([100.0, 100, 200, 200]),
+    "eval_accuracy": np.array([0.5, 0.7, 0.8, 0.8]),
+}
+
+
+def test_the_spread_of_seeds_is_that_of_a_share():
+    found = Sizes.of(ONE_PAIR)
+    assert found.size.tolist() == [100, 200]
+    assert found.error == pytest.approx([0.4, 0.2])
+    assert found.seeds.tolist() == [2, 2]
+    assert found.freedom == 2
+    # Residuals of 0.1 / sqrt(0.4 * 0.6), twice, over two degrees of freedom.
+    assert found.dispersion == pytest.approx(0.01 / 0.24)
+    assert found.variance == pytest.approx([0.01 / 2, 0.01 / 0.24 * 0.16 / 2])
+    # A residual of two seeds has half the variance of one: it is grown by sqrt(2).
+    assert sorted(found.residuals) == pytest.approx(
+        [-np.sqrt(0.02 / 0.24), 0, 0, np.sqrt(0.02 / 0.24)]
+    )
+    mean, seeds = found.points()[100]
+    assert (mean.value, seeds) == (pytest.approx(0.6), 2)
+    assert mean.high - 0.6 == pytest.approx(4.303 * np.sqrt(0.005), rel=1e-3)
+    assert 0.6 - mean.low == pytest.approx(4.303 * np.sqrt(0.005), rel=1e-3)
+
+
+def test_a_size_with_one_seed_has_the_spread_of_the_others_and_no_residual():
+    found = Sizes.of(
+        {
+            "train_size": np.array([100.0, 100, 200]),
+            "eval_accuracy": np.array([0.5, 0.7, 0.8]),
+        }
+    )
+    assert found.freedom == 1
+    assert found.dispersion == pytest.approx(0.02 / 0.24)
+    assert found.variance == pytest.approx([0.01, 0.02 / 0.24 * 0.16])
+    assert len(found.residuals) == 2
+
+
+def test_without_a_second_seed_nothing_is_known_of_the_spread():
+    found = Sizes.of({"train_size": np.array([100.0, 200]), "eval_accuracy": np.array([0.5, 0.7])})
+    assert (found.freedom, found.dispersion) == (0, 0)
+    assert 0 < max(found.variance) < 1e-9
+    with pytest.raises(TooFewCellsError):
+        Power.of(found)
+
+
+def test_no_share_is_nearer_to_all_or_nothing_than_half_a_per_cent():
+    sure = Sizes.of(
+        {
+            "train_size": np.array([100.0, 100, 200, 200]),
+            "eval_accuracy": np.array([0.5, 0.7, 1.0, 1.0]),
+        }
+    )
+    assert sure.variance[1] == pytest.approx(0.01 / 0.24 * 0.005 * 0.995 / 2)
+
+
+def of_draws(floor, a, b, runs):
+    return Power(*(np.array(values, dtype=float) for values in (floor, a, b, runs)))
+
+
+def test_a_prediction_has_the_spread_of_its_draws_and_of_one_more_run():
+    power = of_draws([0.1] * 3, [1] * 3, [0.5] * 3, [-0.1, 0.1])
+    accuracy, half = power.predict({"train_size": np.array([100.0])})
+    assert accuracy == pytest.approx(0.8)  # 1 - 0.1 - 100 ** -0.5
+    # One more run is 0.1 * sqrt(0.2 * 0.8) off: 95 % of two draws, 0.04 to either side, are within 0.038.
+    assert half == pytest.approx(-np.log(0.762 / 0.8))
+    lower = of_draws([0.1, 0.1, 0.2], [1] * 3, [0.5] * 3, [0, 0])
+    accuracy, half = lower.predict({"train_size": np.array([100.0, 1e8])})
+    assert accuracy == pytest.approx([0.8, 0.8999])
+    ends = [0.3 - 0.1 * 0.025, 0.2001 - 0.1 * 0.025]
+    assert half == pytest.approx(
+        [-np.log((1 - e) / a) for e, a in zip(ends, accuracy, strict=True)]
+    )
+
+
+def test_an_accuracy_is_never_less_than_one_in_a_hundred():
+    accuracy, _ = of_draws([0.5] * 3, [9] * 3, [0.1] * 3, [0, 0]).predict(
+        {"train_size": np.array([10.0])}
+    )
+    assert accuracy == 0.01
+
+
+def test_constants_have_the_ends_of_their_draws_and_hold_the_fit_s_own():
+    found = of_draws([0.2, 0.1, 0.3], [5, 1, 3], [0.5, 1, 3], [0, 0]).constants()
+    assert (found["floor"].low, found["floor"].high) == pytest.approx((0.105, 0.295))
+    assert (found["a"].low, found["a"].value, found["a"].high) == pytest.approx((1.05, 5, 5))
+    assert (found["b"].low, found["b"].value, found["b"].high) == pytest.approx((0.5, 0.5, 2.95))
+
+
+@pytest.mark.parametrize(
+    ("law", "expected"),
+    [((0.1, 2.0, 0.5), (0.1, 2.0, 0.5)), ((0.0, 2.0, 0.5), (0.0, 2.0, 0.5))],
+)
+def test_a_law_is_found_as_it_is(law, expected):
+    power = Power.of(Sizes.of(exactly(error(SIZES, law))))
+    found = power.constants()
+    assert found["b"].value == pytest.approx(expected[2], rel=2e-3)
+    assert found["a"].value == pytest.approx(expected[1], rel=1e-2)
+    assert found["floor"].value == pytest.approx(expected[0], abs=1e-3)
+
+
+def exactly(errors, spread=1e-4):
+    """Return runs of two seeds to each size, whose means are these errors."""
+    sizes = np.array(SIZES[: len(errors)], dtype=float)
+    return {
+        "train_size": np.repeat(sizes, 2),
+        "eval_accuracy": 1 - np.repeat(errors, 2) + np.tile([-spread, spread], len(errors)),
+    }
+
+
+def test_a_floor_below_nothing_is_none_and_a_rise_is_flat():
+    below = Power.of(Sizes.of(exactly(2 * np.array(SIZES, dtype=float) ** -0.4 - 0.05)))
+    assert below.floor[0] == 0
+    assert below.a[0] > 0
+    rising = Power.of(Sizes.of(exactly(np.linspace(0.2, 0.3, 6))))
+    assert rising.a[0] == 0
+    weight = 1 / Sizes.of(exactly(np.linspace(0.2, 0.3, 6))).variance
+    assert rising.floor[0] == pytest.approx((np.linspace(0.2, 0.3, 6) @ weight) / weight.sum())
+
+
+def test_three_sizes_are_the_fewest_that_a_law_is_fitted_to():
+    assert Power.of(Sizes.of(exactly(error(SIZES[:3])))).b[0] == pytest.approx(0.4, rel=0.05)
+    with pytest.raises(TooFewCellsError):
+        Power.of(Sizes.of(exactly(error(SIZES[:2]))))
+
+
+@pytest.mark.parametrize(("spare", "refused"), [(2, True), (3, False)])
+def test_three_runs_with_another_seed_are_needed(spare, refused):
+    table = runs(seeds=1, sd=0.001)
+    again = runs(1, seeds=1, sd=0.001).assign(seed=1)[:spare]
+    (found,) = learning_curves(pd.concat([table, again]), AXES)
+    assert isinstance(found, Refusal) is refused
+    if refused:
+        assert "2 runs with another seed" in found.reason
+
+
+def test_an_evaluation_set_s_error_is_of_the_worst_accuracy_and_the_smallest_set():
+    table = runs().assign(eval_size=lambda one: np.where(one["train_size"] == 100, 500, 400))
+    worst = 1 - table[table["train_size"] == 100]["eval_accuracy"].mean()
+    expected = 1.959964 * np.sqrt(worst * (1 - worst) / 400)
+    assert curve(table).evaluation_error == pytest.approx(expected, rel=1e-6)
+    assert curve(table.assign(eval_size=np.nan)).evaluation_error is None
+
+
+def test_an_interval_is_no_narrower_than_the_errors_seen_and_ends_at_one():
+    found = curve(runs())
+    for documents in (400, 10**6):
+        interval = found.accuracy(documents)
+        assert interval.value / interval.low == pytest.approx(
+            max(interval.high / interval.value, interval.value / interval.low)
+        )
+    inside = found.accuracy(400)
+    assert np.log(inside.high / inside.value) == pytest.approx(np.log(inside.value / inside.low))
+    assert inside.high / inside.value >= 1 + found.interpolation.median_error
+
+
+def test_means_that_miss_the_law_by_more_than_seeds_explain_widen_it():
+    smooth, rough = (error(SIZES) + off for off in (0, 0.02 * np.array([1, -1, 1, -1, 1, -1])))
+    widths = []
+    for errors in (smooth, rough):
+        interval = Power.of(Sizes.of(exactly(errors, 0.005))).constants()["b"]
+        widths.append(np.log(interval.high / interval.low))
+    assert widths[1] > 2 * widths[0]

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 from scipy.optimize import nnls
+from scipy.stats import t as student_t
 
 from ftbench.analysis.fits.regression import (
     MOST_TRIED,
     Law,
     Sample,
     TooFewCellsError,
+    cells_of,
     fit,
     least_squares,
+    student,
 )
 from tests.unit.analysis.made_up import BATCHES, LENGTHS, memory_bytes, step_s
 
@@ -136,3 +139,151 @@ def test_no_interval_is_below_nothing():
     for seed in range(20):
         constants = fit([QUADRATIC], sample(noisy(affine, seed))).constants()
         assert constants["t2"].low == 0 < constants["t2"].high
+
+
+# Intervals, by the formulas of weighted least squares in a textbook
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (2, 4.303), (10, 2.228)])
+def test_student_s_quantiles(freedom, quantile):
+    assert student(freedom) == pytest.approx(quantile, abs=5e-4)
+
+
+def textbook(rows, constants, freedom=None):
+    """Coefficients and normal matrix's inverse of 1 = rows @ coefficients, with the residuals' deviation."""
+    inverse = np.linalg.inv(rows.T @ rows)
+    found = inverse @ rows.sum(axis=0)
+    residuals = rows @ found - 1
+    left = freedom if freedom is not None else len(rows) - constants
+    return found, inverse, np.sqrt((residuals**2).sum() / left)
+
+
+def terms(length, batch, quadratic=True):
+    columns = [np.ones_like(length), batch * length, batch * length**2]
+    return np.stack(columns if quadratic else columns[:2], axis=1)
+
+
+AT = (np.array([200.0, 1000.0]), np.array([6.0, 20.0]))
+
+
+def test_intervals_of_a_law_are_the_textbook_s():
+    cost = noisy(step_s(LENGTH, BATCH, (0.5, 4e-4, 0)), 1)
+    model = fit([AFFINE], sample(cost))
+    found, inverse, deviation = textbook(terms(LENGTH, BATCH, False) / cost[:, None], 2)
+    assert model.coefficients[0] == pytest.approx(found)
+    assert (model.freedom, model.deviation) == (10, pytest.approx(deviation))
+    quantile = student_t.ppf(0.975, 10)
+    errors = deviation * np.sqrt(np.diag(inverse))
+    constants = model.constants()
+    assert list(constants) == ["t0", "t1"]
+    for value, error, interval in zip(found, errors, constants.values(), strict=True):
+        assert interval.value == pytest.approx(value)
+        assert interval.low == pytest.approx(max(value - quantile * error, 0))
+        assert interval.high == pytest.approx(value + quantile * error)
+    at = terms(*AT, False)
+    rows = at / (at @ found)[:, None]
+    leverage = np.array([row @ inverse @ row for row in rows])
+    expected = quantile * deviation * np.sqrt(1 + leverage)
+    assert model.cost(*AT) == pytest.approx(at @ found)
+    assert model.half_width(*AT) == pytest.approx(expected)
+
+
+def test_each_piece_has_the_interval_of_its_own_cells():
+    cost = noisy(memory_bytes(LENGTH, BATCH, m=(1e8, 3e5, 600.0), floor=6e8), 0, 0.002)
+    model = fit([FLOORED], sample(cost))
+    assert model.law == FLOORED
+    order = np.argsort(cost)
+    flat = order[: int((memory_bytes(LENGTH, BATCH, (1e8, 3e5, 600.0), 6e8) == 6e8).sum())]
+    steep = np.setdiff1d(order, flat)
+    first, _, _ = textbook(1 / cost[flat][:, None], 1)
+    rest = terms(LENGTH[steep], BATCH[steep])
+    second, inverse, _ = textbook(rest / cost[steep][:, None], 3)
+    assert model.constants()["floor"].value == pytest.approx(first[0])
+    assert [model.constants()[f"m{n}"].value for n in range(3)] == pytest.approx(list(second))
+    told = np.maximum(first[0], terms(LENGTH, BATCH) @ second)
+    deviation = np.sqrt(((told / cost - 1) ** 2).sum() / (len(cost) - 5))
+    assert (model.freedom, model.deviation) == (len(cost) - 5, pytest.approx(deviation))
+    quantile = student_t.ppf(0.975, len(cost) - 5)
+    at = terms(np.array([1000.0]), np.array([20.0]))[0]
+    row = at / (at @ second)
+    small, large = model.half_width(np.array([8.0, 1000.0]), np.array([1.0, 20.0]))
+    assert small == pytest.approx(
+        quantile * deviation * np.sqrt(1 + 1 / (first[0] ** 2 * (1 / cost[flat] ** 2).sum()))
+    )
+    assert large == pytest.approx(quantile * deviation * np.sqrt(1 + row @ inverse @ row))
+    error = quantile * deviation * np.sqrt(np.diag(inverse))
+    assert model.constants()["m2"].high == pytest.approx(second[2] + error[2])
+
+
+def test_the_spread_of_a_cell_s_runs_is_in_the_interval_of_one_more():
+    """Of two runs each the mean has half of the spread's variance; the residual has that, one run all."""
+    base = step_s(LENGTH, BATCH)
+    once = fit([AFFINE], sample(base))
+    length, batch = np.tile(LENGTH, 2), np.tile(BATCH, 2)
+    twice = fit(
+        [AFFINE], sample(np.concatenate([0.9 * base, 1.1 * base]), length=length, batch=batch)
+    )
+    # Each run is a tenth from its mean: of 24 runs in 12 cells the spread is sqrt(24 / 12) / 10.
+    assert once.run_deviation == 0
+    assert twice.run_deviation == pytest.approx(np.sqrt(0.5 * 2) / 10)
+    more = twice.half_width(*AT) ** 2 - once.half_width(*AT) ** 2
+    assert more == pytest.approx((student_t.ppf(0.975, 10) * 0.1) ** 2)
+
+
+def test_a_free_constant_may_have_an_interval_below_nothing():
+    law = Law("t", (("1", "B*S"),), frozenset(["1"]))
+    cost = noisy(4e-4 * BATCH * LENGTH - 0.05, 0, 0.01)
+    constants = fit([law], sample(cost)).constants()
+    assert constants["t0"].low < constants["t0"].value < 0
+
+
+def test_cells_and_the_cell_of_each_run():
+    cells, cell = cells_of([np.array([8.0, 16, 8, 8]), np.array([2.0, 1, 2, 1])])
+    assert cells.tolist() == [[8, 1], [8, 2], [16, 1]]
+    assert cell.tolist() == [1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("law", "constants", "formula"),
+    [
+        (Law("e", (("S",),)), 1, "eS*S"),
+        (Law("e", (("1", "S", "S^2"),)), 3, "e0 + eS*S + eSS*S^2"),
+        (Law("t", (("1",), ("1", "B*S"))), 4, "max(floor, t0 + t1*B*S)"),
+        (
+            Law("m", (("1", "B"), ("1", "B", "B*S^2"))),
+            6,
+            "max(small_m0 + small_mB*B, m0 + mB*B + m2*B*S^2)",
+        ),
+    ],
+)
+def test_a_law_s_constants_are_its_terms_and_where_it_bends(law, constants, formula):
+    assert law.constants == constants
+    assert str(law) == formula
+
+
+@pytest.mark.parametrize(("cells", "carried"), [(3, False), (4, True)])
+def test_a_law_needs_two_cells_more_than_it_has_constants(cells, carried):
+    length = np.array([8.0, 16, 32, 64])[:cells]
+    few = sample(step_s(length, 4.0), length=length, batch=np.full(cells, 4.0))
+    if carried:
+        assert fit([AFFINE], few).freedom == 2
+        return
+    with pytest.raises(TooFewCellsError, match="make 3 cells; 4 are needed"):
+        fit([QUADRATIC, AFFINE], few)
+
+
+def test_cells_that_are_enough_but_all_alike_carry_no_law():
+    length, batch = np.full(5, 64.0), np.full(5, 4.0)
+    size = Sample(length, batch, np.arange(1.0, 6), np.ones(5))
+    with pytest.raises(TooFewCellsError, match="too little"):
+        fit([AFFINE], size)
+
+
+@pytest.mark.parametrize(
+    ("terms_of", "expected"),
+    [("S", [8, 16]), ("S^2", [64, 256]), ("B", [2, 3]), ("B*S^2", [128, 768]), ("1", [1, 1])],
+)
+def test_terms(terms_of, expected):
+    from ftbench.analysis.fits.regression import TERMS
+
+    assert TERMS[terms_of](np.array([8.0, 16]), np.array([2.0, 3])).tolist() == expected

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student_t
 
-from ftbench.analysis.fits.total_time import PARTS, Alike, Constant, Count, Total
+from ftbench.analysis.fits.total_time import PARTS, Alike, Apart, Constant, Count, Line, Total
 from tests.unit.analysis.made_up import (
     CHECKPOINTS,
     EPOCHS,
@@ -111,6 +112,104 @@ def test_a_count_that_goes_with_the_steps():
     steps = np.array([10.0, 20, 40])
     assert Count.of(steps, 2 + steps / 5).at(np.array([100.0])) == pytest.approx(22)
     assert Count.of(steps, np.full(3, 4.0)) == Count(4.0, 0.0)
+
+
+def test_a_constant_has_the_interval_of_one_more_run():
+    """Of 1, 2 and 6 seconds the mean is 3 and the standard deviation sqrt(7); t of 2 is 4.303."""
+    found = Constant.of(np.array([1.0, 2, 6]))
+    assert found.mean == 3
+    assert found.half == pytest.approx(4.303 * np.sqrt(7) * np.sqrt(4 / 3), rel=1e-3)
+    assert (found.interval.low, found.interval.high) == (0, pytest.approx(3 + found.half))
+    assert Constant(3.0, 1.0).interval.low == 2
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_line_has_the_textbook_s_intervals(repeats):
+    """Weighted least squares through the means of cells, each weight 1 / seconds^2."""
+    amounts, draw = np.array([10.0, 20, 40, 80]), np.random.default_rng(2)
+    amount = np.repeat(amounts, repeats)
+    seconds = (3 + 0.5 * amount) * np.exp(draw.normal(0, 0.05, len(amount)))
+    line = Line.of(amount, seconds, np.repeat(np.arange(4), repeats))
+    mean = seconds.reshape(4, repeats).mean(axis=1)
+    rows = np.stack([amounts, np.ones(4)], axis=1) / mean[:, None]
+    inverse = np.linalg.inv(rows.T @ rows)
+    slope, constant = inverse @ rows.sum(axis=0)
+    assert (line.slope, line.constant) == (pytest.approx(slope), pytest.approx(constant))
+    assert line.freedom == 2
+    deviation = np.sqrt(((rows @ [slope, constant] - 1) ** 2).sum() / 2)
+    assert line.deviation == pytest.approx(deviation)
+    off = seconds.reshape(4, repeats) / mean[:, None] - 1
+    spread = (off**2).sum() / (4 * (repeats - 1)) if repeats > 1 else 0.0
+    assert line.run_deviation == pytest.approx(np.sqrt(spread * (1 - 1 / repeats)))
+    quantile, at = student_t.ppf(0.975, 2), np.array([100.0, 15.0])
+    assert line.seconds(at) == pytest.approx(constant + slope * at)
+    row = np.stack([at, np.ones(2)], axis=1) / line.seconds(at)[:, None]
+    leverage = np.array([one @ inverse @ one for one in row])
+    expected = quantile * np.sqrt(deviation**2 * (1 + leverage) + line.run_deviation**2)
+    assert line.half_width(at) == pytest.approx(expected)
+    errors = quantile * deviation * np.sqrt(np.diag(inverse))
+    found = line.constants("r", "w")
+    assert (found["r"].value, found["w"].value) == (line.slope, line.constant)
+    assert found["r"].high - found["r"].value == pytest.approx(errors[0])
+    assert found["w"].value - found["w"].low == pytest.approx(min(errors[1], constant))
+    seconds, half = Apart(line).at(at)
+    assert half == pytest.approx(seconds * expected)
+
+
+def test_a_line_through_two_cells_has_one_degree_of_freedom():
+    line = Line.of(np.array([1.0, 2]), np.array([3.0, 4]), np.array([0, 1]))
+    assert (line.slope, line.constant, line.freedom) == (pytest.approx(1), pytest.approx(2), 1)
+
+
+def test_saves_of_runs_alike_lie_between_two_ways_of_sharing_them():
+    """3 checkpoints and the last save took 2 s: for 7 it is 2 * 8 / 4 = 4 s, or 2 * 7 / 3 = 4.67 s."""
+    seconds, half = Alike(3.0, Constant(2.0, 0.1)).at(np.array([7.0]))
+    middle = (4 + 14 / 3) / 2
+    assert seconds == pytest.approx(middle)
+    assert half == pytest.approx((14 / 3 - 4) / 2 + 0.1 * middle / 2)
+    fewer, half = Alike(3.0, Constant(2.0, 0.1)).at(np.array([1.0]))
+    assert fewer == pytest.approx((1 + 2 / 3) / 2)
+    assert half == pytest.approx((1 - 2 / 3) / 2 + 0.1)  # no surer than what was seen
+    none, half = Alike(0.0, Constant(1.0, 0.1)).at(np.array([4.0]))
+    assert none == pytest.approx((5 + 13) / 2)  # as dear as the last save, or thrice
+    assert half == pytest.approx((13 - 5) / 2 + 0.1 * 9)
+    nothing, half = Alike(3.0, Constant(0.0, 0.1)).at(np.array([7.0]))
+    assert (nothing, half) == (0, pytest.approx(0.1))
+    assert list(Alike(3.0, Constant(2.0, 0.1)).constants()) == ["save"]
+
+
+def test_errors_of_the_parts_are_added_in_quadrature():
+    total = Total.of(columns(table(3, sizes=SIZES)))
+    at = point(300, 10, 555)
+    parts = total.parts(at)
+    assert list(parts) == ["load", "train", "evaluation", "save"]
+    (seconds,), (half,) = total.predict(at)
+    assert seconds == pytest.approx(sum(value[0] for value, _ in parts.values()))
+    summed = np.sqrt(sum(width[0] ** 2 for _, width in parts.values()))
+    assert half == pytest.approx(np.log(1 + summed / seconds))
+    length, batch = at["max_length"], at["per_device_train_batch_size"]
+    (train,), (spread,) = parts["train"]
+    work = (train - total.training.constant) / total.training.slope
+    own = np.hypot(
+        total.step.half_width(length, batch)[0], total.training.half_width(np.array([work]))[0]
+    )
+    assert spread == pytest.approx(train * (np.exp(own) - 1))
+    (evaluation,), (spread,) = parts["evaluation"]
+    own = total.evaluation.half_width(length, batch)[0]
+    assert spread == pytest.approx(evaluation * (np.exp(own) - 1))
+    assert parts["load"][1][0] == total.load.half
+
+
+def test_documents_evaluated_and_checkpoints_go_with_the_steps_unless_they_are_said():
+    runs = table(noise=0, sizes=SIZES)
+    steps = runs["optimizer_steps"]
+    runs = runs.assign(checkpoints=steps / 5, save_s=0.4 + 0.2 * steps / 5, eval_documents=steps)
+    runs["evaluation_s"] = runs["eval_documents"] * (0.001 + 1e-4 * runs["max_length"])
+    total = Total.of(columns(runs))
+    at = point(128, 16, 16000)  # 3000 steps
+    assert total.parts(at)["evaluation"][0] == pytest.approx(3000 * (0.001 + 1e-4 * 128))
+    fewer = total.parts(at | {"checkpoints": np.array([10.0])})
+    assert fewer["save"][0] == pytest.approx(0.4 + 0.2 * 10)
 
 
 def test_intervals_hold_one_more_run_as_often_as_they_say():

@@ -126,6 +126,31 @@ def test_kernels_without_sizes():
     assert_the_same(fitted(at).at(9, 77), at(9, 77))
 
 
+# Steps whose batches have different lengths
+
+
+def test_what_a_step_allocates_and_launches_has_the_length_of_its_own_batch():
+    """Before the first step it is the first batch's; of steps beyond the last batch, the last one's."""
+
+    def at(batch, length):
+        builder = TraceBuilder()
+        steps = [AT._replace(step=number) for number in range(4)]
+        blocks = []
+        for site in steps:
+            with builder.kernel(Kernel("aten::mm", (length, 64 + site.step), (4,), False), site):
+                blocks.append(builder.allocate(1000 * batch * length, site))
+        builder.free(blocks[1], 1000 * batch * length, steps[2])
+        builder.free(blocks[0], 1000 * batch * length, steps[3])
+        return builder.build()
+
+    told = fitted(at).in_order(3, [64, 16])
+    allocated = told.nbytes[told.kind == Kind.ALLOCATE]
+    assert allocated.tolist() == [3000 * length for length in (64, 64, 16, 16)]
+    assert told.nbytes[told.kind == Kind.FREE].tolist() == [192_000, 192_000]
+    assert [kernel.sizes for kernel in told.kernels] == [(64, 64), (64, 65), (16, 66), (16, 67)]
+    assert told.peak_bytes == 3000 * (64 + 64 + 16 + 16)
+
+
 # What cannot be fitted
 
 

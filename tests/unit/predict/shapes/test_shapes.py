@@ -131,6 +131,19 @@ def test_what_a_fit_is_made_from_tells_every_size_apart(lengths, batch, eighths)
     assert fitted.at(*shape).nbytes.tolist() == every_term(*shape).nbytes.tolist()
 
 
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([16, 32], [16, 24, 32, 40, 48]),  # never less than five lengths, eight apart
+        ([128, 8], [16, 40, 72, 96, 128]),  # in tiles of 32: at 16, 8, 8, 0 and 0
+        ([100], [64, 72, 80, 88, 96]),  # multiples of eight within what is asked for
+        ([16, 144], [16, 24, 64, 104, 144]),  # spread evenly they would all be at 16 in a tile
+    ],
+)
+def test_where_the_lengths_of_a_fit_lie(lengths, expected):
+    assert sorted(length for _, length in module._fit_shapes(lengths)) == expected
+
+
 # Courses
 
 
@@ -141,6 +154,34 @@ def test_a_few_shapes_are_traced_one_by_one():
     assert shape_traces.everywhere is None
     assert shape_traces.fitted(16) is None
     assert_all_told(shape_traces, shapes)
+
+
+@pytest.mark.parametrize(("count", "fitted"), [(5, False), (6, True)])
+def test_more_shapes_than_a_fit_is_made_from_are_fitted(count, fitted):
+    shapes = {(4, 32 * n) for n in range(1, count + 1)}
+    shape_traces = trace_shapes(planted(), shapes, Runs(), every_batch=False)
+    assert (shape_traces.everywhere is not None) is fitted
+    assert set(shape_traces.traced) == (set() if fitted else shapes)
+
+
+def test_a_shape_that_was_traced_is_told_by_its_trace_and_not_by_a_fit():
+    """A batch of one takes a course of its own, whatever a fit says of its length."""
+
+    def alone(batch, length):
+        return step(batch, length, extra=3 * (batch == 1))
+
+    shapes = product([1, 4, 8, 16], [64, 128])
+    shape_traces = trace_shapes(planted(alone), shapes, Runs(), every_batch=True)
+    assert shape_traces.fitted(64) is not None
+    assert shape_traces.peak_bytes((1, 64)) == alone(1, 64).peak_bytes
+    assert_all_told(shape_traces, shapes, alone)
+
+
+def test_only_what_no_fit_gives_is_traced_once_more():
+    runs, shapes = Runs(), product([2, 6, 8], [32, 64, 128])
+    trace_shapes(planted(by_shape), shapes, runs, every_batch=False)
+    # Five batches of each length and one to hold them against were traced before: 2 among them.
+    assert sorted(runs.shapes[-2:]) == [(6, 128), (8, 128)]
 
 
 def test_many_shapes_are_read_off_a_few_traces():
@@ -297,6 +338,34 @@ def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
     assert (batches.lengths, batches.labels) == ((48,), ("a", "b", "c"))
 
 
+def test_the_work_of_a_shape_is_counted_for_its_cell(monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "count_work", lambda *asked: calls.append(asked) or "the work")
+    documents = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
+    target = Target(compute_capability=(9, 0))
+    assert Workload(cell(), target, documents).work((6, 48)) == "the work"
+    ((counted, of, batches),) = calls
+    assert (counted.per_device_train_batch_size, counted.max_length) == (6, 48)
+    assert (of, batches.lengths, batches.labels) == (target, (48,), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("raised", [ValueError("no such head"), PredictionError("not covered")])
+def test_a_model_that_cannot_be_traced_is_a_prediction_error(monkeypatch, raised):
+    def trace_trainer(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(module, "trace_trainer", trace_trainer)
+    with pytest.raises(PredictionError) as caught:
+        Workload(cell(), Target(), SequenceLengths()).trace((6, 48))
+    if isinstance(raised, PredictionError):
+        assert caught.value is raised  # in its own words
+        return
+    assert caught.value.__cause__ is raised
+    assert "no such head" in str(caught.value)
+    assert caught.value.where == "m"  # the model, as the profile names it
+    assert all(word in caught.value.got for word in ("ValueError", "6", "48"))
+
+
 def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
     def trace_trainer(*_, **__):
         raise DynamicOutputShapeException("aten.unique_consecutive.default")
@@ -305,3 +374,4 @@ def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
     with pytest.raises(PredictionError, match="depend on what is in a batch") as caught:
         Workload(cell(), Target(), SequenceLengths()).trace((6, 48))
     assert caught.value.got == "aten.unique_consecutive.default"
+    assert caught.value.where == "m"

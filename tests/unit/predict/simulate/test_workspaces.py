@@ -58,6 +58,9 @@ def test_a_runtime_has_multiprocessors():
         ((10, 0), (2, 10), 8_519_680),
         ((10, 0), (2, 12), 33_554_432),
         ((12, 0), (2, 13), 33_554_432),
+        ((9, 1), (2, 11), 8_519_680),
+        ((9, 1), (2, 12), 33_554_432),
+        ((11, 0), (2, 13), 8_519_680),
     ],
 )
 def test_cublas_workspace(capability, version, nbytes):
@@ -90,6 +93,8 @@ def test_cublaslt_workspace(version, lifetime, nbytes):
         ((1, 768, 768), True, (2, 6), True),
         ((1, 768, 768), True, (2, 10), False),
         ((2, 768, 2), True, (2, 10), True),
+        ((64, 2, 768), True, (2, 6), True),
+        ((1, 768, 768), True, (2, 9), True),
     ],
 )
 def test_uses_cublaslt(shape, vector_bias, version, used):
@@ -145,6 +150,60 @@ def test_scratch_is_given_back():
     assert max(nbytes for _, _, nbytes in made) == 4505 * 768 * 4
 
 
+@pytest.mark.parametrize(
+    ("operator", "shape", "traits", "made"),
+    [
+        ("sum", (8192, 768), (4,), {"reduce_buffer": 21 * MIB, "reduce_semaphores": 24}),
+        (
+            "native_layer_norm_backward",
+            (64 * KIB + 1, 32),
+            (2,),
+            {"dgamma_blocks": 2049 * 32 * 2, "dbeta_blocks": 2049 * 32 * 2},
+        ),
+        ("_foreach_norm", (), (3, 30522 * 768), {"output_per_tensor": 3 * 358 * 4}),
+        (
+            "_scaled_dot_product_efficient_attention_backward",
+            (2, 12, 130, 140, 64, 60),
+            (2,),
+            {"delta": 2 * 12 * 130 * 4, "workspace": 72 * 16_400},
+        ),
+        ("_scaled_dot_product_efficient_attention_backward", (2, 12, 130, 140, 65, 60), (2,), {}),
+        (
+            "_scaled_dot_product_flash_attention_backward",
+            (2, 12, 128, 100, 64, 4),
+            (2,),
+            {
+                "softmax_d": 12_288,
+                "dq_accum": 786_432,
+                "dk_expanded": 307_200,
+                "dv_expanded": 307_200,
+            },
+        ),
+    ],
+)
+def test_scratch_of_a_kernel_follows_from_its_sizes_and_traits(operator, shape, traits, made):
+    runtime = Runtime((8, 6), (2, 13), multiprocessors=28, threads_per_multiprocessor=1536)
+    kernel = Kernel(f"aten::{operator}", shape, traits, True)
+    assert sizes(Workspaces(runtime).steps(kernel)) == made
+
+
+def test_an_embedding_s_kernel_has_the_bytes_of_its_elements_and_of_its_indices():
+    kernel = Kernel("aten::embedding_dense_backward", (8192, 768, 2), (2, 4), True)
+    made = sizes(Workspaces(Runtime()).steps(kernel))
+    assert made["partial_to_segment_idx"] == 821 * 4
+    assert made["grad_weight_acc"] == 2 * 768 * 4
+    assert made["sorted_indices"] == 8192 * 4
+
+
+def test_a_result_is_allocated_after_some_of_the_scratch_and_before_the_rest():
+    spaces = Workspaces(Runtime())
+    before, after = spaces.of(Kernel("aten::_foreach_norm", (), (1, 65_536), False))
+    assert before == (Step("allocate", "output_per_tensor", 4),)
+    assert after == (Step("free", "output_per_tensor"),)
+    before, after = spaces.of(Kernel("aten::mm", (2, 2, 2), (0, 4), False))
+    assert (before, [step.name for step in after]) == ((), ["cublas"])
+
+
 def test_other_kernels_allocate_nothing():
     assert Workspaces(Runtime()).steps(Kernel("aten::relu", (4,), (4,), False)) == ()
 
@@ -180,9 +239,91 @@ def test_embedding_backward():
     assert Step("output", "grad_weight") in steps
 
 
-def test_partial_sums_of_an_embedding_are_floats():
-    steps = embedding_backward_workspace(4096, 768, 30522, element_bytes=2)
-    assert sizes(steps)["grad_weight_per_segment"] == 13_839_360
+def test_the_order_of_an_embedding_s_scratch():
+    """As the two functions of torch have it: what is sorted first, and all that lives to the end last."""
+    steps = embedding_backward_workspace(4096, 768, 30522)
+    made = [step.name for step in steps if step.action != "free"]
+    assert made == [
+        "sorted_indices",
+        "orig_indices",
+        "range",
+        "sort_storage",
+        "grad_weight",
+        "segment_offsets",
+        "num_of_segments",
+        "unique_keys",
+        "unique_storage",
+        "partials_per_segment",
+        "partials_per_segment_offset",
+        "scan_storage",
+        "num_of_partial_segments",
+        "partial_segment_offset",
+        "grad_weight_per_segment",
+    ]
+    freed = [step.name for step in steps if step.action == "free"]
+    assert freed[:5] == ["sort_storage", "range", "unique_storage", "unique_keys", "scan_storage"]
+    assert freed[5:] == [
+        "grad_weight_per_segment",
+        "partial_segment_offset",
+        "num_of_partial_segments",
+        "partials_per_segment_offset",
+        "partials_per_segment",
+        "num_of_segments",
+        "segment_offsets",
+        "orig_indices",
+        "sorted_indices",
+    ]
+
+
+def test_an_embedding_of_narrow_indices():
+    made = sizes(embedding_backward_workspace(4096, 768, 100, runtime=RTX_3060, index_bytes=4))
+    assert made["range"] == made["unique_keys"] == made["segment_offsets"] == 16_384
+    # 4 passes of 256 bins, 2 tiles of 1 KiB, two buffers, 16 bytes of counters in 256
+    assert made["sort_storage"] == 8_192 + 2_048 + 32_768 + 256
+    assert made["partials_per_segment"] == made["partials_per_segment_offset"] == 400
+    assert made["partial_segment_offset"] == (409 + 100) * 4
+    assert made["scan_storage"] == 16 + 768
+    assert made["grad_weight_per_segment"] == 509 * 768 * 4
+
+
+def test_storage_of_sorts_and_scans_is_in_whole_tiles():
+    one, two = (
+        sizes(embedding_backward_workspace(count, 768, count, runtime=RTX_3060))
+        for count in (3840, 3841)
+    )
+    # A tile more is 1 KiB; a buffer of 3840 keys of 8 bytes is 120 pieces of 256 bytes, of 3841 it is 121.
+    assert two["sort_storage"] - one["sort_storage"] == 1024 + 2 * 256
+    assert two["scan_storage"] == one["scan_storage"] == 4 * 16 + 768
+    more = sizes(embedding_backward_workspace(4097, 768, 4097, runtime=RTX_3060))
+    assert more["unique_storage"] == more["scan_storage"] == 5 * 16 + 768
+
+
+@pytest.mark.parametrize("element_bytes", [2, 4, 8])
+def test_partial_sums_of_an_embedding_are_floats_at_least(element_bytes):
+    steps = embedding_backward_workspace(4096, 768, 30522, element_bytes=element_bytes)
+    assert sizes(steps)["grad_weight_per_segment"] == 4505 * 768 * max(element_bytes, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "runtime", "fused"),
+    [
+        # A block is 768 wide, so there is one for each distinct token; a card takes 4 for each multiprocessor.
+        ((4096, 768, 3), Runtime(multiprocessors=1), True),
+        ((4096, 768, 4), Runtime(multiprocessors=1), False),
+        # More partial sums than four for each block: 409 + 136 > 544, but 409 + 137 < 548.
+        ((4096, 768, 136), Runtime(), True),
+        ((4096, 768, 137), Runtime(), False),
+        # 1500 columns are 47 warps, so 1504 threads of which a block has 1024.
+        ((4096, 1500, 83), Runtime(), True),  # 122 blocks, 492 partial sums
+        ((4096, 1500, 84), Runtime(), False),  # 124 blocks, 493 partial sums
+        ((4096, 768, 3), Runtime(torch_version=(2, 11)), True),
+        ((4096, 768, 3), Runtime(torch_version=(2, 10)), False),
+    ],
+)
+def test_few_and_large_segments_are_added_up_at_once(shape, runtime, fused):
+    made = sizes(embedding_backward_workspace(*shape, runtime=runtime))
+    assert ("partial_to_segment_idx" in made) is fused
+    assert ("grad_weight_per_segment" in made) is not fused
 
 
 @pytest.mark.parametrize(
@@ -239,6 +380,12 @@ def test_an_embedding_leaves_nothing(indices, width, rows, element_bytes, index_
         (1280, 3072, 14, 32 * 4, 24),
         # 2 columns a thread, so blocks of 32 x 8; 6 blocks a multiprocessor, 168 in all
         (8192, 770, 13, 32 * 2, 13),
+        # 1 column a thread, blocks of 32 x 16; 3 blocks a multiprocessor, 84 in all
+        (8192, 769, 4, 32, 25),
+        (1024, 768, 16, 32 * 4, 6),  # 256 rows a thread are just enough
+        # As many blocks as the card has room for: none is shared but by rows, 256 a share.
+        (8192, 43_008, 8, 32 * 4, 336),
+        (1028, 43_008, 2, 32 * 4, 336),
         # few columns: 2 threads across and 64 down
         (65536, 8, 64, 2 * 4, 1),
     ],
@@ -258,11 +405,26 @@ def test_column_sums(rows, columns, shares, threads, grid):
         (1020, 768),  # 255 rows a thread
         (8192, 1),
         (8192, 50_257 * 4),  # columns enough for the card
+        (8192, 43_136),  # one block more than it has room for
+        (1024, 43_008),  # one share
+        (2**20, 512),  # 2 GiB
         (2**20, 1024),  # 4 GiB
     ],
 )
 def test_column_sums_without_workspace(rows, columns):
     assert column_sum_workspace(rows, columns, RTX_3060) == ()
+
+
+def test_a_column_sum_of_halves_may_have_twice_the_rows():
+    assert column_sum_workspace(2**20, 512, RTX_3060, element_bytes=2) != ()
+
+
+def test_what_a_column_sum_makes_last_goes_first():
+    steps = column_sum_workspace(8192, 768, RTX_3060)
+    assert [step.name for step in steps if step.action == "free"] == [
+        "reduce_semaphores",
+        "reduce_buffer",
+    ]
 
 
 def test_the_figure_in_the_docstring():
@@ -288,6 +450,15 @@ def test_layer_norm_backward(rows, version, expected):
     assert sizes(layer_norm_backward_workspace(rows, 768, runtime)) == expected
 
 
+@pytest.mark.parametrize(("version", "made"), [((2, 7), False), ((2, 8), True)])
+def test_layer_norm_backward_by_version(version, made):
+    steps = layer_norm_backward_workspace(64 * KIB + 1, 33, Runtime(torch_version=version))
+    # 2 warps wide, so up to 16 Ki blocks of 32 rows: 2049 hold all of them
+    expected = {"dgamma_blocks": 2049 * 33 * 4, "dbeta_blocks": 2049 * 33 * 4}
+    assert sizes(steps) == (expected if made else {})
+    assert [step.name for step in steps[2:]] == (["dbeta_blocks", "dgamma_blocks"] if made else [])
+
+
 def test_layer_norm_backward_of_wide_rows():
     assert layer_norm_backward_workspace(100_000, 1728, Runtime()) == ()
     assert layer_norm_backward_workspace(100_000, 1727, Runtime()) != ()
@@ -299,6 +470,8 @@ def test_foreach_norm():
         "output_per_tensor": 3 * 358 * 4
     }
     assert foreach_norm_workspace([]) == ()
+    assert sizes(foreach_norm_workspace([65_536])) == {"output_per_tensor": 4}
+    assert sizes(foreach_norm_workspace([65_537, 1])) == {"output_per_tensor": 16}
 
 
 # Attention
@@ -317,7 +490,23 @@ def test_efficient_attention_backward():
     }
 
 
+def test_the_order_of_efficient_attention_s_scratch():
+    full = efficient_attention_backward_workspace(1, 1, 64, 64, element_bytes=4)
+    assert [(step.action, step.name) for step in full] == [
+        ("allocate", "products"),
+        ("allocate", "sums"),
+        ("allocate", "delta"),
+        ("free", "sums"),
+        ("free", "products"),
+        ("allocate", "workspace"),
+        ("free", "delta"),
+        ("free", "workspace"),
+    ]
+    assert sizes(full)["workspace"] == 16_400  # one tile
+
+
 def test_efficient_attention_backward_of_large_heads_is_unknown():
+    assert efficient_attention_backward_workspace(2, 12, 130, 65, element_bytes=2) is None
     assert efficient_attention_backward_workspace(2, 12, 130, 80, element_bytes=2) is None
 
 
@@ -340,3 +529,16 @@ def test_flash_attention_backward_with_shared_keys():
         "dq_accum",
         "softmax_d",
     ]
+
+
+@pytest.mark.parametrize(("head_size", "rounded"), [(32, 32), (33, 64), (128, 128), (129, 192)])
+def test_flash_attention_rounds_head_sizes(head_size, rounded):
+    made = sizes(flash_attention_backward_workspace(1, 1, 129, 64, head_size, key_heads=1))
+    assert made == {"softmax_d": 256 * 4, "dq_accum": 256 * rounded * 4}
+
+
+def test_expanded_keys_have_the_bytes_of_their_elements():
+    made = sizes(
+        flash_attention_backward_workspace(1, 4, 128, 10, 64, key_heads=2, element_bytes=4)
+    )
+    assert made["dk_expanded"] == made["dv_expanded"] == 10 * 4 * 64 * 4

@@ -131,6 +131,13 @@ def test_a_drop_says_why_it_fails():
     assert any("hide the next rise" in line for line in lines(result(change(verdict="drop"))))
 
 
+def test_a_drop_says_why_it_fails_beside_a_regression_too():
+    drop, rise = change(verdict="drop"), change()
+    said = [set(lines(result(*changes))) for changes in ((drop,), (rise,), (drop, rise))]
+    assert said[0] > said[1]
+    assert said[2] == said[0]
+
+
 def test_the_package_that_moved_is_named():
     torch = Moved("torch", "2.13.0", "2.14.0")
     transformers = Moved("transformers", "5.23.0", "5.24.0")

@@ -91,6 +91,14 @@ def test_an_error_in_a_phase_gives_back_too(clock):
     assert book.failed == "evaluation"
 
 
+def test_of_nested_phases_the_innermost_is_the_one_that_failed(clock):
+    book = book_with(clock)
+    book.enter("train")
+    with pytest.raises(ValueError, match="x"), book.phase("evaluation"), book.phase("save"):
+        raise ValueError("x")
+    assert (book.failed, book.running) == ("save", "train")
+
+
 def test_an_error_outside_of_any_inner_phase_is_the_running_ones(clock):
     book = book_with(clock)
     book.enter("train")

@@ -126,6 +126,13 @@ def planted_table(step_s, samples=None):
     )
 
 
+def test_the_first_two_steps_are_warm_up_where_only_the_first_is_slow():
+    found = summarise(planted_table([9.0, *[1.0, 1.01] * 20]), None)
+    assert found.warmup_steps == 2
+    assert found.count == 39
+    assert found.samples == 39 * 8
+
+
 def test_the_first_two_steps_are_a_phase_of_their_own():
     summary = summarise(planted_table([9.0, 9.0, 1.0, 2.0, 3.0]), 1e10)
     assert (summary.count, summary.median_s, summary.q1_s, summary.q3_s) == (3, 2.0, 1.5, 2.5)

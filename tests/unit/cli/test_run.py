@@ -1,0 +1,37 @@
+"""`ftbench run` in this process, with an engine that answers at once."""
+
+import pytest
+
+from ftbench.execute.engines.local import Outcome
+from ftbench.execute.prepare import PREPARE
+from ftbench.execute.runner import CELL
+from tests.factories import measurement, preparation
+
+
+class Answering:
+    """In the place of `LocalEngine`: every cell has one measurement, and no two-step pass succeeds."""
+
+    def __init__(self, measured):
+        self._answers = {
+            PREPARE: preparation().model_dump(mode="json"),
+            CELL: {"status": "ok", "measurement": measured.model_dump(mode="json")},
+        }
+
+    def run(self, module, request, **options):
+        answer = self._answers.get(module)
+        return Outcome(
+            answer=answer,
+            refusal=None,
+            exit_code=0 if answer else 1,
+            timed_out=False,
+            wall_s=10.5,
+            log_tail="",
+        )
+
+
+@pytest.mark.parametrize(("accuracy", "code"), [(0.75, 0), (1.5, 1)])
+def test_a_run_with_untrusted_figures_ends_with_1(command, tmp_path, monkeypatch, accuracy, code):
+    engine = Answering(measurement(eval_accuracy=accuracy))
+    monkeypatch.setattr("ftbench.execute.engines.local.LocalEngine", lambda *options: engine)
+    ended, _, err = command("run", "smoke", "--out", tmp_path / "run")
+    assert ended == code, err
