@@ -1,13 +1,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student_t
 
+from ftbench.analysis.fits.laws import Fit, Interval
 from ftbench.analysis.fits.scaling import (
     WEAK_TIME,
     fit_scaling,
     has_slope,
     scaling_table,
     slope_per_sample,
+    with_full_steps,
 )
 from ftbench.records.record import PredictedPeaks
 from tests.factories import cell, measurement, record
@@ -308,3 +311,156 @@ def test_whole_fits_hold_one_more_run_and_are_no_wider_than_need_be():
     assert seen >= 0.93 * len(seeds) * len(LENGTHS) * len(BATCHES)
     # Twice 1.96 standard deviations of one run are a factor of 1.12.
     assert 1.12 < np.median(widths) < 1.30
+
+
+# Intervals, thresholds and what a point leaves unsaid, by hand
+
+
+def fit_of(coefficients, predicted=0.0):
+    intervals = {name: Interval(*ends) for name, ends in coefficients.items()}
+    said = Interval(predicted, predicted, predicted)
+    return Fit("peak_rss_bytes", "", intervals, 5, 5, lambda point: said, None, None)
+
+
+def test_a_slope_has_the_ends_of_its_coefficients():
+    fit = fit_of({"m0": (7, 6, 8), "mB": (1, 0, 2), "m1": (10, 9, 11), "m2": (0.5, 0.4, 0.6)})
+    assert slope_per_sample(fit, 4) == Interval(*map(pytest.approx, (49, 42.4, 55.6)))
+    assert slope_per_sample(fit_of({"m1": (10, 9, 11)}), 4).value == 40
+
+
+def test_a_slope_is_that_of_the_peak_where_all_of_its_piece_is_the_peak():
+    coefficients = {"m0": (7, 6, 8), "mB": (1, 0, 2), "m1": (10, 9, 11), "m2": (0.5, 0.4, 0.6)}
+    at = {"max_length": 4, "per_device_train_batch_size": 2}
+    own = 7 + 1 * 2 + 10 * 8 + 0.5 * 2 * 16
+    assert has_slope(fit_of(coefficients, own), at)
+    assert not has_slope(fit_of(coefficients, own * 1.001), at)
+
+
+def test_a_step_has_as_many_documents_as_it_takes_or_is_in_no_fit():
+    runs = pd.DataFrame({"examples_per_epoch": [3, 4, 5], "examples_per_step": 4})
+    assert with_full_steps(runs)["examples_per_epoch"].tolist() == [4, 5]
+    assert len(with_full_steps(runs[["examples_per_step"]])) == 3
+
+
+def total_of(runs):
+    return only(fit_scaling(runs, AXES)).fits["total_s"]
+
+
+FIXED = 0.5 + 0.3 + 1.0 + 400 * (0.001 + 1e-4 * 256)
+
+
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ({}, 3 * 200),
+        ({"epochs": 1.5}, 300),
+        ({"optimizer_steps": 70}, 70),
+        ({"examples_per_epoch": 1600}, 3 * 100),
+        ({"examples_per_step": 32}, 3 * 100),  # two batches of 16 to a step, of twice the work
+    ],
+)
+def test_what_a_point_does_not_say_is_as_in_the_runs(said, steps):
+    found = total_of(table(noise=0, sizes=SIZES)).predict(point(256, 16, 3200) | said)
+    assert found.value == pytest.approx(FIXED + 1.02 * steps * step_s(256, 16))
+
+
+def test_evaluations_and_checkpoints_may_be_said():
+    fit = total_of(table(noise=0, sizes=SIZES))
+    base = fit.predict(point(256, 16, 3200)).value
+    more = fit.predict(point(256, 16, 3200) | {"eval_documents": 1400}).value
+    assert more - base == pytest.approx(1000 * (0.001 + 1e-4 * 256))
+    saves = fit.predict(point(256, 16, 3200) | {"checkpoints": 7}).value
+    assert saves - base == pytest.approx(
+        (8 / 4 + 7 / 3) / 2 - 1
+    )  # see `Alike` in test_total_time.py
+
+
+def test_batches_are_accumulated_as_in_the_runs():
+    runs = table(noise=0, sizes=SIZES)
+    runs["examples_per_step"] *= 2
+    runs["optimizer_steps"] = 3 * np.ceil(runs["train_size"] / runs["examples_per_step"])
+    runs = runs[runs["train_size"] % runs["examples_per_step"] == 0]
+    runs["train_s"] = 0.3 + 1.02 * runs["optimizer_steps"] * runs["step_median_s"]
+    parts = ["load_s", "train_s", "evaluation_s", "save_s"]
+    runs["total_s"] = runs[parts].sum(axis=1)
+    found = total_of(runs).predict(point(256, 16, 3200))
+    assert found.value == pytest.approx(FIXED + 1.02 * 3 * 100 * step_s(256, 16))
+
+
+def test_documents_that_make_no_full_batch_are_dropped_as_in_the_runs():
+    runs = table(noise=0, sizes=(100, 403))
+    runs["examples_per_epoch"] = (
+        runs["train_size"] // runs["examples_per_step"] * runs["examples_per_step"]
+    )
+    runs["optimizer_steps"] = 3 * runs["examples_per_epoch"] / runs["examples_per_step"]
+    runs["train_s"] = 0.3 + 1.02 * runs["optimizer_steps"] * runs["step_median_s"]
+    runs["total_s"] = runs[["load_s", "train_s", "evaluation_s", "save_s"]].sum(axis=1)
+    found = total_of(runs).predict(point(256, 16, 3215))  # 200 batches, and 15 documents
+    assert found.value == pytest.approx(FIXED + 1.02 * 3 * 200 * step_s(256, 16))
+
+
+def test_steps_that_are_limited_are_as_many_at_every_size():
+    runs = table(noise=0, sizes=(400, 800)).assign(epochs=np.nan, optimizer_steps=50.0)
+    runs["train_s"] = 0.3 + 1.02 * 50 * runs["step_median_s"]
+    runs["total_s"] = runs[["load_s", "train_s", "evaluation_s", "save_s"]].sum(axis=1)
+    found = total_of(runs).predict(point(256, 16, 3200))
+    assert found.value == pytest.approx(FIXED + 1.02 * 50 * step_s(256, 16))
+
+
+def along_lengths(group, cost):
+    """The half-widths of exponents over a doubling of the length, in logarithms of the cost."""
+    return {
+        round((e.exponent.high - e.exponent.value) * np.log(2), 9)
+        for e in group.exponents
+        if e.cost == cost and e.axis == "max_length" and e.end == 2 * e.start
+    }
+
+
+def test_without_repeats_an_exponent_has_the_residuals_deviation():
+    runs = table(4)
+    group = only(fit_scaling(runs, AXES))
+    for cost, constants in (("step_median_s", 3), ("total_s", 4)):
+        fit = group.fits[cost]
+        told = [fit.predict(point(*at)).value for at in runs[AXES].itertuples(index=False)]
+        measured = runs[cost].to_numpy()
+        off = np.log(told / measured) if cost == "total_s" else told / measured - 1
+        freedom = len(runs) - constants
+        deviation = np.sqrt((off**2).sum() / freedom)
+        (half,) = along_lengths(group, cost)
+        assert half == pytest.approx(student_t.ppf(0.975, freedom) * deviation * np.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("off", "weak"),
+    [
+        (0.002, set()),
+        (0.02, {"predicted_tensors_bytes"}),
+        (0.05, {"predicted_tensors_bytes", "peak_rss_bytes"}),
+        (0.2, {"predicted_tensors_bytes", "peak_rss_bytes", "step_median_s"}),
+    ],
+)
+def test_each_kind_of_cost_has_its_threshold(off, weak):
+    """Costs that are by turns too large and too small by this share, of which no law knows."""
+    runs = table(noise=0)
+    sign = np.where(np.arange(len(runs)) % 2, 1, -1) * np.where(
+        np.arange(len(runs)) // 3 % 2, 1, -1
+    )
+    runs["predicted_tensors_bytes"] = runs["peak_rss_bytes"]
+    for cost in ("predicted_tensors_bytes", "peak_rss_bytes", "step_median_s"):
+        runs[cost] = runs[cost] * (1 + off * sign)
+    fits = only(fit_scaling(runs.drop(columns="total_s"), AXES)).fits
+    assert {cost for cost, fit in fits.items() if fit.weak} == weak
+
+
+def test_memory_is_fitted_to_the_size_that_most_runs_have_and_all_cells():
+    most = table(noise=0, sizes=(400,), repeats=2)
+    few = table(noise=0, sizes=(100,))
+    few["peak_rss_bytes"] *= 1.2
+    fit = only(fit_scaling(pd.concat([few, most]), AXES)).fits["peak_rss_bytes"]
+    assert fit.predict(point(256, 16, 400)).value == pytest.approx(memory_bytes(256, 16))
+    assert (fit.runs, fit.cells) == (24, 12)
+    # Of as many runs each, the larger size.
+    tied = only(fit_scaling(pd.concat([few, table(noise=0, sizes=(400,))]), AXES))
+    assert tied.fits["peak_rss_bytes"].predict(point(256, 16)).value == pytest.approx(
+        memory_bytes(256, 16)
+    )

@@ -605,3 +605,24 @@ def test_the_slack_of_a_block_is_bounded(stream):
         for block in filter(None, live.values()):
             rest = block.size - math.ceil(block.requested / 512) * 512
             assert 0 <= rest <= (MIB if block.requested > MIB else 0)
+
+
+def test_unmapped_pages_beside_one_another_become_one_range():
+    allocator = limited(60 * MIB, expandable_segments=True)
+    first, second, third = (allocator.malloc(20 * MIB) for _ in range(3))
+
+    def give_back(block):
+        """Free a block, and ask for more than there is, so that its page is unmapped."""
+        allocator.free(block)
+        with pytest.raises(OutOfMemory):
+            allocator.malloc(60 * MIB)
+        return allocator.reserved
+
+    assert give_back(first) == 40 * MIB
+    assert give_back(second) == 20 * MIB  # before it lies the first
+    both = allocator.malloc(40 * MIB)
+    assert (both.address, allocator.reserved) == (0, 60 * MIB)
+    assert give_back(third) == 40 * MIB  # behind it lies what was never mapped
+    again = allocator.malloc(20 * MIB)
+    assert (again.address, again.size, allocator.reserved) == (40 * MIB, 20 * MIB, 60 * MIB)
+    assert allocator.retries == 3

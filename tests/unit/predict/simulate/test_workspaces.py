@@ -43,6 +43,9 @@ def sizes(steps):
 def test_a_runtime_has_multiprocessors():
     with pytest.raises(ValueError, match="0 multiprocessors"):
         Runtime(multiprocessors=0)
+    with pytest.raises(ValueError, match="of 0 threads"):
+        Runtime(threads_per_multiprocessor=0)
+    assert Runtime(multiprocessors=1, threads_per_multiprocessor=1).multiprocessors == 1
 
 
 # Matrix products
@@ -106,6 +109,7 @@ def product(operator="aten::mm", *, bias=False, autograd=False, shape=(64, 768, 
 
 
 LINEAR = product("aten::addmm", bias=True)
+ONE_ROW = product("aten::addmm", bias=True, shape=(1, 768, 768))
 BACKWARD = product(autograd=True)
 CUBLAS, LT = 8_519_680, 1_048_576
 
@@ -137,6 +141,9 @@ def moves(spaces, *kernels):
         ((2, 9), [LINEAR, LINEAR, BACKWARD], [(1, 0, CUBLAS), (1, 1, LT), (1, 2, CUBLAS)]),
         ((2, 9), [product(), LINEAR], [(1, 0, CUBLAS), (1, 1, LT)]),
         ((2, 13), [LINEAR, LINEAR, BACKWARD], [(1, 0, CUBLAS), (1, 1, CUBLAS)]),
+        # one document: by cuBLASLt to 2.9
+        ((2, 9), [ONE_ROW], [(1, 0, CUBLAS), (1, 1, LT)]),
+        ((2, 10), [ONE_ROW], [(1, 0, CUBLAS)]),
     ],
 )
 def test_workspaces_of_products(version, kernels, expected):
@@ -193,6 +200,21 @@ def test_an_embedding_s_kernel_has_the_bytes_of_its_elements_and_of_its_indices(
     assert made["partial_to_segment_idx"] == 821 * 4
     assert made["grad_weight_acc"] == 2 * 768 * 4
     assert made["sorted_indices"] == 8192 * 4
+
+
+def test_scratch_of_a_kernel_depends_on_the_card_and_its_torch():
+    old, new = (Workspaces(Runtime(torch_version=version)) for version in ((2, 6), (2, 13)))
+    norm = Kernel("aten::native_layer_norm_backward", (64 * KIB + 1, 32), (4,), True)
+    assert (old.steps(norm), bool(new.steps(norm))) == ((), True)
+    embedding = Kernel("aten::embedding_dense_backward", (8192, 768, 2), (4, 8), True)
+    assert "grad_weight_per_segment" in sizes(old.steps(embedding))
+    assert "grad_weight_per_segment" not in sizes(new.steps(embedding))
+    halves = Kernel("aten::sum", (2**20, 512), (2,), True)  # 1 GiB; of floats it would be 2
+    assert new.steps(halves) != ()
+    heads = Kernel(
+        "aten::_scaled_dot_product_flash_attention_backward", (1, 4, 128, 10, 64, 2), (4,), True
+    )
+    assert sizes(new.steps(heads))["dk_expanded"] == 10 * 4 * 64 * 4
 
 
 def test_a_result_is_allocated_after_some_of_the_scratch_and_before_the_rest():
@@ -313,6 +335,8 @@ def test_partial_sums_of_an_embedding_are_floats_at_least(element_bytes):
         # More partial sums than four for each block: 409 + 136 > 544, but 409 + 137 < 548.
         ((4096, 768, 136), Runtime(), True),
         ((4096, 768, 137), Runtime(), False),
+        ((4110, 768, 137), Runtime(), False),  # 411 + 137 = 548
+        ((4120, 768, 137), Runtime(), True),
         # 1500 columns are 47 warps, so 1504 threads of which a block has 1024.
         ((4096, 1500, 83), Runtime(), True),  # 122 blocks, 492 partial sums
         ((4096, 1500, 84), Runtime(), False),  # 124 blocks, 493 partial sums
@@ -416,6 +440,7 @@ def test_column_sums_without_workspace(rows, columns):
 
 
 def test_a_column_sum_of_halves_may_have_twice_the_rows():
+    assert column_sum_workspace(2**20, 511, RTX_3060) != ()  # 4 MiB less than 2 GiB of floats
     assert column_sum_workspace(2**20, 512, RTX_3060, element_bytes=2) != ()
 
 
@@ -457,6 +482,12 @@ def test_layer_norm_backward_by_version(version, made):
     expected = {"dgamma_blocks": 2049 * 33 * 4, "dbeta_blocks": 2049 * 33 * 4}
     assert sizes(steps) == (expected if made else {})
     assert [step.name for step in steps[2:]] == (["dbeta_blocks", "dgamma_blocks"] if made else [])
+
+
+def test_blocks_of_a_layer_norm_are_shared_by_the_warps_across():
+    # 33 warps across, so 32 Ki / 33 = 992 blocks down
+    found = sizes(layer_norm_backward_workspace(64 * KIB + 1, 1056, Runtime()))
+    assert found["dgamma_blocks"] == 992 * 1056 * 4
 
 
 def test_layer_norm_backward_of_wide_rows():
