@@ -20,6 +20,7 @@ from ftbench.plan.profile_file import build_profile
 from ftbench.plan.sources import resolve_data, resolve_model
 from ftbench.records.run_directory import RunDirectory
 from tests.benchmarks.report import show
+from tests.engines import InstantEngine
 
 PAIRS = 10  # fresh processes: where their memory lies alone moves a step by 1-2 %
 STEPS = 45  # a side and pair
@@ -28,20 +29,23 @@ LENGTH, BATCH = 64, 8
 LIMIT = 1.01
 
 
-class BatonEngine(LocalEngine):
+class BatonEngine(InstantEngine):
     """Runs the real worker with a baton in it, and a bare Trainer beside it; they take turns.
 
     Which side has the first step alternates from pair to pair.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("forkserver", DeviceChoice(kind="cpu").environment)
+        self._environment = dict(DeviceChoice(kind="cpu").environment)
         self._folder = folder
         self.pairs: list[tuple[list[float], list[float]]] = []
 
+    def _local(self):
+        return LocalEngine("forkserver", self._environment)
+
     def run(self, module, request, **options):
         if module != CELL:
-            return super().run(module, request, **options)
+            return self._local().run(module, request, **options)
         pair = self._folder / f"pair{len(self.pairs)}"
         pair.mkdir()
         for side in ("harness", "bare"):
@@ -58,7 +62,7 @@ class BatonEngine(LocalEngine):
             threading.Thread(
                 target=end_the_wait, args=(bare, pair / "harness"), daemon=True
             ).start()
-            outcome = super().run("tests.benchmarks.baton_cell", request, **options)
+            outcome = self._local().run("tests.benchmarks.baton_cell", request, **options)
             assert outcome.answer is not None, outcome.log_tail
             assert bare.wait(60) == 0, (pair / "bare.log").read_text()
         seconds = [json.loads((pair / f"{side}.json").read_text()) for side in ("harness", "bare")]

@@ -70,12 +70,11 @@ def resolved_grid(
     profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
 ) -> tuple[Profile, Grid]:
     """Return a profile, and the part of its grid that is asked for."""
-    from ftbench.plan.grid import expand
     from ftbench.plan.profile_file import load_profile, parse_selection
-    from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.plan.resolve import resolve
 
     loaded = load_profile(profile, overrides or ())
-    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    grid = resolve(loaded)
     selection = parse_selection(only, option=option) if only else {}
     return loaded, grid.only(selection, option=option)
 

@@ -44,31 +44,42 @@ def run(
             "--skip-unfit", help="Do not run cells that are predicted not to fit; recorded as such."
         ),
     ] = False,
+    keep_requests: Annotated[
+        bool,
+        typer.Option(
+            "--keep-requests",
+            help="Keep each worker's request in logs/, for `python -m ftbench.worker FILE`.",
+        ),
+    ] = False,
 ) -> None:
     """Run the missing cells of a profile, then print and write the tables."""
     from ftbench.cli.progress import RunDisplay
-    from ftbench.execute.engines.local import LocalEngine
+    from ftbench.execute.engines.base import make_engine
     from ftbench.execute.runner import Runner
     from ftbench.plan.devices import choose_device
-    from ftbench.plan.grid import axis_order, expand, kept_cells
+    from ftbench.plan.grid import axis_order, kept_cells
     from ftbench.plan.profile_file import load_profile
-    from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.plan.resolve import resolve
     from ftbench.records.run_directory import RunDirectory
 
     loaded = load_profile(profile, overrides or ())
     device = choose_device(loaded.run.device)
     selection = selection_of(only)
-    whole = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
-    isolation = loaded.run.isolation
-    if isolation == "auto":
-        isolation = "spawn" if device.kind == "cuda" else "forkserver"
     console = open_console()
     with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
-        engine = LocalEngine(isolation, device.environment)
         runner = Runner(
-            loaded, grid, directory, engine, device, display, kept=kept, predictor=predictor()
+            loaded,
+            grid,
+            directory,
+            make_engine(loaded.run, device),
+            device,
+            display,
+            kept=kept,
+            predictor=predictor(),
+            keep_requests=keep_requests,
         )
         try:
             records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy, skip_unfit=skip_unfit)
@@ -104,16 +115,15 @@ def frontier(
     from ftbench.execute.batch_search import Frontier
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import choose_device
-    from ftbench.plan.grid import expand
     from ftbench.plan.profile_file import load_profile
-    from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.plan.resolve import resolve
     from ftbench.records.run_directory import RunDirectory
     from ftbench.report.commands.frontier import frontier_table, write_frontier
     from ftbench.report.render.terminal import show_table
 
     loaded = load_profile(profile, overrides or ())
     device = choose_device(loaded.run.device)
-    grid = expand(loaded, resolve_model(loaded.workload), resolve_data(loaded.workload))
+    grid = resolve(loaded)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     console = open_console()
     try:

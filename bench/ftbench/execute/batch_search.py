@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ftbench.base.errors import ProfileError
 from ftbench.base.files import remove_link
 from ftbench.execute.cpu_tensors import TWO_STEP_PASS
-from ftbench.execute.engines.local import Engine, Outcome
+from ftbench.execute.engines.base import Engine, Outcome
 from ftbench.execute.next_batch import Edge, edge, next_batch
 from ftbench.execute.outcome import WorkerResult, parse_result
 from ftbench.execute.prepare import prepare

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ftbench.base.errors import WorkerError
 from ftbench.base.redaction import redact
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.records.record import Failure, Status
 
 Model = TypeVar("Model", bound=BaseModel)

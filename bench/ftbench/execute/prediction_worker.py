@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
-from ftbench.execute.engines.local import Engine
+from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ftbench.base.errors import EnvironmentMismatch
-from ftbench.execute.engines.local import Engine
+from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
@@ -15,9 +15,7 @@ from ftbench.records.messages import (
     PrepareRequest,
     Progress,
 )
-from ftbench.records.record import (
-    Environment,
-)
+from ftbench.records.record import Environment, Record
 from ftbench.records.run_directory import RunDirectory
 
 PREPARE = "ftbench.worker.prepare.prepare"
@@ -48,10 +46,12 @@ def prepare(
     return require_answer(outcome, "prepare stage", Preparation, log)
 
 
-def require_same_environment(environment: Environment, directory: RunDirectory) -> None:
-    """Raise EnvironmentMismatch where records in the directory come from another environment."""
+def require_same_environment(
+    environment: Environment, records: Iterable[Record], directory: RunDirectory
+) -> None:
+    """Raise EnvironmentMismatch if records of the directory come from another environment."""
     there = directory.environments()
-    used = {record.environment_id for record in directory.records() if record.status == "ok"}
+    used = {record.environment_id for record in records if record.status == "ok"}
     others = sorted(used - {environment.environment_id})
     if not others:
         return

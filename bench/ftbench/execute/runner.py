@@ -7,18 +7,22 @@ parent's own: an interruption, a full disk, a run directory that somebody else h
 from __future__ import annotations
 
 import datetime
+import functools
+import json
 import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
 
-from ftbench.base.files import remove_link
+from ftbench.base.files import remove_link, write_atomically
 from ftbench.execute.cpu_tensors import (
     TWO_STEP_PASS,
     merge_two_step_pass,
     two_step_key,
     without_tensors,
 )
-from ftbench.execute.engines.local import Engine
+from ftbench.execute.engines.base import Engine, OnProgress, Outcome, Work
+from ftbench.execute.in_flight import Flight, Post, fly
 from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.listener import Listener
 from ftbench.execute.outcome import parse_result
@@ -39,8 +43,10 @@ from ftbench.records.invariants import broken_invariants
 from ftbench.records.messages import (
     CellRequest,
     Preparation,
+    Progress,
     TwoStepPass,
     TwoStepRequest,
+    WorkspaceRequest,
 )
 from ftbench.records.prediction import Predictions, PredictRequest
 from ftbench.records.record import (
@@ -76,10 +82,12 @@ class Runner:
         *,
         kept: frozenset[Cell] = frozenset(),
         predictor: Engine | None = None,
+        keep_requests: bool = False,
     ) -> None:
         """Make a runner; the checkpoints of the cells in `kept` stay.
 
-        `predictor` runs predictions: an engine that shows its worker no card.
+        `predictor` runs predictions: an engine that shows its worker no card. With `keep_requests` each
+        worker's request stays beside its log, for `python -m ftbench.worker`.
         """
         self._profile = profile
         self._grid = grid
@@ -89,8 +97,10 @@ class Runner:
         self._listener = listener
         self._kept = kept
         self._predictor = predictor or engine
+        self._keep_requests = keep_requests
+        self._workspace = engine.workspace(directory.path.absolute())
         self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
-        self._two_steps: dict[str, TwoStepPass | None] = {}  # two-step passes that were made
+        self._two_steps: dict[str, Future[Outcome]] = {}  # two-step passes, by `two_step_key`
         self._predicted: Predictions | None = None
 
     def run(
@@ -129,7 +139,7 @@ class Runner:
                 )
                 environment = preparation.environment
                 if not mixed:
-                    require_same_environment(environment, self._directory)
+                    require_same_environment(environment, records, self._directory)
                 self._directory.write_environment(environment)
                 self._directory.write_preparation(preparation)
                 self._directory.write_profile(self._profile)
@@ -138,12 +148,10 @@ class Runner:
                 unfit = {job.identity: self._unfit(job, environment) for job in missing}
                 finished |= {i: record for i, record in unfit.items() if record is not None}
                 missing = [job for job in missing if unfit[job.identity] is None]
-                for number, job in enumerate(missing):
-                    self._require_free(missing[number:], preparation.parameters)
-                    record = self._run(job, preparation)
+                for record in fly(self._engine, self._flights(missing, preparation)):
                     # A rerun that failed takes nothing away from the run before it.
-                    if record.status == "ok" or job.identity not in finished:
-                        finished[job.identity] = record
+                    if record.status == "ok" or record.identity not in finished:
+                        finished[record.identity] = record
             return [finished[job.identity] for job in jobs]
 
     def _predict(self, jobs: Sequence[Job], environment: Environment) -> Predictions:
@@ -172,19 +180,13 @@ class Runner:
         if earlier is not None:
             self._listener.finished(job, earlier)
             return earlier
-        record = Record(
-            cell_id=job.cell.cell_id,
-            replicate=job.replicate,
-            repeat=job.repeat,
-            seed=job.seed,
-            cell=job.cell,
-            axes=tuple(axis.name for axis in self._grid.axes),
-            environment_id=environment.environment_id,
+        record = self._record(
+            job,
+            environment,
             started_at=_now(),
             wall_s=0.0,
             status="unfit",
             failure=Failure(message=why),
-            predicted=self._peaks(job),
         )
         self._directory.write_record(record)
         self._listener.finished(job, record)
@@ -195,12 +197,11 @@ class Runner:
         return None if found is None else predicted_peaks(found)
 
     def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
-        """Raise RunDirectoryError where the disk can't hold what stays, and the largest of the rest."""
+        """Raise RunDirectoryError if the disk can't hold what stays, and the largest that run at once."""
         sizes = [(checkpoint_bytes(job.cell, parameters), job.cell in self._kept) for job in jobs]
         stays = sum(size for size, kept in sizes if kept)
-        self._directory.require_free(
-            stays + max((size for size, kept in sizes if not kept), default=0)
-        )
+        passing = sorted((size for size, kept in sizes if not kept), reverse=True)
+        self._directory.require_free(stays + sum(passing[: self._engine.places]))
 
     def _clear_remains(self, finished: Mapping[Identity, Record]) -> None:
         """Remove the checkpoints of cells that never finished: a run was killed over them."""
@@ -210,57 +211,59 @@ class Runner:
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _run(self, job: Job, preparation: Preparation) -> Record:
+    def _flights(
+        self, jobs: Sequence[Job], preparation: Preparation
+    ) -> Iterator[Callable[[Post], Flight[Record]]]:
+        """Yield each job as a flight, if the disk has room for what it writes."""
+        for number, job in enumerate(jobs):
+            self._require_free(jobs[number:], preparation.parameters)
+            yield functools.partial(self._flight, job, preparation)
+
+    def _flight(self, job: Job, preparation: Preparation, post: Post) -> Flight[Record]:
         """Run one job, write its record, and clear away its checkpoints unless they are to stay."""
         earlier = self._earlier.get(job.identity)
         attempt = earlier.attempt + 1 if earlier else 0
         name = attempt_name(job.identity, attempt)
-        output = self._directory.path / "checkpoints" / job.identity.name
-        shutil.rmtree(output, ignore_errors=True)  # of a try that was cut off
         request = CellRequest(
             cell=job.cell,
             replicate=job.replicate,
             seed=job.seed,
             device=self._device.kind,
             preparation=preparation,
-            output=str(output),
-            steps_file=str(self._directory.file("steps", name, ".parquet")),
-            samples_file=str(self._directory.file("samples", name, ".parquet")),
-            reports=str(self._directory.path / "logs" / name),
+            workspace=str(self._workspace.root),
+            output=f"checkpoints/{job.identity.name}",
+            steps_file=f"steps/{name}.parquet",
+            samples_file=f"samples/{name}.parquet",
+            reports=f"logs/{name}",
         )
-        for place in (output, request.steps_file, request.samples_file, request.reports):
-            remove_link(Path(place))
-        shutil.rmtree(request.reports, ignore_errors=True)
+        # What a run that was cut off has left there.
+        self._workspace.clear(
+            request.output, request.steps_file, request.samples_file, request.reports
+        )
         self._listener.started(job)
         started_at = _now()
+
+        def on_progress(progress: Progress) -> None:
+            post(lambda: self._listener.progress(job, progress))
+
         try:
-            outcome = self._engine.run(
-                CELL,
-                request.model_dump_json(),
-                log_file=self._directory.file("logs", name, ".log"),
-                timeout_s=float(self._profile.run.timeout_s),
-                on_progress=lambda progress: self._listener.progress(job, progress),
-            )
+            outcome = yield self._submit(CELL, request, name, on_progress)
             parsed = parse_result(outcome, "measurement", Measurement)
-            measured = self._with_tensors(job, parsed.result, request) if parsed.result else None
+            measured = parsed.result
+            if measured is not None:
+                measured = yield from self._with_tensors(job, measured, preparation)
         finally:
             if job.cell not in self._kept:
-                shutil.rmtree(output, ignore_errors=True)
-        record = Record(
-            cell_id=job.cell.cell_id,
-            replicate=job.replicate,
-            repeat=job.repeat,
+                self._workspace.clear(request.output)
+        record = self._record(
+            job,
+            preparation.environment,
             attempt=attempt,
-            seed=job.seed,
-            cell=job.cell,
-            axes=tuple(axis.name for axis in self._grid.axes),
-            environment_id=preparation.environment.environment_id,
             started_at=started_at,
             wall_s=outcome.wall_s,
             status=parsed.status,
             measurement=measured,
             failure=parsed.failure,
-            predicted=self._peaks(job),
         )
         broken = broken_invariants(record, preparation.environment)
         record = record.model_copy(update={"untrusted": broken})
@@ -269,10 +272,40 @@ class Runner:
         self._listener.finished(job, record)
         return record
 
-    def _with_tensors(self, job: Job, measured: Measurement, request: CellRequest) -> Measurement:
+    def _submit(
+        self, module: str, request: WorkspaceRequest, name: str, on_progress: OnProgress
+    ) -> Future[Outcome]:
+        """Hand a request to the engine, and keep it for a run by hand if that is asked for."""
+        text = request.model_dump_json()
+        if self._keep_requests:
+            environment = dict(self._device.environment)
+            data = {"module": module, "environment": environment, "request": json.loads(text)}
+            file = self._directory.file("logs", name, ".request.json")
+            write_atomically(file, json.dumps(data, indent=1) + "\n")
+        log = self._directory.file("logs", name, ".log")
+        work = Work(module, text, log, float(self._profile.run.timeout_s))
+        return self._engine.submit(work, on_progress)
+
+    def _record(self, job: Job, environment: Environment, **how: Any) -> Record:
+        """Return the record of a job; `how` is how it was run and how it ended."""
+        return Record(
+            cell_id=job.cell.cell_id,
+            replicate=job.replicate,
+            repeat=job.repeat,
+            seed=job.seed,
+            cell=job.cell,
+            axes=tuple(axis.name for axis in self._grid.axes),
+            environment_id=environment.environment_id,
+            predicted=self._peaks(job),
+            **how,
+        )
+
+    def _with_tensors(
+        self, job: Job, measured: Measurement, preparation: Preparation
+    ) -> Flight[Measurement]:
         """Return the measurement with the CPU tensors' peaks, from a two-step pass in its own process.
 
-        Made once for all cells that differ only in what two steps cannot tell: subset size and seed.
+        Made once for all cells whose two steps need the same memory (`two_step_key`).
         """
         if self._device.kind != "cpu":
             return without_tensors(measured, "the cell ran on CUDA: its tensors are on the card")
@@ -280,23 +313,24 @@ class Runner:
             return without_tensors(measured, "not asked for (run.cpu_tensors)")
         key = two_step_key(job.cell)
         if key not in self._two_steps:
-            outcome = self._engine.run(
-                TWO_STEP_PASS,
-                TwoStepRequest(
-                    cell=job.cell,
-                    seed=job.seed,
-                    device=self._device.kind,
-                    preparation=request.preparation,
-                    output=f"{request.output}-trial",
-                    tensors=True,
-                ).model_dump_json(),
-                log_file=self._directory.file("logs", f"{job.identity.name}-trial", ".log"),
-                timeout_s=float(self._profile.run.timeout_s),
-                on_progress=lambda _: None,
+            request = TwoStepRequest(
+                cell=job.cell,
+                seed=job.seed,
+                device=self._device.kind,
+                preparation=preparation,
+                workspace=str(self._workspace.root),
+                output=f"checkpoints/{job.identity.name}-two-steps",
+                tensors=True,
             )
-            shutil.rmtree(f"{request.output}-trial", ignore_errors=True)
-            self._two_steps[key] = parse_result(outcome, "two_step", TwoStepPass).result
-        two_step = self._two_steps[key]
+            name = f"{job.identity.name}-two-steps"
+            self._two_steps[key] = self._submit(TWO_STEP_PASS, request, name, lambda _: None)
+            try:
+                yield self._two_steps[key]
+            finally:
+                self._workspace.clear(request.output)
+        outcome = self._two_steps[key]
+        ended = outcome.result() if outcome.done() else (yield outcome)
+        two_step = parse_result(ended, "two_step", TwoStepPass).result
         if two_step is None:
             return without_tensors(measured, "the two-step pass failed: see its log")
         return merge_two_step_pass(measured, two_step)

@@ -11,13 +11,20 @@ from ftbench.plan.profile import Profile
 from ftbench.plan.sources import DataSource, ModelSource, Source, resolve_data, resolve_model
 
 
+def resolve(profile: Profile) -> Grid:
+    """Return the whole grid of a profile, each cell named by the content of its model and data.
+
+    Raises WorkloadError if one of them is not there, HubUnreachable if the hub cannot say which it is.
+    """
+    return expand(profile, resolve_model(profile.workload), resolve_data(profile.workload))
+
+
 def plan_grid(profile: Profile, selection: Mapping[str, Any]) -> tuple[Grid, HubUnreachable | None]:
     """Return the grid, and why its cells have no id where the hub could not be asked for a revision."""
     try:
-        model, data = resolve_model(profile.workload), resolve_data(profile.workload)
+        return resolve(profile).only(selection), None
     except HubUnreachable as error:
         return expand(profile, *_unresolved(profile)).only(selection), error
-    return expand(profile, model, data).only(selection), None
 
 
 def _unresolved(profile: Profile) -> tuple[ModelSource, DataSource]:

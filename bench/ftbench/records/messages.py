@@ -6,6 +6,7 @@ events and, last, one answer.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -61,7 +62,17 @@ class Preparation(FrozenModel):
         return full if method == "full" else self.flops_by_method[method]
 
 
-class CellRequest(FrozenModel):
+class WorkspaceRequest(FrozenModel):
+    """A request whose names are relative to the folder that the engine has laid out for its worker."""
+
+    workspace: str = ""
+
+    def path(self, name: str) -> str:
+        """Return the path of a name of this request, where the worker runs."""
+        return str(Path(self.workspace) / name)
+
+
+class CellRequest(WorkspaceRequest):
     """Asks for one replicate of a cell, with what was prepared for it."""
 
     cell: Cell
@@ -75,7 +86,7 @@ class CellRequest(FrozenModel):
     reports: str  # a folder for what `report_to` writes; its name is the run's
 
 
-class TwoStepRequest(FrozenModel):
+class TwoStepRequest(WorkspaceRequest):
     """Asks for two optimizer steps of a cell on its longest documents.
 
     With `tensors` torch's own CPU allocator is metered through the profiler, and one batch is

@@ -71,8 +71,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         result, pools = _finetune(request, device, phases, steps, emit)
         phases.enter(None)
         table = steps.table(request.preparation.step_flops(request.cell.method).coefficients)
-        write_steps(table, request.steps_file)
-        sampling = ledger.close(request.samples_file)
+        write_steps(table, request.path(request.steps_file))
+        sampling = ledger.close(request.path(request.samples_file))
     except (Exception, MemoryError) as error:
         return failure_answer(error, phase=phases.failed, step=steps.finished)
     notes = _Notes(absent=phases.absent(), warnings=ledger.run_warnings())
@@ -152,13 +152,13 @@ def _finetune(
         read_tokenised(files.train, cell.train_size),
         read_tokenised(files.evaluation, cell.data.eval_size),
     )
-    report_into(Path(request.reports), cell.settings)
+    report_into(Path(request.path(request.reports)), cell.settings)
     result = finetune(
         cell,
         request.preparation.labels,
         pools,
         seed=request.seed,
-        output=request.output,
+        output=request.path(request.output),
         use_cpu=device.type == "cpu",
         phases=phases,
         steps=steps,

@@ -94,7 +94,7 @@ def _trainer(
         request.preparation.labels,
         pools,
         seed=request.seed,
-        output=request.output,
+        output=request.path(request.output),
         use_cpu=device.type == "cpu",
         phases=phases,
         steps=steps,

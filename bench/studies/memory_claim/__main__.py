@@ -16,15 +16,15 @@ import pandas as pd
 
 from ftbench.base.errors import PredictionError, RunDirectoryError
 from ftbench.cli.progress import phases_on
-from ftbench.execute.engines.local import Engine, LocalEngine
+from ftbench.execute.engines.base import Engine
+from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.prediction_worker import forecast, processes
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import DeviceChoice
 from ftbench.plan.gpus import find_gpu
-from ftbench.plan.grid import expand
 from ftbench.plan.profile import Profile
 from ftbench.plan.profile_file import load_profile
-from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.plan.resolve import resolve
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
 from ftbench.report.write import write_report
@@ -137,8 +137,7 @@ def _fused(cell: Cell) -> bool:
 
 def cells_of(profile: Profile) -> tuple[Cell, ...]:
     """Return the cells of a profile."""
-    workload = profile.workload
-    return expand(profile, resolve_model(workload), resolve_data(workload)).cells
+    return resolve(profile).cells
 
 
 def size_overrides(layers: int, width: int) -> tuple[str, ...]:

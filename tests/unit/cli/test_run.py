@@ -2,13 +2,14 @@
 
 import pytest
 
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prepare import PREPARE
 from ftbench.execute.runner import CELL
+from tests.engines import InstantEngine
 from tests.factories import measurement, preparation
 
 
-class Answering:
+class Answering(InstantEngine):
     """In the place of `LocalEngine`: every cell has one measurement, and no two-step pass succeeds."""
 
     def __init__(self, measured):

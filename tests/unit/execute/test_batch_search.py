@@ -6,11 +6,12 @@ import pytest
 
 from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.execute.batch_search import Frontier, shapes, with_batch
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prepare import PREPARE
 from ftbench.plan.devices import DeviceChoice
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.commands.frontier import frontier_table, write_frontier
+from tests.engines import InstantEngine
 from tests.factories import cell, device, environment, grid, preparation, profile
 
 GIB = 2**30
@@ -22,7 +23,7 @@ def outcome(**changes):
     return Outcome(**(fields | {"wall_s": 2.0, "log_tail": ""} | changes))
 
 
-class Machine:
+class Machine(InstantEngine):
     """Two steps take 1 GiB, and 1 MiB a document and token of length 16."""
 
     def __init__(self, limit="enforced", **prepared):

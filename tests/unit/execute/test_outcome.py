@@ -1,7 +1,7 @@
 import pytest
 
 from ftbench.base.errors import WorkerError, WorkloadError
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.execute.outcome import parse_result, require_answer
 from ftbench.records.messages import Progress
 from ftbench.records.record import Measurement

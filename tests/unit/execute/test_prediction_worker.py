@@ -6,7 +6,7 @@ import pytest
 
 from ftbench.base.errors import PredictionError, WorkerError
 from ftbench.execute import prediction_worker as module
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prediction_worker import (
     PREDICT,
     does_not_fit,

@@ -12,7 +12,7 @@ from ftbench.base.errors import (
     WorkloadError,
 )
 from ftbench.execute.cpu_tensors import TWO_STEP_PASS
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.prediction_worker import PREDICT
 from ftbench.execute.prepare import PREPARE
@@ -21,6 +21,7 @@ from ftbench.plan.devices import DeviceChoice
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import PredictRequest, Refused
 from ftbench.records.run_directory import RunDirectory
+from tests.engines import InstantEngine
 from tests.factories import (
     MIB,
     cell,
@@ -59,7 +60,7 @@ TRIED = {
 }
 
 
-class FakeEngine:
+class FakeEngine(InstantEngine):
     """Answers prepare from a factory and cells from a script, by their place in the run."""
 
     def __init__(self, script=(), **prepared):
@@ -67,7 +68,7 @@ class FakeEngine:
         self._script = list(script)
         self._prepared = preparation(**prepared).model_dump(mode="json")
         self.prepare_outcome = None
-        self.trial_outcome = outcome(answer=TRIED)
+        self.two_step_outcome = outcome(answer=TRIED)
         self.predict_outcome = None
 
     def run(self, module, request, *, log_file, timeout_s, on_progress):
@@ -75,7 +76,7 @@ class FakeEngine:
         if module == PREPARE:
             return self.prepare_outcome or outcome(answer=self._prepared)
         if module == TWO_STEP_PASS:
-            return self.trial_outcome
+            return self.two_step_outcome
         if module == PREDICT:
             return self.predict_outcome
         return self._script.pop(0) if self._script else outcome(answer=OK)
@@ -83,7 +84,7 @@ class FakeEngine:
     def cells(self):
         return [body for module, body, _ in self.requests if module == CELL]
 
-    def trials(self):
+    def two_steps(self):
         return [body for module, body, _ in self.requests if module == TWO_STEP_PASS]
 
 
@@ -438,13 +439,13 @@ def test_one_pass_serves_the_cells_that_differ_only_in_seed_and_size(directory):
     cells = grid(grid=[block])
     run(directory, engine, profile(run={"replicates": 3}), cells)
     assert len(engine.cells()) == 12
-    assert sorted(body["cell"]["max_length"] for body in engine.trials()) == [16, 32]
-    assert all(body["tensors"] for body in engine.trials())
+    assert sorted(body["cell"]["max_length"] for body in engine.two_steps()) == [16, 32]
+    assert all(body["tensors"] for body in engine.two_steps())
 
 
 def test_a_pass_that_fails_costs_nothing_but_its_figure(directory):
     engine = FakeEngine()
-    engine.trial_outcome = outcome(exit_code=-9)
+    engine.two_step_outcome = outcome(exit_code=-9)
     for one in run(directory, engine):
         assert one.status == "ok"
         assert one.measurement.memory.peak_cpu_tensors_bytes is None
@@ -455,7 +456,7 @@ def test_a_pass_that_fails_costs_nothing_but_its_figure(directory):
 def test_the_pass_can_be_left_out(directory):
     engine = FakeEngine()
     records = run(directory, engine, profile(run={"cpu_tensors": False}))
-    assert engine.trials() == []
+    assert engine.two_steps() == []
     reason = records[0].measurement.absent["memory.peak_cpu_tensors_bytes"]
     assert "run.cpu_tensors" in reason
 
@@ -480,7 +481,7 @@ def test_links_that_wait_for_a_cells_files_are_not_followed(directory, tmp_path)
     for place in ("checkpoints", "steps", "samples"):
         suffix = "" if place == "checkpoints" else ".parquet"
         (directory.path / place / f"{name}{suffix}").symlink_to(victim)
-    (directory.path / "checkpoints" / f"{name}-trial").symlink_to(victim)
+    (directory.path / "checkpoints" / f"{name}-two-steps").symlink_to(victim)
     (directory.path / "logs" / name).symlink_to(victim)
     run(directory, FakeEngine())
     assert not any(path.is_symlink() for path in directory.path.rglob("*"))

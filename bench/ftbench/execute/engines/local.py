@@ -8,21 +8,22 @@ process that will touch CUDA needs. The parent waits in `connection.wait`, which
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing import connection
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from pydantic import ValidationError
 
 from ftbench.base.errors import FtbenchError
 from ftbench.base.redaction import redact, redact_file
+from ftbench.execute.engines.base import Engine, OnProgress, Outcome, Work
 from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
 from ftbench.execute.engines.channel import Channel, ProtocolError
 from ftbench.records.messages import Event, Progress
@@ -33,80 +34,67 @@ LOG_TAIL_LINES = 20
 _EXIT_GRACE_S = 30.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a worker ended. Without an answer, the exit code and the log say what happened."""
-
-    answer: dict[str, Any] | None
-    refusal: FtbenchError | None
-    exit_code: int | None
-    timed_out: bool
-    wall_s: float
-    log_tail: str
-    last: Progress | None = None  # where it was when it was last heard of
-    oom_killed: bool | None = None  # whether the kernel killed a process of its memory group
-    limit: str | None = None  # of a memory limit: `enforced`, or the reason why it is not
-
-
-class Engine(Protocol):
-    """Runs one request in a process of its own."""
-
-    def run(
-        self,
-        module: str,
-        request: str,
-        *,
-        log_file: Path,
-        timeout_s: float,
-        on_progress: Callable[[Progress], None],
-        memory_limit_bytes: int | None = None,
-    ) -> Outcome:
-        """Run `module.main` on a JSON request and return how it ended."""
-
-
-class LocalEngine:
-    """Worker processes on this machine."""
+class LocalEngine(Engine):
+    """Worker processes on this machine, one per place."""
 
     def __init__(
-        self, isolation: Literal["forkserver", "spawn"], environment: Mapping[str, str]
+        self,
+        isolation: Literal["forkserver", "spawn"],
+        environment: Mapping[str, str],
+        places: int = 1,
     ) -> None:
         """Make an engine whose workers start with these environment variables set."""
+        self.places = places
         self._environment = dict(environment)
         self._spawn = multiprocessing.get_context("spawn").Process
         self._process: type[ForkServerProcess | SpawnProcess] = self._spawn
-        if isolation == "forkserver":
+        self._forks = isolation == "forkserver"
+        if self._forks:
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([SERVER, "ftbench.worker.preload"])
             self._process = context.Process
+        # Each waits for one worker: a thread that waits costs nothing.
+        self._threads = ThreadPoolExecutor(places, thread_name_prefix="ftbench-place")
+        self._live: set[Future[Outcome]] = set()
+        self._cancelled = os.eventfd(0)
 
-    def run(
-        self,
-        module: str,
-        request: str,
-        *,
-        log_file: Path,
-        timeout_s: float,
-        on_progress: Callable[[Progress], None],
-        memory_limit_bytes: int | None = None,
-    ) -> Outcome:
-        """Run `module.main` on a JSON request and return how it ended; never raises for a worker.
+    def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
+        """Start a worker as soon as a place is free.
 
         Under a memory limit the worker is spawned, not forked: pages that a fork server has touched
         are charged to the server, and the limit would not see them.
         """
+        if self._forks and work.memory_limit_bytes is None:
+            # From this thread: the server ends with the thread that started it.
+            forkserver.ensure_running()
+        future = self._threads.submit(self._run, work, on_progress)
+        self._live.add(future)
+        future.add_done_callback(self._live.discard)
+        return future
+
+    def cancel(self) -> None:
+        """End all workers, and return when they are gone."""
+        live = list(self._live)
+        for future in live:
+            future.cancel()  # one that has no place yet
+        os.eventfd_write(self._cancelled, 1)
+        wait(live)
+        os.eventfd_read(self._cancelled)
+
+    def _run(self, work: Work, on_progress: OnProgress) -> Outcome:
         began = time.monotonic()
-        group, limit = _limited(memory_limit_bytes)
+        group, limit = _limited(work.memory_limit_bytes)
         before = _oom_kills(group)
         receiver, sender = connection.Pipe(duplex=False)
         channel = Channel(receiver.fileno())
-        make = self._process if memory_limit_bytes is None else self._spawn
+        make = self._process if work.memory_limit_bytes is None else self._spawn
         process = make(
             target=entry.start,
             args=(
-                module,
-                request,
+                work.module,
+                work.request,
                 sender,
-                str(log_file),
+                str(work.log_file),
                 self._environment,
                 str(group.procs_file) if limit == "enforced" and group else None,
             ),
@@ -122,15 +110,16 @@ class LocalEngine:
             process.start()
             sender.close()
             ended = _end_of(process)
-            last, timed_out = _listen(channel, ended, began + timeout_s, listener)
+            deadline = began + work.timeout_s
+            last, timed_out = _listen(channel, ended, self._cancelled, deadline, listener)
             if ended is not None and not timed_out:
-                connection.wait([ended], _EXIT_GRACE_S)
+                connection.wait([ended, self._cancelled], _EXIT_GRACE_S)
         finally:
             _end(process)
             receiver.close()
             if ended is not None:
                 os.close(ended)
-            redact_file(log_file)
+            redact_file(work.log_file)
             after = _oom_kills(group)
             if group is not None and limit == "enforced":
                 group.remove()
@@ -140,7 +129,7 @@ class LocalEngine:
             exit_code=process.exitcode,
             timed_out=timed_out,
             wall_s=time.monotonic() - began,
-            log_tail=log_tail(log_file),
+            log_tail=log_tail(work.log_file),
             last=heard[0] if heard else None,
             oom_killed=None if before is None or after is None else after > before,
             limit=limit,
@@ -180,13 +169,18 @@ def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
 def _listen(
     channel: Channel,
     ended: int | None,
+    cancelled: int,
     deadline: float,
     on_progress: Callable[[Progress], None],
 ) -> tuple[Event | None, bool]:
     """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
     while (remaining := deadline - time.monotonic()) > 0:
         # What it left unread is read after its end, too.
-        gone = ended is None or ended in connection.wait([channel.fileno(), ended], remaining)
+        waited = (
+            (channel.fileno(), cancelled) if ended is None else (channel.fileno(), cancelled, ended)
+        )
+        ready = connection.wait(waited, 0 if ended is None else remaining)
+        gone = ended is None or ended in ready or cancelled in ready
         try:
             for event in channel.take():
                 if event.kind != "progress":

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from ftbench.base.errors import WorkloadError
 from ftbench.records.messages import Progress
@@ -51,6 +52,12 @@ def main(body, emit):
         emit(Progress(phase="train", step=os.getpid()))
         os.write(find_channel(), b'{"kind": "answ')
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif do == "meet":
+        folder = Path(body["folder"])
+        (folder / f"{body['me']}.here").touch()
+        while not (folder / f"{body['you']}.here").exists():
+            time.sleep(0.01)
+        return {"met": body["you"]}
     elif do == "big":
         return {"text": "x" * body["size"]}
     elif do == "tell":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftbench.base.errors import WorkerError, WorkloadError
+from ftbench.execute.engines.base import Work
 from ftbench.execute.engines.local import SERVER, LocalEngine, log_tail
 
 WORKER = "tests.unit.execute.engines.odd_worker"
@@ -218,3 +219,37 @@ entry.start("tests.unit.execute.engines.odd_worker", '{"do": "eat", "size": 1, "
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], timeout=60)
     assert done.returncode == 1
+
+
+def test_two_places_run_two_workers_at_once(tmp_path, monkeypatch):
+    """Each waits until it sees the other: one after the other they would never end."""
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {}, places=2)
+    meeting = {"do": "meet", "folder": str(tmp_path)}
+    futures = [
+        engine.submit(
+            Work(WORKER, json.dumps({**meeting, "me": a, "you": b}), tmp_path / a, 60.0),
+            lambda _: None,
+        )
+        for a, b in (("a", "b"), ("b", "a"))
+    ]
+    outcomes = [future.result() for future in futures]
+    assert [outcome.answer["met"] for outcome in outcomes] == ["b", "a"]
+
+
+def test_cancelling_ends_all_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    engine = LocalEngine("spawn", {"FTBENCH_TEST": "set"}, places=2)
+    works = [
+        Work(WORKER, json.dumps({"do": "hang"}), tmp_path / str(number), 600.0)
+        for number in range(3)  # the third has no place yet
+    ]
+    futures = [engine.submit(work, lambda _: None) for work in works]
+    time.sleep(1.0)
+    engine.cancel()
+    assert futures[2].cancelled()
+    assert all(future.done() for future in futures)
+    assert all(future.result().answer is None for future in futures[:2])
+    # The engine is as good as new.
+    outcome, _ = run(engine, tmp_path, do="answer")
+    assert outcome.answer["asked"] == {"do": "answer"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftbench.base.errors import PredictionError, RunDirectoryError
-from ftbench.execute.engines.local import Outcome
+from ftbench.execute.engines.base import Outcome
 from ftbench.plan.profile_file import load_profile
 from ftbench.records.prediction import PredictRequest, Refused, Share
 from studies.memory_claim import __main__ as claim
