@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftbench.analysis.tables.cells_table import FIGURES
+from ftbench.records.figures import BY_NAME
 from ftbench.records.record import FIRST_STEPS
 from tests.integration.conftest import run
 
@@ -24,7 +24,7 @@ def test_output_that_is_no_terminal_is_plain(smoke):
 
 def test_the_tables_are_written(smoke):
     assert list(smoke.cells["max_length"]) == [16, 16, 32, 32]
-    assert set(FIGURES) <= set(smoke.cells.columns)
+    assert set(BY_NAME) <= set(smoke.cells.columns)
     report = (smoke.directory.path / "report.md").read_text()
     for heading in (
         "Along length",

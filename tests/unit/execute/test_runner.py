@@ -1,6 +1,7 @@
 """The runner with a fake engine: instant, and exact about what is asked of the workers."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -232,9 +233,8 @@ def test_checkpoints_go_unless_kept_by_name(directory):
     class Saves(FakeEngine):
         def run(self, module, request, **options):
             if module == CELL:
-                from pathlib import Path
-
-                folder = Path(json.loads(request)["output"]) / "checkpoint-1"
+                asked = json.loads(request)
+                folder = Path(asked["workspace"]) / asked["output"] / "checkpoint-1"
                 folder.mkdir(parents=True)
             return super().run(module, request, **options)
 
@@ -352,10 +352,9 @@ def test_a_run_reports_under_the_name_of_its_record(directory):
     (noisy,) = (record for record in records if record.noisy)
     run(directory, second, rerun_noisy=True)
     asked = {body["reports"] for body in first.cells()}
-    assert asked == {str(directory.path / "logs" / record.identity.name) for record in records}
-    assert [body["reports"] for body in second.cells()] == [
-        str(directory.path / "logs" / f"{noisy.identity.name}.1")
-    ]
+    assert asked == {f"logs/{record.identity.name}" for record in records}
+    assert [body["reports"] for body in second.cells()] == [f"logs/{noisy.identity.name}.1"]
+    assert {body["workspace"] for body in first.cells()} == {str(directory.path)}
     assert remains.exists()  # an earlier attempt's
 
 
