@@ -1,11 +1,12 @@
 """`python -m ftbench.worker REQUEST.json`: one worker's work in the foreground, for debugging.
 
-`ftbench run --keep-requests` leaves a request beside each log. Progress goes to stderr, the answer to stdout; what
-the worker writes goes where it went in the run, so work on a copy of the run directory if that matters.
+`ftbench run --keep-requests` leaves a request beside each log. Progress and prints go to stderr, the answer to
+stdout; what the worker writes goes where it went in the run, so work on a copy of the run directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -29,7 +30,8 @@ def main(arguments: list[str]) -> int:
         print(" ".join(f"{name}={value}" for name, value in said.items()), file=sys.stderr)
 
     try:
-        answer = importlib.import_module(asked["module"]).main(asked["request"], emit)
+        with contextlib.redirect_stdout(sys.stderr):  # what the Trainer prints is no answer
+            answer = importlib.import_module(asked["module"]).main(asked["request"], emit)
     except FtbenchError as error:
         print(f"refused: {error}", file=sys.stderr)
         return error.exit_code
