@@ -162,6 +162,13 @@ def steps(**changes):
         ({"median_low_s": 0.51}, "median_s"),
         ({"mfu": 1.2}, "mfu"),
         ({"mfu": 0.0}, "mfu"),
+        ({"mfu": 0.4}, "mfu"),  # of 5e8 FLOP/s against 1e9
+        ({"mfu": 0.5, "flops_per_s": None}, "mfu"),
+        ({"min_s": 0.51}, "min_s"),
+        ({"min_s": 0.0}, "min_s"),
+        ({"real_tokens_per_s": 256.1}, "real_tokens_per_s"),  # 256 padded ones
+        ({"median_high_s": 0.49}, "median_s"),
+        ({"q1_s": 0.51}, "median_s"),
     ],
 )
 def test_rates_that_their_own_samples_do_not_give(changes, figure):
@@ -248,3 +255,75 @@ def test_a_phase_can_be_the_one_that_is_wrong():
     }
     found = broken(measured.model_copy(update={"phases": phases}))
     assert "in evaluation" in found["memory.peak_allocated_bytes"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_s": 0.5},  # as fast as a quarter of them
+        {"min_s": 0.01},
+        {"mfu": None, "flops_per_s": None},
+        {"real_tokens_per_s": 256.0},  # nothing is padded
+        {"q1_s": 0.4, "q3_s": 0.6, "median_low_s": 0.45, "median_high_s": 0.55},
+    ],
+)
+def test_steps_that_are_as_they_may_be(changes):
+    assert broken(steps(**changes)) == {}
+
+
+def test_an_mfu_against_a_peak_that_is_not_known():
+    assert set(broken(measurement(peak_matmul_flops=None))) == {"steps.mfu"}
+    all_of_it = measurement(peak_matmul_flops=5e8)
+    whole = all_of_it.steps.model_copy(update={"mfu": 1.0})
+    assert broken(all_of_it.model_copy(update={"steps": whole})) == {}
+
+
+def test_short_steps_have_a_rate_of_their_own():
+    quick = {"seconds": 0.5, "samples": 80, "samples_per_s": 160.0}
+    rates = {"real_tokens_per_s": 100.0, "padded_tokens_per_s": 128.0}
+    assert broken(steps(**quick, **rates)) == {}
+    assert set(broken(steps(**quick | {"samples_per_s": 16.0}, **rates))) == {"steps.samples_per_s"}
+
+
+def test_tokens_are_counted_over_the_seconds_they_took():
+    """1,000 real and 1,280 padded tokens in 5 s of steps: 200 and 256 a second, and no more."""
+    measured = measurement()
+    phases = dict(measured.phases)
+    counts = {"first_steps": (0, 0), "train": (1000, 1280)}
+    for name, (real, padded) in counts.items():
+        update = {"real_tokens": real, "padded_tokens": padded}
+        phases[name] = phases[name].model_copy(update=update)
+    whole = measured.model_copy(update={"phases": phases})
+    for real, padded, figures in (
+        (200.0, 256.0, set()),
+        (200.1, 256.0, {"steps.real_tokens_per_s"}),
+        (200.0, 256.1, {"steps.padded_tokens_per_s"}),
+    ):
+        rates = {"real_tokens_per_s": real, "padded_tokens_per_s": padded}
+        of = whole.model_copy(update={"steps": measured.steps.model_copy(update=rates)})
+        assert set(broken(of)) == figures
+
+
+def test_where_samples_were_not_counted_none_are_too_many():
+    measured = measurement()
+    phases = {n: p.model_copy(update={"samples": None}) for n, p in measured.phases.items()}
+    assert broken(measured.model_copy(update={"phases": phases})) == {}
+
+
+@pytest.mark.parametrize("name", ["peak_process_bytes", "peak_reserved_bytes"])
+def test_a_context_without_both_of_its_parts_is_wrong(name):
+    found = broken(on_card(**{name: None}))
+    assert set(found) == {"memory.context_bytes"}
+
+
+def test_a_process_may_have_all_of_its_memory_reserved():
+    assert broken(on_card(peak_process_bytes=3 * GIB, context_bytes=0)) == {}
+
+
+def test_a_context_is_doubted_with_the_process_that_it_is_of():
+    """More allocated than reserved says nothing of it; more process than device does."""
+    inner = broken(on_card(peak_allocated_bytes=7 * GIB // 2))
+    outer = broken(on_card(peak_process_bytes=6 * GIB, context_bytes=3 * GIB))
+    assert ("memory.context_bytes" in inner, "memory.context_bytes" in outer) == (False, True)
+    said = inner["memory.peak_allocated_bytes"]
+    assert "allocated (3.5 GiB) is more than reserved (3.0 GiB)" in said

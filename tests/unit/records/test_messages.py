@@ -1,6 +1,6 @@
 import pytest
 
-from ftbench.records.messages import CellRequest, Event, tokenised_key
+from ftbench.records.messages import CellRequest, Event, StepFlops, tokenised_key
 from tests.factories import cell, preparation
 
 
@@ -27,3 +27,12 @@ def test_cells_share_tokenised_pools_by_padding_and_length():
 def test_an_event_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="kind"):
         Event.model_validate({"kind": "pickle", "body": {}})
+
+
+def test_the_flops_of_a_method_are_its_own_and_those_of_full_fine_tuning_the_models():
+    lora = StepFlops(coefficients=(0, 4, 1))
+    made = preparation(flops_by_method={"lora": lora})
+    assert made.step_flops("full") == StepFlops(coefficients=(0, 10, 1))
+    assert made.step_flops("lora") == lora
+    unknown = preparation(flops=None, flops_absent="no formula")
+    assert unknown.step_flops("full") == StepFlops(absent="no formula")

@@ -6,9 +6,10 @@ import pytest
 
 from ftbench.base.errors import DamagedFile, RunDirectoryError
 from ftbench.base.files import checksum, write_atomically
-from ftbench.records.record import SCHEMA_VERSION
+from ftbench.records.batch_probe import BatchProbe
+from ftbench.records.record import SCHEMA_VERSION, Failure
 from ftbench.records.run_directory import RESERVE_BYTES, Damaged, RunDirectory
-from tests.factories import cell, environment, profile, record
+from tests.factories import cell, environment, preparation, profile, record
 
 
 @pytest.fixture
@@ -352,3 +353,164 @@ def test_a_directory_made_for_nothing_is_removed_again(directory, tmp_path):
     kept.discard()
     RunDirectory.create(tmp_path / "run").discard()
     assert kept.records() == [record()]
+
+
+# Every error says where, and what to do next
+
+
+def no_directory(directory, tmp_path):
+    RunDirectory.open(tmp_path / "none")
+
+
+def no_permission(directory, tmp_path):
+    RunDirectory.create(directory.path)
+
+
+def linked(directory, tmp_path):
+    (directory.path / "steps").rmdir()
+    (directory.path / "steps").symlink_to(tmp_path)
+    RunDirectory.open(directory.path)
+
+
+def edited(directory, tmp_path):
+    file = written(directory)
+    file.write_text(file.read_text().replace('"status": "ok"', '"status": "oom"'))
+    directory.records()
+
+
+def copied(directory, tmp_path):
+    file = written(directory)
+    file.rename(file.with_name("copy.json"))
+    directory.records()
+
+
+def of_version(version):
+    def break_it(directory, tmp_path):
+        file = written(directory)
+        data = json.loads(file.read_text()) | {"schema_version": version}
+        del data["sha256"]
+        file.write_text(json.dumps({"sha256": checksum(data), **data}))
+        directory.records()
+
+    return break_it
+
+
+def another_environment(directory, tmp_path):
+    directory.write_environment(environment())
+    (file,) = (directory.path / "environments").iterdir()
+    file.rename(file.with_name("0123.json"))
+    directory.environments()
+
+
+def no_space(directory, tmp_path):
+    directory.require_free(2**60)
+
+
+def held(directory, tmp_path):
+    with directory.lock(), RunDirectory.open(directory.path).lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("break_it", "where", "got", "expected"),
+    [
+        (no_directory, "none", None, "records"),
+        (no_permission, "run", None, None),
+        (linked, "run/steps", None, "folder"),
+        (edited, f"run/records/{record().identity.name}.json", None, None),
+        (copied, "run/records/copy.json", None, f"{record().identity.name}.json"),
+        (of_version(SCHEMA_VERSION + 1), "run/records", "version", str(SCHEMA_VERSION)),
+        (of_version(SCHEMA_VERSION - 1), "run/records", "version", str(SCHEMA_VERSION)),
+        (another_environment, "run/environments/0123.json", environment().environment_id, None),
+        (no_space, "run", "B free", "1048576 TiB"),
+        (held, "run", None, None),
+    ],
+)
+def test_an_error_says_where_and_what_to_do(
+    directory, tmp_path, monkeypatch, break_it, where, got, expected
+):
+    if break_it is no_permission:
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(RunDirectoryError) as caught:
+        break_it(directory, tmp_path)
+    error = caught.value
+    assert error.where.startswith(str(tmp_path / where))
+    assert error.hint or break_it is no_directory
+    assert got is None or got in error.got
+    assert expected is None or expected in error.expected
+
+
+@pytest.mark.parametrize(("step", "hint"), [(-1, "--out"), (1, "upgrade")])
+def test_an_older_and_a_newer_version_are_told_apart(directory, tmp_path, step, hint):
+    with pytest.raises(RunDirectoryError) as caught:
+        of_version(SCHEMA_VERSION + step)(directory, tmp_path)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("version", [True, "4", None, 1.0])
+def test_a_version_that_is_no_number_is_damage(directory, tmp_path, version):
+    with pytest.raises(DamagedFile):
+        of_version(version)(directory, tmp_path)
+
+
+# What else is kept
+
+
+def probe(limit_bytes=2**30, **changes):
+    fields = {"cell": cell(), "batch": 8, "limit_bytes": limit_bytes, "limit": "enforced"}
+    fields |= {"status": "ok", "fits": True, "peak_bytes": 2**20, "wall_s": 1.0}
+    return BatchProbe(**(fields | {"environment_id": environment().environment_id} | changes))
+
+
+def test_tries_of_the_frontier_come_back_but_for_the_damaged(directory):
+    tries = [probe(), probe(2**31, fits=False)]
+    for one in tries:
+        directory.write_try(one)
+    files = sorted((directory.path / "tries").iterdir())
+    assert [file.name for file in files] == sorted(f"{one.name}.json" for one in tries)
+    found = directory.tries()
+    assert sorted(found, key=lambda one: one.limit_bytes) == tries
+    text = files[0].read_text()
+    files[0].write_text(text.replace('"batch": 8', '"batch": 9'))
+    assert len(directory.tries()) == 1
+
+
+def test_a_directory_describes_itself_by_its_profile_and_its_preparation(directory):
+    assert not directory.describes_itself()
+    directory.write_profile(profile())
+    assert not directory.describes_itself()
+    directory.write_preparation(preparation())
+    assert directory.describes_itself()
+    assert directory.read_preparation() == preparation()
+
+
+def test_files_are_laid_out_for_reading(directory):
+    """A line to a field, indented by one space: a record can be read and compared by lines."""
+    directory.write_profile(profile())
+    directory.write_preparation(preparation())
+    directory.write_environment(environment())
+    written(directory)
+    files = [file for file in directory.path.rglob("*.json") if file.is_file()]
+    assert len(files) == 4
+    for file in files:
+        first, second, *_, last = file.read_text().splitlines()
+        assert (first, last) == ("{", "}")
+        assert second.startswith(' "')
+        assert file.read_text().endswith("}\n")
+
+
+def test_damaged_files_of_one_name_are_numbered(directory):
+    names = []
+    for text in ("{", "[", "("):
+        file = directory.path / "records" / "abc-r0.json"
+        file.write_text(text)
+        names.append(directory.set_aside(Damaged(file, "broken")).name)
+    assert names == ["abc-r0.json", "abc-r0.json.1", "abc-r0.json.2"]
+
+
+def test_a_record_in_other_letters_is_kept_as_it_was(directory):
+    failure = Failure(message="störung: 令牌")
+    directory.write_record(record(status="crashed", measurement=None, failure=failure))
+    directory.write_record(record(attempt=1))
+    (kept,) = (directory.path / "superseded").iterdir()
+    assert json.loads(kept.read_text(encoding="utf-8"))["failure"]["message"] == failure.message
