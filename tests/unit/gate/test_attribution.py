@@ -122,3 +122,56 @@ def test_a_moment_explains_a_peak_where_at_least_half_of_its_change_is_seen(kept
         found = [one for one in found if one.operator == "aten::mul"]
     assert (found[0].operator, found[0].delta_bytes) == first
     assert {one.mark for one in found} == {mark}
+
+
+def test_what_moves_at_no_fixed_moment_nor_at_the_peak_shows_in_the_most_it_is():
+    """The peak stays where it was; a buffer beside it grew."""
+    before, after = (breakdown(STATE, part("aten::mul", {"most": n * MIB})) for n in (1, 5))
+    found = only(before, after)
+    assert (found.mark, found.delta_bytes) == ("most", 4 * MIB)
+
+
+def test_what_moved_at_a_moment_is_the_difference_there():
+    """At both marks 30 MiB were there before: 60 more explain half of 100, and 30 would not."""
+    both = {"peak": 30 * MIB, "after forward": 30 * MIB, "most": 30 * MIB}
+    grown = {"peak": 130 * MIB, "after forward": 70 * MIB, "most": 130 * MIB}
+    before = breakdown(STATE, part("aten::mm", both), phase="backward")
+    after = breakdown(STATE, part("aten::mm", grown), phase="backward", operator="aten::x")
+    assert only(before, after).mark == "most"  # 40 of 100
+    grown["after forward"] = 80 * MIB
+    after = breakdown(STATE, part("aten::mm", grown), phase="backward", operator="aten::x")
+    assert only(before, after).mark == "after forward"
+
+
+def test_a_part_that_is_gone_and_one_that_is_new():
+    before = breakdown(STATE, part("aten::a", 3 * MIB, source="net.py:1"))
+    after = breakdown(STATE, part("aten::b", 4 * MIB, source="net.py:2"))
+    new, gone = changed_parts(before, after)
+    assert (new.operator, new.delta_bytes, new.source) == ("aten::b", 4 * MIB, "net.py:2")
+    assert (gone.operator, gone.delta_bytes, gone.source) == ("aten::a", -3 * MIB, "net.py:1")
+    assert {one.dtype_before + one.dtype_after for one in (new, gone)} == {""}
+
+
+def test_a_part_in_several_types_is_named_by_the_one_that_moved_most_and_its_largest_line():
+    def typed(half, full):
+        return breakdown(
+            STATE,
+            part("aten::x", half * MIB, dtype="bfloat16", source="half.py:1"),
+            part("aten::x", full * MIB, dtype="float32", source="full.py:1"),
+        )
+
+    found = only(typed(9, 2), typed(1, 30))
+    assert (found.dtype_before, found.dtype_after) == ("bfloat16", "float32")
+    assert (found.delta_bytes, found.source) == (20 * MIB, "full.py:1")
+    back = only(typed(1, 30), typed(9, 2))
+    assert (back.dtype_before, back.dtype_after) == ("float32", "bfloat16")
+    assert (back.delta_bytes, back.source) == (-20 * MIB, "half.py:1")
+
+
+def test_a_renamed_part_is_one_that_is_alike_at_every_mark():
+    at_marks = {"peak": MIB, "after forward": MIB}
+    before = breakdown(STATE, part("aten::mm", at_marks, module="old"))
+    alike = breakdown(STATE, part("aten::mm", at_marks | {"most": 0}, module="new"))
+    assert changed_parts(before, alike) == []
+    other = breakdown(STATE, part("aten::mm", at_marks | {"most": MIB}, module="new"))
+    assert {one.module for one in changed_parts(before, other)} == {"old", "new"}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ftbench.base.errors import BaselineError
-from ftbench.gate.baseline import Baseline, baseline_of, references
+from ftbench.gate.baseline import Baseline, baseline_of, baseline_of_steps, references
 from ftbench.gate.baseline_file import (
     SCHEMA_VERSION,
     baseline_path,
@@ -270,3 +270,70 @@ def test_a_group_is_found_by_its_settings():
     assert isinstance(found, Baseline)
     assert found.group({"attn_implementation": "eager"}).name == "attn_implementation eager"
     assert found.group({}) is None
+
+
+def test_steps_that_are_no_cell_are_a_group_of_one():
+    parts = breakdown(part(), phase="forward")
+    found = baseline_of_steps("mine", 123, parts, [("torch", "2.13.0+cpu")])
+    (group,) = found.groups
+    assert (found.profile, found.versions, found.workload) == ("mine", {"torch": "2.13.0"}, {})
+    assert (group.name, group.reference, group.slopes) == ("", "step", {})
+    assert group.cells["step"].tensors_bytes == 123
+    assert group.breakdown == parts
+
+
+def test_cards_are_in_the_order_of_their_names_whatever_was_asked_for():
+    assert list(made("t4", "a100-40gb").architectures) == ["a100-40gb", "t4"]
+    assert made("a100-40gb").architectures == {"a100-40gb": "8.0"}
+
+
+def test_the_kernel_of_attention_that_was_asked_for_is_kept():
+    cells = grid(grid=[AXES])
+    found = predictions(cells, parts=True)
+    assert baseline_of(profile(), cells, found, attention_kernel="math").attention_kernel == "math"
+    assert baseline_of(profile(), cells, found).attention_kernel is None
+
+
+def test_parts_are_written_in_the_order_of_their_names():
+    group = made().groups[0]
+    parts = breakdown(part("aten::b"), part("aten::a"), part("aten::c")).parts
+    found = made().model_copy(update={"groups": (group.model_copy(update={"parts": parts}),)})
+    (written,) = json.loads(baseline_text(found))["groups"]
+    assert [name.split(" | ")[2] for name in written["parts"]] == ["aten::a", "aten::b", "aten::c"]
+    assert "cards" not in written["cells"]["length 16, batch 4"]
+    assert "measured" not in json.loads(baseline_text(found))
+
+
+def test_each_level_is_indented_by_one_space():
+    lines = baseline_text(made()).splitlines()
+    assert (lines[0], lines[1], lines[-1]) == ("{", ' "schema_version": 1,', "}")
+    place = next(n for n, line in enumerate(lines) if line.startswith(' "groups"'))
+    assert lines[place + 1].startswith("  {")
+    assert lines[place + 2].startswith('   "')
+    assert sum(line.startswith('    "length 16, batch 4"') for line in lines) == 1
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_version": 2}', '{"schema_version": 1}'])
+def test_a_file_that_is_refused_is_named(tmp_path, text):
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    with pytest.raises(BaselineError) as caught:
+        read_baseline(file)
+    assert caught.value.where == str(file)
+
+
+def test_a_file_that_is_missing_too_large_or_cannot_be_written_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "x.json"
+    with pytest.raises(BaselineError) as missing:
+        read_baseline(file)
+    write_baseline(made(), file)
+    size = file.stat().st_size
+    monkeypatch.setattr("ftbench.gate.baseline_file.MAX_BYTES", size)
+    assert read_baseline(file) == made()
+    monkeypatch.setattr("ftbench.gate.baseline_file.MAX_BYTES", size - 1)
+    with pytest.raises(BaselineError) as large:
+        read_baseline(file)
+    with pytest.raises(BaselineError) as unwritable:
+        write_baseline(made(), file / "below")
+    assert missing.value.where == large.value.where == str(file)
+    assert unwritable.value.where == str(file / "below")

@@ -3,7 +3,7 @@
 import pytest
 
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
-from ftbench.gate.compare import Moved, compare, compare_peaks
+from ftbench.gate.compare import Attribution, Change, Moved, compare, compare_peaks
 from ftbench.gate.pytest_benchmark import Peaks
 from tests.factories import breakdown, part
 
@@ -279,3 +279,112 @@ def test_benchmarks_of_other_versions_are_not_judged():
     before, after = Peaks({"a": 1}, {"torch": "2.13.0"}), Peaks({"a": 1}, {"torch": "2.14.0"})
     assert compare_peaks("bench", before, after).exit_code == 2
     assert compare_peaks("bench", before, after, across_versions=True).exit_code == 0
+
+
+# Whole changes, field by field
+
+HERE = ("optim sgd", "length 16, batch 4")
+
+
+def named(*args, **fields):
+    return group(*args, settings={"optim": "sgd"}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (named(100), named(90), Change(*HERE, "requested", "", 100, 90, "drop")),
+        (
+            named(cards={"t4": card(requested=100)}),
+            named(cards={"t4": card(requested=101)}),
+            Change(*HERE, "requested", "t4", 100 * KIB, 101 * KIB, "regression"),
+        ),
+        (
+            named(cards={"t4": card(allocated=110)}),
+            named(cards={"t4": card(allocated=109)}),
+            Change(*HERE, "allocated", "t4", 110 * KIB, 109 * KIB, "explained"),
+        ),
+        (
+            named(cards={"t4": card(reserved=120)}),
+            named(cards={"t4": card(reserved=121)}),
+            Change(*HERE, "reserved", "t4", 120 * KIB, 121 * KIB, "explained"),
+        ),
+        (
+            named(cards={"t4": card(verdict="too close to call")}),
+            named(cards={"t4": card(verdict="fits")}),
+            Change(*HERE, "fits", "t4", "too close to call", "fits", "drop"),
+        ),
+        (
+            named(cards={"t4": card(verdict="fits")}),
+            named(cards={"t4": card(verdict="too close to call")}),
+            Change(*HERE, "fits", "t4", "fits", "too close to call", "regression"),
+        ),
+        (
+            named(slopes={"bytes a token": 2.0}),
+            named(slopes={"bytes a token": 1.5}),
+            Change("optim sgd", "bytes a token", "slope", "", 2.0, 1.5, "explained"),
+        ),
+        (
+            named(largest={"t4": {"length 16": 8}}),
+            named(largest={"t4": {"length 16": 9}}),
+            Change("optim sgd", "length 16", "largest batch", "t4", 8, 9, "drop"),
+        ),
+    ],
+)
+def test_a_change_says_where_of_what_and_how_much(before, after, expected):
+    result = compare(baseline(before), baseline(after))
+    assert result.changes == (expected,)
+    assert result.judged == (HERE,)
+    assert result.profile == "quick"
+
+
+def test_an_attribution_is_of_its_group_and_its_peak():
+    """Parts that are not live at the peak are no part of the difference."""
+    held = part("aten::mm", {"most": 7 * KIB})
+    before = named(parts=(part("aten::mm", 90 * KIB), held))
+    after = named(95 * KIB, parts=(part("aten::mm", 95 * KIB), held))
+    (found,) = compare(baseline(before), baseline(after)).attributions
+    assert found == Attribution("optim sgd", HERE[1], 5 * KIB, found.changed_parts)
+
+
+def test_groups_and_cells_that_are_not_judged_are_named_with_their_group():
+    before = named(cards={"t4": card()}, largest={"t4": {"length 16": 8}})
+    result = compare(baseline(before), baseline(named()))
+    assert result.unjudged == (
+        "optim sgd: length 16, batch 4: nothing of t4 now",
+        "optim sgd: length 16: no largest batch of t4 now",
+    )
+
+
+def test_a_library_that_is_new_or_gone_is_another_version():
+    one, other = baseline(), baseline(versions={"torch": "2.13.0", "accelerate": "1.15.0"})
+    result = compare(one, other)
+    assert result.versions == (
+        Moved("accelerate", "none", "1.15.0"),
+        Moved("transformers", "5.23.0", "none"),
+    )
+    assert "accelerate none -> 1.15.0, transformers 5.23.0 -> none" in result.unjudged[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"workload": {}}, "workload"), ({"architectures": {}}, "card")],
+)
+def test_what_is_another_thing_is_named(changes, what):
+    (said,) = compare(baseline(), baseline(**changes)).unjudged
+    assert said.startswith(f"another {what} ")
+    assert said.endswith("-> absent")
+    (said,) = compare(baseline(**changes), baseline()).unjudged
+    assert "absent -> " in said
+
+
+def test_peaks_of_benchmarks_have_all_that_a_change_has():
+    before, after = Peaks({"a": 100, "b": 7}, {"torch": "2.13.0"}), Peaks({"a": 90, "b": 7}, {})
+    result = compare_peaks("bench", before, after, across_versions=True)
+    assert result.changes == (Change("", "a", "requested", "", 100, 90, "drop"),)
+    assert result.judged == (("", "a"), ("", "b"))
+    assert (result.profile, result.versions) == ("bench", (Moved("torch", "2.13.0", "none"),))
+    refused = compare_peaks("bench", before, after)
+    assert (refused.profile, refused.versions) == ("bench", result.versions)
+    assert "torch 2.13.0 -> none" in refused.unjudged[0]
+    assert compare_peaks("bench", before, before).versions == ()

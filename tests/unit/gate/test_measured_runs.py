@@ -440,3 +440,102 @@ def test_where_runs_were_measured():
     here = environment(device=card, driver="550", packages={"torch": "2.13.0", "rich": "14"})
     found = machine_of([here, here.model_copy(update={"packages": {"torch": "2.14.0"}})])
     assert found == {"device": "T4", "driver": "550", "torch": "2.13.0 and 2.14.0"}
+
+
+# Whole changes, field by field
+
+
+def test_a_peak_that_moved_says_by_what_it_was_judged():
+    before = samples(peak_allocated_bytes=[GIB, GIB, 3 * GIB])
+    (change,) = compared(before, samples(peak_allocated_bytes=[2 * GIB, 4 * GIB])).changes
+    assert (change.group, change.where) == PLACE
+    assert (change.kind, change.of) == ("measured peak", "peak_allocated_bytes")
+    assert (change.before, change.after) == (GIB, 3 * GIB)  # medians
+    assert "0.5%" in change.note
+    readings = [GIB, GIB + 12 * MIB, GIB + 24 * MIB]
+    sampled = samples(peak_process_bytes=readings)
+    (change,) = compared(sampled, samples(peak_process_bytes=[2 * GIB])).changes
+    assert (change.before, change.after) == (GIB + 12 * MIB, 2 * GIB)
+    assert "62 MiB" in change.note  # as in the test of NVML's above
+    assert "3 runs" in change.note
+
+
+def test_a_fall_of_accuracy_says_over_how_many_seeds():
+    memory = {"peak_allocated_bytes": [GIB]}
+    before = samples(accuracies=(0.81, 0.80, 0.79), **memory)
+    (change,) = compared(before, samples(accuracies=(0.61, 0.59), **memory)).changes
+    assert (change.kind, change.of, change.verdict) == ("accuracy", "", "regression")
+    assert (change.before, change.after) == (pytest.approx(0.80), pytest.approx(0.60))
+    assert "3 and 2 seeds" in change.note
+
+
+def test_accuracies_without_any_spread_fall_or_do_not():
+    """All seeds have the same, and there is no number of documents to say how exact that is."""
+    for after, code in ((0.8, 0), (0.9, 0), (0.7, 1)):
+        sides = [
+            runs({PLACE: samples(accuracies=(a, a), peak_allocated_bytes=[GIB])}, workload={})
+            for a in (0.8, after)
+        ]
+        assert compare_measured("quick", *sides).exit_code == code
+
+
+def test_a_time_is_judged_where_both_sides_have_it():
+    starts, base = alternating(8), np.linspace(1.0, 1.4, 8)
+    memory = {"peak_allocated_bytes": [GIB]}
+    # The fastest steps are known of one side only: the medians are compared.
+    before = samples(**memory, step_median_s=base, step_min_s=base, started=starts[0])
+    after = samples(**memory, step_median_s=1.05 * base, started=starts[1])
+    (change,) = compared(before, after).changes
+    assert change.of == "step_median_s"
+    assert change.before == pytest.approx(np.median(base))
+    assert change.after == pytest.approx(1.05 * np.median(base))
+    none = samples(**memory, total_s=base, started=starts[1])
+    result = compared(before, none)
+    assert (result.changes, result.exit_code) == ((), 0)
+    assert any("none on both sides" in note for note in result.notes)
+
+
+def test_times_that_are_the_same_are_no_slowdown():
+    found = slowdown([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    assert (found.pairs, found.ratio, found.p_value) == (3, 1.0, 1.0)
+    # Of five pairs that are all slower, the one order of 2 ** 5 that is as rare.
+    slower = slowdown([1.0] * 5, [1.1, 1.2, 1.3, 1.4, 1.5])
+    assert slower.ratio == pytest.approx(1.3)
+    assert slower.p_value == pytest.approx(1 / 32)
+
+
+def test_all_that_could_not_be_judged_is_told_together():
+    """One seed, and runs that do not alternate: neither note hides the other."""
+    memory = {"peak_allocated_bytes": [GIB]}
+    before = samples(accuracies=(0.8,), total_s=[1.0] * 5, started=("a",) * 5, **memory)
+    after = samples(accuracies=(0.8,), total_s=[1.0] * 5, started=("b",) * 5, **memory)
+    result = compared(before, after)
+    assert len(result.notes) == 2
+    assert (result.profile, result.judged, result.versions) == ("quick", (PLACE,), ())
+
+
+def test_versions_that_one_side_has_not_are_told_as_none():
+    one = {PLACE: samples(peak_allocated_bytes=[GIB])}
+    old, new = runs(one, {"device": "T4"}), runs(one, {"device": "T4", "torch": "2.13.0"})
+    result = compare_measured("quick", old, new)
+    assert (result.judged, result.exit_code) == ((), 2)
+    (moved,) = result.versions
+    assert (moved.package, moved.before, moved.after) == ("torch", "none", "2.13.0")
+    (back,) = compare_measured("quick", new, old, across_versions=True).versions
+    assert (back.before, back.after) == ("2.13.0", "none")
+    (said,) = compare_measured("quick", old, runs(one, {})).unjudged
+    assert "device T4 -> absent" in said
+    (said,) = compare_measured("quick", runs(one, {}), old).unjudged
+    assert "device absent -> T4" in said
+
+
+def test_the_workload_of_runs_is_what_all_cells_have_in_common_but_for_the_seed():
+    found = gathered(record(), record(cell(max_length=32)))
+    assert "seed" not in found.workload
+    assert found.workload["eval_size"] == 8
+
+
+def test_cuda_is_that_of_the_card_and_no_package():
+    card = device(kind="cuda", name="T4", uuid="GPU-1")
+    here = environment(device=card, cuda="12.8", packages={"torch": "2.13.0", "cuda": "11"})
+    assert machine_of([here])["cuda"] == "12.8"

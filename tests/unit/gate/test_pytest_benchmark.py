@@ -48,3 +48,29 @@ def test_another_file_is_refused(tmp_path, text):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BaselineError, match="cannot be read"):
         read_peaks(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"benchmarks": []}', None, "a peak"])
+def test_a_file_that_is_refused_is_named(tmp_path, text):
+    file = tmp_path / "x.json"
+    if text == "a peak":
+        file = written(tmp_path, {"fullname": "mine", "extra_info": {PEAK: -1}})
+    elif text is not None:
+        file.write_text(text)
+    with pytest.raises(BaselineError) as caught:
+        read_peaks(file)
+    assert caught.value.where == str(file)
+    if text == "a peak":
+        assert caught.value.got == "mine"
+    if text == "[]":
+        assert caught.value.got
+
+
+def test_a_file_may_be_as_large_as_it_may(tmp_path, monkeypatch):
+    file = written(tmp_path, {"fullname": "a", "extra_info": {PEAK: 0}})
+    monkeypatch.setattr("ftbench.gate.pytest_benchmark.MAX_BYTES", file.stat().st_size)
+    assert read_peaks(file).nbytes == {"a": 0}
+    monkeypatch.setattr("ftbench.gate.pytest_benchmark.MAX_BYTES", file.stat().st_size - 1)
+    with pytest.raises(BaselineError, match="too large") as caught:
+        read_peaks(file)
+    assert caught.value.where == str(file)
