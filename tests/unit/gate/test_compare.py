@@ -367,15 +367,20 @@ def test_a_library_that_is_new_or_gone_is_another_version():
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
-    [({"workload": {}}, "workload"), ({"architectures": {}}, "card")],
+    ("field", "there", "what"),
+    [
+        ("workload", {"model": "offline:minilm-l6"}, "workload model"),
+        ("architectures", {"t4": "7.5"}, "card t4"),
+    ],
 )
-def test_what_is_another_thing_is_named(changes, what):
-    (said,) = compare(baseline(), baseline(**changes)).unjudged
-    assert said.startswith(f"another {what} ")
-    assert said.endswith("-> absent")
-    (said,) = compare(baseline(**changes), baseline()).unjudged
-    assert "absent -> " in said
+def test_what_is_another_thing_is_named(field, there, what):
+    kind, name = what.split()
+    one, none = baseline(**{field: there}), baseline(**{field: {}})
+    for sides, moved in (((one, none), "-> absent"), ((none, one), "absent ->")):
+        (said,) = compare(*sides).unjudged
+        assert said.startswith(f"another {kind} ")
+        assert name in said
+        assert moved in said
 
 
 def test_peaks_of_benchmarks_have_all_that_a_change_has():
