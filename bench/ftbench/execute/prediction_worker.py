@@ -1,4 +1,4 @@
-"""Forecast: predictions asked of a worker process, since tracing needs torch."""
+"""Predictions asked of a worker process, since tracing needs torch."""
 
 from __future__ import annotations
 

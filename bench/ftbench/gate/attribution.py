@@ -1,4 +1,4 @@
-"""Culprits: which parts of memory moved between two versions of one cell's steps. Pure.
+"""Attribution: which parts of memory moved between two versions of one cell's steps. Pure.
 
 Two peaks are of one moment or of two. Of one, the difference of what is live is the answer, to the byte.
 Of two, most of what is live is exchanged, and says nothing: then the parts are compared at the fixed moment

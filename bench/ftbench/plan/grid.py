@@ -15,7 +15,7 @@ from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell, plain_value, training_of
 from ftbench.plan.profile import RECIPE, REQUIRED_AXES, GridBlock, Profile, resolve_settings
 from ftbench.plan.profile_file import parse_selection
-from ftbench.plan.settings import NON_TRAINER_AXES, without_defaults
+from ftbench.plan.settings import NON_TRAINER_AXES, canonical, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
 
 
@@ -44,7 +44,7 @@ class Grid(FrozenModel):
                     expected=f"one of {', '.join(names)}",
                     nearest=nearest_name(name, names),
                 )
-            if value not in map(plain_value, axis.values):
+            if canonical(name, value) not in map(plain_value, axis.values):
                 raise ProfileError(
                     "no cell has this value",
                     where=f"{option} {name}",
@@ -61,7 +61,7 @@ class Grid(FrozenModel):
 
 def selects(selection: Mapping[str, Any], cell: Cell) -> bool:
     """Return whether a cell has all the axis values of a selection."""
-    return all(cell.value(name) == value for name, value in selection.items())
+    return all(cell.value(name) == canonical(name, value) for name, value in selection.items())
 
 
 def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
@@ -81,7 +81,8 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
         for point in _points(block):
             cells[_cell(profile, point, model, data)] = None
         for name, options in block.axes.items():
-            values.setdefault(name, {}).update({repr(option): option for option in options})
+            written = (canonical(name, option) for option in options)
+            values.setdefault(name, {}).update({repr(option): option for option in written})
     for name, known in values.items():  # where a block leaves an axis to the profile
         there = [cell.setting(name) for cell in cells]
         known.update({repr(value): value for value in there if value is not None})

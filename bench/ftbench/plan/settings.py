@@ -102,9 +102,9 @@ ARGUMENTS = (
     Setting("use_cache", _COST, False),
     Setting("neftune_noise_alpha", EVERYTHING, also_default=(0.0,)),
     Setting("torch_empty_cache_steps", _COST),
-    Setting("logging_strategy", _RUN_TIME, "steps"),
+    Setting("logging_strategy", _COST, "steps"),
     Setting("logging_steps", _RUN_TIME, 500),
-    Setting("logging_first_step", _RUN_TIME, False),
+    Setting("logging_first_step", _COST, False),
     Setting("log_on_each_node", _NOTHING, True),
     Setting("logging_nan_inf_filter", _COST, True),
     Setting("include_num_input_tokens_seen", _COST, "no", also_default=(False,)),
@@ -120,7 +120,8 @@ ARGUMENTS = (
     Setting("eval_steps", _RUN_TIME),
     Setting("eval_delay", _RUN_TIME, 0),
     Setting("per_device_eval_batch_size", _COST, 8),
-    Setting("eval_on_start", _RUN_TIME, False),
+    # The order of training and evaluation decides how the allocator's memory is cut up.
+    Setting("eval_on_start", _COST, False),
     Setting("eval_do_concat_batches", _COST, True),
     Setting("eval_use_gather_object", _COST, False),
     Setting("eval_accumulation_steps", _COST),
@@ -147,12 +148,13 @@ ARGUMENTS = (
     Setting("data_seed", _ACCURACY, role="replicate"),
     Setting("accelerator_config", EVERYTHING),
     Setting("dataloader_drop_last", EVERYTHING, False),
-    Setting("dataloader_num_workers", _LOADING, 0),
-    Setting("dataloader_pin_memory", _LOADING, True),
-    Setting("dataloader_persistent_workers", _LOADING, False),
-    Setting("dataloader_prefetch_factor", _LOADING),
-    Setting("dataloader_multiprocessing_context", _LOADING),
-    Setting("dataloader_in_order", frozenset(("step_time", "run_time", "accuracy")), True),
+    # Batches that another process made are none of this one's tensors.
+    Setting("dataloader_num_workers", _COST, 0),
+    Setting("dataloader_pin_memory", _COST, True),
+    Setting("dataloader_persistent_workers", _COST, False),
+    Setting("dataloader_prefetch_factor", _COST),
+    Setting("dataloader_multiprocessing_context", _COST),
+    Setting("dataloader_in_order", EVERYTHING, True),
     Setting("train_sampling_strategy", EVERYTHING, "random"),
     Setting("length_column_name", EVERYTHING, "length"),
     Setting("ddp_find_unused_parameters", _COST),
@@ -204,6 +206,12 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other) or json.dumps(one) == json.dumps(other)
+
+
+def canonical(name: str, value: Any) -> Any:
+    """Return a setting's value as cells have it: its default for another spelling of that."""
+    same = value == setting(name).default
+    return setting(name).default if is_default(name, value) and not same else value
 
 
 def without_defaults(settings: Mapping[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Documents: what a workload's data decide of its memory: how many labels, and how long batches are."""
+"""Sequence lengths: what a workload's data decide of its memory: how many labels, and how long batches are."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class _Group:
 
     def trace(self) -> None:
         """Trace what all of the cells can be told from."""
-        self._courses = trace_shapes(
+        self._traces = trace_shapes(
             self._workload,
             set(self._shapes.values()),
             self._run,
@@ -153,7 +153,7 @@ class _Group:
 
     def _simulator(self) -> _Simulator:
         return _Simulator(
-            self._workload, self._courses, tuple(self._cards), self._request, self._varying()
+            self._workload, self._traces, tuple(self._cards), self._request, self._varying()
         )
 
     def _varying(self) -> SequenceLengths | None:
@@ -162,15 +162,15 @@ class _Group:
 
     def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
         shape = self._shapes[cell.cell_id]
-        peak = self._courses.peak_bytes(shape)
-        orders = _other_orders(self._courses, shape, self._varying())
+        peak = self._traces.peak_bytes(shape)
+        orders = _other_orders(self._traces, shape, self._varying())
         low = min([peak, *(trace.peak_bytes for trace in orders)])
         exact = self._varying() is None
-        explained = compose(self._courses.at(shape)) if self._request.explain else None
+        explained = compose(self._traces.at(shape)) if self._request.explain else None
         wanted = cell.cell_id in self._request.breakdown_of
         return CellPrediction(
             cell_id=cell.cell_id,
-            source="traced" if shape in self._courses.traced else "fitted",
+            source="traced" if shape in self._traces.traced else "fitted",
             tensors=Figure(
                 value_bytes=peak,
                 low_bytes=low,
@@ -179,7 +179,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
-            breakdown=breakdown(self._courses.at(shape)) if wanted else None,
+            breakdown=breakdown(self._traces.at(shape)) if wanted else None,
         )
 
     def largest(self) -> list[LargestBatch]:
@@ -192,7 +192,7 @@ class _Group:
             (self._shapes[cell.cell_id][1], cell, card)
             for _, cell in sorted(lengths.items(), key=lambda pair: pair[0])
             for card in self._cards
-            if self._courses.fitted(self._shapes[cell.cell_id][1]) is not None
+            if self._traces.fitted(self._shapes[cell.cell_id][1]) is not None
         ]
         found: list[LargestBatch] = self._run(self._simulator().largest_batch, jobs)
         return [one.model_copy(update={"cell_ids": alike[one.max_length]}) for one in found]

@@ -1,7 +1,7 @@
 """One table of figures: what a cell is measured by, in which unit, and where a record has it.
 
 Columns of tables and exports, the memory table, invariants and comparisons are derived from it. A new meter of
-memory is its own file in `worker/measure/meters/` and one row here.
+memory is its own file in `worker/measure/meters/`, a place in the list of `memory_meters.py`, and one row here.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def _train(measured: Measurement) -> Phase | None:
 
 def _kernel_share(measured: Measurement) -> float | None:
     train = _train(measured)
-    known = train is not None and train.kernel_s is not None and train.cpu_s > 0
-    return train.kernel_s / train.cpu_s if known and train and train.kernel_s is not None else None
+    if train is None or train.kernel_s is None or train.cpu_s <= 0:
+        return None
+    return train.kernel_s / train.cpu_s
 
 
 def _page_faults_per_step(measured: Measurement) -> float | None:

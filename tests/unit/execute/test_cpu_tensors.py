@@ -17,6 +17,7 @@ from tests.factories import cell
         ({"max_length": 16}, {"max_length": 32}, False),
         ({"per_device_train_batch_size": 4}, {"per_device_train_batch_size": 8}, False),
         ({"learning_rate": 1e-5}, {"learning_rate": 1e-3}, True),  # moves no byte
+        ({"dataloader_num_workers": 0}, {"dataloader_num_workers": 2}, False),
         ({"optim": "sgd"}, {"optim": "adamw_torch"}, False),
     ],
 )

@@ -245,3 +245,13 @@ def test_a_setting_written_out_at_its_default_is_the_same_cell_as_one_left_out()
     assert written.cell_id == usual.cell_id != other.cell_id
     assert written.value("bf16") is False
     assert dict(written.facets) == dict(usual.facets)
+
+
+def test_another_spelling_of_a_default_is_one_value_of_an_axis():
+    axes = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [16]}
+    found = grid(grid=[{**axes, "include_num_input_tokens_seen": ["no", "all"]}])
+    (axis,) = (one for one in found.axes if one.name == "include_num_input_tokens_seen")
+    assert axis.values == ("no", "all")
+    spelled = grid(grid=[{**axes, "neftune_noise_alpha": [0.0, 5.0]}])
+    assert len(spelled.only({"neftune_noise_alpha": 0.0}).cells) == 1
+    assert len(spelled.only({"neftune_noise_alpha": 5.0}).cells) == 1

@@ -109,3 +109,8 @@ def test_a_setting_that_is_left_out_differs_from_no_default():
     assert differing({}, {"bf16": False, "malloc": "default"}) == []
     assert differing({"optim": "sgd"}, {"bf16": True}) == ["bf16", "optim"]
     assert differing({"model revision": "a"}, {"model revision": "b"}) == ["model revision"]
+
+
+@pytest.mark.parametrize("name", ["eval_on_start", "logging_first_step", "dataloader_num_workers"])
+def test_what_a_trace_or_a_two_step_pass_does_otherwise_moves_memory(name):
+    assert name in moving("memory")

@@ -1,4 +1,4 @@
-"""Ledger: every reading of memory of every phase, one row each, with its baseline and its source."""
+"""The memory table: every reading of memory of every phase, one row each, with its baseline and its source."""
 
 from __future__ import annotations
 

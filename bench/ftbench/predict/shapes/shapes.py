@@ -1,8 +1,7 @@
-"""Courses: the traces of one workload in every shape, from as few as will do.
+"""The traces of one workload in every shape, from as few as will do.
 
-A course is what steps of a workload do whatever the batch and the length: the order of its events.
-Where five traces show that there is one, all other shapes are read off it; a shape that takes another
-course (a batch of one, a length that makes masks be padded) is traced by itself.
+If five traces show the same sequence of events, whatever the batch and the length, all other shapes are read
+off them; a shape with other events (a batch of one, a length that makes masks be padded) is traced by itself.
 """
 
 from __future__ import annotations

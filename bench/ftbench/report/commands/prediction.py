@@ -7,7 +7,7 @@ from typing import Any
 
 from ftbench.base.units import format_bytes
 from ftbench.plan.grid import Grid, axis_order
-from ftbench.plan.settings import SHAPE, moving
+from ftbench.plan.settings import SHAPE, setting
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
@@ -69,7 +69,7 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
     others = [
         name
         for name in axis_order(axis.name for axis in grid.axes)
-        if name not in SHAPE and name in moving("memory")
+        if name not in SHAPE and "memory" in setting(name).moves
     ]
     cells = {cell.cell_id: cell for cell in grid.cells}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
