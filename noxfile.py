@@ -10,11 +10,18 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nox
+
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # the program nox does not look there, `python -m nox` does
+
+from tests.browser import VARIABLE, NoBrowserError, find_browser
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
@@ -46,9 +53,9 @@ NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 REFUSAL = """\
 torch resolves to a CUDA build here ({packages}, ...), several gigabytes, and this machine has no NVIDIA driver.
 Nothing was downloaded. Name an index of CPU wheels, the one that the install selector on pytorch.org shows:
-    PIP_EXTRA_INDEX_URL=<that index> nox -s {session}
+    PIP_EXTRA_INDEX_URL=<that index> python -m nox -s {session}
 or ask for the CUDA build all the same:
-    FTBENCH_ALLOW_CUDA=1 nox -s {session}"""
+    FTBENCH_ALLOW_CUDA=1 python -m nox -s {session}"""
 
 
 def shared_environment(session: nox.Session) -> Path:
@@ -116,6 +123,26 @@ def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
         session.error(REFUSAL.format(packages=", ".join(cuda[:3]), session=session.name))
 
 
+def require_browser(session: nox.Session) -> None:
+    """Find a browser, or install Debian's Chromium if this may; else end the session with what helps."""
+    try:
+        find_browser()
+    except NoBrowserError as missing:
+        may_install = os.geteuid() == 0 and shutil.which("apt-get")
+        if os.environ.get(VARIABLE) or not may_install:
+            session.error(str(missing))
+    else:
+        return
+    session.log("no browser is on PATH: installing Debian's chromium")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", "-qq", env=quiet, external=True)
+    session.run("apt-get", "install", "-y", "-qq", "chromium", env=quiet, external=True)
+    try:
+        find_browser()
+    except NoBrowserError as missing:  # Ubuntu's package of that name is a stub for snap
+        session.error(str(missing))
+
+
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Run a profile (`quick`) from start to end: `nox -s bench -- [--profile NAME] [--set KEY=VALUE ...]`."""
@@ -128,7 +155,13 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the unit tests, a process a core, and the integration tests; arguments go to pytest instead."""
+    """Run the unit tests, one process per core, and the integration tests; arguments go to pytest instead.
+
+    A browser is looked for first, unless only unit tests are named: on Debian it is installed for root.
+    """
+    named = [one for one in session.posargs if one.startswith("tests")]
+    if not named or any(not one.startswith("tests/unit") for one in named):
+        require_browser(session)
     pytest = str(shared_environment(session) / "pytest")
     # Integration tests start processes of their own, and look at what these measure: one at a time.
     unit = ("-n", "auto", "--dist", "loadfile", "tests/unit")
@@ -214,6 +247,15 @@ def claim(session: nox.Session) -> None:
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "studies.memory_claim", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def screenshot(session: nox.Session) -> None:
+    """Draw the README's picture of a report anew: docs/report.png."""
+    require_browser(session)
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.screenshot", *session.posargs)
+    session.run(*command, external=True)
 
 
 @nox.session(venv_backend="none")

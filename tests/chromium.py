@@ -7,18 +7,14 @@ events to 4, each a JSON text that ends with a zero byte (`--remote-debugging-pi
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-INSTRUCTION = (
-    f"no browser is on PATH (looked for {', '.join(NAMES)}): the report is checked in a real one."
-    " Install the Debian package `chromium`, or put another Chromium on PATH"
-)
+from tests.browser import find_browser
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # the tests may run as root, in a container
@@ -31,13 +27,6 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 DEADLINE_S = 90
-
-
-def find_browser():
-    """Return the path of a Chromium; a test without one fails, and says what to install."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, INSTRUCTION
-    return found
 
 
 class Browser:

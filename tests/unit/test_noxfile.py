@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -141,6 +143,7 @@ def test_memory_ends_as_the_gate_does(noxfile, monkeypatch, tmp_path, code, ends
 @pytest.mark.parametrize("given", [[], ["tests/unit/test_grid.py", "-k", "star"]])
 def test_all_tests_are_run_or_those_that_are_named(noxfile, monkeypatch, tmp_path, given):
     monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    monkeypatch.setattr(noxfile, "require_browser", lambda session: None)
     session = FakeSession(posargs=given)
     noxfile.tests(session)
     commands = [list(command[1:]) for command in session.commands]
@@ -153,3 +156,106 @@ def test_all_tests_are_run_or_those_that_are_named(noxfile, monkeypatch, tmp_pat
 def test_every_session_is_explained(noxfile):
     for name in ("bench", "tests", "lint", "types", "perf"):
         assert getattr(noxfile, name).__doc__
+
+
+def plant(folder, name):
+    program = folder / name
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A PATH of one empty folder, of a user who is not root."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv(browser.VARIABLE, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    return folder
+
+
+def test_without_a_browser_the_session_ends_with_the_options(noxfile, path):
+    session = FakeSession()
+    with pytest.raises(RuntimeError, match=browser.VARIABLE):
+        noxfile.require_browser(session)
+    assert session.commands == []
+
+
+def test_root_without_apt_gets_the_options_too(noxfile, path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(RuntimeError, match="apt-get install chromium"):
+        noxfile.require_browser(FakeSession())
+
+
+class Debian(FakeSession):
+    """Has the package, or has a stub of it that brings no program."""
+
+    def __init__(self, folder, *, stub=False):
+        super().__init__()
+        self._folder, self._stub = folder, stub
+
+    def run(self, *command, **options):
+        super().run(*command, **options)
+        if "install" in command and not self._stub:
+            plant(self._folder, "chromium")
+
+
+@pytest.fixture
+def debian_root(path, monkeypatch):
+    plant(path, "apt-get")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    return path
+
+
+def test_on_debian_root_gets_chromium_once(noxfile, debian_root):
+    session = Debian(debian_root)
+    noxfile.require_browser(session)
+    noxfile.require_browser(session)
+    assert [command[:2] for command in session.commands] == [
+        ("apt-get", "update"),
+        ("apt-get", "install"),
+    ]
+    assert session.commands[1][-1] == "chromium"
+
+
+def test_a_package_without_a_program_is_no_browser(noxfile, debian_root):
+    with pytest.raises(RuntimeError, match="No browser"):
+        noxfile.require_browser(Debian(debian_root, stub=True))
+
+
+def test_a_variable_that_names_nothing_installs_nothing(noxfile, debian_root, monkeypatch):
+    monkeypatch.setenv(browser.VARIABLE, "/no/such/program")
+    session = Debian(debian_root)
+    with pytest.raises(RuntimeError, match="/no/such/program"):
+        noxfile.require_browser(session)
+    assert session.commands == []
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ([], True),
+        (["-x"], True),
+        (["tests/unit"], False),
+        (["tests/unit/test_docs.py", "-k", "link"], False),
+        (["tests/integration"], True),
+    ],
+)
+def test_a_browser_is_asked_for_if_a_report_may_be_looked_at(
+    noxfile, monkeypatch, tmp_path, given, asked
+):
+    sought = []
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    monkeypatch.setattr(noxfile, "require_browser", sought.append)
+    noxfile.tests(FakeSession(posargs=given))
+    assert bool(sought) is asked
+
+
+def test_the_screenshot_is_a_module_that_gets_the_arguments(noxfile, monkeypatch, tmp_path):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda session: tmp_path)
+    monkeypatch.setattr(noxfile, "require_browser", lambda session: None)
+    session = FakeSession(posargs=["--out", "x.png"])
+    noxfile.screenshot(session)
+    assert list(session.commands[-1][1:]) == ["-m", "tests.screenshot", "--out", "x.png"]
