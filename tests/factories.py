@@ -1,11 +1,15 @@
 """Small, valid values for tests, with whatever a test wants to be different."""
 
+import math
 from typing import Any
+
+import pandas as pd
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import Grid, expand
 from ftbench.plan.profile import Profile
 from ftbench.plan.profile_file import build_profile
+from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.plan.sources import DataSource, ModelSource, Source
 from ftbench.records.messages import Preparation, TokenisedPools
 from ftbench.records.prediction import (
@@ -28,10 +32,12 @@ from ftbench.records.record import (
     Measurement,
     Memory,
     Phase,
+    RankMeasurement,
     Record,
     RunWarning,
     StepSummary,
 )
+from ftbench.records.scores import Score, share_variance
 
 MODEL_SOURCE = Source(reference="m", kind="path", location="/m", revision="sha256:m")
 DATA_SOURCE = Source(reference="d", kind="path", location="/d", revision="sha256:d")
@@ -135,9 +141,24 @@ def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Meas
     phases = {n: Phase(wall_s=s, cpu_s=s, entries=1, memory=peaks) for n, s in walls.items()}
     phases["train"] = phases["train"].model_copy(update={"samples": 80})
     fields: dict[str, Any] = {
-        "device": device(),
-        "phases": phases,
         "epochs": (),
+        "sources": {"peak_rss_bytes": "VmHWM"},
+        "worker_s": 10.0,
+        "metering_s": 0.0,
+        "total_s": total_s,
+        "train_s": walls["first_steps"] + walls["train"],
+        "train_loss": 0.6,
+        "eval_loss": 0.5,
+        "load": Load(average_start=0, average_end=0, others_cpu_share=0, steal_share=0),
+        "peak_matmul_flops": 1e9,
+    }
+    of_rank: dict[str, Any] = {
+        "device": device(),
+        "model_device": "cpu",
+        "phases": phases,
+        "memory": peaks,
+        "idle": Memory(peak_rss_bytes=2**28),
+        "sampling": None,
         "steps": StepSummary(
             count=10,
             warmup_steps=2,
@@ -155,22 +176,38 @@ def measurement(*, memory: dict[str, int] | None = None, **changes: Any) -> Meas
             flops_per_s=5e8,
             mfu=0.5,
         ),
-        "model_device": "cpu",
-        "memory": peaks,
-        "idle": Memory(peak_rss_bytes=2**28),
-        "sources": {"peak_rss_bytes": "VmHWM"},
-        "sampling": None,
-        "worker_s": 10.0,
-        "metering_s": 0.0,
-        "total_s": total_s,
-        "train_s": walls["first_steps"] + walls["train"],
-        "train_loss": 0.6,
-        "eval_loss": 0.5,
-        "eval_accuracy": 0.75,
-        "load": Load(average_start=0, average_end=0, others_cpu_share=0, steal_share=0),
-        "peak_matmul_flops": 1e9,
     }
-    return Measurement(**(fields | changes))
+    own = {name: changes.pop(name) for name in list(changes) if name in of_rank}
+    accuracy = changes.pop("eval_accuracy", 0.75)
+    fields["scores"] = () if accuracy is None else (score(value=accuracy),)
+    ranks = (RankMeasurement(**(of_rank | own)),)
+    return Measurement(**(fields | {"ranks": ranks} | changes))
+
+
+def evaluated(table: pd.DataFrame, examples: int | None) -> pd.DataFrame:
+    """Return a table of cells whose accuracies are of so many examples; without a number, of unknown error."""
+
+    def error(accuracy: float) -> float | None:
+        there = examples and 0 <= accuracy <= 1
+        return math.sqrt(share_variance(accuracy, examples)) if there else None
+
+    return table.assign(score_se=[error(value) for value in table["eval_accuracy"].fillna(-1)])
+
+
+def score(
+    name: str = "accuracy", value: float = 0.75, *, examples: int = 8, **changes: Any
+) -> Score:
+    """Return a score of these evaluation examples, where guessing gives a half."""
+    share = SCORE_KINDS[name].scale == "share" and 0 <= value <= 1
+    error = math.sqrt(share_variance(value, examples)) if share else None
+    fields: dict[str, Any] = {
+        "name": name,
+        "value": value,
+        "higher_is_better": SCORE_KINDS[name].higher_is_better,
+        "standard_error": error,
+        "guess": 0.5,
+    }
+    return Score(**(fields | changes))
 
 
 def run_warning(message: str = "the machine was busy", name: str = "others_busy") -> RunWarning:

@@ -147,7 +147,7 @@ def figures(folder):
             record.status,
             record.seed,
             record.attempt,
-            record.measurement.eval_accuracy,
+            record.measurement.scores,
             round(record.measurement.eval_loss, 5),
             round(record.measurement.train_loss, 5),
             {n: (p.samples, p.real_tokens, p.padded_tokens, p.entries) for n, p in phases.items()},

@@ -54,11 +54,13 @@ def test_epochs_have_losses_and_accuracy(smoke):
         epochs = record.measurement.epochs
         assert [epoch.epoch for epoch in epochs] == [1, 2]
         for epoch in epochs:
-            assert 0 <= epoch.eval_accuracy <= 1
+            assert 0 <= epoch.scores["accuracy"] <= 1
             assert epoch.eval_loss > 0
             assert epoch.train_loss > 0
         # The best epoch is loaded at the end and evaluated again.
-        assert record.measurement.eval_accuracy == max(epoch.eval_accuracy for epoch in epochs)
+        assert record.measurement.score("accuracy").value == max(
+            epoch.scores["accuracy"] for epoch in epochs
+        )
 
 
 def test_the_mean_of_the_step_losses_is_the_trainers_training_loss(smoke):

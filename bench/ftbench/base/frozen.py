@@ -29,8 +29,12 @@ class FrozenModel(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other values; what was worked out from the old ones is not copied with them.
 
-        pydantic's own keeps the values of cached properties: a changed cell would have the old one's id.
+        pydantic's own keeps the values of cached properties: a changed cell would have the old one's id. It
+        also takes names that are no fields, which raise TypeError here.
         """
+        unknown = set(update or ()) - type(self).model_fields.keys()
+        if unknown and self.model_config.get("extra") != "allow":
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
             del copied.__dict__[name]

@@ -239,7 +239,7 @@ def _show_estimate(found: Estimate) -> None:
     for line in headline(found):
         console.print(line, soft_wrap=True)
     for device in found.devices:
-        show_table(console, device_table(device, found.accuracy))
+        show_table(console, device_table(device, found.score))
         for note in device.notes:
             console.print(f"(!) {note}", soft_wrap=True)
     console.print()

@@ -20,6 +20,7 @@ from ftbench.records.messages import Progress
 from ftbench.records.record import Record
 from ftbench.records.run_directory import Damaged
 from ftbench.report.elements.tables import axis_word
+from ftbench.report.elements.words import score_word
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
 
@@ -113,8 +114,8 @@ class RunDisplay:
         note = (
             f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
         )
-        accuracy = record.measurement.eval_accuracy if record.measurement else None
-        result = f", accuracy {accuracy:.3f}" if accuracy is not None else ""
+        scores = record.measurement.scores[:1] if record.measurement else ()
+        result = "".join(f", {score_word(score.name)} {score.value:.3f}" for score in scores)
         suffix = f" ({note})" if note and self._live is None else ""
         self._say(
             f"[{self._done}/{self._jobs}] {self.name(job)}: {record.status},"

@@ -13,6 +13,7 @@ from ftbench.estimate.roofline import job_seconds, rates_of
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import schedule_of
+from ftbench.plan.scores import ACCURACY
 from ftbench.records.prediction import CellPrediction
 from ftbench.records.prediction import Figure as Bytes
 
@@ -196,37 +197,40 @@ def from_prediction(name: str, figure: Bytes, source: str) -> EstimatedFigure:
     )
 
 
-def accuracy(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> EstimatedFigure:
-    """Return the accuracy of a run by the learning curve of its kind, or why there is none.
+def score(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> EstimatedFigure:
+    """Return the score of a run by the learning curve of its kind, or why there is none.
 
     All curves are of the cell's length and method; one of its batch size comes before another.
     """
     if not curves:
-        return EstimatedFigure("accuracy", absent="no run of its kind was measured")
+        return EstimatedFigure(ACCURACY.name, absent="no run of its kind was measured")
     ordered = sorted(curves, key=lambda one: len(held_differences(one.held, cell)))
     for one in ordered:
         if isinstance(one, LearningCurve):
             return _on_curve(cell, one)
     first = ordered[0]
     assert isinstance(first, Refusal)
-    return EstimatedFigure("accuracy", absent=first.reason)
+    return EstimatedFigure(first.cost.removeprefix("eval_"), absent=first.reason)
 
 
 def _on_curve(cell: Cell, curve: LearningCurve) -> EstimatedFigure:
-    found = curve.accuracy(float(cell.train_size))
+    found = curve.predict(float(cell.train_size))
     most = max(curve.points)
     factor = cell.train_size / most
     beyond = (
-        f"extrapolated {format_ratio(factor)} beyond {most:,} documents: " if factor > 1 else ""
+        f"extrapolated {format_ratio(factor)} beyond {most:,} training examples: "
+        if factor > 1
+        else ""
     )
     differences = held_differences(curve.held, cell)
     other = f", measured at {', '.join(differences)}" if differences else ""
     weak = f"; weak: {curve.weak}" if curve.weak else ""
+    least, most_of_all = curve.score.bounds
     return EstimatedFigure(
-        "accuracy",
+        curve.score.name,
         found.value,
-        max(found.low, 0.0),
-        min(found.high, 1.0),
+        max(found.low, least),
+        min(found.high, most_of_all),
         "95 %",
         f"{beyond}learning curve of {len(curve.points)} sizes{other}{weak}",
     )

@@ -16,12 +16,12 @@ from ftbench.analysis.fits.scaling import MEASURED_MEMORY
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
     EstimatedFigure,
-    accuracy,
     costs,
     from_fit,
     from_prediction,
     measured_time,
     roofline_time,
+    score,
 )
 from ftbench.estimate.evidence import (
     Evidence,
@@ -65,13 +65,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """All of an answer: the run, its job, the devices, and the accuracy, which no device changes."""
+    """All of an answer: the run, its job, the devices, and the score, which no device changes."""
 
     target: Target
     job: Schedule
     flops: float | None
     devices: tuple[DeviceEstimate, ...]
-    accuracy: EstimatedFigure
+    score: EstimatedFigure
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     refused: str | None = None  # why the run could not be predicted
@@ -234,7 +234,7 @@ def card_of_device(device: Device) -> Gpu | None:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a run directory says of a run: for each device, and of accuracy; and what to know about it."""
+    """What a run directory says of a run: for each device, and of its score; and what to know about it."""
 
     evidence: tuple[Evidence, ...] = ()
     curves: tuple[LearningCurve | Refusal, ...] = ()
@@ -336,7 +336,7 @@ def estimate(
         job=job,
         flops=flops_of(job, works[0]) if works else None,
         devices=tuple(devices),
-        accuracy=accuracy(target.cell, measured.curves),
+        score=score(target.cell, measured.curves),
         notes=(*measured.notes, *dict.fromkeys(notes)),
         versions=predictions[0].versions if predictions else (),
         refused=refusals[0] if refusals else None,

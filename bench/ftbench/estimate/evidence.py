@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ftbench.analysis.fits.laws import Fit, Group, Interval, LearningCurve, Refusal
-from ftbench.analysis.fits.learning import COST, learning_curves
+from ftbench.analysis.fits.learning import learning_curves
 from ftbench.analysis.fits.scaling import fit_scaling, scaling_table, with_full_steps
 from ftbench.analysis.tables.cells_table import (
     ABSENT_SETTING,
@@ -18,6 +18,7 @@ from ftbench.analysis.tables.cells_table import (
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import SOURCE_NAMES
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.scores import ACCURACY
 from ftbench.plan.settings import COSTLESS, FITTED, NON_TRAINER_AXES, SETTINGS, moving, with_role
 from ftbench.records.figures import energy_j
 from ftbench.records.record import Device, Environment, Record
@@ -134,9 +135,9 @@ def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | R
     """
     related, why = _related(cell, records, _FREE_OF_ACCURACY)
     if not related:
-        return (Refusal(COST, why),)
+        return (Refusal(ACCURACY.column, why),)
     curves = learning_curves(scaling_table(related), varying_axes(related))
-    return curves or (Refusal(COST, UNTRUSTED),)
+    return curves or (Refusal(ACCURACY.column, UNTRUSTED),)
 
 
 def _related(

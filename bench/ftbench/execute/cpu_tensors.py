@@ -39,21 +39,21 @@ def merge_two_step_pass(measured: Measurement, two_step: TwoStepPass) -> Measure
         peak = of.peak_cpu_tensors_bytes if of else None
         return memory.model_copy(update={CPU_TENSORS: peak})
 
+    (rank,) = measured.ranks  # on the CPU a cell is one process
     phases = {
         name: phase.model_copy(
             update={"memory": with_peak(phase.memory, two_step.phases.get(name))}
         )
-        for name, phase in measured.phases.items()
+        for name, phase in rank.phases.items()
     }
     reasons = {
         f"phases.{name}.memory.{CPU_TENSORS}": reason
         for name, reason in two_step.absent.items()
         if name in phases
     }
-    return measured.model_copy(
+    merged = measured.with_rank(phases=phases, memory=with_peak(rank.memory, two_step.memory))
+    return merged.model_copy(
         update={
-            "phases": phases,
-            "memory": with_peak(measured.memory, two_step.memory),
             "absent": measured.absent | reasons,
             "sources": measured.sources | {CPU_TENSORS: TENSOR_SOURCE},
         }

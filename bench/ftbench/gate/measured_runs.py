@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from ftbench.analysis.comparisons.contrast import NORMAL_FROM, accuracies, combined
+from ftbench.analysis.comparisons.contrast import NORMAL_FROM, SCORE_ERROR, combined, mean_scores
 from ftbench.analysis.fits.regression import student
 from ftbench.analysis.tables.cells_table import UNTRUSTED, cells_table
 from ftbench.base.units import MIB
@@ -33,9 +33,11 @@ from ftbench.gate.baseline import Measured, MeasuredCell
 from ftbench.gate.compare import Change, GateResult, Moved, Verdict, others
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import common_facets, names_of
+from ftbench.plan.scores import ACCURACY
 from ftbench.plan.settings import moving_only
 from ftbench.records.figures import READINGS
 from ftbench.records.record import Environment, Record
+from ftbench.records.scores import share_variance
 
 # Counted by torch's allocators, so near-deterministic.
 TORCH_PEAKS = (
@@ -316,7 +318,8 @@ def _accuracies(
     ]
     points: dict[tuple[Hashable, ...], list[dict[Hashable, Any]]] = {
         (side, *place): [
-            {"seed": seed, "eval_accuracy": value} for seed, value in one.accuracies.items()
+            {"seed": seed, ACCURACY.column: value, SCORE_ERROR: _error(value, eval_size)}
+            for seed, value in one.accuracies.items()
         ]
         for place, pair in sides.items()
         for side, one in enumerate(pair)
@@ -324,7 +327,8 @@ def _accuracies(
     if not any(len(runs) > 1 for runs in points.values()):
         single = any(points.values())
         return [], missing, ["accuracy: one seed says nothing of others"] if single else []
-    means = accuracies(points, eval_size)
+    scores = mean_scores(points, ACCURACY.column)
+    means = {point: score.estimate for point, score in scores.items()}
     falls: dict[Place, float] = {}
     for place in sides:
         if (0, *place) in means and (1, *place) in means:
@@ -342,6 +346,11 @@ def _accuracies(
         old, new = (means[side, *place].value for side in (0, 1))
         changes.append(Change(*place, "accuracy", "", old, new, "regression", note))
     return changes, missing, []
+
+
+def _error(accuracy: float, eval_size: int | None) -> float | None:
+    """Return the standard error of an accuracy over so many examples; None if they are not known."""
+    return math.sqrt(share_variance(accuracy, eval_size)) if eval_size else None
 
 
 @dataclasses.dataclass(frozen=True)

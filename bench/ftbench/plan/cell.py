@@ -10,7 +10,7 @@ from typing import Any
 
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method
-from ftbench.plan.settings import NON_TRAINER_AXES, setting, without_defaults
+from ftbench.plan.settings import NON_TRAINER_AXES, is_default, setting, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
@@ -68,6 +68,7 @@ class Cell(FrozenModel):
         is written out at its default value is not among them, as if it were left out.
         """
         data = self.data.model_dump(mode="json", exclude={"source"})
+        data = without_defaults(data, kept=data.keys() - {"task"})
         workload = {
             "model": self.model.source.reference,
             "model revision": self.model.source.revision,
@@ -111,6 +112,8 @@ class Cell(FrozenModel):
             del identity["method"]
         if self.malloc == "default":  # and no malloc
             del identity["malloc"]
+        if is_default("task", self.data.task):  # and there was one task
+            del identity["data"]["task"]
         if self.lora is None:
             del identity["lora"]
         for part in (

@@ -110,7 +110,7 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     own = {name: point.get(name, getattr(profile, name, None)) for name in NON_TRAINER_AXES}
     axes = {name: value for name, value in point.items() if name not in NON_TRAINER_AXES}
     # A setting written out at its default value asks for the same run as one that is left out.
-    settings = without_defaults(resolve_settings(profile.training | axes), kept=RECIPE)
+    settings = without_defaults(resolve_settings(profile.training | axes, data.task), kept=RECIPE)
     lora = profile.lora if own["method"] == "lora" else None
     return Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
 

@@ -21,10 +21,13 @@ from pydantic import (
 )
 
 from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, Scalar
+from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Padding = Literal["max_length", "longest"]
+# What is learned: one class of several for each text or pair of texts, or a number.
+TaskName = Literal["text-classification", "text-regression"]
 # What is trained: every parameter, the classification head alone, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
 # What the C library does with memory that was freed: as it comes, or it never gives any back to the kernel.
@@ -45,12 +48,16 @@ RECIPE: dict[str, Any] = {
     "report_to": "none",
     "seed": 42,
 }
+# What another task does otherwise.
+_RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
+    "text-regression": {"metric_for_best_model": "loss"},
+}
 
 
 class Workload(FrozenModel):
     """The model and the data set, and how documents are read out of it."""
 
-    task: Literal["text-classification"] = "text-classification"
+    task: TaskName = "text-classification"
     model: Name = Field(
         description="A hub id, a directory, package:NAME/FOLDER, architecture:NAME, or offline:minilm-l6."
     )
@@ -66,7 +73,9 @@ class Workload(FrozenModel):
     )
     dataset_config: StrictStr | None = Field(None, description="A hub data set's configuration.")
     dataset_revision: StrictStr | None = None
-    text_column: StrictStr = "text"
+    text_column: StrictStr | tuple[StrictStr, StrictStr] = Field(
+        "text", description="One column; or two, whose texts are read together as a pair."
+    )
     label_column: StrictStr = "label"
     where: dict[str, Scalar] = Field({}, description="Keep only the rows with these values.")
     drop_duplicates: StrictBool = Field(False, description="Drop rows whose text was seen before.")
@@ -81,8 +90,13 @@ class Workload(FrozenModel):
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Self:
-        if self.text_column == self.label_column:
+        texts = (self.text_column,) if isinstance(self.text_column, str) else self.text_column
+        if self.label_column in texts:
             raise ValueError("text_column and label_column must be two columns")
+        if len(set(texts)) < len(texts):
+            raise ValueError("text_column: the two texts of a pair must be two columns")
+        if self.balanced and self.task == "text-regression":
+            raise ValueError("balanced: a regression has no classes that could be")
         return self
 
 
@@ -180,16 +194,23 @@ class Profile(FrozenModel):
     @property
     def settings(self) -> dict[str, Any]:
         """Return the training settings in force where no axis says otherwise."""
-        return resolve_settings(self.training)
+        return resolve_settings(self.training, self.workload.task)
 
 
-def resolve_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_settings(
+    given: Mapping[str, Any], task: TaskName = "text-classification"
+) -> dict[str, Any]:
     """Return the recipe's training settings with those given over them.
 
     The best model is loaded at the end unless there is nothing to choose it from: no checkpoint, or
-    no evaluation.
+    no evaluation. It is the one with the highest accuracy, or with the lowest loss in a regression, whose
+    correlations are not defined for a model that answers the same throughout. transformers takes every
+    metric whose name does not end in `loss` for one that should be high: of the others it is told.
     """
-    settings = RECIPE | dict(given)
+    settings = RECIPE | _RECIPE_OF.get(task, {}) | dict(given)
+    best = SCORE_KINDS.get(str(settings["metric_for_best_model"]).removeprefix("eval_"))
+    if best is not None and not best.higher_is_better:
+        settings = {"greater_is_better": False} | settings
     if "load_best_model_at_end" not in given:
         strategies = (settings["save_strategy"], settings["eval_strategy"])
         settings["load_best_model_at_end"] = "no" not in strategies

@@ -165,7 +165,12 @@ ARGUMENTS = (
     Setting("ddp_timeout", _NOTHING, 1800),
 )
 
-SETTINGS: Mapping[str, Setting] = MappingProxyType({one.name: one for one in (*AXES, *ARGUMENTS)})
+# Of the workload: no axis, and the same in all cells of a profile.
+WORKLOAD = (Setting("task", EVERYTHING, "text-classification"),)
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {one.name: one for one in (*AXES, *ARGUMENTS, *WORKLOAD)}
+)
 NON_TRAINER_AXES = tuple(one.name for one in AXES)
 SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
 

@@ -18,7 +18,7 @@ from pydantic import StrictStr
 
 from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
 from ftbench.base.frozen import FrozenModel, Scalar
-from ftbench.plan.profile import Workload
+from ftbench.plan.profile import TaskName, Workload
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_TIMEOUT_S = 15.0
@@ -74,7 +74,7 @@ class DataSource(FrozenModel):
     source: Source
     rules_version: int = RULES_VERSION
     config: StrictStr | None = None
-    text_column: StrictStr
+    text_column: StrictStr | tuple[StrictStr, StrictStr]
     label_column: StrictStr
     where: tuple[tuple[str, Scalar], ...] = ()
     drop_duplicates: bool
@@ -83,6 +83,12 @@ class DataSource(FrozenModel):
     eval_split: StrictStr
     eval_size: int
     shuffle_seed: int
+    task: TaskName = "text-classification"
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Return the column of the text, or the two of a pair."""
+        return (self.text_column,) if isinstance(self.text_column, str) else self.text_column
 
 
 def resolve_model(workload: Workload) -> ModelSource:
@@ -147,6 +153,7 @@ def resolve_data(workload: Workload) -> DataSource:
         eval_split=settings["eval_split"],
         eval_size=workload.eval_size,
         shuffle_seed=workload.shuffle_seed,
+        task=workload.task,
     )
 
 

@@ -11,6 +11,8 @@ import datasets
 from ftbench.plan.cell import Cell
 from ftbench.worker.recipe.data import load_pools
 from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.text import lengths as encoded_lengths
 
 # Enough to see whether any is short, and how lengths are spread.
 SAMPLE = 2000
@@ -68,15 +70,14 @@ def read_lengths(cells: Sequence[Cell]) -> SequenceLengths:
     """Return what the data of a profile's cells say; raises WorkloadError where they can't be read."""
     datasets.disable_progress_bars()
     pools = load_pools(cells[0].data)
-    tokenizer = load_tokenizer(cells[0].model)
+    task, tokenizer = TASKS[cells[0].data.task], load_tokenizer(cells[0].model)
     longest = max(cell.max_length for cell in cells)
     trained = max(cell.train_size for cell in cells)
     evaluated = cells[0].data.eval_size
 
     def lengths(pool: datasets.Dataset, count: int) -> list[int]:
-        texts = pool.select(range(min(count, SAMPLE, len(pool))))["text"]
-        found = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
-        return list(map(len, found))
+        sample = pool.select(range(min(count, SAMPLE, len(pool))))[:]
+        return encoded_lengths(task.encode(tokenizer, sample, max_length=longest, pad=False))
 
     train, evaluation = lengths(pools.train, trained), lengths(pools.evaluation, evaluated)
     complete = max(trained, evaluated) <= SAMPLE and max(evaluation) <= max(train)

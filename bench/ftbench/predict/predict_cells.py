@@ -379,7 +379,9 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if not request.data_at_hand:
-        notes.append("the data set is not at hand: two labels, and padding in batches, are assumed")
+        classes = cells[0].data.task == "text-classification"
+        assumed = "two classes, and padding in batches, are" if classes else "padding in batches is"
+        notes.append(f"the data set is not at hand: {assumed} assumed")
     if any(cell.padding == "longest" for cell in cells):
         what = "draws of its documents" if documents.lengths else "no documents"
         notes.append(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ftbench.plan.scores import HEADLINES, SCORES, ScoreKind
+
 if TYPE_CHECKING:
     from ftbench.records.record import Measurement, Phase
 
@@ -74,11 +76,34 @@ def _page_faults_per_step(measured: Measurement) -> float | None:
     return train.page_faults / train.steps
 
 
+def _score(name: str) -> Callable[[Measurement], float | None]:
+    def read(measured: Measurement) -> float | None:
+        score = measured.score(name)
+        return score.value if score else None
+
+    return read
+
+
+def _score_figure(kind: ScoreKind) -> Figure:
+    """Return the figure of a score: the one that stands for a run is never left out of a table."""
+    unit: Unit = "share" if kind.scale == "share" else ""
+    narrow = 0 if kind in HEADLINES else 2
+    path = f"scores.{kind.name}"
+    return Figure(kind.column, unit, kind.word, path, narrow=narrow, read=_score(kind.name))
+
+
+def _headline(part: Literal["standard_error", "guess"]) -> Callable[[Measurement], float | None]:
+    def read(measured: Measurement) -> float | None:
+        return getattr(measured.scores[0], part) if measured.scores else None
+
+    return read
+
+
 _MEDIAN, _RATE = "steps.median_s", "steps.samples_per_s"
 
 # The columns that cells.csv begins with, in this order.
 FIRST = (
-    Figure("eval_accuracy", "share", "accuracy", "eval_accuracy"),
+    *map(_score_figure, SCORES),
     Figure("eval_loss", "", "eval loss", "eval_loss", narrow=2),
     Figure("total_s", "s", "total", "total_s"),
     Figure("train_s", "s", "train", "train_s", narrow=3),
@@ -118,6 +143,9 @@ FIRST = (
 )
 FIGURES = (
     *FIRST,
+    # Of the score that stands for the run.
+    Figure("score_se", read=_headline("standard_error")),
+    Figure("score_guess", read=_headline("guess")),
     Figure("train_loss", "", "", "train_loss"),
     Figure("step_min_s", "s", "", "steps.min_s"),
     Figure("step_q1_s", "s", "", "steps.q1_s", follows=_MEDIAN),

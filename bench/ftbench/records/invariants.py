@@ -12,8 +12,17 @@ import math
 from collections.abc import Iterator
 
 from ftbench.base.units import format_bytes
+from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.records.figures import BY_NAME, READINGS, Figure
-from ftbench.records.record import Environment, Measurement, Memory, Record, StepSummary
+from ftbench.records.record import (
+    Environment,
+    Measurement,
+    Memory,
+    RankMeasurement,
+    Record,
+    StepSummary,
+)
+from ftbench.records.scores import Score
 
 Finding = tuple[str, str]  # the path of a figure in the measurement, and what is wrong with it
 
@@ -60,14 +69,14 @@ def _findings(
         yield from _nothing(name, memory)
     yield from _totals(measured)
     yield from _limits(measured, environment)
-    yield from _place(measured)
+    for rank in measured.ranks:
+        yield from _place(rank)
     yield from _growth(measured)
     yield from _times(record, measured)
     if measured.steps is not None:
         yield from _rates(measured, measured.steps)
-    accuracy = measured.eval_accuracy
-    if accuracy is not None and not 0 <= accuracy <= 1:
-        yield "eval_accuracy", f"{accuracy} is no share"
+    for score in measured.scores:
+        yield from _score(score)
 
 
 def _ledgers(measured: Measurement) -> Iterator[tuple[str, Memory]]:
@@ -152,20 +161,20 @@ def _limits(measured: Measurement, environment: Environment | None) -> Iterator[
             yield f"memory.{name}", f"{format_bytes(value)} is more than there is"
 
 
-def _place(measured: Measurement) -> Iterator[Finding]:
+def _place(rank: RankMeasurement) -> Iterator[Finding]:
     """Yield the figures of a device that is not the one the model was on."""
-    device = measured.device
+    device = rank.device
     expected = "cpu" if device.kind == "cpu" else device.uuid
-    read = measured.sampling.device_uuid if measured.sampling else None
-    if measured.model_device != expected:
-        reason = f"the model was on {measured.model_device}, the figures are of {expected}"
+    read = rank.sampling.device_uuid if rank.sampling else None
+    if rank.model_device != expected:
+        reason = f"the model was on {rank.model_device}, the figures are of {expected}"
         names = tuple(one.reading for one in READINGS) if device.kind == "cpu" else _ON_CARD
-        yield from ((f"memory.{name}", reason) for name in _present(measured, names))
+        yield from ((f"memory.{name}", reason) for name in _present(rank.memory, names))
         yield "steps.median_s", reason
     if read is not None and read != device.uuid:
         reason = f"NVML read {read}, the model was on {device.uuid}"
         outer = tuple(one.reading for one in READINGS if one.place == "card")
-        yield from ((f"memory.{name}", reason) for name in _present(measured, outer))
+        yield from ((f"memory.{name}", reason) for name in _present(rank.memory, outer))
 
 
 def _growth(measured: Measurement) -> Iterator[Finding]:
@@ -224,8 +233,17 @@ def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
         yield "steps.mfu", f"{steps.mfu:.2f} is no share of the fastest matrix product"
 
 
-def _present(measured: Measurement, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if measured.memory.reading(name) is not None]
+def _score(score: Score) -> Iterator[Finding]:
+    kind = SCORE_KINDS.get(score.name)
+    if kind is None:
+        return
+    least, most = kind.bounds
+    if not least <= score.value <= most:
+        yield f"scores.{score.name}", f"{score.value} is not between {least:g} and {most:g}"
+
+
+def _present(memory: Memory, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if memory.reading(name) is not None]
 
 
 def _word(name: str) -> str:

@@ -9,12 +9,16 @@ Schema history
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
     3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
                 method, LoRA settings and malloc, counts of parameters, packages of its own, page faults
+    4  2026-11  scores with standard errors and what guessing gives, instead of `eval_accuracy`; a
+                measurement by rank; a cell's task. `ftbench.records.migration` reads schema 3
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, StrictInt, model_validator
@@ -22,8 +26,9 @@ from pydantic import ConfigDict, Field, StrictInt, model_validator
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.records.figures import READINGS
+from ftbench.records.scores import Score
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # `unfit`: predicted not to fit on the device, and not run because that was asked for.
 Status = Literal["ok", "oom", "timeout", "crashed", "invalid", "unfit"]
@@ -127,6 +132,17 @@ class Memory(FrozenModel):
         return value
 
 
+def largest_readings(memories: Sequence[Memory]) -> Memory:
+    """Return the largest of each reading; one that none has is absent."""
+    if len(memories) == 1:
+        return memories[0]
+    peaks: dict[str, int] = {}
+    for memory in memories:
+        for name, value in memory.model_dump(exclude_none=True).items():
+            peaks[name] = max(value, peaks.get(name, value))
+    return Memory(**peaks)
+
+
 class Phase(FrozenModel):
     """One phase of a cell, over all the times it was entered; counts where documents pass through."""
 
@@ -145,12 +161,12 @@ class Phase(FrozenModel):
 
 
 class Epoch(FrozenModel):
-    """What was read after one epoch of training."""
+    """Losses and scores, by name, of one epoch of training."""
 
     epoch: int
     train_loss: float | None
     eval_loss: float | None
-    eval_accuracy: float | None
+    scores: dict[str, float] = Field(default_factory=dict)
 
 
 class StepSummary(FrozenModel):
@@ -249,35 +265,107 @@ class RunWarning(FrozenModel):
     threshold: float | None = None
 
 
-class Measurement(FrozenModel):
-    """What the worker measured in a cell that completed.
+class RankMeasurement(FrozenModel):
+    """One process of a cell on one device: its phases, its steps, its memory.
 
-    `idle` is the ledger before the cell began; `sources` says where each of its figures comes from.
+    `model_device` is where the parameters were: `cpu`, or the card's UUID. `idle` is the memory before the
+    cell began.
     """
 
+    rank: Annotated[int, Field(ge=0)] = 0
     device: Device
-    model_device: str  # where the parameters were: `cpu`, or the card's UUID
-    parameters: int | None = None  # LoRA's among them
-    trainable_parameters: int | None = None
-    packages: dict[str, str] = Field(default_factory=dict)  # versions of those not all cells use
+    model_device: str
     phases: dict[PhaseName, Phase]
-    epochs: tuple[Epoch, ...]
     steps: StepSummary | None
     memory: Memory
     idle: Memory
-    sources: dict[str, str]
     sampling: Sampling | None
+
+
+class Measurement(FrozenModel):
+    """Everything that was measured in a cell that completed.
+
+    `ranks` has one entry per process. `sources` says where each figure of memory comes from. The first of the
+    `scores` stands for the run; there are none if the weights are random.
+    """
+
+    ranks: Annotated[tuple[RankMeasurement, ...], Field(min_length=1)]
+    parameters: int | None = None  # LoRA's among them
+    trainable_parameters: int | None = None
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of those not all cells use
+    epochs: tuple[Epoch, ...]
+    sources: dict[str, str]
     worker_s: float
     metering_s: float  # reading meters at the changes of phase: in no phase
     total_s: float
     train_s: float
     train_loss: float | None
     eval_loss: float | None
-    eval_accuracy: float | None
+    scores: tuple[Score, ...] = ()
     load: Load
     peak_matmul_flops: float | None
     absent: dict[str, str] = Field(default_factory=dict)
     warnings: tuple[RunWarning, ...] = ()
+
+    @model_validator(mode="after")
+    def _ranks_are_numbered(self) -> Self:
+        if [one.rank for one in self.ranks] != list(range(len(self.ranks))):
+            raise ValueError("ranks: not numbered from 0")
+        return self
+
+    def score(self, name: str) -> Score | None:
+        """Return a score by its name; None if it was not measured."""
+        return next((score for score in self.scores if score.name == name), None)
+
+    def with_rank(self, rank: int = 0, **changes: Any) -> Measurement:
+        """Return the measurement with other fields of one of its ranks."""
+        ranks = list(self.ranks)
+        ranks[rank] = ranks[rank].model_copy(update=changes)
+        return self.model_copy(update={"ranks": tuple(ranks)})
+
+    # Of all ranks: they work in step, so time is the first's; what has to fit is the largest of memory.
+
+    @property
+    def device(self) -> Device:
+        """Return the device of the first rank."""
+        return self.ranks[0].device
+
+    @property
+    def steps(self) -> StepSummary | None:
+        """Return the statistics of the first rank's steps."""
+        return self.ranks[0].steps
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Return the largest of each reading over the ranks."""
+        return largest_readings([one.memory for one in self.ranks])
+
+    @property
+    def idle(self) -> Memory:
+        """Return the first rank's memory before the cell began."""
+        return self.ranks[0].idle
+
+    @cached_property
+    def phases(self) -> Mapping[PhaseName, Phase]:
+        """Return the first rank's phases, each with the largest of each reading of memory over the ranks."""
+        first, *others = self.ranks
+        if not others:
+            return first.phases
+        return {
+            name: phase.model_copy(
+                update={
+                    "memory": largest_readings(
+                        [phase.memory, *(o.phases[name].memory for o in others if name in o.phases)]
+                    )
+                }
+            )
+            for name, phase in first.phases.items()
+        }
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """Return how the first rank's sampled figures were taken."""
+        return self.ranks[0].sampling
 
 
 class PredictedPeaks(FrozenModel):

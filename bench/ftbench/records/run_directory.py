@@ -49,6 +49,7 @@ from ftbench.base.units import MIB, format_bytes
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
+from ftbench.records.migration import OLDEST, migrated
 from ftbench.records.record import SCHEMA_VERSION, Environment, Record
 
 FOLDERS = (
@@ -75,11 +76,15 @@ class Damaged:
 
 
 class RunDirectory:
-    """A folder of records; `create` makes one, `open` finds one."""
+    """A folder of records; `create` makes one, `open` finds one.
+
+    A record is read and validated once, and again only if its file has changed.
+    """
 
     def __init__(self, path: Path, *, made: bool = False) -> None:
         self.path = path
         self._made = made  # by this process, just now
+        self._read: dict[Path, tuple[tuple[int, ...], Record]] = {}
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
@@ -162,6 +167,7 @@ class RunDirectory:
                 raise
             self._reserve.unlink()
             self._replace(file, text)
+        self._read[file] = (_signature(file), record)
 
     def _replace(self, file: Path, text: str) -> None:
         if file.exists():
@@ -219,7 +225,7 @@ class RunDirectory:
 
     def records(self) -> list[Record]:
         """Return all records, by name; raises RunDirectoryError for the first unreadable one."""
-        return [_read_record(file) for file in self._record_files()]
+        return [self._record(file) for file in self._record_files()]
 
     def survey(self) -> tuple[list[Record], list[Damaged]]:
         """Return the records that can be read, and the files that cannot.
@@ -229,7 +235,7 @@ class RunDirectory:
         records, damaged = [], []
         for file in self._record_files():
             try:
-                records.append(_read_record(file))
+                records.append(self._record(file))
             except DamagedFile as error:
                 damaged.append(Damaged(file, error.what))
         return records, damaged
@@ -243,6 +249,16 @@ class RunDirectory:
             target = target.with_name(f"{damaged.file.name}.{number}")
         damaged.file.rename(target)
         return target
+
+    def _record(self, file: Path) -> Record:
+        """Return the record in a file, as it was read before if the file is still the same."""
+        known = self._read.get(file)
+        if known is not None and known[0] == _signature(file):
+            return known[1]
+        signature = _signature(file)  # before reading: a change in between is seen the next time
+        record = _read_record(file)
+        self._read[file] = (signature, record)
+        return record
 
     def _record_files(self) -> list[Path]:
         return sorted((self.path / "records").glob("*.json"))
@@ -307,6 +323,15 @@ def _require_no_links(path: Path) -> None:
             )
 
 
+def _signature(file: Path) -> tuple[int, ...]:
+    """Return what changes if a file is written again or another takes its place; empty if it is gone."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 def _read_record(file: Path) -> Record:
     """Return a record that has its name and its checksum: a copy would count twice."""
     record = _unsealed(file, Record)
@@ -339,19 +364,34 @@ def _unsealed(file: Path, model: type[Model]) -> Model:
                 where=str(file),
                 hint=MOVE_AWAY,
             )
+        data = _migrated(data, file, model)
     return validated(data, file, model)
+
+
+def _migrated(data: dict[str, Any], file: Path, model: type[Model]) -> dict[str, Any]:
+    """Return data as this schema has it; raises DamagedFile if an older record is not what it says."""
+    try:
+        return migrated(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(
+            f"not a {model.__name__.lower()} of schema {data.get('schema_version')}: {error!r}",
+            where=str(file),
+            hint=MOVE_AWAY,
+        ) from error
 
 
 def _require_this_schema(version: Any, file: Path) -> None:
     """Raise RunDirectoryError for a whole record that another ftbench wrote."""
-    if not isinstance(version, int) or isinstance(version, bool) or version == SCHEMA_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool):
+        return
+    if OLDEST <= version <= SCHEMA_VERSION:
         return
     newer = version > SCHEMA_VERSION
     raise RunDirectoryError(
         f"written by {'a newer' if newer else 'an older'} ftbench",
         where=str(file),
         got=f"schema version {version}",
-        expected=f"{SCHEMA_VERSION}",
+        expected=f"{OLDEST} to {SCHEMA_VERSION}",
         hint="upgrade ftbench; nothing was changed"
         if newer
         else "its figures lack what this version asks of them: run it again with another --out",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
+from ftbench.analysis.comparisons.contrast import ENVIRONMENT, SCORE_ERROR, separating_axes
 from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
-from ftbench.analysis.tables.cells_table import cells_table, varying_axes
+from ftbench.analysis.tables.cells_table import cells_table, headline_score, varying_axes
 from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.base.units import format_flops, format_value
 from ftbench.plan.profile import Profile
@@ -100,7 +99,7 @@ def build(
         Section("Memory and time", figures=tuple(surfaces(inputs))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(inputs),
-        choices_section(table, axes, eval_size=inputs.eval_sizes[0]),
+        choices_section(table, axes),
         Section("What documents bring", *learning_section(fitted_curves), tuple(learning(inputs))),
         _buying(inputs, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
@@ -125,20 +124,15 @@ def build(
 
 _SCALING_NOTE = (
     "Each table along an axis holds every other axis; in brackets is the ratio to the row above. "
-    "Costs are medians over replicates, accuracy is their mean."
+    "Costs are medians over replicates, scores are their mean."
 )
 # Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
 _MOST_CHAINS = 6
 
 
 def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
-    """Return the front of accuracy against each cost, with what is said of it."""
-    said = buying_section(
-        inputs.table,
-        inputs.axes,
-        eval_size=inputs.eval_sizes[0],
-        usd_per_hour=usd_per_hour,
-    )
+    """Return the front of the score against each cost, with what is said of it."""
+    said = buying_section(inputs.table, inputs.axes, usd_per_hour=usd_per_hour)
     figures = tuple(pareto(inputs))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
 
@@ -175,9 +169,10 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
             f"The runs are of {table[ENVIRONMENT].nunique()} environments. Those of one are no replicates of"
             " another's: the environment tells cells apart, as an axis does."
         )
-    notes += _accuracy_notes(inputs)
-    if table.loc[table["eval_accuracy"].notna(), "cell_id"].nunique() > 1:
-        notes.append(buying_note(inputs.eval_sizes[0]))
+    notes += _score_notes(inputs)
+    score = headline_score(table)
+    if table.loc[table[score.column].notna(), "cell_id"].nunique() > 1:
+        notes.append(buying_note(score.word, inputs.eval_sizes[0]))
     split = preparation.eval_split
     if split == "from-train":
         notes.append(
@@ -204,34 +199,42 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
     return notes
 
 
-def _accuracy_notes(inputs: ChartInputs) -> Iterator[str]:
-    """Yield what the accuracies mean, or why there are none."""
+def _score_notes(inputs: ChartInputs) -> Iterator[str]:
+    """Yield what the scores mean, or why there are none."""
     table = inputs.table
-    if not table["eval_accuracy"].notna().any():
-        measured = filter(None, (record.measurement for record in inputs.records))
-        reasons = {one.absent.get("eval_accuracy", "") for one in measured} - {""}
-        yield from (f"Accuracy is absent: {reason}." for reason in sorted(reasons))
+    score = headline_score(table)
+    word = f"{score.word[:1].upper()}{score.word[1:]}"
+    if not table[score.column].notna().any():
+        yield from (f"Scores are absent: {reason}." for reason in sorted(_reasons(inputs.records)))
         return
-    fewest, *more = inputs.eval_sizes
     seeds = table.groupby(list(inputs.axes))["seed"].nunique()
-    error = 0.5 / math.sqrt(fewest)
-    documents = " to ".join(map(format_value, (fewest, *more[-1:])))
+    fewest, *more = inputs.eval_sizes
+    examples = " to ".join(map(format_value, (fewest, *more[-1:])))
+    error = table[SCORE_ERROR].max()
+    alone = (
+        f", which alone gives it a standard error of up to {error:.3f}" if pd.notna(error) else ""
+    )
     spread = (
-        f"cells were run up to {seeds.max()} times with different seeds, and ±"
-        " is the standard deviation over them"
+        f"cells were run up to {seeds.max()} times with different seeds, and ± is the standard deviation over"
+        " them"
         if seeds.max() > 1
         else "every cell was run with one seed, so its spread over seeds is not known"
     )
     yield (
-        f"Accuracy is over {documents} held-out documents, which alone gives it a standard error of up to"
-        f" {error:.3f}; {spread}. The best epoch by that same accuracy is the one reported, as in the recipe,"
-        " so it is slightly optimistic."
+        f"{word} is over {examples} evaluation examples{alone}; {spread}. The checkpoint that is reported was"
+        " chosen on the same examples, as in the recipe, so the score is slightly optimistic."
     )
     if table["train_size"].nunique() > 1:
         yield (
-            "The number of epochs is fixed, so more documents also mean more optimizer steps:"
-            " part of the rise of accuracy along documents is simply longer training."
+            "The number of epochs is fixed, so more training examples also mean more optimizer steps: part of the"
+            f" rise of {score.word} with them is simply longer training."
         )
+
+
+def _reasons(records: Sequence[Record]) -> set[str]:
+    """Return why records have no scores."""
+    measured = filter(None, (record.measurement for record in records))
+    return {one.absent["scores"] for one in measured if "scores" in one.absent}
 
 
 def _reproduction(profile: Profile) -> list[str]:

@@ -50,7 +50,7 @@ def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None)
 def fits(
     records: Sequence[Record],
 ) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
-    """Return the laws of cost and of accuracy that are fitted to records."""
+    """Return the laws of cost and of the score that are fitted to records."""
     table, axes = scaling_table(records), varying_axes(records)
     return fit_scaling(table, axes), learning_curves(table, separating_axes(table, axes))
 

@@ -16,7 +16,7 @@ import transformers
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-import ftbench.worker.recipe.accuracy  # noqa: F401 - loaded here, not in the first evaluation
+import ftbench.worker.tasks.accuracy  # noqa: F401 - loaded here, not in the first evaluation
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import CellRequest, Progress, tokenised_key
 from ftbench.records.record import (
@@ -25,7 +25,9 @@ from ftbench.records.record import (
     Measurement,
     Phase,
     PhaseName,
+    RankMeasurement,
     RunWarning,
+    StepSummary,
 )
 from ftbench.worker.measure.device import (
     compute_dtype,
@@ -44,10 +46,14 @@ from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.data import read_tokenised
 from ftbench.worker.recipe.finetune import Result, finetune
 from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, versions
+from ftbench.worker.tasks.tasks import TASKS
 
 PROGRESS_INTERVAL_S = 0.5
 RANDOM = "the weights are random: only the cost means anything"
 MATMUL_AGAIN = "the fastest matrix product was measured again after training: at first it was slower than the steps"
+UNDEFINED = (
+    "it is not defined: the model answers the same throughout, or its answers are not numbers"
+)
 DIVERGED = "a loss is not a number: the training diverged"
 
 
@@ -84,20 +90,25 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     figures = {
         "epochs": _epochs(request.cell, result, steps, notes),
         **_results(request.cell, result, notes),
-        **_steps(request, table, device, notes),
         **_machine(request.cell, machine, notes),
     }
-    measurement = Measurement(
+    summary, peak = _steps(request, table, device, notes)
+    rank = RankMeasurement(
         device=describe(device),
         model_device=result.model_device,
+        phases=booked,
+        steps=summary,
+        memory=phases.peaks(),
+        idle=phases.idle,
+        sampling=sampling,
+    )
+    measurement = Measurement(
+        ranks=(rank,),
         parameters=result.parameters,
         trainable_parameters=result.trainable_parameters,
         packages=_own_packages(request.cell),
-        phases=booked,
-        memory=phases.peaks(),
-        idle=phases.idle,
         sources=phases.sources(),
-        sampling=sampling,
+        peak_matmul_flops=peak,
         metering_s=phases.metering_s,
         total_s=sum(phase.wall_s for phase in booked.values()),
         train_s=sum(
@@ -168,22 +179,25 @@ def _finetune(
     return result, pools
 
 
-def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, float | None]:
-    """Return losses and accuracy at the end of the recipe."""
-    accuracy = result.evaluation.get("eval_accuracy")
-    if cell.model.weights == "random":
-        notes.absent["eval_accuracy"] = RANDOM
-        accuracy = None
+def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, Any]:
+    """Return losses and scores at the end of the recipe."""
+    random = cell.model.weights == "random"
+    scores = () if random else result.scores
+    if random:
+        notes.absent["scores"] = RANDOM
+    for name in TASKS[cell.data.task].scores:
+        if not random and name not in {score.name for score in scores}:
+            notes.absent[f"scores.{name}"] = UNDEFINED
     return {
         "train_loss": notes.finite("train_loss", result.train_loss),
         "eval_loss": notes.finite("eval_loss", result.evaluation.get("eval_loss")),
-        "eval_accuracy": accuracy,
+        "scores": scores,
     }
 
 
 def _steps(
     request: CellRequest, table: pd.DataFrame, device: torch.device, notes: _Notes
-) -> dict[str, Any]:
+) -> tuple[StepSummary | None, float | None]:
     """Return the statistics of the steps and the peak that their MFU is against.
 
     Steps that are faster than the fastest product show that it was measured on a busy machine: it is
@@ -203,7 +217,7 @@ def _steps(
         notes.absent["steps.flops_per_s"] = absent
         notes.absent["steps.mfu"] = absent
     notes.warnings += step_warnings(table, summary)
-    return {"steps": summary, "peak_matmul_flops": peak}
+    return summary, peak
 
 
 def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
@@ -226,13 +240,14 @@ def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
 
 
 def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple[Epoch, ...]:
-    """Return losses and accuracy after each epoch; the last evaluation in it counts."""
+    """Return losses and scores after each epoch; the last evaluation in it counts."""
     # The recipe's closing `evaluate()` is reported apart: it is of the best model, not of an epoch.
     evaluations = [entry for entry in result.log if "eval_loss" in entry][:-1]
     by_epoch = {math.ceil(entry["epoch"]): entry for entry in evaluations}
     random = cell.model.weights == "random"
     if random:
-        notes.absent["epochs.eval_accuracy"] = RANDOM
+        notes.absent["epochs.scores"] = RANDOM
+    names = () if random else TASKS[cell.data.task].scores
     epochs = []
     for epoch in steps.epochs():
         found = by_epoch.get(epoch + 1, {})
@@ -243,7 +258,7 @@ def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple
                 epoch=epoch + 1,
                 train_loss=notes.finite(f"epochs.{epoch + 1}.train_loss", steps.epoch_loss(epoch)),
                 eval_loss=notes.finite(f"epochs.{epoch + 1}.eval_loss", found.get("eval_loss")),
-                eval_accuracy=None if random else found.get("eval_accuracy"),
+                scores={name: found[f"eval_{name}"] for name in names if f"eval_{name}" in found},
             )
         )
     return tuple(epochs)

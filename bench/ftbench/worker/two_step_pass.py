@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import Progress, TwoStepPass, TwoStepRequest, tokenised_key
-from ftbench.records.record import FIRST_STEPS, Memory, PhaseName
+from ftbench.records.record import FIRST_STEPS, Memory, PhaseName, largest_readings
 from ftbench.worker.measure.device import synchronizer, torch_device
 from ftbench.worker.measure.memory_meters import plain_meters
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
@@ -129,14 +129,7 @@ def _trial(phases: PhaseBook, *, evaluated: bool) -> TwoStepPass:
     # "train" is begun at the end of step 2, and nothing but the end of training is in it.
     booked = {n: phase.memory for n, phase in phases.phases().items() if n not in absent}
     return TwoStepPass(
-        phases=booked, memory=_peaks(list(booked.values())), absent=phases.absent() | absent
+        phases=booked,
+        memory=largest_readings(list(booked.values())) if booked else Memory(),
+        absent=phases.absent() | absent,
     )
-
-
-def _peaks(ledgers: list[Memory]) -> Memory:
-    """Return each figure's largest."""
-    peaks: dict[str, int] = {}
-    for ledger in ledgers:
-        for name, value in ledger.model_dump(exclude_none=True).items():
-            peaks[name] = max(value, peaks.get(name, 0))
-    return Memory(**peaks)

@@ -34,7 +34,7 @@ def run(*, on=HERE, joules=None, total_s=10.0, of=None, **axes):
             name: phase.model_copy(update={"energy_j": joules if name == "train" else 0.0})
             for name, phase in measured.phases.items()
         }
-        measured = measured.model_copy(update={"phases": phases})
+        measured = measured.with_rank(phases=phases)
     return record(of, environment_id=on.environment_id, measurement=measured)
 
 
@@ -209,7 +209,7 @@ def learned(batch=4, **training):
 def test_a_curve_is_fitted_to_runs_of_the_cells_kind():
     (curve,) = curves_for(cell(train_size=25_000), learned())
     assert isinstance(curve, LearningCurve)
-    found = curve.accuracy(25_000)
+    found = curve.predict(25_000)
     assert found.value == pytest.approx(0.9 - 1.6 / 25_000**0.5, abs=0.01)
     assert found.low <= 0.9 - 1.6 / 25_000**0.5 <= found.high
 

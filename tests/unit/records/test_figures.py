@@ -31,7 +31,7 @@ def test_a_figure_is_read_where_its_path_says():
     assert value_of(BY_NAME["step_median_s"], measured) == measured.steps.median_s
     assert value_of(BY_NAME["peak_rss_bytes"], measured) == measured.memory.peak_rss_bytes
     assert value_of(BY_NAME["evaluation_s"], measured) == measured.phases["evaluation"].wall_s
-    assert value_of(BY_NAME["step_median_s"], measured.model_copy(update={"steps": None})) is None
+    assert value_of(BY_NAME["step_median_s"], measured.with_rank(steps=None)) is None
 
 
 def test_what_cannot_be_trusted_with_a_figure():
@@ -71,7 +71,7 @@ def test_a_new_meter_is_one_row(swap):
         name: phase.model_copy(update={"memory": memory if name == "train" else phase.memory})
         for name, phase in base.phases.items()
     }
-    made = record(measurement=base.model_copy(update={"memory": memory, "phases": phases}))
+    made = record(measurement=base.with_rank(memory=memory, phases=phases))
     assert cells_table([made])["peak_swap_bytes"].tolist() == [4096]
     rows = memory_table([made])
     assert set(rows["figure"]) >= {"peak_swap_bytes"}
@@ -79,6 +79,6 @@ def test_a_new_meter_is_one_row(swap):
     assert unit_of("peak_swap_bytes") == "byte"
     assert invariants.broken_invariants(made).get("memory.peak_swap_bytes") is None
     halved = phases["train"].model_copy(update={"memory": base.memory})
-    broken = made.measurement.model_copy(update={"phases": {**phases, "train": halved}})
+    broken = made.measurement.with_rank(phases={**phases, "train": halved})
     wrong = made.model_copy(update={"measurement": broken})
     assert "largest" in invariants.broken_invariants(wrong)["memory.peak_swap_bytes"]

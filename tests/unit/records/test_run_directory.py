@@ -119,7 +119,7 @@ def written(directory, of=None):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"eval_accuracy": 0.75', '"eval_accuracy": 0.95'),
+        ('"value": 0.75', '"value": 0.95'),
         ('"peak_rss_bytes": 1073741824', '"peak_rss_bytes": 73741824'),
         ('"status": "ok"', '"status": "oom"'),
         ('"untrusted": {}', '"untrusted": {"a": "b"}'),

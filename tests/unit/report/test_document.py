@@ -73,7 +73,7 @@ def test_a_profile_that_saves_no_checkpoint_says_so():
 
 
 def test_absent_accuracy_has_its_reason():
-    measured = measurement(eval_accuracy=None, absent={"eval_accuracy": "the weights are random"})
+    measured = measurement(eval_accuracy=None, absent={"scores": "the weights are random"})
     assert "Accuracy is absent: the weights are random." in text_of([record(measurement=measured)])
 
 

@@ -1,10 +1,10 @@
-"""Contrast: how far cells differ, with an interval: in accuracy a difference, in a cost a ratio.
+"""Contrast: how far cells differ, with an interval: in a score a difference, in a cost a ratio.
 
-Two things move a measured accuracy: the seed of training, and which documents it was evaluated on. The
-first is the spread over seeds, the second the binomial error of so many documents. Cells of one run are
-evaluated on the same documents, so their errors go together, and a difference is known better than is
-said here: the error is on the side of not telling cells apart. A cost moves from run to run by a share
-of itself, so its spread is taken from logarithms.
+Two things move a measured score: the seed of training, and the examples it was evaluated on. The first is
+the spread over seeds, the second the standard error that comes with the score. Cells of one run are evaluated
+on the same examples, so their errors go together, and a difference is known better than is said here: the
+error is on the side of not distinguishing cells. A cost moves from run to run by a share of itself, so its
+spread is taken from logarithms.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from scipy.special import ndtri, stdtrit
 
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval
 
-Verdict = Literal["more", "less", "not told apart", "not known"]
+Verdict = Literal["more", "less", "not distinguishable", "not known"]
 Point = tuple[Hashable, ...]
 Run = Mapping[Hashable, Any]  # one row of a table of cells
 
 # What tells runs of one cell apart where they were measured on several machines, or with other packages.
 ENVIRONMENT = "environment_id"
+# The column of the standard error of a run's headline score.
+SCORE_ERROR = "score_se"
 # From so many runs on a cell's spread is its own; with fewer it is that of all cells together.
 OWN_SPREAD = 3
 # From so many ratios on their median has an interval.
 MEDIAN_FROM = 6
 # Degrees of freedom from which Student's t is as good as normal.
 NORMAL_FROM = 1e6
-# Documents that are added to both outcomes, half each: an accuracy of 1.0 is not certain either.
-# Agresti and Coull, "Approximate is better than exact" (1998).
-_PLUS = 4
 _QUANTILE = (1 + CONFIDENCE) / 2
 
 
@@ -64,7 +63,7 @@ class Estimate:
 class Contrast:
     """A difference or a ratio, its 95 % interval, and what that allows to be said.
 
-    The verdict is `not told apart` where the interval holds "the same", `not known` where there is none.
+    The verdict is `not distinguishable` where the interval holds "the same", `not known` where there is none.
     """
 
     value: float
@@ -78,7 +77,7 @@ def contrast(value: float, interval: Interval | None, *, same: float) -> Contras
         return Contrast(value, None, "not known")
     if interval.low > same:
         return Contrast(value, interval, "more")
-    return Contrast(value, interval, "less" if interval.high < same else "not told apart")
+    return Contrast(value, interval, "less" if interval.high < same else "not distinguishable")
 
 
 def combined(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
@@ -172,57 +171,77 @@ def known(runs: Iterable[Run], column: str) -> list[float]:
     return [float(run[column]) for run in runs if pd.notna(run[column])]
 
 
-def by_seed(runs: Iterable[Run]) -> dict[int, float]:
-    """Return the accuracy of each seed that has one: repeats of a seed are no further evidence."""
+def by_seed(runs: Iterable[Run], column: str) -> dict[int, float]:
+    """Return the score of each seed that has one: repeats of a seed are no further evidence."""
     found: dict[int, float] = {}
     for run in runs:
-        if pd.notna(run["eval_accuracy"]):
-            found.setdefault(int(run["seed"]), float(run["eval_accuracy"]))
+        if pd.notna(run[column]):
+            found.setdefault(int(run["seed"]), float(run[column]))
     return found
 
 
-def accuracies(
-    runs: Mapping[Point, Sequence[Run]], eval_size: int | None = None
-) -> dict[Point, Estimate]:
-    """Return the mean accuracy over seeds of every point that has one.
+@dataclasses.dataclass(frozen=True)
+class MeanScore:
+    """The mean score of a cell over its seeds, and the variance that its evaluation examples give it.
 
-    Its variance is that of the seeds, and that of `eval_size` documents where it is given. Then, if no
-    point has two seeds, the first is left out: a difference that is told apart may still be the seed's.
+    The second is None where it is not known.
     """
-    samples = {point: list(by_seed(group).values()) for point, group in runs.items()}
-    found = _estimates(samples)
-    if eval_size is None:
-        return found
+
+    of_seeds: Estimate
+    evaluation: float | None
+
+    @property
+    def value(self) -> float:
+        """Return the mean."""
+        return self.of_seeds.value
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return the mean with both variances.
+
+        If no cell has two seeds, that of the seeds is left out: a difference may still be the seed's.
+        """
+        return _evaluated(self.of_seeds, self.evaluation)
+
+
+def mean_scores(runs: Mapping[Point, Sequence[Run]], column: str) -> dict[Point, MeanScore]:
+    """Return the mean score over seeds of every point that has one."""
+    samples = {point: list(by_seed(group, column).values()) for point, group in runs.items()}
     return {
-        point: _evaluated(of_seeds, _binomial(of_seeds.value, eval_size))
-        for point, of_seeds in found.items()
+        point: MeanScore(of_seeds, _evaluation_variance(runs[point], column))
+        for point, of_seeds in _estimates(samples).items()
     }
 
 
-def mean_difference(
-    pairs: Sequence[tuple[Estimate, Estimate]], eval_size: int | None = None
-) -> Contrast | None:
+def _evaluation_variance(runs: Sequence[Run], column: str) -> float | None:
+    """Return the variance from the evaluation examples: those of all seeds are the same examples."""
+    errors = known((run for run in runs if pd.notna(run[column])), SCORE_ERROR)
+    return statistics.fmean(error**2 for error in errors) if errors else None
+
+
+def mean_difference(pairs: Sequence[tuple[MeanScore, MeanScore]]) -> Contrast | None:
     """Return the mean over pairs of the first less the second; None for no pairs.
 
-    The estimates are of `accuracies` without an `eval_size`: all pairs have the same evaluation documents,
-    so the error of these stays as it is, however many pairs there are.
+    All pairs have the same evaluation examples, so the error of these stays as it is, however many pairs
+    there are.
     """
     if not pairs:
         return None
     count = len(pairs)
     ends = [end for pair in pairs for end in pair]
-    if eval_size is None:
-        found = combined((1 / count, -1 / count) * count, ends)
-        return contrast(found.value, found.interval, same=0.0)
-    known = [dataclasses.replace(end, variance=end.variance or 0.0) for end in ends]
-    found = combined((1 / count, -1 / count) * count, known)
-    sides = (sum(end.value for end in ends[start::2]) / count for start in (0, 1))
-    found = _evaluated(found, sum(_binomial(side, eval_size) for side in sides))
+    found = combined((1 / count, -1 / count) * count, [end.of_seeds for end in ends])
+    variances = [end.evaluation for end in ends]
+    if None not in variances:
+        evaluation = sum(variance or 0.0 for variance in variances) / count
+        seeds = [dataclasses.replace(e.of_seeds, variance=e.of_seeds.variance or 0.0) for e in ends]
+        found = _evaluated(combined((1 / count, -1 / count) * count, seeds), evaluation)
     return contrast(found.value, found.interval, same=0.0)
 
 
-def _evaluated(of_seeds: Estimate, variance: float) -> Estimate:
-    """Return an estimate with the evaluation's variance beside that of the seeds, where it is known."""
+def _evaluated(of_seeds: Estimate, variance: float | None) -> Estimate:
+    """Return an estimate with the evaluation's variance, if it is known, beside that of the seeds."""
+    if variance is None:
+        return of_seeds
     known = dataclasses.replace(of_seeds, variance=of_seeds.variance or 0.0)
     return combined((1.0, 1.0), (known, Estimate(0.0, variance)))
 
@@ -250,28 +269,26 @@ def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Est
 
 @dataclasses.dataclass(frozen=True)
 class PointFigures:
-    """What is known of every cell: accuracy over its seeds, and the logarithm of each cost."""
+    """What is known of every cell: its score over its seeds, and the logarithm of each cost."""
 
-    scores: Mapping[Point, Estimate]
-    eval_size: int | None
+    scores: Mapping[Point, MeanScore]
     costs: Mapping[str, Mapping[Point, Estimate]]
 
     @classmethod
     def of(
-        cls, runs: Mapping[Point, Sequence[Run]], costs: Iterable[str], eval_size: int | None
+        cls, runs: Mapping[Point, Sequence[Run]], costs: Iterable[str], score: str
     ) -> PointFigures:
-        """Return what the runs of each point say of accuracy and of these costs."""
-        logs = {cost: log_costs(runs, cost) for cost in costs}
-        return cls(accuracies(runs), eval_size, logs)
+        """Return what the runs of each point say of a score and of these costs, by their columns."""
+        return cls(mean_scores(runs, score), {cost: log_costs(runs, cost) for cost in costs})
 
     def gain(self, pairs: Sequence[tuple[Point, Point]]) -> Contrast | None:
-        """Return the mean difference in accuracy over the pairs that have one."""
+        """Return the mean difference in score over the pairs that have one."""
         ends = [
             (self.scores[one], self.scores[other])
             for one, other in pairs
             if one in self.scores and other in self.scores
         ]
-        return mean_difference(ends, self.eval_size)
+        return mean_difference(ends)
 
     def known(
         self, pairs: Sequence[tuple[Point, Point]]
@@ -303,12 +320,6 @@ def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate
             pooled = squares / df / count if df else None
             found[point] = Estimate(mean, pooled, df or math.inf, pooled=pooled is not None)
     return found
-
-
-def _binomial(share: float, documents: int) -> float:
-    """Return the variance of a share of so many documents."""
-    near = (share * documents + _PLUS / 2) / (documents + _PLUS)
-    return near * (1 - near) / documents
 
 
 def _bootstrapped(runs: Sequence[Run]) -> float | None:

@@ -1,4 +1,4 @@
-"""Methods: what full fine-tuning costs over LoRA or the head alone, and what it brings in accuracy.
+"""Methods: what full fine-tuning costs over LoRA or the head alone, and what it brings in score.
 
 Pure, from a table of cells with an axis `method`. Cells are paired that differ in their method only, but
 for the learning rate: each method needs one of its own, and both are said.
@@ -17,6 +17,7 @@ from ftbench.analysis.comparisons.contrast import (
     MEDIAN_FROM,
     Contrast,
     Estimate,
+    MeanScore,
     Point,
     PointFigures,
     mean_ratio,
@@ -24,7 +25,7 @@ from ftbench.analysis.comparisons.contrast import (
     points,
     ratio,
 )
-from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 
 AXIS = "method"
 FULL = "full"
@@ -37,15 +38,15 @@ Averaged = Literal["mean", "median"]
 class MethodPair:
     """Full fine-tuning beside another method in cells that agree in all of `held`.
 
-    `ratios` has, by cost, full divided by the other; `accuracy` is full less the other, None where either
-    has none. The rates are None where the learning rate is no axis: both have the same.
+    `ratios` has, by cost, full divided by the other; `gain` is the score of full less the other's, None if
+    either has none. The rates are None where the learning rate is no axis: both have the same.
     """
 
     held: Mapping[str, Any]
     full_rate: Any
     other_rate: Any
     ratios: Mapping[str, Contrast]
-    accuracy: Contrast | None
+    gain: Contrast | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class MethodComparison:
     """Full fine-tuning beside one other method, pair by pair, and over all pairs.
 
     `own` are the settings that the other method alone has. `ratios` are what `averaged` says of the pairs'
-    ratios, the geometric mean or the median, and `accuracy` is the mean of their differences.
+    ratios, the geometric mean or the median, and `gain` is the mean of their differences in score.
     """
 
     method: str
@@ -61,23 +62,21 @@ class MethodComparison:
     pairs: tuple[MethodPair, ...]
     ratios: Mapping[str, Contrast]
     averaged: Averaged
-    accuracy: Contrast | None
+    gain: Contrast | None
 
 
-def method_comparison(
-    table: pd.DataFrame, axes: Sequence[str], *, eval_size: int | None = None
-) -> list[MethodComparison]:
+def method_comparison(table: pd.DataFrame, axes: Sequence[str]) -> list[MethodComparison]:
     """Return a comparison for every method beside `full`, by its name; none where there is no pair.
 
     Costs are `total_s`, `step_median_s` and the memory that stands for a run. Where a method was run
-    with several learning rates at the same settings, the most accurate one stands for it: its accuracy is
+    with several learning rates at the same settings, the one with the best score stands for it: its score is
     then slightly optimistic.
     """
     if AXIS not in axes or not table[AXIS].eq(FULL).any():
         return []
     costs = ("total_s", "step_median_s", headline_memory(table))
     runs = points(table, axes)
-    figures = PointFigures.of(runs, costs, eval_size)
+    figures = PointFigures.of(runs, costs, headline_score(table).column)
     variants = _variants(list(runs), axes, figures.scores)
     full = variants.pop((FULL, ()), {})
     found = []
@@ -93,7 +92,7 @@ _Held = tuple[tuple[str, Hashable], ...]
 
 
 def _variants(
-    cells: Sequence[Point], axes: Sequence[str], scores: Mapping[Point, Estimate]
+    cells: Sequence[Point], axes: Sequence[str], scores: Mapping[Point, MeanScore]
 ) -> dict[tuple[str, _Held], dict[_Held, Point]]:
     """Return the cells of every method and its own settings, by what they share with other methods."""
     found: dict[tuple[str, _Held], dict[_Held, Point]] = {}
@@ -105,12 +104,12 @@ def _variants(
         held = tuple((k, v) for k, v in named.items() if not k.startswith(OWN_SETTINGS))
         of = found.setdefault((method, () if method == FULL else own), {})
         best = of.get(held)
-        if best is None or _accuracy(cell, scores) > _accuracy(best, scores):
+        if best is None or _value(cell, scores) > _value(best, scores):
             of[held] = cell
     return found
 
 
-def _accuracy(cell: Point, scores: Mapping[Point, Estimate]) -> float:
+def _value(cell: Point, scores: Mapping[Point, MeanScore]) -> float:
     return scores[cell].value if cell in scores else -math.inf
 
 
@@ -129,7 +128,7 @@ def _comparison(
             ratios={
                 cost: mean_ratio(ends) for cost, ends in figures.known([(full, other)]).items()
             },
-            accuracy=figures.gain([(full, other)]),
+            gain=figures.gain([(full, other)]),
         )
         for held, full, other in matched
     )
@@ -142,7 +141,7 @@ def _comparison(
         pairs=pairs,
         ratios={cost: mean_ratio(ends) if few else _median(ends) for cost, ends in known.items()},
         averaged="mean" if few else "median",
-        accuracy=figures.gain([(full, other) for _, full, other in matched]),
+        gain=figures.gain([(full, other) for _, full, other in matched]),
     )
 
 

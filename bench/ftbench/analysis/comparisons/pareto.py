@@ -1,7 +1,8 @@
-"""Pareto: accuracy against cost: which cells are worth their cost, and which step to pay for next.
+"""Pareto: a score against cost: which cells are worth their cost, and which step to pay for next.
 
 Pure, from a table of cells (`ftbench.analysis.tables.cells_table.cells_table`). A cell is a point of the axes; its
-accuracy is the mean over seeds, its cost the median over all runs. Cells without either are left out.
+score is the headline score's mean over seeds (higher is better in each of those), its cost the median over
+all runs. Cells without either are left out.
 """
 
 from __future__ import annotations
@@ -21,25 +22,27 @@ from ftbench.analysis.comparisons.contrast import (
     Estimate,
     Point,
     Run,
-    accuracies,
     by_seed,
     combined,
     contrast,
     difference,
     known,
     log_costs,
+    mean_scores,
     points,
     ratio,
 )
 from ftbench.analysis.tables.axis_series import series_along
+from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.base.units import SECONDS_PER_HOUR
+from ftbench.plan.scores import ScoreKind
 
 FIGURES = (
     "runs",
     "seeds",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
+    "score",
+    "score_low",
+    "score_high",
     "cost",
     "standing",
     "lead",
@@ -48,7 +51,7 @@ FIGURES = (
 )
 # What there can be twice as much of: the axes that are bought.
 BOUGHT = ("train_size", "max_length", "per_device_train_batch_size", "num_train_epochs")
-# Distances between levels of accuracy, the first that gives no more than this many.
+# Distances between levels of a score, the first that gives no more than this many.
 _STEPS = (0.01, 0.02, 0.05, 0.1)
 _LEVELS = 6
 
@@ -58,55 +61,63 @@ def money(seconds: float, usd_per_hour: float) -> float:
     return seconds * usd_per_hour / SECONDS_PER_HOUR
 
 
-def standings(
-    table: pd.DataFrame, cost: str, axes: Sequence[str], *, eval_size: int | None = None
-) -> pd.DataFrame:
+def standings(table: pd.DataFrame, cost: str, axes: Sequence[str]) -> pd.DataFrame:
     """Return every cell with its standing, the cheapest first: the axes, then FIGURES.
 
-    `front`: no cell is better in one of accuracy and cost and as good in the other, and its lead in
-    accuracy over the `front` cell before it is larger than noise (the cheapest has no lead). `not told
-    apart`: no cell is better by the figures, but the lead is within noise, or it is a tie. `dominated`: the
-    rest. A cell that is behind in both by no more than noise is `not told apart` too. Figures whose noise
-    is not known (a cost that was read once) are taken as they are.
+    `front`: no cell is better in one of score and cost and as good in the other, and its lead in score over
+    the `front` cell before it is larger than noise (the cheapest has no lead). `not distinguishable`: no
+    cell is better by the figures, but the lead is within noise, or it is a tie. `dominated`: the rest. A
+    cell that is behind in both by no more than noise is `not distinguishable` too. Figures whose noise is
+    not known (a cost that was read once) are taken as they are.
     """
     runs = points(table, axes)
-    scores, costs = accuracies(runs, eval_size), log_costs(runs, cost)
+    kind = headline_score(table)
+    scores, costs = _scores(runs, kind), log_costs(runs, cost)
     rows = [
-        (point, _row(point, axes, runs[point], score, cost))
+        (point, _row(point, axes, runs[point], score, kind) | {"cost": _cost(runs[point], cost)})
         for point, score in scores.items()
         if point in costs
     ]
-    rows.sort(key=lambda one: (one[1]["cost"], -one[1]["accuracy"]))
-    front = _on_front([(row["cost"], row["accuracy"]) for _, row in rows])
+    rows.sort(key=lambda one: (one[1]["cost"], -one[1]["score"]))
+    front = _on_front([(row["cost"], row["score"]) for _, row in rows])
     base: Point | None = None
     for (point, row), there in zip(rows, front, strict=True):
         if not there:
             dominators = (
                 other
                 for (other, better), on in zip(rows, front, strict=True)
-                if on and better["cost"] <= row["cost"] and better["accuracy"] >= row["accuracy"]
+                if on and better["cost"] <= row["cost"] and better["score"] >= row["score"]
             )
             dominated = any(_is_worse(point, other, scores, costs) for other in dominators)
-            row["standing"] = "dominated" if dominated else "not told apart"
+            row["standing"] = "dominated" if dominated else "not distinguishable"
             continue
         lead = None if base is None else difference(scores[point], scores[base])
         if lead is None or _holds(lead):
             row["standing"], base = "front", point
         else:
-            row["standing"] = "not told apart"
+            row["standing"] = "not distinguishable"
         row |= _lead(lead)
     return pd.DataFrame([row for _, row in rows], columns=[*axes, *FIGURES])
 
 
+def _scores(runs: Mapping[Point, Sequence[Run]], kind: ScoreKind) -> dict[Point, Estimate]:
+    return {point: mean.estimate for point, mean in mean_scores(runs, kind.column).items()}
+
+
 def _row(
-    point: Point, axes: Sequence[str], runs: Sequence[Run], score: Estimate, cost: str
+    point: Point, axes: Sequence[str], runs: Sequence[Run], score: Estimate, kind: ScoreKind
 ) -> dict[str, Any]:
-    held = score.interval
+    ends, (least, most) = score.interval, kind.bounds
     row: dict[str, Any] = dict(zip(axes, point, strict=True))
-    row |= {"runs": len(runs), "seeds": len(by_seed(runs)), "accuracy": score.value}
-    if held is not None:
-        row |= {"accuracy_low": max(held.low, 0.0), "accuracy_high": min(held.high, 1.0)}
-    return row | {"cost": statistics.median(known(runs, cost))}
+    seeds = len(by_seed(runs, kind.column))
+    row |= {"runs": len(runs), "seeds": seeds, "score": score.value}
+    if ends is not None:
+        row |= {"score_low": max(ends.low, least), "score_high": min(ends.high, most)}
+    return row
+
+
+def _cost(runs: Sequence[Run], cost: str) -> float:
+    return statistics.median(known(runs, cost))
 
 
 def _holds(lead: Contrast) -> bool:
@@ -122,15 +133,15 @@ def _lead(lead: Contrast | None) -> dict[str, float]:
 
 
 def _on_front(cells: Sequence[tuple[float, float]]) -> list[bool]:
-    """Return which (cost, accuracy) no other is better than, given in rising order of cost.
+    """Return which (cost, score) no other is better than, given in rising order of cost.
 
     Cells that agree in both are all on it or all off it.
     """
-    found, best = [], (-math.inf, -math.inf)  # (accuracy, less cost) of the best so far
-    for cost, accuracy in cells:
-        found.append(accuracy > best[0] or (accuracy, -cost) == best)
-        if accuracy > best[0]:
-            best = (accuracy, -cost)
+    found, best = [], (-math.inf, -math.inf)  # (score, less cost) of the best so far
+    for cost, score in cells:
+        found.append(score > best[0] or (score, -cost) == best)
+        if score > best[0]:
+            best = (score, -cost)
     return found
 
 
@@ -143,11 +154,11 @@ def _is_worse(
     return ratio(costs[cell], costs[other]).verdict in ("more", "not known")
 
 
-def accuracy_levels(cells: pd.DataFrame) -> list[float]:
-    """Return round accuracies between the least and the most that the front reaches."""
+def score_levels(cells: pd.DataFrame) -> list[float]:
+    """Return round scores between the least and the most that the front reaches."""
     if cells.empty:
         return []
-    front = cells[cells["standing"] != "dominated"]["accuracy"]
+    front = cells[cells["standing"] != "dominated"]["score"]
     low, high = float(front.min()), float(front.max())
     for step in _STEPS:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -157,18 +168,18 @@ def accuracy_levels(cells: pd.DataFrame) -> list[float]:
 
 
 def cheapest_for(cells: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
-    """Return, for every accuracy, the cheapest cell of `standings` whose mean reaches it.
+    """Return, for every level of a score, the cheapest cell of `standings` whose mean reaches it.
 
-    `level` and `sure` come first: whether the lower end of the accuracy's interval reaches it as well. A
+    `level` and `sure` come first: whether the lower end of the score's interval reaches it as well. A
     level that no cell reaches has no other figure.
     """
     rows: list[dict[Hashable, Any]] = []
     for level in levels:
-        reached = cells[cells["accuracy"] >= level - 1e-9]
+        reached = cells[cells["score"] >= level - 1e-9]
         row: dict[Hashable, Any] = {"level": level, "sure": False}
         if len(reached):
             row |= reached.sort_values("cost", kind="stable").iloc[0].to_dict()
-            row["sure"] = bool(row["accuracy_low"] >= level)
+            row["sure"] = bool(row["score_low"] >= level)
         rows.append(row)
     return pd.DataFrame(rows, columns=["level", "sure", *cells.columns])
 
@@ -177,9 +188,9 @@ def cheapest_for(cells: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
 class Doubling:
     """The next measured step of one axis from a cell, as what a doubling buys and costs.
 
-    Between `start` and `end`, all that is in `held` the same: `gain` is the accuracy and `cost_ratio` the
-    cost of a doubling (a step of another size is taken to its root). `worth` is the accuracy that a
-    doubling of the cost buys along this axis; None where the step costs nothing more.
+    Between `start` and `end`, all that is in `fixed` the same: `gain` is the score and `cost_ratio` the cost
+    of a doubling (a step of another size is taken to its root). `worth` is the gain in score that a doubling
+    of the cost buys along this axis; None where the step costs nothing more.
     """
 
     axis: str
@@ -197,17 +208,16 @@ def next_doublings(
     cost: str,
     *,
     at: Mapping[str, Any] | None = None,
-    eval_size: int | None = None,
 ) -> list[Doubling]:
     """Return the next step of every axis that can be bought, the best first; measured pairs only.
 
     They start `at` a cell; without one, at the cell from which most axes have a next step, of several at
     the largest, and at another for an axis that has none there. That cell is chosen without a look at its
-    accuracy: from the most accurate, chance alone would make the next step a loss. A gain that is told
-    apart from none comes before one that is not.
+    score: from the best, chance alone would make the next step a loss. A gain that is distinguishable from
+    none comes before one that is not.
     """
     runs = points(table, axes)
-    scores, costs = accuracies(runs, eval_size), log_costs(runs, cost)
+    scores, costs = _scores(runs, headline_score(table)), log_costs(runs, cost)
     steps = [
         step
         for step in _steps(table, axes)
@@ -287,8 +297,8 @@ def _doubling(
 
 
 def _rank(one: Doubling) -> tuple[int, float]:
-    """Return a key that sorts gains before what is not told apart, losses last; the most worth first."""
-    order = {"more": 0, "not known": 1, "not told apart": 1, "less": 2}[one.gain.verdict]
+    """Return a key that sorts gains before what is not distinguishable, losses last; the most worth first."""
+    order = {"more": 0, "not known": 1, "not distinguishable": 1, "less": 2}[one.gain.verdict]
     if one.worth is None:  # at no more cost: any gain is worth it, and any loss is not
         return order, -math.copysign(math.inf, one.gain.value) if one.gain.value else 0.0
     return order, -one.worth

@@ -26,16 +26,19 @@ from ftbench.analysis.tables.cells_table import (
     ABSENT_SETTING,
     UNUSED_SETTING,
     headline_memory,
+    headline_score,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ChoicePair:
-    """Two cells that agree in all of `held`; `ratios` has, by cost, the chosen one over the other."""
+    """Two cells that agree in all of `held`; `ratios` has, by cost, the chosen one over the other.
+
+    `gain` is the score of the chosen one less the other's."""
 
     held: Mapping[str, Any]
     ratios: Mapping[str, Contrast]
-    accuracy: Contrast | None
+    gain: Contrast | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +53,10 @@ class Choice:
     other: Any
     pairs: tuple[ChoicePair, ...]
     ratios: Mapping[str, Contrast]
-    accuracy: Contrast | None
+    gain: Contrast | None
 
 
-def choices(
-    table: pd.DataFrame, axes: Sequence[str], *, eval_size: int | None = None
-) -> list[Choice]:
+def choices(table: pd.DataFrame, axes: Sequence[str]) -> list[Choice]:
     """Return a comparison for each value of each choice beside the default, or the first by name.
 
     Costs are `total_s`, `step_median_s`, the memory that stands for a run, and peak RSS. A value that
@@ -63,7 +64,7 @@ def choices(
     """
     runs = points(table, axes)
     costs = dict.fromkeys(("total_s", "step_median_s", headline_memory(table), "peak_rss_bytes"))
-    figures = PointFigures.of(runs, costs, eval_size)
+    figures = PointFigures.of(runs, costs, headline_score(table).column)
     ordered = sorted(runs, key=_in_order)
     found = []
     for place, axis in enumerate(axes):
@@ -121,7 +122,7 @@ def _choice(
         ChoicePair(
             held={name: value for name, value in zip(axes, pair[0], strict=True) if name != axis},
             ratios=ratios([pair]),
-            accuracy=figures.gain([pair]),
+            gain=figures.gain([pair]),
         )
         for pair in matched
     )

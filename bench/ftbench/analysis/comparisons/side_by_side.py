@@ -17,13 +17,14 @@ import pandas as pd
 from ftbench.analysis.comparisons.contrast import (
     Contrast,
     Estimate,
+    MeanScore,
     Point,
     Run,
-    accuracies,
     by_seed,
     known,
     log_costs,
     mean_difference,
+    mean_scores,
     median_ratio,
     points,
     ratio,
@@ -33,14 +34,15 @@ from ftbench.analysis.tables.cells_table import (
     UNUSED_SETTING,
     cells_table,
     headline_memory,
+    headline_score,
     varying_axes,
 )
 from ftbench.plan.grid import axis_order
 from ftbench.plan.profile import Profile
+from ftbench.plan.scores import ScoreKind
 from ftbench.records.record import Environment, Record
 
 TIMES = ("step_median_s", "total_s")
-ACCURACY = "eval_accuracy"
 NOT_RUN = "not run"
 _SEED = "seed"
 _RUN = "run."  # how a setting begins that says how cells were run, not what they are
@@ -77,8 +79,8 @@ class SideBySide:
 
     `table` has one row a cell of either: the axes, `status_a` and `status_b`, `runs_a` and `runs_b`, and for
     every cost the two values (`total_s_a`, `total_s_b`), `total_s_ratio` with `_low` and `_high`, and
-    `total_s_verdict` (more, less, not told apart, not known); for accuracy the same with `_difference`.
-    `medians` are over the cells that both have, `accuracy` is the mean difference over them. `same_cells`
+    `total_s_verdict` (more, less, not distinguishable, not known); for the score the same with `_difference`.
+    `medians` are over the cells that both have, `gain` is the mean difference of the score over them. `same_cells`
     says whether what is paired is the same work.
     """
 
@@ -91,7 +93,8 @@ class SideBySide:
     table: pd.DataFrame
     cells: Mapping[Point, Mapping[str, Contrast]]
     medians: Mapping[str, Contrast]
-    accuracy: Contrast | None
+    score: ScoreKind
+    gain: Contrast | None
 
     @property
     def same_cells(self) -> bool:
@@ -117,9 +120,9 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
     axes = axis_order(name for name in varying_axes(everything) if name not in dropped)
     tables = _aligned(cells_table(a.records, axes), cells_table(b.records, axes), axes)
     costs = (*TIMES, _memory(*tables))
-    eval_size = min(record.cell.data.eval_size for record in everything)
-    evidence = [_Evidence.of(table, axes, costs) for table in tables]
-    cells = _contrasts(evidence[0], evidence[1], costs, eval_size)
+    score = headline_score(pd.concat(tables))
+    evidence = [_Evidence.of(table, axes, costs, score) for table in tables]
+    cells = _contrasts(evidence[0], evidence[1], costs)
     return SideBySide(
         a=a,
         b=b,
@@ -134,7 +137,8 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
             for cost in costs
             if any(cost in found for found in cells.values())
         },
-        accuracy=_gain(evidence[0], evidence[1], list(cells), eval_size),
+        score=score,
+        gain=_gain(evidence[0], evidence[1], list(cells)),
     )
 
 
@@ -205,15 +209,18 @@ def _memory(a: pd.DataFrame, b: pd.DataFrame) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Evidence:
-    """What one side knows of every point: its runs, its accuracy over seeds, the logarithms of costs."""
+    """What one side knows of every point: its runs, its score over seeds, the logarithms of costs."""
 
     runs: Mapping[Point, Sequence[Run]]
     statuses: Mapping[Point, str]
-    scores: Mapping[Point, Estimate]
+    score: ScoreKind
+    scores: Mapping[Point, MeanScore]
     costs: Mapping[str, Mapping[Point, Estimate]]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, axes: Sequence[str], costs: Sequence[str]) -> _Evidence:
+    def of(
+        cls, table: pd.DataFrame, axes: Sequence[str], costs: Sequence[str], score: ScoreKind
+    ) -> _Evidence:
         """Return what a table of cells knows."""
         runs = points(table, axes)
         statuses: dict[Point, dict[str, None]] = {}
@@ -222,15 +229,16 @@ class _Evidence:
         return cls(
             runs=runs,
             statuses={point: ", ".join(sorted(found)) for point, found in statuses.items()},
-            scores=accuracies(runs),
+            score=score,
+            scores=mean_scores(runs, score.column),
             costs={cost: log_costs(runs, cost) for cost in costs},
         )
 
 
 def _contrasts(
-    a: _Evidence, b: _Evidence, costs: Sequence[str], eval_size: int
+    a: _Evidence, b: _Evidence, costs: Sequence[str]
 ) -> dict[Point, dict[str, Contrast]]:
-    """Return what can be said of every cell that both have, by cost and accuracy."""
+    """Return what can be said of every cell that both have, by cost and score."""
     found: dict[Point, dict[str, Contrast]] = {}
     for point in a.runs:
         if point not in b.runs:
@@ -240,20 +248,20 @@ def _contrasts(
             for cost in costs
             if point in a.costs[cost] and point in b.costs[cost]
         }
-        gain = _gain(a, b, [point], eval_size)
+        gain = _gain(a, b, [point])
         if gain is not None:
-            found[point][ACCURACY] = gain
+            found[point][a.score.column] = gain
     return found
 
 
-def _gain(a: _Evidence, b: _Evidence, cells: Sequence[Point], eval_size: int) -> Contrast | None:
-    """Return the mean of B's accuracies less A's over the cells that both have one of."""
+def _gain(a: _Evidence, b: _Evidence, cells: Sequence[Point]) -> Contrast | None:
+    """Return the mean of B's scores less A's over the cells that both have one of."""
     pairs = [
         (b.scores[point], a.scores[point])
         for point in cells
         if point in a.scores and point in b.scores
     ]
-    return mean_difference(pairs, eval_size)
+    return mean_difference(pairs)
 
 
 def _over(ratios: Sequence[Contrast]) -> Contrast:
@@ -273,14 +281,14 @@ def _table(
         for point in {**a.statuses, **b.statuses}
     ]
     columns = [*axes, "status_a", "status_b", "runs_a", "runs_b"]
-    for name in (*costs, ACCURACY):
-        columns += [f"{name}_{part}" for part in ("a", "b", *_parts(name), "verdict")]
+    for name in (*costs, a.score.column):
+        columns += [f"{name}_{part}" for part in ("a", "b", *_parts(name, a.score), "verdict")]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(list(axes), kind="stable", ignore_index=True)
 
 
-def _parts(name: str) -> tuple[str, str, str]:
-    word = "difference" if name == ACCURACY else "ratio"
+def _parts(name: str, score: ScoreKind) -> tuple[str, str, str]:
+    word = "difference" if name == score.column else "ratio"
     return word, f"{word}_low", f"{word}_high"
 
 
@@ -297,10 +305,10 @@ def _row(
         runs = side.runs.get(point, ())
         row |= {f"status_{end}": side.statuses.get(point, NOT_RUN), f"runs_{end}": len(runs)}
         row |= {f"{cost}_{end}": _median(known(runs, cost)) for cost in costs}
-        scores = list(by_seed(runs).values())
-        row[f"{ACCURACY}_{end}"] = sum(scores) / len(scores) if scores else None
+        scores = list(by_seed(runs, a.score.column).values())
+        row[f"{a.score.column}_{end}"] = sum(scores) / len(scores) if scores else None
     for name, one in said.items():
-        middle, low, high = _parts(name)
+        middle, low, high = _parts(name, a.score)
         row |= {f"{name}_{middle}": one.value, f"{name}_verdict": one.verdict}
         if one.interval is not None:
             row |= {f"{name}_{low}": one.interval.low, f"{name}_{high}": one.interval.high}

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ftbench.plan.scores import ScoreKind
+
 CONFIDENCE = 0.95
 
 
@@ -100,20 +102,21 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class LearningCurve:
-    """Accuracy against training documents: error = floor + a * documents ** -b, over replicates.
+    """A score against training examples: 1 - score = floor + a * examples ** -b, over replicates.
 
-    `points` has, for every size, the mean accuracy and its interval, and the number of seeds; `accuracy`
-    returns that of one more run with so many documents. All are of the evaluation documents at hand:
+    `points` has, for every size, the mean score and its interval, and the number of seeds; `predict` returns
+    that of one more run with so many examples. All are of the evaluation examples at hand:
     `evaluation_error` is how far as many others would move the whole curve, in 95 of 100 cases.
     """
 
+    score: ScoreKind
     held: Mapping[str, Any]
     floor: Interval
     a: Interval
     b: Interval
     points: Mapping[int, tuple[Interval, int]]
-    accuracy: Callable[[float], Interval]
+    predict: Callable[[float], Interval]
     interpolation: HeldOut | None
     extrapolation: HeldOut | None
     weak: str = ""
-    evaluation_error: float | None = None  # a difference of accuracies
+    evaluation_error: float | None = None  # a difference of scores

@@ -1,9 +1,10 @@
-"""Learning curves: how accuracy rises with training documents, or why the runs cannot say.
+"""Learning curves: how a score rises with training examples, or why the runs cannot say.
 
-    error = floor + a * documents ** -b        (Cortes et al. 1994; Hestness et al. 2017)
+    error = 1 - score = floor + a * examples ** -b        (Cortes et al. 1994; Hestness et al. 2017)
 
-Fitted to the mean error of every size over its seeds. A run's variance is that of a share, p(1 - p), times
-a dispersion known from the seeds (quasi-likelihood, Wedderburn 1974). For a given b the law is linear in
+Fitted to the mean error of every size over its seeds. A run's variance is that of a share, p(1 - p), or of a
+correlation, (1 - r^2)^2 (Fisher 1915), times a dispersion known from the seeds (quasi-likelihood, Wedderburn
+1974). For a given b the law is linear in
 floor and a, both of them not negative, so b is searched alone (variable projection, Golub and Pereyra 1973).
 Intervals are from a bootstrap over the seeds' residuals, with a seed of its own; where the means miss the
 law by more than seeds explain, it is widened by that ratio (Birge 1932), and for few seeds by Student's t.
@@ -21,9 +22,12 @@ import pandas as pd
 from ftbench.analysis.fits.held_out import Columns, Validation, cross_validate
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.regression import NORMAL, Numbers, TooFewCellsError, cells_of, student
+from ftbench.analysis.tables.cells_table import headline_score
+from ftbench.plan.scores import ACCURACY, ScoreKind
 
-COST = "eval_accuracy"
 AXIS = "train_size"
+# The column of the standard error of a run's headline score.
+SCORE_ERROR = "score_se"
 # One more than the law has constants, so that one size can be left out.
 SIZES = 4
 # Runs beyond the first of each size that their spread is known from.
@@ -33,7 +37,7 @@ SPARE_SEEDS = 3
 EXPONENTS = (0.05, 2.0)
 # An interval of b over more than this share of them, in logarithms, says that nothing is known of it.
 UNKNOWN_SHARE = 0.9
-# The median share of the accuracy by which held-out sizes may be missed: seeds alone move it by one point.
+# The median share of the score by which held-out sizes may be missed: seeds alone move it by one point.
 WEAK_ACCURACY = 0.02
 
 _DRAWS = 400
@@ -45,58 +49,65 @@ _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 def learning_curves(
     table: pd.DataFrame, axes: Sequence[str]
 ) -> tuple[LearningCurve | Refusal, ...]:
-    """Return a curve, or why there is none, for all cells that differ in documents and seed only.
+    """Return a curve of the headline score, or why there is none, for all cells that differ in size and seed only.
 
     `table` has a row a run, as `scaling_table` makes it; `axes` are those that its cells differ in.
     """
-    runs = table.dropna(subset=[COST])
+    score = headline_score(table)
+    runs = table.dropna(subset=[score.column])
     if runs.empty:
-        return (Refusal(COST, "no run has an accuracy"),) if len(table) else ()
+        return (Refusal(score.column, f"no run has a score ({score.word})"),) if len(table) else ()
     others = [name for name in axes if name not in (AXIS, "seed")]
     groups = runs.groupby(others, dropna=False) if others else [((), runs)]
     found = [
-        _curve(dict(zip(others, key, strict=True)), group)
+        _curve(dict(zip(others, key, strict=True)), group, score)
         for key, group in groups
         if group[AXIS].nunique() > 1
     ]
-    return tuple(found) or (Refusal(COST, "no cells differ in their documents alone"),)
+    return tuple(found) or (
+        Refusal(score.column, "no cells differ in their training examples alone"),
+    )
 
 
-def _curve(held: Mapping[str, Any], runs: pd.DataFrame) -> LearningCurve | Refusal:
+def _curve(held: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind) -> LearningCurve | Refusal:
+    column = kind.column
     # Repeats of one seed are the same training again, and no further evidence.
-    means = runs.groupby([AXIS, "seed"], as_index=False)[COST].mean()
-    columns = {name: means[name].to_numpy(dtype=float) for name in (AXIS, COST)}
-    sample = Seeds.of(columns)
+    means = runs.groupby([AXIS, "seed"], as_index=False)[column].mean()
+    columns = {name: means[name].to_numpy(dtype=float) for name in (AXIS, column)}
+    sample = Seeds.of(columns, kind)
     reason = _missing(sample)
     if reason:
-        return Refusal(COST, reason, held)
+        return Refusal(column, reason, held)
     power = Power.of(sample)
     low, high = (power.constants()["b"].low, power.constants()["b"].high)
     if np.log(high / low) > UNKNOWN_SHARE * np.log(EXPONENTS[1] / EXPONENTS[0]):
         reason = f"the exponent may be anything from {low:.2f} to {high:.2f}"
-        return Refusal(COST, reason, held)
-    validation = cross_validate(columns, COST, (AXIS,), lambda of: Power.of(Seeds.of(of)).predict)
+        return Refusal(column, reason, held)
+    validation = cross_validate(
+        columns, column, (AXIS,), lambda of: Power.of(Seeds.of(of, kind)).predict
+    )
 
-    def accuracy(documents: float) -> Interval:
-        value, half = power.predict({AXIS: np.array([float(documents)])})
-        margin = max(float(half[0]), validation.margin({AXIS: float(documents)}))
+    def predict(examples: float) -> Interval:
+        value, half = power.predict({AXIS: np.array([float(examples)])})
+        margin = max(float(half[0]), validation.margin({AXIS: float(examples)}))
         return _interval(float(value[0]), margin)
 
     return LearningCurve(
         held=held,
+        score=kind,
         points=sample.points(),
-        accuracy=accuracy,
+        predict=predict,
         interpolation=validation.interpolation,
         extrapolation=validation.extrapolation,
         weak=_weakness(validation),
-        evaluation_error=_evaluation_error(runs, sample),
+        evaluation_error=_evaluation_error(runs),
         **power.constants(),
     )
 
 
-def _interval(accuracy: float, half: float) -> Interval:
-    """Return an accuracy with the ends of its interval, half of which is a difference of logarithms."""
-    return Interval(accuracy, accuracy * float(np.exp(-half)), min(accuracy * np.exp(half), 1.0))
+def _interval(score: float, half: float) -> Interval:
+    """Return a score with the ends of its interval, half of which is a difference of logarithms."""
+    return Interval(score, score * float(np.exp(-half)), min(score * np.exp(half), 1.0))
 
 
 def _missing(sample: Seeds) -> str:
@@ -112,8 +123,8 @@ def _missing(sample: Seeds) -> str:
     spread = student(sample.freedom) * np.sqrt(sample.variance[0] + sample.variance[-1])
     if first - last <= spread:
         return (
-            f"accuracy does not rise by more than seeds move it: from {1 - first:.3f} with"
-            f" {sample.size[0]:,.0f} documents to {1 - last:.3f} with {sample.size[-1]:,.0f}"
+            f"{sample.kind.word} does not rise by more than seeds move it: from {1 - first:.3f} with"
+            f" {sample.size[0]:,.0f} examples to {1 - last:.3f} with {sample.size[-1]:,.0f}"
         )
     return ""
 
@@ -129,21 +140,22 @@ def _weakness(validation: Validation) -> str:
     )
 
 
-def _evaluation_error(runs: pd.DataFrame, sample: Seeds) -> float | None:
-    """Return how far another evaluation set would move the curve; None where its size is not known."""
-    if "eval_size" not in runs or runs["eval_size"].isna().any():
+def _evaluation_error(runs: pd.DataFrame) -> float | None:
+    """Return how far another evaluation set would move the curve; None if it is not known of all runs."""
+    if SCORE_ERROR not in runs or runs[SCORE_ERROR].isna().any():
         return None
-    share = sample.error.max()
-    return float(NORMAL * np.sqrt(share * (1 - share) / runs["eval_size"].min()))
+    return float(NORMAL * runs[SCORE_ERROR].max())
 
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
     """The sizes of the training set in rising order: their mean error and its variance over seeds.
 
-    `residuals` are those of the runs, as multiples of sqrt(p(1 - p)); `dispersion` is their variance.
+    `residuals` are those of the runs, as multiples of the root of `variance_shape`; `dispersion` is their
+    variance.
     """
 
+    kind: ScoreKind
     size: Numbers
     error: Numbers
     variance: Numbers
@@ -153,22 +165,22 @@ class Seeds:
     freedom: int
 
     @classmethod
-    def of(cls, runs: Columns) -> Seeds:
+    def of(cls, runs: Columns, kind: ScoreKind = ACCURACY) -> Seeds:
         """Return the sizes of runs, one a seed; without a second seed anywhere the dispersion is 0."""
         sizes, cell = cells_of([runs[AXIS]])
         seeds = np.bincount(cell).astype(float)
-        error = 1 - np.bincount(cell, weights=runs[COST]) / seeds
-        shape = _share_variance(error)
+        error = 1 - np.bincount(cell, weights=runs[kind.column]) / seeds
+        shape = variance_shape(error, kind)
         freedom = int(len(cell) - len(seeds))
-        residuals = (1 - runs[COST] - error[cell]) / np.sqrt(shape[cell])
+        residuals = (1 - runs[kind.column] - error[cell]) / np.sqrt(shape[cell])
         dispersion = float(residuals @ residuals / freedom) if freedom else 0.0
         several = seeds[cell] > 1
         grown = residuals[several] * np.sqrt(seeds / np.maximum(seeds - 1, 1))[cell][several]
         variance = np.maximum(dispersion * shape / seeds, _NO_VARIANCE)
-        return cls(sizes[:, 0], error, variance, seeds, grown, dispersion, freedom)
+        return cls(kind, sizes[:, 0], error, variance, seeds, grown, dispersion, freedom)
 
     def points(self) -> dict[int, tuple[Interval, int]]:
-        """Return every size's mean accuracy with its interval, and its number of seeds."""
+        """Return every size's mean score with its interval, and its number of seeds."""
         half = student(self.freedom) * np.sqrt(self.variance)
         return {
             int(size): (Interval(float(1 - e), float(1 - e - h), float(1 - e + h)), int(seeds))
@@ -179,8 +191,14 @@ class Seeds:
 _NO_VARIANCE = 1e-12
 
 
-def _share_variance(error: Numbers) -> Numbers:
-    """Return p(1 - p), as if no share were nearer to 0 or 1 than half a per cent."""
+def variance_shape(error: Numbers, kind: ScoreKind) -> Numbers:
+    """Return what a run's variance is proportional to, by its error, which is 1 less the score.
+
+    p(1 - p) of a share, (1 - r^2)^2 of a correlation, as if none were nearer to perfect than half a per cent.
+    """
+    if kind.scale == "correlation":
+        distance = np.clip(error, 0.005, 1.995)
+        return np.asarray((distance * (2 - distance)) ** 2)
     share = np.clip(error, 0.005, 0.995)
     return np.asarray(share * (1 - share))
 
@@ -189,9 +207,10 @@ def _share_variance(error: Numbers) -> Numbers:
 class Power:
     """A fitted power law with its bootstrap: floor, a and b, the fit's own first, then one a draw.
 
-    `runs` is a draw's error of one more run, as a multiple of sqrt(p(1 - p)).
+    `runs` is a draw's error of one more run, as a multiple of the root of `variance_shape`.
     """
 
+    kind: ScoreKind
     floor: Numbers
     a: Numbers
     b: Numbers
@@ -212,17 +231,17 @@ class Power:
         means, runs = _noise(sample, draw)
         drawn = _search(sample, fitted + excess * means, _GRID)
         floor, a, b = (np.concatenate(pair) for pair in zip(own, drawn, strict=True))
-        return cls(floor, a, b, runs * student(sample.freedom) / NORMAL)
+        return cls(sample.kind, floor, a, b, runs * student(sample.freedom) / NORMAL)
 
     def predict(self, points: Columns) -> tuple[Numbers, Numbers]:
-        """Return the accuracy at sizes, and half the 95 % interval of one more run, in logarithms."""
+        """Return the score at sizes, and half the 95 % interval of one more run, in logarithms."""
         size = points[AXIS][:, None]
         errors = self.floor + self.a * size**-self.b
         own = errors[:, 0]
-        runs = errors[:, 1:] + self.runs * np.sqrt(_share_variance(own))[:, None]
-        accuracy = np.clip(1 - own, 0.01, 1.0)
+        runs = errors[:, 1:] + self.runs * np.sqrt(variance_shape(own, self.kind))[:, None]
+        score = np.clip(1 - own, 0.01, 1.0)
         ends = np.clip(1 - np.quantile(runs, _TAILS, axis=1), 0.01, 1.0)
-        return accuracy, np.max(np.abs(np.log(ends / accuracy)), axis=0)
+        return score, np.max(np.abs(np.log(ends / score)), axis=0)
 
     def constants(self) -> dict[str, Interval]:
         """Return `floor`, `a` and `b` with their intervals."""
@@ -238,7 +257,7 @@ def _with_ends(values: Numbers) -> Interval:
 
 def _noise(sample: Seeds, draw: np.random.Generator) -> tuple[Numbers, Numbers]:
     """Return errors drawn from the residuals of the runs: of every size's mean, and of one more run."""
-    shape = np.sqrt(_share_variance(sample.error))
+    shape = np.sqrt(variance_shape(sample.error, sample.kind))
     means = np.stack(
         [
             share * draw.choice(sample.residuals, (_DRAWS, int(seeds))).mean(axis=1)

@@ -10,19 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 
-COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s", "eval_accuracy")
+COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s")
 
 
 @dataclasses.dataclass(frozen=True)
 class AxisSeries:
     """The cells that differ on one axis only.
 
-    `values` has one row a value of the axis in rising order, a column a cost (the median over all
-    runs; for accuracy the mean over seeds, since repeats of one seed are no further evidence),
-    `accuracy_sd` (the standard deviation over seeds, NaN for one) and `runs`. `ratios` has the
-    costs, each divided by the one in the row before (NaN in the first).
+    `values` has one row per value of the axis in rising order, and a column per cost (the median over all
+    runs), the headline score (the mean over seeds, since repeats of one seed are no further evidence),
+    `score_sd` (its standard deviation over seeds, NaN for one) and `runs`. `ratios` has the costs and the
+    score, each divided by the one in the row before (NaN in the first).
     """
 
     axis: str
@@ -36,9 +36,10 @@ def series_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ax
 
     A chain is two or more values of the axis at one value of every other; the longest come first.
     """
-    costs = [headline_memory(table), *COSTS]
+    score = headline_score(table).column
+    costs = [headline_memory(table), *COSTS, score]
     others = [name for name in axes if name != axis]
-    cells = _cells(table[table["status"] == "ok"], [*others, axis], costs)
+    cells = _cells(table[table["status"] == "ok"], [*others, axis], costs, score)
     keys = list(cells[others].itertuples(index=False, name=None))
     values = cells.set_index(axis).drop(columns=others)
     ratios = values[costs] / values[costs].shift(1)
@@ -55,12 +56,12 @@ def series_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ax
     return sorted(chains, key=lambda chain: -len(chain.values))
 
 
-def _cells(complete: pd.DataFrame, keys: list[str], costs: list[str]) -> pd.DataFrame:
+def _cells(complete: pd.DataFrame, keys: list[str], costs: list[str], score: str) -> pd.DataFrame:
     """Return one row a cell, sorted by its axes: all at once, since a grid has hundreds of chains."""
     cells = complete.groupby(keys, sort=True, dropna=False)
     values = cells[costs].median().astype(float)
     seeds = complete.drop_duplicates([*keys, "seed"]).groupby(keys, sort=True, dropna=False)
-    values["eval_accuracy"] = seeds["eval_accuracy"].mean().astype(float)
-    values["accuracy_sd"] = seeds["eval_accuracy"].std()
+    values[score] = seeds[score].mean().astype(float)
+    values["score_sd"] = seeds[score].std()
     values["runs"] = cells.size()
     return values.reset_index()

@@ -10,6 +10,7 @@ import pandas as pd
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import axis_order
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.scores import ACCURACY, HEADLINES, ScoreKind
 from ftbench.records.figures import FIGURES, FIRST, value_of, withheld_with
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Measurement, Record
@@ -121,6 +122,12 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
         "outside_s": wall_s - inside,
         "warnings": "; ".join(warning.message for warning in measured.warnings),
     }
+
+
+def headline_score(table: pd.DataFrame) -> ScoreKind:
+    """Return the score that stands for the runs of a table; accuracy if none has a score."""
+    there = (k for k in HEADLINES if k.column in table and table[k.column].notna().any())
+    return next(there, ACCURACY)
 
 
 def headline_memory(table: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ftbench.analysis.tables.cells_table import cells_table
 from ftbench.plan.schedule import schedule_of
+from ftbench.plan.scores import SCORES
 from ftbench.records.record import Measurement, Record
 
 _COUNTS = (
@@ -38,7 +39,10 @@ def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
     counts = pd.DataFrame(list(rows.values()), columns=["cell_id", *_COUNTS])
     new = [name for name in counts if name == "cell_id" or name not in trusted]  # else an axis
     joined = trusted.merge(counts[new], on="cell_id", validate="many_to_one")
-    costs = [name for name in joined if str(name).endswith(("_s", "_bytes", "_j", "_accuracy"))]
+    scores = [kind.column for kind in SCORES]
+    costs = [
+        name for name in joined if str(name).endswith(("_s", "_bytes", "_j")) or name in scores
+    ]
     return joined.astype(dict.fromkeys([*costs, *new[1:]], float))
 
 

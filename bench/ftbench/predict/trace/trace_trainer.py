@@ -40,6 +40,7 @@ from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
 from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.two_step_pass import first_steps_of
 
 # What a setting must be for a trace to be what a card would do; anything else is refused by name.
@@ -157,7 +158,7 @@ def trace_trainer(
         )
         # It would print the figures of a loss without data.
         trainer.remove_callback(PrinterCallback)
-        trainer.compute_metrics = lambda _: {}  # on the host, of outputs without data
+        trainer.compute_metrics = lambda *_, **__: {}  # on the host, of outputs without data
         if len(batches.lengths) > 1:
             sampler = SequentialSampler(pools[0])
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
@@ -191,7 +192,9 @@ def _pools(
     tokenizer = load_tokenizer(cell.model)
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
-    rows = Dataset.from_list([_document(tokenizer, length) for length in distinct])
+    rows = Dataset.from_list(
+        [_document(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
+    )
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
     longest = [len(distinct) - 1] * evaluated_documents(cell)
     # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
@@ -206,10 +209,10 @@ def evaluated_documents(cell: Cell) -> int:
     return min(cell.data.eval_size, of_batches)
 
 
-def _document(tokenizer: Any, length: int) -> dict[str, Any]:
+def _document(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
     """Return a document of exactly this many tokens, with the columns that the tokenizer makes."""
     encoded = tokenizer("a " * length, truncation=True, max_length=length, padding="max_length")
-    return {**encoded, "labels": 0}
+    return {**encoded, "labels": label}
 
 
 class _Marks(TrainerCallback):

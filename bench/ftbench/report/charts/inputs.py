@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ftbench.analysis.fits.laws import Fit, Group, LearningCurve, Refusal
-from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.analysis.tables.cells_table import headline_memory, headline_score
+from ftbench.plan.scores import ScoreKind
 from ftbench.records.record import Record
 
 # Returns the samples of a record's memory, None where there are none.
@@ -55,8 +56,13 @@ class ChartInputs:
         ]
 
     @property
+    def score(self) -> ScoreKind:
+        """Return the score that stands for the runs."""
+        return headline_score(self.table)
+
+    @property
     def eval_sizes(self) -> list[int]:
-        """Return how many documents accuracies are over, the least first: it has the largest error."""
+        """Return how many examples scores are over, the least first: it has the largest error."""
         return sorted({record.cell.data.eval_size for record in self.records})
 
     def fit(self, cost: str, point: Mapping[str, Any]) -> Fit | None:

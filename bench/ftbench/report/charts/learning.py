@@ -1,4 +1,4 @@
-"""Learning: accuracy against training documents, every replicate a point, and the fitted law's band."""
+"""Learning: the score against training examples, every replicate a point, and the fitted law's band."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ if TYPE_CHECKING:
     import altair as alt
 
 LENGTH, BATCH, DOCUMENTS = REQUIRED_AXES
-CHOOSER = "Accuracy at"
+CHOOSER = "Learning curve at"
 _LINE_POINTS = 32
 
 
 def learning(inputs: ChartInputs) -> Iterator[Figure]:
-    """Yield the learning curve, where accuracy was read at two sizes or more of one kind of cell."""
+    """Yield the learning curve, if a score was read at two sizes or more of one kind of cell."""
     groups = dict(_groups(inputs))
     if not groups:
         return
-    values = inputs.finished["eval_accuracy"].dropna()
+    values = inputs.finished[inputs.score.column].dropna()
+    word = f"{inputs.score.word[:1].upper()}{inputs.score.word[1:]}"
     yield Figure(
         name="learning-curve",
-        title="Accuracy along training documents",
+        title=f"{word} along training examples",
         caption=_caption(inputs, groups),
-        alt=f"Accuracy along training documents; runs reach from {values.min():.3f} to {values.max():.3f}.",
-        draw=lambda: _draw(groups),
+        alt=f"{word} along training examples; runs reach from {values.min():.3f} to {values.max():.3f}.",
+        draw=lambda: _draw(groups, inputs.score.word),
         chooser=CHOOSER,
     )
 
 
 _LAW = (
     "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
-    " law, its band the 95 % interval, drawn on to twice the documents; the rule is what it nears."
+    " law, its band the 95 % interval, drawn on to twice the examples; the rule is what it nears."
 )
 _NO_LAW = "Points are runs, one a seed. No law is fitted; the line joins the means."
 _SOME_LAWS = " Cells that no law is fitted to have their runs, and a line that joins the means."
@@ -56,19 +57,19 @@ def _caption(inputs: ChartInputs, groups: dict[str, list[Row]]) -> str:
 
 
 def evaluation_words(curves: Sequence[LearningCurve]) -> str:
-    """Return how far the choice of evaluation documents may move a curve, which no interval of it has.
+    """Return how far the choice of evaluation examples may move a curve, which no interval of it has.
 
     A sentence with a space before it; empty where that is not known.
     """
     errors = [curve.evaluation_error for curve in curves if curve.evaluation_error is not None]
     if not errors:
         return ""
-    return f" Other evaluation documents would move the whole curve by up to ±{max(errors):.3f}."
+    return f" Other evaluation examples would move the whole curve by up to ±{max(errors):.3f}."
 
 
 def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows of each set of cells that differ in documents only; those with most sizes first."""
-    table = inputs.finished.dropna(subset=["eval_accuracy"])
+    table = inputs.finished.dropna(subset=[inputs.score.column])
     others = inputs.varying(DOCUMENTS)
     groups = table.groupby(others, sort=True) if others else [((), table)]
     found = []
@@ -76,7 +77,7 @@ def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
         held = dict(zip(others, key, strict=True))
         if cells[DOCUMENTS].nunique() > 1:
             rows = [
-                {"kind": "run", "x": int(row[DOCUMENTS]), "y": round(row["eval_accuracy"], 5)}
+                {"kind": "run", "x": int(row[DOCUMENTS]), "y": round(row[inputs.score.column], 5)}
                 | {"seed": str(row["seed"])}
                 for row in cells.to_dict("records")
             ]
@@ -110,21 +111,21 @@ def _law(inputs: ChartInputs, held: dict[str, object], runs: Sequence[Row]) -> I
     low, high = math.log(sizes[0]), math.log(sizes[-1] * 2)
     for i in range(_LINE_POINTS):
         x = math.exp(low + (high - low) * i / (_LINE_POINTS - 1))
-        said = curve.accuracy(x)
+        said = curve.predict(x)
         place = {"x": float(f"{x:.5g}"), "beyond": x > sizes[-1] * 1.0001}
         ends = {"y": said.value, "low": said.low, "high": said.high}
         yield {"kind": "law"} | place | {name: round(y, 5) for name, y in ends.items()}
     yield {"kind": "limit", "x": sizes[0], "y": round(1 - curve.floor.value, 5)}
 
 
-def _draw(groups: dict[str, list[Row]]) -> Chart:
+def _draw(groups: dict[str, list[Row]], score: str) -> Chart:
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     sizes = sorted({row["x"] for rows in groups.values() for row in rows if row["kind"] == "run"})
     x = horizontal(sizes, DOCUMENTS)
-    y = alt.Y("y:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~p"))
-    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
+    y = alt.Y("y:Q", title=score, scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~p"))
+    low = alt.Y("low:Q", title=score, scale=alt.Scale(zero=False))
     fitted = any("low" in row for rows in groups.values() for row in rows)
     tint = {"color": alt.value(CATEGORIES[0])}
     law = base.transform_filter("datum.kind === 'law'")
@@ -137,18 +138,18 @@ def _draw(groups: dict[str, list[Row]]) -> Chart:
         alt.layer(
             *([band.encode(x=x, y=low, y2="high:Q", **tint), limit.encode(y=y)] if fitted else []),
             line.encode(x=x, y=y, **tint),
-            *_points(base, x, y, fitted=fitted),
+            *_points(base, x, y, score, fitted=fitted),
         ),
         groups,
     )
 
 
-def _points(base: alt.Chart, x: alt.X, y: alt.Y, *, fitted: bool) -> list[alt.Chart]:
+def _points(base: alt.Chart, x: alt.X, y: alt.Y, score: str, *, fitted: bool) -> list[alt.Chart]:
     """Return the marks of runs, means and the means' intervals."""
     import altair as alt
 
-    said = alt.Tooltip("y:Q", title="accuracy", format=".3f")
-    documents = alt.Tooltip("x:Q", title="documents", format=",")
+    said = alt.Tooltip("y:Q", title=score, format=".3f")
+    documents = alt.Tooltip("x:Q", title="training examples", format=",")
     runs = base.transform_filter("datum.kind === 'run'")
     means = base.transform_filter("datum.kind === 'mean'")
     single = runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
@@ -156,7 +157,7 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y, *, fitted: bool) -> list[alt.Ch
     )
     if not fitted:
         return [single]
-    low = alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False))
+    low = alt.Y("low:Q", title=score, scale=alt.Scale(zero=False))
     return [
         means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(x=x, y=low, y2="high:Q"),
         single,

@@ -1,4 +1,4 @@
-"""Pareto: accuracy against cost, every cell a point, those that none beats joined by a line."""
+"""Pareto: the score against cost, every cell a point, those that none dominates joined by a line."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ftbench.report.elements.words import point_text
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
 
-STANDINGS = ("front", "not told apart", "dominated")
+STANDINGS = ("front", "not distinguishable", "dominated")
 _NOTES = {"total_s": " Money at an hourly price is proportional to time: its front is the same."}
 
 
 def pareto(inputs: ChartInputs) -> Iterator[Figure]:
-    """Yield accuracy against total time and against memory, where three cells have both."""
+    """Yield the score against total time and against memory, if three cells have both."""
     for cost in ("total_s", inputs.memory):
         cells = ranked(inputs, cost)
         if len(cells) > 2:
@@ -32,25 +32,26 @@ def pareto(inputs: ChartInputs) -> Iterator[Figure]:
 
 
 def ranked(inputs: ChartInputs, cost: str) -> pd.DataFrame:
-    """Return every cell that has an accuracy and a cost, with its standing."""
-    return standings(inputs.table, cost, inputs.axes, eval_size=inputs.eval_sizes[0])
+    """Return every cell that has a score and a cost, with its standing."""
+    return standings(inputs.table, cost, inputs.axes)
 
 
 def _figure(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> Figure:
+    score = inputs.score.word
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "total time"
     front = cells[cells["standing"] == "front"]
     first, last = front.iloc[0], front.iloc[-1]
     return Figure(
         name=f"pareto-{'memory' if cost.endswith('_bytes') else 'time'}",
-        title=f"Accuracy against {word}",
+        title=f"{score[:1].upper()}{score[1:]} against {word}",
         caption=(
-            "The line joins the cells that no other beats in both, bars are 95 % intervals. Where a lead"
-            f" over the point before is within noise, a cell is not told apart.{_NOTES.get(cost, '')}"
+            "The line joins the cells that no other dominates, bars are 95 % intervals. If a lead over the"
+            f" point before is within noise, a cell is not distinguishable.{_NOTES.get(cost, '')}"
         ),
         alt=(
-            f"Accuracy against {word}: the front has {len(front)} of {len(cells)} cells, from"
-            f" {first['accuracy']:.3f} at {format_figure(cost, first['cost'])} to"
-            f" {last['accuracy']:.3f} at {format_figure(cost, last['cost'])}."
+            f"{score} against {word}: the front has {len(front)} of {len(cells)} cells, from"
+            f" {first['score']:.3f} at {format_figure(cost, first['cost'])} to"
+            f" {last['score']:.3f} at {format_figure(cost, last['cost'])}."
         ),
         draw=lambda: _draw(inputs, cost, cells),
     )
@@ -60,18 +61,18 @@ def _draw(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> Chart:
     unit = unit_of(cost, cells["cost"])
     axes = inputs.varying()
     rows = [_row(row, axes, cost, unit) for row in cells.to_dict("records")]
-    return finish(_chart(cost, unit, [row["x"] for row in rows]), rows)
+    return finish(_chart(inputs.score.word, cost, unit, [row["x"] for row in rows]), rows)
 
 
 def _row(row: dict[Any, Any], axes: list[str], cost: str, unit: Unit) -> Row:
     ends = {
-        end: round(row[f"accuracy_{end}"], 4)
+        end: round(row[f"score_{end}"], 4)
         for end in ("low", "high")
-        if pd.notna(row[f"accuracy_{end}"])
+        if pd.notna(row[f"score_{end}"])
     }
     return {
         "x": unit.of(row["cost"]),
-        "y": round(row["accuracy"], 5),
+        "y": round(row["score"], 5),
         "standing": row["standing"],
         "cell": point_text({axis: row[axis] for axis in axes}),
         "said": format_figure(cost, row["cost"]),
@@ -79,14 +80,14 @@ def _row(row: dict[Any, Any], axes: list[str], cost: str, unit: Unit) -> Row:
     }
 
 
-def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
+def _chart(score: str, cost: str, unit: Unit, costs: list[float]) -> AnyChart:
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     x_scale, x_axis = vertical(costs)
     x = alt.X("x:Q", title=titled(cost, unit), scale=x_scale, axis=x_axis)
     y_scale = alt.Scale(zero=False)
-    y = alt.Y("y:Q", title="accuracy", scale=y_scale, axis=alt.Axis(format=".3~p"))
+    y = alt.Y("y:Q", title=score, scale=y_scale, axis=alt.Axis(format=".3~p"))
     tint = alt.Color(
         "standing:N",
         title=None,
@@ -94,7 +95,7 @@ def _chart(cost: str, unit: Unit, costs: list[float]) -> AnyChart:
     )
     tooltip = [
         alt.Tooltip("cell:N", title="cell"),
-        alt.Tooltip("y:Q", title="accuracy", format=".3f"),
+        alt.Tooltip("y:Q", title=score, format=".3f"),
         alt.Tooltip("said:N", title=FIGURE_WORDS[cost]),
         alt.Tooltip("standing:N", title="standing"),
     ]

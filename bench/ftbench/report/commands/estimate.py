@@ -9,6 +9,7 @@ from ftbench.base.units import SECONDS_PER_HOUR, format_bytes, format_seconds
 from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.scores import SCORES
 from ftbench.records.figures import READINGS
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
@@ -17,7 +18,7 @@ WORDS = {
     "device_hours": "device-hours",
     "cost_usd": "money",
     "energy_j": "energy",
-    "accuracy": "accuracy",
+    **{kind.name: kind.word for kind in SCORES},
     "tensors_bytes": "tensors",
     "requested_bytes": "requested",
     "allocated_bytes": "peak allocated",
@@ -53,9 +54,9 @@ def _flops(count: float) -> str:
     return f"{count / 1e9:.3g} GFLOP"
 
 
-def device_table(device: DeviceEstimate, accuracy: EstimatedFigure) -> Table:
+def device_table(device: DeviceEstimate, score: EstimatedFigure) -> Table:
     """Return one row a figure: its value, its interval, what kind that is and where it comes from."""
-    rows = [_row(figure) for figure in (*device.figures, accuracy)]
+    rows = [_row(figure) for figure in (*device.figures, score)]
     if device.verdict is not None:
         rows.append(("fits", device.verdict, ABSENT, ABSENT, "", "against the card's memory"))
     if device.largest is not None:
@@ -108,7 +109,7 @@ def estimate_json(found: Estimate) -> dict[str, Any]:
         "assumed": dict(found.target.assumed),
         "job": dataclasses.asdict(found.job) | {"flops": found.flops},
         "devices": [_device_json(device) for device in found.devices],
-        "accuracy": _answer_json(found.accuracy),
+        "score": _answer_json(found.score),
         "notes": list(found.notes),
         "versions": dict(found.versions),
     }

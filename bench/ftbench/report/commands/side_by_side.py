@@ -11,7 +11,6 @@ import pandas as pd
 from ftbench import __version__
 from ftbench.analysis.comparisons.contrast import Contrast
 from ftbench.analysis.comparisons.side_by_side import (
-    ACCURACY,
     NOT_RUN,
     Difference,
     Side,
@@ -114,7 +113,8 @@ def data(found: SideBySide) -> dict[str, Any]:
         "units": units(found.table),
         "cells": rows(found.table),
         "median_ratios": {cost: plain_data(one) for cost, one in found.medians.items()},
-        "mean_accuracy_difference": plain_data(found.accuracy),
+        "score": found.score.name,
+        "mean_score_difference": plain_data(found.gain),
     }
 
 
@@ -175,10 +175,12 @@ def _findings(found: SideBySide) -> Iterator[str]:
     cells = f"the median of {compared} cells" if compared > 1 else "the one cell of both"
     for cost, one in found.medians.items():
         yield f"{_sentence(cost_word(cost))}, B to A in {cells}: {_said(one, compared)}."
-    if found.accuracy is not None:
+    if found.gain is not None:
         mean = f"the mean of {compared} cells" if compared > 1 else cells
-        said = verdict_text(found.accuracy, more="B is more accurate", less="B is less accurate")
-        yield f"Accuracy, B less A in {mean}: {difference_text(found.accuracy)}: {said}."
+        said = verdict_text(found.gain, more="B is better", less="B is worse")
+        yield (
+            f"{_sentence(found.score.word)}, B less A in {mean}: {difference_text(found.gain)}: {said}."
+        )
     yield from _by_chance(found)
 
 
@@ -217,7 +219,7 @@ def _by_chance(found: SideBySide) -> Iterator[str]:
 def _cell_tables(found: SideBySide) -> Iterator[Table]:
     compared = found.compared
     varying = [axis for axis in found.axes if found.table[axis].nunique(dropna=False) > 1]
-    for name in (*found.costs, ACCURACY):
+    for name in (*found.costs, found.score.column):
         there = compared[compared[f"{name}_verdict"].notna()]
         if len(there):
             yield _cell_table(found, name, there, varying)
@@ -227,7 +229,7 @@ def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list
     texts = []
     for row in there.to_dict("records"):
         one = found.cells[tuple(row[axis] for axis in found.axes)][name]
-        middle = difference_text(one) if name == ACCURACY else ratio_text(one)
+        middle = difference_text(one) if name == found.score.column else ratio_text(one)
         figures = (format_figure(name, row[f"{name}_{end}"]) for end in ("a", "b"))
         said = verdict_text(one, more="B has more", less="B has less")
         runs = (format_value(row[f"runs_{end}"]) for end in ("a", "b"))
@@ -238,7 +240,7 @@ def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list
     heads = (*map(axis_word, varying), "runs A", "runs B", f"{word} A", f"{word} B")
     return Table(
         title=_sentence(word),
-        columns=(*heads, "B less A" if name == ACCURACY else "B / A", "said"),
+        columns=(*heads, "B less A" if name == found.score.column else "B / A", "said"),
         rows=tuple(texts),
         numeric=(*(True,) * (len(heads) + 1), False),
         optional=("runs A", "runs B"),
@@ -277,7 +279,7 @@ def _apart_table(found: SideBySide) -> Iterator[Table]:
 def _reading(found: SideBySide) -> Iterator[str]:
     yield (
         "Ratios are B divided by A, of geometric means over runs; the values beside them are medians (of"
-        " accuracy, means over seeds). Intervals hold the true value in 95 of 100 cases. A cell's comes from"
+        " scores, means over seeds). Intervals hold the true value in 95 of 100 cases. A cell's comes from"
         " its runs and, where it has few, from the spread of its side's other cells; that of a single step"
         " time from the run's own steps, which is less than what another run would show. The median over"
         " cells has the interval of order statistics, which takes six cells or more, and takes cells to be"

@@ -11,6 +11,7 @@ import pandas as pd
 from ftbench.analysis.tables.axis_series import AxisSeries
 from ftbench.analysis.tables.cells_table import headline_memory
 from ftbench.base.units import format_bytes, format_ratio, format_seconds, format_value
+from ftbench.plan.scores import SCORES
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
@@ -23,6 +24,7 @@ AXIS_WORDS = {
     "environment_id": "environment",
 }
 FIGURE_WORDS = {figure.name: figure.word for figure in FIGURES if figure.word}
+_THREE_DIGITS = {"eval_loss", *(kind.column for kind in SCORES)}
 # What a narrow terminal does without, the first of them first.
 _OPTIONAL = tuple(
     figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
@@ -81,7 +83,7 @@ def _formatter(name: str) -> Callable[[Any], str]:
         return lambda value: format_bytes(int(value))
     if unit == "s":
         return format_seconds
-    if name in ("eval_accuracy", "eval_loss"):
+    if name in _THREE_DIGITS:
         return lambda value: f"{value:.3f}"
     if unit == "share":
         return lambda value: f"{value:.1%}"
@@ -151,10 +153,11 @@ def along(chain: AxisSeries) -> Table:
 
 
 def _with_spread(name: str, figure: dict[Any, Any]) -> str:
-    """Return a figure as text, accuracy with its standard deviation over replicates."""
+    """Return a figure as text, a score with its standard deviation over replicates."""
     text = format_figure(name, figure[name])
-    spread = figure["accuracy_sd"]
-    return f"{text} ± {spread:.3f}" if name == "eval_accuracy" and not pd.isna(spread) else text
+    spread = figure["score_sd"]
+    scored = name in _THREE_DIGITS and not pd.isna(spread)
+    return f"{text} ± {spread:.3f}" if scored else text
 
 
 def _with_ratio(text: str, ratio: float) -> str:

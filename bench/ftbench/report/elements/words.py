@@ -1,4 +1,4 @@
-"""Contrasts in words: a difference or a ratio with its interval, and no more than it allows to be said."""
+"""Words: names of costs and scores; a difference or a ratio with its interval, and what it allows to be said."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ftbench.analysis.comparisons.contrast import Contrast
 from ftbench.analysis.fits.laws import Interval
 from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, axis_word
 
 COST_WORDS = FIGURE_WORDS | {"total_s": "total time", "step_median_s": "step time"}
-NO_DIFFERENCE = "no difference to be told"
+NO_DIFFERENCE = "not distinguishable"
 NO_INTERVAL = "no interval: too few runs"
 
 
@@ -21,8 +22,14 @@ def cost_word(cost: str) -> str:
     return COST_WORDS.get(cost, cost)
 
 
+def score_word(name: str) -> str:
+    """Return the name of a score as sentences and tables have it."""
+    kind = SCORE_KINDS.get(name)
+    return kind.word if kind else name
+
+
 def difference_text(one: Contrast | None) -> str:
-    """Return a difference of accuracies: `+0.030 (-0.010 to +0.070)`; a dash where there is none."""
+    """Return a difference of scores: `+0.030 (-0.010 to +0.070)`; a dash where there is none."""
     if one is None:
         return ABSENT
     ends = one.interval
@@ -52,7 +59,7 @@ def verdict_text(one: Contrast | None, *, more: str, less: str) -> str:
     said = {
         "more": more,
         "less": less,
-        "not told apart": NO_DIFFERENCE,
+        "not distinguishable": NO_DIFFERENCE,
         "not known": NO_INTERVAL,
     }
     return said[one.verdict]

@@ -19,8 +19,8 @@ NOTE = (
     " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
 )
 LEARNING_NOTE = (
-    "The law is error = floor + a x documents ^ -b, fitted over seeds. It is held against sizes that it was not"
-    " given: one at a time (inside), and the largest (beyond); the errors are shares of the accuracy."
+    "The law is 1 - score = floor + a x examples ^ -b, fitted over seeds. It is held against sizes that it was not"
+    " given: one at a time (inside), and the largest (beyond); the errors are shares of the score."
 )
 LENGTH, BATCH = LENGTH_AND_BATCH
 # Rows of the table of doublings; a grid of a thousand cells has thousands of them.
@@ -67,7 +67,12 @@ def learning_section(
     )
     heads = ("cells", "runs", "off inside", "off beyond", "weak", "floor", "a", "b")
     numeric = (False, True, True, True, False, True, True, True)
-    return notes, ((Table("Laws of accuracy", heads, rows, numeric),) if rows else ())
+    return notes, ((Table(_curve_title(fitted), heads, rows, numeric),) if rows else ())
+
+
+def _curve_title(curves: Sequence[LearningCurve]) -> str:
+    words = dict.fromkeys(curve.score.word for curve in curves)
+    return f"Laws of {' and '.join(words)}"
 
 
 def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:

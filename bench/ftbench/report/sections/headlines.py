@@ -13,7 +13,7 @@ import pandas as pd
 
 from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
-from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory
+from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, headline_score
 from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.learning import evaluation_words
@@ -37,8 +37,8 @@ def headlines(
     groups: Sequence[Group] = (),
     curves: Sequence[LearningCurve | Refusal] = (),
 ) -> list[str]:
-    """Return the sentences in order: what finished, accuracy per documents, then each axis's cost."""
-    lines = [*_finished(table), *_accuracy(curves)]
+    """Return the sentences in order: what finished, score by training examples, then each axis's cost."""
+    lines = [*_finished(table), *_learning(curves)]
     for axis in axes:
         fitted = list(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
@@ -59,8 +59,8 @@ def _finished(table: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield what documents bring by the curve that is known best, or why there is none."""
+def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
+    """Yield what training examples bring by the curve that is known best, or why there is none."""
     fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
     if not fitted:
         reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
@@ -73,15 +73,17 @@ def _accuracy(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     others = len(fitted) - 1
     below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
     way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
+    word = curve.score.word
     yield (
-        f"Accuracy {way} from {_share(first)} at {format_value(sizes[0])} documents to {_share(last)} at"
+        f"{word[:1].upper()}{word[1:]} {way} from {_rounded(first, curve)} at {format_value(sizes[0])} training"
+        f" examples to {_rounded(last, curve)} at"
         f" {format_value(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
         f"{evaluation_words([curve])}{_more(curve)}{below}"
     )
 
 
 def _seeds(curve: LearningCurve) -> str:
-    """Return how many seeds the accuracies are over; those of one seed are no means."""
+    """Return how many seeds the scores are over; those of one seed are no means."""
     counts = [seeds for _, seeds in curve.points.values()]
     fewest, most = min(counts), max(counts)
     means = "means " if fewest > 1 else ""
@@ -101,13 +103,14 @@ def _more(curve: LearningCurve) -> str:
     twice = 2 * max(curve.points)
     limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
     return (
-        f" By the fitted law, {format_value(twice)} documents would bring {_share(curve.accuracy(twice))}, and ever"
-        f" more near {_share(limit)}."
+        f" By the fitted law, {format_value(twice)} examples would bring"
+        f" {_rounded(curve.predict(twice), curve)}, and ever more would near {_rounded(limit, curve)}."
     )
 
 
-def _share(of: Interval) -> str:
-    low, high = f"{max(of.low, 0.0):.3f}", f"{min(of.high, 1.0):.3f}"
+def _rounded(of: Interval, curve: LearningCurve) -> str:
+    least, most = curve.score.bounds
+    low, high = f"{max(of.low, least):.3f}", f"{min(of.high, most):.3f}"
     return f"{of.value:.3f}" + (f" ({low} to {high})" if low != high else "")
 
 
@@ -190,10 +193,10 @@ def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
                 f"{word} from {format_figure(name, first[name])} to {format_figure(name, last[name])}"
                 f" ({format_ratio(last[name] / first[name])})"
             )
-    if chain.axis == "train_size" and pd.notna(first["eval_accuracy"]):
-        parts.insert(
-            0, f"accuracy from {first['eval_accuracy']:.3f} to {last['eval_accuracy']:.3f}"
-        )
+    score = headline_score(table)
+    if chain.axis == "train_size" and pd.notna(first[score.column]):
+        ends = f"{first[score.column]:.3f} to {last[score.column]:.3f}"
+        parts.insert(0, f"{score.word} from {ends}")
     held = point_text(chain.held)
     word = axis_word(chain.axis)
     return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
@@ -211,12 +214,14 @@ def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]
         if len(values):
             ends = [format_figure(name, value) for value in (values.min(), values.max())]
             found.append((word, " to ".join(dict.fromkeys(ends)), "least to most"))
-    scored = finished.dropna(subset=["eval_accuracy"])
+    score = headline_score(table)
+    scored = finished.dropna(subset=[score.column])
     if len(scored):
-        best = scored.sort_values("eval_accuracy", kind="stable").iloc[-1]
+        best = scored.sort_values(score.column, kind="stable").iloc[-1]
         varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
         point = {name: best[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
-        found.append(
-            ("best accuracy", f"{best['eval_accuracy']:.3f}", f"one run, {point_text(point)}")
-        )
+        guess = best["score_guess"]
+        guessing = f"; guessing gives {guess:.3f}" if pd.notna(guess) else ""
+        note = f"one run, {point_text(point)}{guessing}"
+        found.append((f"best {score.word}", f"{best[score.column]:.3f}", note))
     return found

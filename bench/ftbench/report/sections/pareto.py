@@ -1,4 +1,4 @@
-"""What to buy: the front of accuracy against each cost, the next doubling, full beside other methods."""
+"""What to buy: the front of the score against each cost, the next doubling, full beside other methods."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ftbench.analysis.comparisons.methods import (
 )
 from ftbench.analysis.comparisons.pareto import (
     Doubling,
-    accuracy_levels,
     cheapest_for,
     money,
     next_doublings,
+    score_levels,
     standings,
 )
-from ftbench.analysis.tables.cells_table import headline_memory
+from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import (
@@ -41,14 +41,14 @@ from ftbench.report.elements.words import (
 
 HEADING = "What to buy"
 _NOTE = (
-    "In what to buy, a cell is on the front where no other is better in one of accuracy and cost and as good in the"
+    "In what to buy, a cell is on the front if no other is better in one of {score} and cost and as good in the"
     " other; its lead is over the cell of the front before it. Intervals hold the true value in 95 of 100 cases: of"
-    " accuracy from the spread over seeds and the number of evaluation documents ({documents}), of costs from run"
-    " to run. A lead whose interval holds 0 is not told apart from noise: the cheaper cell may be as good."
+    " {score} from the spread over seeds and the standard error over {examples} evaluation examples, of costs from"
+    " run to run. A lead whose interval holds 0 is not distinguishable from noise: the cheaper cell may be as good."
 )
 _ONE_SEED = (
-    "Every cell has one seed, so how far another would lie is not known and in no interval: a difference that is"
-    " told apart may still be the seed's. Several seeds (run.replicates) would tell."
+    "Every cell has one seed, so how far another seed's score would lie is not known and is in no interval: a"
+    " difference that is distinguishable may still be the seed's. Several seeds (run.replicates) would show it."
 )
 _MANY_AXES = 4  # so many axes and fewer have a column each
 
@@ -57,37 +57,36 @@ def buying_section(
     table: pd.DataFrame,
     axes: Sequence[str],
     *,
-    eval_size: int | None = None,
     usd_per_hour: float | None = None,
 ) -> Section | None:
-    """Return what a table of cells says about what to buy; None where it says nothing.
+    """Return what a table of cells says about what to buy; None if it says nothing.
 
-    `eval_size` is the number of evaluation documents, without which accuracy is taken to have the spread of
-    its seeds only. With `usd_per_hour` times have their money beside them: its front is that of time.
+    With `usd_per_hour` times have their money beside them: its front is that of time.
     """
+    score = headline_score(table).word
     costs = ("total_s", headline_memory(table))
-    ranked = {cost: standings(table, cost, axes, eval_size=eval_size) for cost in costs}
+    ranked = {cost: standings(table, cost, axes) for cost in costs}
     ranked = {cost: cells for cost, cells in ranked.items() if len(cells) > 1}
-    steps = next_doublings(table, axes, "total_s", eval_size=eval_size)
-    methods = method_comparison(table, axes, eval_size=eval_size)
+    steps = next_doublings(table, axes, "total_s")
+    methods = method_comparison(table, axes)
     if not ranked and not steps and not methods:
         return None
     shown = [axis for axis in axes if table[axis].nunique(dropna=False) > 1]
     paragraphs = [
-        *(_front_words(cost, cells, usd_per_hour) for cost, cells in ranked.items()),
-        *_step_words(steps),
-        *(_method_words(one, table) for one in methods),
+        *(_front_words(cost, cells, score, usd_per_hour) for cost, cells in ranked.items()),
+        *_step_words(steps, score),
+        *(_method_words(one, score) for one in methods),
         *([_ONE_SEED] if ranked and _single(ranked) else []),
     ]
     tables = [
         *(
-            front_table(cost, cells, shown, usd_per_hour)
+            front_table(cost, cells, shown, score, usd_per_hour)
             for cost, cells in ranked.items()
             if (cells["standing"] != "dominated").sum() > 1
         ),
-        *cheapest_tables(ranked, shown, usd_per_hour),
-        *_doubling_tables(table, axes, steps, eval_size),
-        *(method_table(one, table) for one in methods),
+        *cheapest_tables(ranked, shown, score, usd_per_hour),
+        *_doubling_tables(table, axes, steps, score),
+        *(method_table(one, score) for one in methods),
     ]
     return Section(HEADING, tuple(paragraphs), tuple(tables))
 
@@ -97,25 +96,23 @@ def _single(ranked: dict[str, pd.DataFrame]) -> bool:
     return all((cells["seeds"] <= 1).all() for cells in ranked.values())
 
 
-def buying_note(eval_size: int | None = None) -> str:
+def buying_note(score: str, eval_size: int) -> str:
     """Return how to read what is said about what to buy."""
-    return _NOTE.format(
-        documents=f"{eval_size:,}" if eval_size else "not known here, and not in it"
-    )
+    return _NOTE.format(score=score, examples=f"{eval_size:,}")
 
 
 # The front
 
 
-def _front_words(cost: str, cells: pd.DataFrame, price: float | None) -> str:
-    """Return the front's ends in a sentence, and how much of it is told apart."""
+def _front_words(cost: str, cells: pd.DataFrame, score: str, price: float | None) -> str:
+    """Return the front's ends in a sentence, and how many cells are not distinguishable from it."""
     front = cells[cells["standing"] == "front"]
-    untold = int((cells["standing"] == "not told apart").sum())
+    untold = int((cells["standing"] == "not distinguishable").sum())
     first, last = front.iloc[0], front.iloc[-1]
-    ends = f"accuracy {first['accuracy']:.3f} for {_cost(cost, first['cost'], price)}"
+    ends = f"{score} {first['score']:.3f} for {_cost(cost, first['cost'], price)}"
     if len(front) > 1:
-        ends += f" to {last['accuracy']:.3f} for {_cost(cost, last['cost'], price)}"
-    more = f"; {untold} more {_are(untold)} not told apart from it" if untold else ""
+        ends += f" to {last['score']:.3f} for {_cost(cost, last['cost'], price)}"
+    more = f"; {untold} more {_are(untold)} not distinguishable from it" if untold else ""
     return (
         f"By {cost_word(cost)}, {len(front)} of {len(cells)} cells {_are(len(front))} worth the cost,"
         f" from {ends}{more}."
@@ -137,19 +134,19 @@ def _cost(cost: str, value: float, price: float | None) -> str:
 
 
 def front_table(
-    cost: str, cells: pd.DataFrame, axes: Sequence[str], price: float | None = None
+    cost: str, cells: pd.DataFrame, axes: Sequence[str], score: str, price: float | None = None
 ) -> Table:
     """Return the cells that are not dominated, the cheapest first."""
     rows = []
     for row in cells[cells["standing"] != "dominated"].to_dict("records"):
         given = _cell_texts(row, axes)
         seeds = f"{row['seeds']:.0f}"
-        figures = (_accuracy(row), _cost(cost, row["cost"], price), _lead(row))
+        figures = (_score(row), _cost(cost, row["cost"], price), _lead(row))
         rows.append((*given, seeds, *figures, _standing(row)))
     heads = _cell_heads(axes)
     return Table(
-        title=f"The front of accuracy against {cost_word(cost)}",
-        columns=(*heads, "seeds", "accuracy", cost_word(cost), "lead in accuracy", "standing"),
+        title=f"The front of {score} against {cost_word(cost)}",
+        columns=(*heads, "seeds", score, cost_word(cost), f"lead in {score}", "standing"),
         rows=tuple(rows),
         numeric=(*(len(axes) <= _MANY_AXES for _ in heads), True, True, True, True, False),
     )
@@ -165,10 +162,10 @@ def _cell_texts(row: dict[Any, Any], axes: Sequence[str]) -> tuple[str, ...]:
     return (point_text({axis: row[axis] for axis in axes}),)
 
 
-def _accuracy(row: dict[Any, Any]) -> str:
-    if pd.isna(row["accuracy_low"]):
-        return f"{row['accuracy']:.3f}"
-    return f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f} to {row['accuracy_high']:.3f})"
+def _score(row: dict[Any, Any]) -> str:
+    if pd.isna(row["score_low"]):
+        return f"{row['score']:.3f}"
+    return f"{row['score']:.3f} ({row['score_low']:.3f} to {row['score_high']:.3f})"
 
 
 def _lead(row: dict[Any, Any]) -> str:
@@ -182,20 +179,22 @@ def _lead(row: dict[Any, Any]) -> str:
 def _standing(row: dict[Any, Any]) -> str:
     """Return the standing in words: one that is not ahead in the figures is behind by no more than noise."""
     if row["standing"] == "front":
-        return "front" if pd.isna(row["lead"]) else "front, lead told apart"
-    return "not told apart" if not pd.isna(row["lead"]) else "not told apart from the front"
+        return "front" if pd.isna(row["lead"]) else "front, lead distinguishable"
+    return (
+        "not distinguishable" if not pd.isna(row["lead"]) else "not distinguishable from the front"
+    )
 
 
-# The cheapest for an accuracy
+# The cheapest for a score
 
 
 def cheapest_tables(
-    ranked: dict[str, pd.DataFrame], axes: Sequence[str], price: float | None = None
+    ranked: dict[str, pd.DataFrame], axes: Sequence[str], score: str, price: float | None = None
 ) -> Iterator[Table]:
-    """Yield the cheapest cell for each accuracy, by each cost; nothing where no round one is reached."""
+    """Yield the cheapest cell for each level of the score, by each cost; nothing if no round one is reached."""
     if not ranked:
         return
-    levels = accuracy_levels(next(iter(ranked.values())))
+    levels = score_levels(next(iter(ranked.values())))
     found = {cost: cheapest_for(cells, levels) for cost, cells in ranked.items()}
     if not levels:
         return
@@ -215,8 +214,8 @@ def cheapest_tables(
         rows.append(tuple(row))
     columns = [part for cost in found for part in (f"least {cost_word(cost)}", "its cell")]
     yield Table(
-        title="The cheapest cell for an accuracy (perhaps: the interval of its accuracy goes below)",
-        columns=("accuracy at least", *columns),
+        title=f"The cheapest cell for a given {score} (perhaps: the interval of its {score} goes below)",
+        columns=(f"{score} at least", *columns),
         rows=tuple(rows),
         numeric=(True, *(True, False) * len(found)),
     )
@@ -225,12 +224,12 @@ def cheapest_tables(
 # The next doubling
 
 
-def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
+def _step_words(steps: Sequence[Doubling], score: str) -> Iterator[str]:
     told = [step for step in steps if step.gain.verdict == "more"]
     for step in told[:1]:
         yield (
             f"The next doubling of {axis_word(step.axis)} (measured from {format_value(step.start)} to"
-            f" {format_value(step.end)} at {point_text(step.held)}) {_worth(len(told), len(steps))}:"
+            f" {format_value(step.end)} at {point_text(step.held)}) {_worth(len(told), len(steps), score)}:"
             f" {difference_text(step.gain)} for {ratio_text(step.cost_ratio)} the time."
         )
     if steps and not told:
@@ -239,41 +238,39 @@ def _step_words(steps: Sequence[Doubling]) -> Iterator[str]:
             f" at {point_text(step.held)}"
             for step in steps
         )
-        yield f"No next doubling has a gain in accuracy that can be told apart from none ({tried})."
+        yield f"No next doubling has a gain in {score} that is distinguishable from none ({tried})."
 
 
-def _worth(told: int, steps: int) -> str:
-    """Return what is known of the best step that is told apart: one that is not may bring more."""
+def _worth(told: int, steps: int, score: str) -> str:
+    """Return what is known of the best step whose gain is distinguishable: one whose gain is not may bring more."""
     if steps == 1:
         return "is worth this"
     if told == 1:
-        return "is the only one whose gain in accuracy can be told apart from none"
-    return f"buys most accuracy for its time, of the {told} whose gain can be told apart from none"
+        return f"is the only one whose gain in {score} is distinguishable from none"
+    return f"buys most {score} for its time, of the {told} whose gain is distinguishable from none"
 
 
 def _doubling_tables(
-    table: pd.DataFrame, axes: Sequence[str], steps: Sequence[Doubling], eval_size: int | None
+    table: pd.DataFrame, axes: Sequence[str], steps: Sequence[Doubling], score: str
 ) -> Iterator[Table]:
     if steps:
         memory = headline_memory(table)
         other = {
             step.axis: step.cost_ratio
             for one in steps
-            for step in next_doublings(
-                table, axes, memory, at={**one.held, one.axis: one.start}, eval_size=eval_size
-            )
+            for step in next_doublings(table, axes, memory, at={**one.held, one.axis: one.start})
             if step.axis == one.axis
         }
         yield Table(
-            title="The next doubling of each axis, gains that are told apart first",
+            title="The next doubling of each axis, gains that are distinguishable first",
             columns=(
                 "axis",
                 "from",
                 "to",
                 "at",
-                "accuracy, a doubling",
-                "total time, a doubling",
-                f"{memory_word(table)}, a doubling",
+                f"{score} per doubling",
+                "total time per doubling",
+                f"{memory_word(table)} per doubling",
                 "gain",
             ),
             rows=tuple(
@@ -285,7 +282,7 @@ def _doubling_tables(
                     difference_text(step.gain),
                     ratio_text(step.cost_ratio),
                     ratio_text(other.get(step.axis)),
-                    verdict_text(step.gain, more="told apart", less="a loss"),
+                    verdict_text(step.gain, more="distinguishable", less="a loss"),
                 )
                 for step in steps
             ),
@@ -299,7 +296,7 @@ def _doubling_tables(
 _AVERAGES = {"mean": "geometric mean", "median": "median"}
 
 
-def _method_words(one: MethodComparison, table: pd.DataFrame) -> str:
+def _method_words(one: MethodComparison, score: str) -> str:
     """Return what full fine-tuning costs over another method, and what it brings, in a sentence."""
     several = len(one.pairs) > 1
     costs = ", ".join(
@@ -307,12 +304,10 @@ def _method_words(one: MethodComparison, table: pd.DataFrame) -> str:
         for cost, found in one.ratios.items()
     )
     brings = ""
-    if one.accuracy is not None:
-        said = verdict_text(
-            one.accuracy, more="more accurate", less="less accurate, which is told apart"
-        )
+    if one.gain is not None:
+        said = verdict_text(one.gain, more="better", less="worse")
         mean = " on average" if several else ""
-        brings = f"; in accuracy {difference_text(one.accuracy)}{mean} ({said})"
+        brings = f"; in {score} {difference_text(one.gain)}{mean} ({said})"
     over = f"the {_AVERAGES[one.averaged]} of their ratios"
     pairs = f"{len(one.pairs)} pairs of cells ({over})" if several else "one pair of cells"
     return f"Full fine-tuning costs, over {_method(one)} in {pairs}: {costs}{brings}."
@@ -324,11 +319,11 @@ def _method(one: MethodComparison) -> str:
 
 
 # What the last row of a table of pairs has.
-_ALL = {"mean": "all: mean", "median": "all: median, of accuracy the mean"}
+_ALL = {"mean": "all: mean", "median": "all: median, of the score the mean"}
 
 
-def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
-    """Return full divided by (accuracy: less) another method, a row a pair of cells."""
+def method_table(one: MethodComparison, score: str) -> Table:
+    """Return full divided by (in score: less) another method, one row per pair of cells."""
     varying = [
         name for name in one.pairs[0].held if len({repr(p.held[name]) for p in one.pairs}) > 1
     ]
@@ -338,14 +333,14 @@ def method_table(one: MethodComparison, table: pd.DataFrame) -> Table:
         blank = (ABSENT,) * (len(varying) + 2 * rated - 1)
         over = (
             *(ratio_text(found) for found in one.ratios.values()),
-            difference_text(one.accuracy),
+            difference_text(one.gain),
         )
         rows.append((_ALL[one.averaged], *blank, *over))
     rates = ("learning rate, full", f"learning rate, {one.method}") if rated else ()
     heads = (*map(axis_word, varying), *rates)
-    columns = (*(cost_word(cost) for cost in one.ratios), "accuracy")
+    columns = (*(cost_word(cost) for cost in one.ratios), score)
     return Table(
-        title=f"Full fine-tuning over {_method(one)}: ratios of costs, difference of accuracy",
+        title=f"Full fine-tuning over {_method(one)}: ratios of costs, difference of {score}",
         columns=(*heads, *columns),
         rows=tuple(rows),
         numeric=(True,) * (len(heads) + len(columns)),
@@ -358,4 +353,4 @@ def _pair_row(
     rates = (format_value(pair.full_rate), format_value(pair.other_rate)) if rated else ()
     ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
     held = (format_value(pair.held[name]) for name in varying)
-    return (*held, *rates, *ratios, difference_text(pair.accuracy))
+    return (*held, *rates, *ratios, difference_text(pair.gain))

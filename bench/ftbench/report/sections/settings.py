@@ -8,6 +8,7 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import Contrast
 from ftbench.analysis.comparisons.settings import Choice, ChoicePair, choices
+from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
@@ -22,15 +23,15 @@ from ftbench.report.elements.words import (
 
 HEADING = "What a setting costs"
 _FOLD_FROM = 12
-_UNTOLD = {"not told apart": f" ({NO_DIFFERENCE})", "not known": f" ({NO_INTERVAL})"}
+_UNTOLD = {"not distinguishable": f" ({NO_DIFFERENCE})", "not known": f" ({NO_INTERVAL})"}
 
 
-def choices_section(
-    table: pd.DataFrame, axes: Sequence[str], *, eval_size: int | None = None
-) -> Section:
-    """Return what each value of a setting costs over its first; empty where none was varied."""
-    found = choices(table, axes, eval_size=eval_size)
-    return Section(HEADING, tuple(map(choice_words, found)), tuple(map(choice_table, found)))
+def choices_section(table: pd.DataFrame, axes: Sequence[str]) -> Section:
+    """Return what each value of a setting costs over its first; empty if none was varied."""
+    found = choices(table, axes)
+    score = headline_score(table).word
+    tables = tuple(choice_table(one, score) for one in found)
+    return Section(HEADING, tuple(map(choice_words, found)), tables)
 
 
 def choice_words(one: Choice) -> str:
@@ -52,20 +53,20 @@ def _costs(ratios: Mapping[str, Contrast]) -> str:
     )
 
 
-def choice_table(one: Choice) -> Table:
-    """Return the ratios of the costs of a choice, and the difference of accuracy, a row a pair."""
+def choice_table(one: Choice, score: str) -> Table:
+    """Return the ratios of the costs of a choice, and the difference of the score, one row per pair."""
     varying, costs = _varying(one), list(one.ratios)
 
     def row(pair: ChoicePair | Choice, held: Sequence[str]) -> tuple[str, ...]:
         ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
-        return (*held, *ratios, difference_text(pair.accuracy))
+        return (*held, *ratios, difference_text(pair.gain))
 
     rows = [row(pair, [format_value(pair.held[name]) for name in varying]) for pair in one.pairs]
     if len(rows) > 1:
         rows.append(row(one, ["all: mean", *[ABSENT] * (len(varying) - 1)]))
-    columns = (*map(axis_word, varying), *map(cost_word, costs), "accuracy")
+    columns = (*map(axis_word, varying), *map(cost_word, costs), score)
     return Table(
-        title=f"{_named(one)}: ratios of costs, difference of accuracy",
+        title=f"{_named(one)}: ratios of costs, difference of {score}",
         columns=columns,
         rows=tuple(rows),
         numeric=(True,) * len(columns),

@@ -26,30 +26,36 @@ _LENGTHS = (8, 16, 24)
 _SHORT_LENGTHS = (1, 2, 3)  # where the grid is shorter than that
 
 
-def count_flops(model: PreTrainedModel | PeftModel, length: int) -> int:
-    """Return the FLOPs of one forward and backward pass over one document of this length."""
+def count_flops(model: PreTrainedModel | PeftModel, length: int, label: float = 0) -> int:
+    """Return the FLOPs of one forward and backward pass over one example of this length, with this label."""
     ids = torch.ones(1, length, dtype=torch.int64, device=model.device)
-    inputs = {"input_ids": ids, "attention_mask": ids, "labels": torch.zeros_like(ids[0, :1])}
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": ids,
+        "labels": torch.tensor([label], device=model.device),
+    }
     with FlopCounterMode(display=False) as counter:
         model(**inputs).loss.backward()
     model.zero_grad()
     return int(counter.get_total_flops())
 
 
-def fit_flops(model: PreTrainedModel | PeftModel, longest: int) -> tuple[int, int, int] | None:
+def fit_flops(
+    model: PreTrainedModel | PeftModel, longest: int, label: float = 0
+) -> tuple[int, int, int] | None:
     """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if the model is no such one.
 
     The polynomial through three short lengths is checked against a count at the longest. Raises
     what the model raises for inputs that it cannot read.
     """
     lengths = _LENGTHS if longest >= _LENGTHS[-1] else _SHORT_LENGTHS
-    coefficients = _quadratic(lengths, [count_flops(model, length) for length in lengths])
+    coefficients = _quadratic(lengths, [count_flops(model, length, label) for length in lengths])
     if any(c.denominator != 1 for c in coefficients):
         return None
     c0, c1, c2 = (int(c) for c in coefficients)
     return (
         (c0, c1, c2)
-        if document_flops((c0, c1, c2), longest) == count_flops(model, longest)
+        if document_flops((c0, c1, c2), longest) == count_flops(model, longest, label)
         else None
     )
 

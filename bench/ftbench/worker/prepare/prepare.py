@@ -15,7 +15,7 @@ import datasets
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftbench.base.errors import ProfileError, WorkloadError
+from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Method
 from ftbench.records.messages import (
@@ -35,6 +35,8 @@ from ftbench.worker.recipe.finetune import training_arguments
 from ftbench.worker.recipe.method import require_peft, with_method
 from ftbench.worker.recipe.model import length_limit, load_config, load_model, load_tokenizer
 from ftbench.worker.recipe.trackers import require_packages
+from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.tasks import TASKS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -60,19 +62,24 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
+    task = TASKS[data.task]
     pools = load_pools(data)
     _check_sizes(cells, pools)
 
     emit(Progress(phase="loading the model"))
     tokenizer = load_tokenizer(source)
-    config = load_config(source, pools.labels)
+    config = load_config(source, pools.labels, task)
     own_tokenizer = source.tokenizer == source.source
     _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
     _check_vocabulary(tokenizer, config.vocab_size)
     # Each implementation that the cells name is tried; the last, eager, counts the FLOPs.
     for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
         model = load_model(
-            source, pools.labels, attn_implementation=attention, pad_token_id=tokenizer.pad_token_id
+            source,
+            pools.labels,
+            task,
+            attn_implementation=attention,
+            pad_token_id=tokenizer.pad_token_id,
         )
     parameters = model.num_parameters()
 
@@ -80,7 +87,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     tokenised = _tokenise(cells, pools, tokenizer)
 
     emit(Progress(phase="counting FLOPs"))
-    full, by_method = _count_all_flops(model, cells)
+    full, by_method = _count_all_flops(model, cells, task)
 
     emit(Progress(phase="measuring the matmul peak"))
     dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
@@ -101,22 +108,22 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
 
 def _count_all_flops(
-    model: PreTrainedModel, cells: Sequence[Cell]
+    model: PreTrainedModel, cells: Sequence[Cell], task: Task
 ) -> tuple[StepFlops, dict[Method, StepFlops]]:
     """Return the FLOPs of full fine-tuning, and those of the other methods of the cells."""
     longest = max(cell.max_length for cell in cells)
-    full = _count_flops(model, longest)
+    full = _count_flops(model, longest, task)
     others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
     return full, {  # in this order, one model is enough: LoRA makes its head trained again
-        method: _count_flops(with_method(model, method, lora), longest)
+        method: _count_flops(with_method(model, method, task, lora), longest, task)
         for method, lora in sorted(others.items())
     }
 
 
-def _count_flops(model: PreTrainedModel | PeftModel, longest: int) -> StepFlops:
+def _count_flops(model: PreTrainedModel | PeftModel, longest: int, task: Task) -> StepFlops:
     """Return the FLOPs by length, or why they are not known: no reason to refuse a run."""
     try:
-        flops = fit_flops(model, longest)
+        flops = fit_flops(model, longest, task.filler)
     except Exception as error:  # whatever an unusual model raises on plain token ids
         traceback.print_exc()
         return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
@@ -138,12 +145,14 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
                 got=", ".join(f"{k}={v!r}" for k, v in cell.settings.items()),
             ) from error
         best = str(cell.settings["metric_for_best_model"]).removeprefix("eval_")
-        if cell.settings["load_best_model_at_end"] and best not in ("accuracy", "loss"):
+        given = ("loss", *TASKS[cell.data.task].scores)
+        if cell.settings["load_best_model_at_end"] and best not in given:
             raise ProfileError(
                 "no such metric",
                 where="training.metric_for_best_model",
                 got=best,
-                expected="accuracy or loss, which evaluation gives",
+                expected=f"one of {', '.join(given)}, which evaluation gives",
+                nearest=nearest_name(best, given),
             )
 
 
@@ -201,6 +210,7 @@ def _tokenise(
             name: tokenise(
                 pool,
                 count,
+                task=TASKS[data.task],
                 tokenizer=tokenizer,
                 max_length=cell.max_length,
                 padding=cell.padding,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from transformers import PreTrainedTokenizerBase
 from ftbench.base.errors import WorkloadError, nearest_name
 from ftbench.base.frozen import Scalar
 from ftbench.plan.sources import DATA_SUFFIXES, DataSource
+from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.text import LABEL
 
-# Part of each class that becomes the evaluation pool where a data set has only one split.
+# Part of each class, or group of like labels, that becomes the evaluation pool if a data set has one split.
 HELD_OUT = 0.2
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _TOKENISED_BY = ("datasets", "tokenizers", "transformers")
@@ -33,7 +36,7 @@ _TOKENISED_BY = ("datasets", "tokenizers", "transformers")
 
 @dataclasses.dataclass(frozen=True)
 class Pools:
-    """Shuffled training and evaluation pools, with columns `text` and `labels` (0..n-1)."""
+    """Shuffled training and evaluation pools, with the task's texts and `labels`, and the classes' names."""
 
     train: Dataset
     evaluation: Dataset
@@ -42,23 +45,34 @@ class Pools:
 
 
 def load_pools(source: DataSource) -> Pools:
-    """Return the two pools of a data set; raises WorkloadError where it isn't what the profile says."""
+    """Return the two pools of a data set; raises WorkloadError if it isn't what the profile says."""
+    task = TASKS[source.task]
     splits = _load_splits(source)
-    names = _class_names(_split(splits, source.train_split, "workload.train_split"), source)
-    documents = _documents(_split(splits, source.train_split, "workload.train_split"), source)
+    rows = _split(splits, source.train_split, "workload.train_split")
+    examples = _examples(rows, source, task)
     eval_split = _eval_split_name(source, list(splits))
     if eval_split == "from-train":
-        train, held_out = _hold_out(documents)
+        train, held_out = _hold_out(examples, task)
     else:
-        train = documents
-        held_out = _documents(_split(splits, eval_split, "workload.eval_split"), source)
-    values = _label_values(train, names, source)
+        train = examples
+        held_out = _examples(_split(splits, eval_split, "workload.eval_split"), source, task)
+    labels = task.read_labels(
+        train[LABEL],
+        held_out[LABEL],
+        names=_class_names(rows, source),
+        column=source.label_column,
+    )
     return Pools(
-        train=_numbered(train, values, source).shuffle(seed=source.shuffle_seed),
-        evaluation=_numbered(held_out, values, source).shuffle(seed=source.shuffle_seed),
-        labels=tuple(names or map(str, values)),
+        train=_pool(train, labels.train).shuffle(seed=source.shuffle_seed),
+        evaluation=_pool(held_out, labels.evaluation).shuffle(seed=source.shuffle_seed),
+        labels=labels.names,
         eval_split=eval_split,
     )
+
+
+def _pool(table: pa.Table, labels: pa.Array) -> Dataset:
+    """Return a table of texts with the column `labels` instead of `label`."""
+    return Dataset(table.drop_columns([LABEL]).append_column("labels", labels))
 
 
 def _load_splits(source: DataSource) -> DatasetDict:
@@ -122,15 +136,16 @@ def _eval_split_name(source: DataSource, names: Sequence[str]) -> str:
     return next((name for name in ("test", "validation") if name in names), "from-train")
 
 
-def _documents(rows: Dataset, source: DataSource) -> pa.Table:
-    """Return the documents that the profile keeps, columns `text` and `label`, in the file's order.
+def _examples(rows: Dataset, source: DataSource, task: Task) -> pa.Table:
+    """Return the examples that the profile keeps, in the file's order, columns as the task names them.
 
     Works on the Arrow table in memory: selecting through `datasets` would write cache files beside
     the user's data.
     """
-    columns = {"text": source.text_column, "label": source.label_column}
+    columns = task.columns(source)
+    settings = {name: "label_column" if name == LABEL else "text_column" for name in columns}
     for name, column in columns.items():
-        _require_column(rows, column, f"workload.{name}_column")
+        _require_column(rows, column, f"workload.{settings[name]}")
     table = rows.with_format("arrow")[:]
     keep = np.ones(len(table), dtype=bool)
     for column, value in source.where:
@@ -140,17 +155,20 @@ def _documents(rows: Dataset, source: DataSource) -> pa.Table:
         pa.array(keep)
     )
     for name, column in columns.items():
-        _require_values(table[name], name, f"workload.{name}_column {column}")
+        word = "label" if name == LABEL else "text"
+        _require_values(table[name], word, f"workload.{settings[name]} {column}")
+    texts = [name for name in columns if name != LABEL]
     if source.drop_duplicates:
-        text = table["text"].to_pylist()
-        first = {document: i for i, document in reversed(list(enumerate(text)))}
+        seen = list(zip(*(table[name].to_pylist() for name in texts), strict=True))
+        first = {example: i for i, example in reversed(list(enumerate(seen)))}
         table = table.take(pa.array(sorted(first.values())))
     if not len(table):
         raise WorkloadError("no row is left", where="workload.dataset", got=source.source.reference)
-    table = table.set_column(0, "text", table["text"].cast(pa.string()))
+    for place, name in enumerate(texts):
+        table = table.set_column(place, name, table[name].cast(pa.string()))
     if not source.balanced:
         return table
-    classes = _by_class(table)
+    classes = task.strata(table[LABEL])
     smallest = min(map(len, classes))
     return table.take(pa.array(np.sort(np.concatenate([rows[:smallest] for rows in classes]))))
 
@@ -161,12 +179,6 @@ def _require_values(values: pa.ChunkedArray, name: str, where: str) -> None:
         raise WorkloadError(f"a {name} must be one value", where=where, got=str(values.type))
     if values.null_count:
         raise WorkloadError(f"{values.null_count} rows have no {name}", where=where)
-
-
-def _by_class(table: pa.Table) -> list[Any]:
-    """Return the row numbers of each class, in the order of the rows."""
-    labels = np.asarray(table["label"].to_pylist())
-    return [np.flatnonzero(labels == value) for value in np.unique(labels)]
 
 
 def _equal(values: Any, column: str, wanted: Scalar) -> Any:
@@ -199,13 +211,13 @@ def _require_column(rows: Dataset, column: str, where: str) -> None:
         )
 
 
-def _hold_out(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return (train, evaluation): the last part of each class is held out.
+def _hold_out(table: pa.Table, task: Task) -> tuple[pa.Table, pa.Table]:
+    """Return (train, evaluation): the last part of each class, or of each group of like labels, is held out.
 
-    Contiguous within a class, since near-duplicates (reviews of one film) stand together.
+    Contiguous within it, since near-duplicates (reviews of one film) stand together.
     """
     kept, held_out = [], []
-    for rows in _by_class(table):
+    for rows in task.strata(table[LABEL]):
         cut = len(rows) - round(HELD_OUT * len(rows))
         kept.append(rows[:cut])
         held_out.append(rows[cut:])
@@ -213,47 +225,20 @@ def _hold_out(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     return table.take(train), table.take(evaluation)
 
 
-def _label_values(table: pa.Table, names: list[str] | None, source: DataSource) -> list[Any]:
-    """Return the label values in the order of their numbers; raises WorkloadError for one class."""
-    found = sorted(pc.unique(table["label"]).to_pylist())
-    if len(found) < 2:
-        raise WorkloadError(
-            "one class only: there is nothing to learn",
-            where=f"workload.label_column {source.label_column}",
-            got=repr(found),
-        )
-    return list(range(len(names))) if names else found
-
-
-def _numbered(table: pa.Table, values: list[Any], source: DataSource) -> Dataset:
-    """Return documents with columns `text` and `labels`, each label the place of its value."""
-    number = {value: i for i, value in enumerate(values)}
-    labels = table["label"].to_pylist()
-    unknown = sorted({str(value) for value in labels if value not in number})
-    if unknown:
-        raise WorkloadError(
-            "labels that training does not have",
-            where=f"workload.label_column {source.label_column}",
-            got=", ".join(unknown),
-            hint="hub test splits often hide their labels as -1: name another with eval_split",
-        )
-    numbers = pa.array([number[value] for value in labels], pa.int64())
-    return Dataset(pa.table({"text": table["text"], "labels": numbers}))
-
-
 def tokenise(
     pool: Dataset,
     count: int,
     *,
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     padding: str,
     identity: dict[str, Any],
 ) -> Path:
-    """Return the Arrow file of the first `count` documents of a pool, tokenised.
+    """Return the Arrow file of the first `count` examples of a pool, tokenised.
 
     The file lies in the datasets cache under a hash of `identity` (what decides the content) and
-    is made only where it is not there yet. With padding "longest" documents keep their length
+    is made only where it is not there yet. With padding "longest" examples keep their length
     and the collator pads each batch.
     """
     made_by = {name: version(name) for name in _TOKENISED_BY}
@@ -263,18 +248,13 @@ def tokenise(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{digest}.arrow"
 
-    def encode(batch: dict[str, list[str]]) -> Any:
-        return tokenizer(
-            batch["text"],
-            truncation=True,
-            max_length=max_length,
-            padding="max_length" if padding == "max_length" else False,
-        )
+    def encode(batch: Mapping[str, Sequence[str]]) -> Any:
+        return task.encode(tokenizer, batch, max_length=max_length, pad=padding == "max_length")
 
     pool.select(range(count)).map(
         encode,
         batched=True,
-        remove_columns=["text"],
+        remove_columns=[name for name in pool.column_names if name != "labels"],
         cache_file_name=str(file),
         new_fingerprint=digest,
         load_from_cache_file=True,
@@ -283,5 +263,5 @@ def tokenise(
 
 
 def read_tokenised(file: str, count: int) -> Dataset:
-    """Return the first `count` documents of a tokenised pool, in torch format."""
+    """Return the first `count` examples of a tokenised pool, in torch format."""
     return Dataset.from_file(file).select(range(count)).with_format("torch")

@@ -1,4 +1,4 @@
-"""The recipe: fine-tuning of a text classifier with the Hugging Face Trainer.
+"""The recipe: fine-tuning of a model for a task with the Hugging Face Trainer.
 
 Reads from top to bottom as the course exercise does, in today's names: seed, model, arguments,
 Trainer, train, metrics, save, evaluate. The data was tokenised by the prepare stage.
@@ -20,14 +20,17 @@ from transformers import (
 )
 
 from ftbench.plan.cell import Cell
+from ftbench.records.scores import Score
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 from ftbench.worker.recipe.method import counts, with_method
-from ftbench.worker.recipe.metrics import ComputeAccuracy
+from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model, load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
+from ftbench.worker.tasks.base import Array
+from ftbench.worker.tasks.tasks import TASKS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -37,13 +40,14 @@ if TYPE_CHECKING:
 class Result:
     """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation.
 
-    `model_device` is where the parameters were: `cpu`, or the card's UUID. Of the `parameters`,
-    LoRA's among them, `trainable_parameters` were trained.
+    `scores` are those of the last evaluation. `model_device` is where the parameters were: `cpu`, or the card's
+    UUID. Of the `parameters`, LoRA's among them, `trainable_parameters` were trained.
     """
 
     log: list[dict[str, float]]
     train_loss: float
     evaluation: dict[str, float]
+    scores: tuple[Score, ...]
     model_device: str
     parameters: int
     trainable_parameters: int
@@ -79,7 +83,7 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        compute_metrics=ComputeAccuracy(),
+        compute_metrics=ComputeScores(TASKS[cell.data.task], _labels(train)),
         callbacks=callbacks,
         phases=phases,
         steps=steps,
@@ -89,6 +93,11 @@ def build_trainer(
         # then divides by nothing: gradients and loss would be accumulated, not averaged.
         trainer.model_accepts_loss_kwargs = False
     return trainer
+
+
+def _labels(pool: Dataset) -> Array:
+    """Return the labels of a pool."""
+    return pool.select_columns("labels").with_format("arrow")[:]["labels"].to_numpy()
 
 
 def finetune(
@@ -134,6 +143,7 @@ def finetune(
         trainer.state.log_history,
         trained.training_loss,
         evaluation,
+        trainer.scores(),
         model_device(trainer.parameters()),
         *counts(trainer.parameters()),
     )
@@ -155,9 +165,11 @@ def make_trainer(
     """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
     set_seed(seed)  # before the model: its new head, and LoRA, are drawn from this generator
     tokenizer = load_tokenizer(cell.model)
+    task = TASKS[cell.data.task]
     model = load_model(
         cell.model,
         labels,
+        task,
         attn_implementation=cell.attn_implementation,
         pad_token_id=tokenizer.pad_token_id,
     )
@@ -167,7 +179,7 @@ def make_trainer(
     return build_trainer(
         cell,
         arguments,
-        with_method(model, cell.method, cell.lora),
+        with_method(model, cell.method, task, cell.lora),
         tokenizer,
         pools,
         phases=phases,

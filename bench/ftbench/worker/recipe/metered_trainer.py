@@ -13,9 +13,11 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftbench.records.record import FIRST_STEPS
+from ftbench.records.scores import Score
 from ftbench.worker.measure.meters.clock import CudaClock, HostClock
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
+from ftbench.worker.recipe.metrics import ComputeScores
 
 
 class MeteredTrainer(Trainer):
@@ -38,6 +40,12 @@ class MeteredTrainer(Trainer):
         """Return the model's parameters, where they are now."""
         assert self.model is not None
         return list(self.model.parameters())
+
+    def scores(self) -> tuple[Score, ...]:
+        """Return the scores of the last evaluation."""
+        return (
+            self.compute_metrics.scores if isinstance(self.compute_metrics, ComputeScores) else ()
+        )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of one optimizer step: the step begins here."""

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel
 
 from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.plan.profile import LoraSettings, Method
+from ftbench.worker.tasks.base import Task
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
 def with_method(
-    model: PreTrainedModel, method: Method, lora: LoraSettings | None = None
+    model: PreTrainedModel, method: Method, task: Task, lora: LoraSettings | None = None
 ) -> PreTrainedModel | PeftModel:
     """Return the model with what the method trains set to be trained, and the rest frozen.
 
@@ -32,7 +33,7 @@ def with_method(
         return model
     if method == "head":
         return _head_only(model)
-    return _with_lora(model, lora or LoraSettings())
+    return _with_lora(model, task, lora or LoraSettings())
 
 
 def require_peft(methods: Iterable[Method]) -> None:
@@ -80,7 +81,7 @@ def _head_only(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _with_lora(model: PreTrainedModel, lora: LoraSettings) -> PeftModel:
+def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftModel:
     """Return the model frozen, with LoRA in its body, and its head trained as a whole.
 
     peft would take a layer of the head for one to be adapted as well, where every linear one is, and
@@ -92,7 +93,7 @@ def _with_lora(model: PreTrainedModel, lora: LoraSettings) -> PeftModel:
     head = head_modules(model)
     modules = lora.target_modules
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=TaskType[task.peft_task],
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,

@@ -1,34 +1,43 @@
-"""Metrics: what the Trainer computes of an evaluation's outputs."""
+"""Metrics: the scores of an evaluation's outputs, as the Trainer asks for them."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
-if TYPE_CHECKING:
-    from ftbench.worker.recipe.accuracy import Accuracy
+from ftbench.records.scores import Score
+from ftbench.worker.tasks.base import Array, Task
 
 
-class ComputeAccuracy:
-    """The Trainer's `compute_metrics`: logits to labels, labels to accuracy."""
+class ComputeScores:
+    """The Trainer's `compute_metrics`: a task's scores of the outputs; `scores` are those of the last evaluation.
 
-    @cached_property
-    def _metric(self) -> Accuracy:
-        # `evaluate` takes half a second to load, and a trace computes no metric. Cells load it first.
-        from ftbench.worker.recipe.accuracy import Accuracy
+    With `batch_eval_metrics` the Trainer hands over a batch at a time, and asks for the scores with the last.
+    """
 
-        # In memory: two cells at once must not meet in a cache file.
-        return Accuracy(keep_in_memory=True)
+    def __init__(self, task: Task, train_labels: Array) -> None:
+        self.scores: tuple[Score, ...] = ()
+        self._task = task
+        self._train_labels = train_labels
+        self._outputs: list[Array] = []
+        self._references: list[Array] = []
 
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Return {"accuracy": share} of a prediction; the highest logit is the predicted label."""
-        logits = prediction.predictions
-        if isinstance(logits, tuple):  # some models return hidden states beside the logits
-            logits = logits[0]
-        labels = np.argmax(logits, axis=-1)
-        result = self._metric.compute(predictions=labels, references=prediction.label_ids)
-        assert result is not None  # None only in a process that isn't the main one
-        return dict(result)
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        """Return the value of each score by its name: 0 for one that is not defined, for what chooses by it."""
+        outputs: Any = prediction.predictions
+        if isinstance(outputs, tuple):  # some models return hidden states beside the logits
+            outputs = outputs[0]
+        self._outputs.append(_on_host(outputs))
+        self._references.append(_on_host(prediction.label_ids))
+        if not compute_result:
+            return {}
+        outputs, references = map(np.concatenate, (self._outputs, self._references))
+        self._outputs, self._references = [], []
+        self.scores = self._task.answer(outputs, references, self._train_labels)
+        return dict.fromkeys(self._task.scores, 0.0) | {one.name: one.value for one in self.scores}
+
+
+def _on_host(values: Any) -> Array:
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -16,6 +16,7 @@ from transformers import (
 
 from ftbench.base.errors import WorkloadError, nearest_name
 from ftbench.plan.sources import ModelSource, Source
+from ftbench.worker.tasks.base import Task
 
 # Tokenizers with no limit of their own report a huge number (transformers' VERY_LARGE_INTEGER).
 _NO_LIMIT = 10**9
@@ -41,19 +42,15 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_config(model: ModelSource, labels: tuple[str, ...]) -> PreTrainedConfig:
-    """Return the config with the workload's labels and the profile's overrides."""
+def load_config(model: ModelSource, labels: Sequence[str], task: Task) -> PreTrainedConfig:
+    """Return the config with what the task and its classes ask for, and the profile's overrides."""
     source = model.source
-    names: dict[str, Any] = {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: i for i, name in enumerate(labels)},
-    }
+    names = task.config_fields(labels)
     known = _config(source, **names)
     for name, value in model.config:
         if name in names or not hasattr(known, name):
             raise WorkloadError(
-                "the labels are read from the data" if name in names else "unknown key",
+                "the task and the data decide this" if name in names else "unknown key",
                 where=f"workload.config.{name}",
                 got=repr(value),
                 expected=f"a field of {type(known).__name__}",
@@ -78,25 +75,26 @@ def _config(source: Source, **fields: Any) -> PreTrainedConfig:
 
 def load_model(
     model: ModelSource,
-    labels: tuple[str, ...],
+    labels: Sequence[str],
+    task: Task,
     *,
     attn_implementation: str,
     pad_token_id: int | None = None,
 ) -> PreTrainedModel:
-    """Return the classifier in float32, its new head drawn from the generator's present state.
+    """Return the task's model in float32, its new head drawn from the generator's present state.
 
     Weights are read from safetensors only, unless the workload asks for `any` (then torch unpickles
     nothing but weights), and no code that comes with a model is run.
     """
-    config = load_config(model, labels)
+    config = load_config(model, labels, task)
     if config.pad_token_id is None:
         config.pad_token_id = pad_token_id
     try:
         if model.weights == "random":
-            return AutoModelForSequenceClassification.from_config(
+            return task.auto_model.from_config(
                 config, attn_implementation=attn_implementation, dtype=torch.float32
             )
-        return AutoModelForSequenceClassification.from_pretrained(
+        return task.auto_model.from_pretrained(
             model.source.location,
             config=config,
             attn_implementation=attn_implementation,

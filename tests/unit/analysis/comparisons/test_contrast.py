@@ -5,12 +5,13 @@ import pytest
 
 from ftbench.analysis.comparisons.contrast import (
     Estimate,
-    accuracies,
+    MeanScore,
     combined,
     contrast,
     difference,
     log_costs,
     mean_difference,
+    mean_scores,
     mean_ratio,
     median_ratio,
     points,
@@ -20,11 +21,15 @@ from ftbench.analysis.comparisons.contrast import (
 from ftbench.analysis.fits.laws import Interval
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.records.record import Failure
-from tests.factories import cell, measurement, record
+from tests.factories import cell, evaluated, measurement, record
 
 
-def runs_of(records):
-    return points(cells_table(records), varying_axes(records))
+ACCURACY = "eval_accuracy"
+
+
+def runs_of(records, examples=8):
+    """Return the runs by point, their accuracies over so many evaluation examples."""
+    return points(evaluated(cells_table(records), examples), varying_axes(records))
 
 
 def run(length=16, replicate=0, **figures):
@@ -66,7 +71,7 @@ def test_degrees_of_freedom_are_welchs():
 def test_no_variance_at_all_is_an_interval_of_one_point():
     found = difference(Estimate(3.0, 0.0, 2), Estimate(3.0, 0.0, 2))
     assert (found.interval.low, found.interval.high) == (0.0, 0.0)
-    assert found.verdict == "not told apart"
+    assert found.verdict == "not distinguishable"
 
 
 @pytest.mark.parametrize(
@@ -74,8 +79,8 @@ def test_no_variance_at_all_is_an_interval_of_one_point():
     [
         (0.1, 0.3, "more"),
         (-0.3, -0.1, "less"),
-        (-0.1, 0.3, "not told apart"),
-        (0.0, 0.3, "not told apart"),
+        (-0.1, 0.3, "not distinguishable"),
+        (0.0, 0.3, "not distinguishable"),
     ],
 )
 def test_verdicts(low, high, verdict):
@@ -123,7 +128,7 @@ def test_six_ratios_have_an_interval_and_five_have_none():
     six = median_ratio([1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
     assert six.value == pytest.approx(1.25)
     assert (six.interval.low, six.interval.high) == (1.0, 1.5)
-    assert six.verdict == "not told apart"  # 1.0 is in it
+    assert six.verdict == "not distinguishable"  # 1.0 is in it
     assert median_ratio([1.1] * 5).verdict == "not known"
     assert median_ratio([1.1] * 6).verdict == "more"
 
@@ -151,30 +156,34 @@ def test_a_mean_of_ratios_is_geometric_and_of_one_pair_the_ratio_itself():
 
 def test_accuracy_has_the_spread_of_seeds_and_of_documents():
     records = [run(replicate=n, eval_accuracy=a) for n, a in enumerate((0.6, 0.7, 0.8))]
-    of_seeds = only(accuracies(runs_of(records)))
+    found = only(mean_scores(runs_of(records, None), ACCURACY))
+    of_seeds = found.of_seeds
     assert (of_seeds.value, of_seeds.df) == (pytest.approx(0.7), 2)
     assert of_seeds.variance == pytest.approx(0.01 / 3)
-    both = only(accuracies(runs_of(records), eval_size=100))
-    share = 72 / 104
-    assert both.variance == pytest.approx(0.01 / 3 + share * (1 - share) / 100)
+    assert found.evaluation is None
+    assert found.estimate == of_seeds
+    both = only(mean_scores(runs_of(records, 100), ACCURACY)).estimate
+    shares = [(n + 2) / 104 for n in (60, 70, 80)]
+    of_examples = sum(share * (1 - share) / 100 for share in shares) / 3
+    assert both.variance == pytest.approx(0.01 / 3 + of_examples)
     assert both.df > 2
 
 
 def test_a_perfect_score_is_not_certain():
-    found = only(accuracies(runs_of([run(eval_accuracy=1.0)]), eval_size=16))
+    found = only(mean_scores(runs_of([run(eval_accuracy=1.0)], 16), ACCURACY)).estimate
     assert found.variance > 0
 
 
 def test_repeats_of_a_seed_are_no_evidence_on_accuracy():
     records = [run(eval_accuracy=0.7).model_copy(update={"repeat": n}) for n in range(4)]
-    assert only(accuracies(runs_of(records))).variance is None
+    assert only(mean_scores(runs_of(records, None), ACCURACY)).estimate.variance is None
 
 
 def test_one_seed_has_the_spread_of_the_others():
     several = [run(16, n, eval_accuracy=a) for n, a in enumerate((0.6, 0.7, 0.8))]
-    found = accuracies(runs_of([*several, run(32, eval_accuracy=0.9)]))
-    assert found[32, 4, 16].variance == pytest.approx(0.01)
-    assert found[32, 4, 16].df == 2
+    found = mean_scores(runs_of([*several, run(32, eval_accuracy=0.9)], None), ACCURACY)
+    assert found[32, 4, 16].estimate.variance == pytest.approx(0.01)
+    assert found[32, 4, 16].estimate.df == 2
 
 
 def test_costs_are_logarithms_over_all_runs():
@@ -224,9 +233,9 @@ def test_an_empty_table_has_no_point():
 
 def test_pairs_share_their_evaluation_documents():
     """A hundred pairs know the seeds' part a hundred times better, but not the documents' part."""
-    pair = (Estimate(0.8, 0.0001), Estimate(0.6, 0.0001))
-    one, many = (mean_difference([pair] * n, eval_size=500) for n in (1, 100))
-    documents = sum((p * 500 + 2) / 504 * (1 - (p * 500 + 2) / 504) / 500 for p in (0.8, 0.6))
+    pair = (MeanScore(Estimate(0.8, 0.0001), 0.0003), MeanScore(Estimate(0.6, 0.0001), 0.0005))
+    one, many = (mean_difference([pair] * n) for n in (1, 100))
+    documents = 0.0003 + 0.0005
     assert many.value == pytest.approx(0.2)
     half = (many.interval.high - many.interval.low) / 2
     assert half == pytest.approx(1.95996 * math.sqrt(documents + 0.0002 / 100), rel=1e-4)
@@ -234,5 +243,6 @@ def test_pairs_share_their_evaluation_documents():
 
 
 def test_no_pair_has_no_difference():
-    assert mean_difference([], 500) is None
-    assert mean_difference([(Estimate(0.8, None), Estimate(0.6, None))]).verdict == "not known"
+    assert mean_difference([]) is None
+    pair = (MeanScore(Estimate(0.8, None), None), MeanScore(Estimate(0.6, None), None))
+    assert mean_difference([pair]).verdict == "not known"

@@ -6,7 +6,7 @@ from scipy.special import stdtrit
 
 from ftbench.analysis.comparisons.methods import method_comparison
 from ftbench.analysis.tables.cells_table import cells_table
-from tests.factories import cell, measurement, record
+from tests.factories import cell, evaluated, measurement, record
 
 AXES = ["max_length", "per_device_train_batch_size", "train_size", "learning_rate", "method"]
 
@@ -25,7 +25,8 @@ def rows(method, rate, length=16, replicates=3, **figures):
 
 
 def compared(*tables, axes=AXES, eval_size=10**6):
-    return method_comparison(pd.concat(tables, ignore_index=True), axes, eval_size=eval_size)
+    table = evaluated(pd.concat(tables, ignore_index=True), eval_size)
+    return method_comparison(table, axes)
 
 
 def test_what_full_costs_and_brings():
@@ -40,9 +41,9 @@ def test_what_full_costs_and_brings():
     assert pair.ratios["total_s"].value == pytest.approx(2.0)
     assert pair.ratios["peak_rss_bytes"].value == pytest.approx(3.0)
     assert pair.ratios["total_s"].verdict == "more"
-    assert pair.accuracy.value == pytest.approx(0.02)
+    assert pair.gain.value == pytest.approx(0.02)
     assert found.ratios["total_s"].value == pytest.approx(2.0)
-    assert found.accuracy.verdict == "more"
+    assert found.gain.verdict == "more"
 
 
 def test_a_difference_within_noise_is_not_told_apart():
@@ -51,7 +52,7 @@ def test_a_difference_within_noise_is_not_told_apart():
         rows("lora", 1e-4, eval_accuracy=0.83),
         eval_size=500,
     )
-    assert found.accuracy.verdict == "not told apart"
+    assert found.gain.verdict == "not distinguishable"
 
 
 def test_each_other_method_is_beside_full():
@@ -136,10 +137,10 @@ def test_no_accuracy_is_no_difference():
     (found,) = compared(
         rows("full", 2e-5, eval_accuracy=None), rows("lora", 1e-4, eval_accuracy=None)
     )
-    assert found.accuracy is None
-    assert found.pairs[0].accuracy is None
+    assert found.gain is None
+    assert found.pairs[0].gain is None
     assert found.ratios["total_s"].value == pytest.approx(1.0)
-    assert found.ratios["total_s"].verdict == "not told apart"
+    assert found.ratios["total_s"].verdict == "not distinguishable"
 
 
 @pytest.mark.parametrize(

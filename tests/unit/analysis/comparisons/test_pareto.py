@@ -5,15 +5,15 @@ import pytest
 
 from ftbench.analysis.comparisons.pareto import (
     FIGURES,
-    accuracy_levels,
     cheapest_for,
     money,
     next_doublings,
+    score_levels,
     standings,
 )
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.records.record import Failure
-from tests.factories import cell, measurement, record
+from tests.factories import cell, evaluated, measurement, record
 
 MANY = 10**6  # documents: their error is nothing
 
@@ -33,8 +33,8 @@ def single(train_size, accuracy, cost, **axes):
 
 def ranked(*cells, eval_size=MANY, cost="total_s"):
     records = [one for group in cells for one in group]
-    table = cells_table(records)
-    return standings(table, cost, varying_axes(records), eval_size=eval_size)
+    table = evaluated(cells_table(records), eval_size)
+    return standings(table, cost, varying_axes(records))
 
 
 def standing(found):
@@ -76,7 +76,7 @@ def test_a_lead_within_the_evaluations_error_is_not_told_apart():
     cells = single(16, 0.70, 10.0), single(32, 0.72, 20.0), single(64, 0.95, 30.0)
     assert standing(ranked(*cells, eval_size=100)) == {
         16: "front",
-        32: "not told apart",
+        32: "not distinguishable",
         64: "front",
     }
     assert standing(ranked(*cells))[32] == "front"
@@ -86,13 +86,13 @@ def test_leads_add_up_until_they_are_told_apart():
     """Each step is within noise, three together are not: the lead is over the cell last told apart."""
     cells = [single(16 * 2**n, 0.6 + 0.06 * n, 10.0 + n) for n in range(4)]
     found = standing(ranked(*cells, eval_size=200))
-    assert list(found.values()) == ["front", "not told apart", "front", "not told apart"]
+    assert list(found.values()) == ["front", "not distinguishable", "front", "not distinguishable"]
 
 
 def test_a_lead_within_the_spread_of_seeds_is_not_told_apart():
     wide = (0.5, 0.7, 0.9)
     cells = runs(16, wide, (10.0,) * 3), runs(32, [a + 0.02 for a in wide], (20.0,) * 3)
-    assert standing(ranked(*cells)) == {16: "front", 32: "not told apart"}
+    assert standing(ranked(*cells)) == {16: "front", 32: "not distinguishable"}
     narrow = (0.699, 0.7, 0.701)
     cells = runs(16, narrow, (10.0,) * 3), runs(32, [a + 0.02 for a in narrow], (20.0,) * 3)
     assert standing(ranked(*cells)) == {16: "front", 32: "front"}
@@ -100,7 +100,7 @@ def test_a_lead_within_the_spread_of_seeds_is_not_told_apart():
 
 def test_cells_that_agree_in_both_are_not_told_apart():
     found = ranked(single(16, 0.7, 10.0), single(32, 0.7, 10.0))
-    assert sorted(standing(found).values()) == ["front", "not told apart"]
+    assert sorted(standing(found).values()) == ["front", "not distinguishable"]
 
 
 def test_a_cell_behind_by_no_more_than_noise_in_both_is_not_beaten():
@@ -113,7 +113,7 @@ def test_a_cell_behind_by_no_more_than_noise_in_both_is_not_beaten():
     )
     assert standing(ranked(*cells, eval_size=500)) == {
         16: "front",
-        32: "not told apart",
+        32: "not distinguishable",
         64: "dominated",
     }
 
@@ -121,20 +121,20 @@ def test_a_cell_behind_by_no_more_than_noise_in_both_is_not_beaten():
 def test_replicates_are_one_cell():
     (row,) = ranked(runs(16, (0.6, 0.7, 0.8), (10.0, 30.0, 11.0))).to_dict("records")
     assert (row["runs"], row["seeds"]) == (3, 3)
-    assert row["accuracy"] == pytest.approx(0.7)
+    assert row["score"] == pytest.approx(0.7)
     assert row["cost"] == 11.0  # the median
-    assert row["accuracy_low"] < 0.6 < 0.8 < row["accuracy_high"]
+    assert row["score_low"] < 0.6 < 0.8 < row["score_high"]
 
 
 def test_an_interval_of_accuracy_stays_among_shares():
     (row,) = ranked(single(16, 1.0, 10.0), eval_size=8).to_dict("records")
-    assert (row["accuracy_high"], row["accuracy_low"] < 1.0) == (1.0, True)
+    assert (row["score_high"], row["score_low"] < 1.0) == (1.0, True)
 
 
 def test_without_noise_known_figures_are_taken_as_they_are():
     found = ranked(single(16, 0.70, 10.0), single(32, 0.71, 20.0), eval_size=None)
     assert standing(found) == {16: "front", 32: "front"}
-    assert found["accuracy_low"].isna().all()
+    assert found["score_low"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_without_noise_known_figures_are_taken_as_they_are():
     ids=["all failed", "no accuracy"],
 )
 def test_a_front_of_nothing(records):
-    found = standings(cells_table(records), "total_s", varying_axes(records), eval_size=8)
+    found = standings(cells_table(records), "total_s", varying_axes(records))
     assert found.empty
     assert list(found.columns)[-len(FIGURES) :] == list(FIGURES)
-    assert accuracy_levels(found) == []
+    assert score_levels(found) == []
     assert cheapest_for(found, [0.5])["cost"].isna().all()
     assert next_doublings(cells_table(records), varying_axes(records), "total_s") == []
 
@@ -160,12 +160,12 @@ def test_a_thousand_cells_are_ranked_at_once():
     table = pd.concat([cells_table(single(1, 0.5, 10.0))] * 1000, ignore_index=True)
     table = table.assign(train_size=sizes, eval_accuracy=accuracies, total_s=20.0 + sizes % 97)
     axes = ["max_length", "per_device_train_batch_size", "train_size"]
-    found = standings(table, "total_s", axes, eval_size=500)
+    found = standings(evaluated(table, 500), "total_s", axes)
     assert len(found) == 1000
     # No cell of the front is dominated by any other: brute force.
     front = found[found["standing"] == "front"]
     for row in front.to_dict("records"):
-        better = found[(found["cost"] <= row["cost"]) & (found["accuracy"] > row["accuracy"])]
+        better = found[(found["cost"] <= row["cost"]) & (found["score"] > row["score"])]
         assert better.empty
 
 
@@ -184,10 +184,10 @@ def test_the_cheapest_cell_for_each_accuracy():
 
 
 def test_levels_are_round_and_reached():
-    levels = accuracy_levels(ranked(single(16, 0.62, 10.0), single(32, 0.87, 20.0)))
+    levels = score_levels(ranked(single(16, 0.62, 10.0), single(32, 0.87, 20.0)))
     assert levels == [0.65, 0.7, 0.75, 0.8, 0.85]
-    assert accuracy_levels(ranked(single(16, 0.7, 10.0))) == [0.7]
-    assert accuracy_levels(ranked(single(16, 0.777, 10.0))) == []
+    assert score_levels(ranked(single(16, 0.7, 10.0))) == [0.7]
+    assert score_levels(ranked(single(16, 0.777, 10.0))) == []
 
 
 def test_money_is_time_at_a_price():
@@ -199,8 +199,8 @@ def test_money_is_time_at_a_price():
 
 def doublings(*cells, eval_size=MANY, **options):
     records = [one for group in cells for one in group]
-    table = cells_table(records)
-    return next_doublings(table, varying_axes(records), "total_s", eval_size=eval_size, **options)
+    table = evaluated(cells_table(records), eval_size)
+    return next_doublings(table, varying_axes(records), "total_s", **options)
 
 
 def test_the_axis_that_buys_most_comes_first():
@@ -240,7 +240,7 @@ def test_a_gain_within_noise_comes_last_and_says_so():
         runs(16, (0.3, 0.6, 0.9), (11.0,) * 3, max_length=32),
     )
     assert [one.axis for one in found] == ["train_size", "max_length"]
-    assert [one.gain.verdict for one in found] == ["more", "not told apart"]
+    assert [one.gain.verdict for one in found] == ["more", "not distinguishable"]
     assert found[1].gain.interval.low < 0 < found[1].gain.interval.high
 
 

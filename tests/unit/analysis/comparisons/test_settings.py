@@ -35,7 +35,7 @@ def test_costs_are_those_of_the_chosen_over_the_first():
     assert (found.axis, found.chosen, found.other) == ("malloc", "keep", "default")
     assert found.ratios["total_s"].value == pytest.approx(0.5)
     assert found.ratios["peak_rss_bytes"].value == pytest.approx(1.5)
-    assert found.accuracy.value == pytest.approx(-0.1)
+    assert found.gain.value == pytest.approx(-0.1)
 
 
 def test_pairs_agree_in_all_else_and_come_in_order():

@@ -63,17 +63,17 @@ def test_the_same_twice_is_no_difference():
     assert found.environment == found.settings == ()
     for name in ("total_s", "step_median_s", "peak_rss_bytes"):
         assert list(found.table[f"{name}_ratio"]) == pytest.approx([1.0] * 6)
-        assert set(found.table[f"{name}_verdict"]) == {"not told apart"}
-        assert found.medians[name].verdict == "not told apart"
+        assert set(found.table[f"{name}_verdict"]) == {"not distinguishable"}
+        assert found.medians[name].verdict == "not distinguishable"
     assert list(found.table["eval_accuracy_difference"]) == pytest.approx([0.0] * 6)
-    assert found.accuracy.verdict == "not told apart"
+    assert found.gain.verdict == "not distinguishable"
     assert found.apart.empty
 
 
 def test_a_difference_within_noise_is_not_told_apart():
     found = side_by_side(side(runs(total=100.0)), side(runs(total=100.5)))
     (row,) = found.table.to_dict("records")
-    assert row["total_s_verdict"] == "not told apart"
+    assert row["total_s_verdict"] == "not distinguishable"
     assert row["total_s_ratio_low"] < 1 < row["total_s_ratio_high"]
 
 
@@ -88,8 +88,8 @@ def test_one_run_a_side_has_no_interval():
 def test_accuracy_is_a_difference():
     found = side_by_side(side(grid(accuracy=0.6)), side(grid(accuracy=0.9)))
     assert list(found.table["eval_accuracy_difference"]) == pytest.approx([0.3] * 6)
-    assert found.accuracy.value == pytest.approx(0.3)
-    assert found.accuracy.verdict == "not told apart"  # eight evaluation documents
+    assert found.gain.value == pytest.approx(0.3)
+    assert found.gain.verdict == "not distinguishable"  # eight evaluation documents
     assert "eval_accuracy_ratio" not in found.table
 
 
@@ -196,7 +196,7 @@ def test_all_failed():
     found = side_by_side(side([failed]), side([failed]))
     assert found.compared.empty
     assert found.medians == {}
-    assert found.accuracy is None
+    assert found.gain is None
 
 
 def test_a_card_and_a_processor_share_the_resident_set():
@@ -212,5 +212,5 @@ def test_a_card_and_a_processor_share_the_resident_set():
 def test_no_accuracy_on_one_side():
     none = record(measurement=measurement(eval_accuracy=None))
     found = side_by_side(side([record()]), side([none]))
-    assert found.accuracy is None
+    assert found.gain is None
     assert found.table["eval_accuracy_verdict"].isna().all()

@@ -29,7 +29,7 @@ def runs(seed=0, *, sizes=SIZES, seeds=5, sd=0.012, law=LAW):
             "train_size": documents,
             "seed": list(range(seeds)) * len(sizes),
             "eval_accuracy": 1 - mean - noise,
-            "eval_size": 500,
+            "score_se": np.sqrt(mean * (1 - mean) / 500),
         }
     )
 
@@ -52,7 +52,7 @@ def test_a_law_without_noise_comes_back():
     assert found.floor.value == pytest.approx(0.08, abs=1e-3)
     assert found.a.value == pytest.approx(1.5, rel=0.01)
     assert found.b.value == pytest.approx(0.4, abs=2e-3)
-    assert found.accuracy(25600).value == pytest.approx(1 - error(25600), abs=1e-3)
+    assert found.predict(25600).value == pytest.approx(1 - error(25600), abs=1e-3)
     assert found.held == {"max_length": 128, "per_device_train_batch_size": 16}
     assert found.weak == ""
 
@@ -102,13 +102,13 @@ def test_it_is_the_same_every_time():
 
 def test_an_accuracy_is_a_share():
     found = curve(runs(law=(0.0, 2.0, 0.6)))
-    assert found.accuracy(10**7).high <= 1
+    assert found.predict(10**7).high <= 1
     assert found.floor.low == 0
 
 
 def test_beyond_the_largest_size_it_is_less_sure():
     found = curve(runs())
-    widths = [found.accuracy(n).high - found.accuracy(n).low for n in (1600, 25600, 400000)]
+    widths = [found.predict(n).high - found.predict(n).low for n in (1600, 25600, 400000)]
     assert widths == sorted(widths)
 
 
@@ -317,22 +317,20 @@ def test_three_runs_with_another_seed_are_needed(spare, refused):
         assert "2 runs with another seed" in found.reason
 
 
-def test_an_evaluation_set_s_error_is_of_the_worst_accuracy_and_the_smallest_set():
-    table = runs().assign(eval_size=lambda one: np.where(one["train_size"] == 100, 500, 400))
-    worst = 1 - table[table["train_size"] == 100]["eval_accuracy"].mean()
-    expected = 1.959964 * np.sqrt(worst * (1 - worst) / 400)
-    assert curve(table).evaluation_error == pytest.approx(expected, rel=1e-6)
-    assert curve(table.assign(eval_size=np.nan)).evaluation_error is None
+def test_an_evaluation_set_s_error_is_that_of_the_least_certain_run():
+    table = runs().assign(score_se=lambda one: np.where(one["train_size"] == 100, 0.03, 0.02))
+    assert curve(table).evaluation_error == pytest.approx(1.959964 * 0.03, rel=1e-6)
+    assert curve(table.assign(score_se=np.nan)).evaluation_error is None
 
 
 def test_an_interval_is_no_narrower_than_the_errors_seen_and_ends_at_one():
     found = curve(runs())
     for documents in (400, 10**6):
-        interval = found.accuracy(documents)
+        interval = found.predict(documents)
         assert interval.value / interval.low == pytest.approx(
             max(interval.high / interval.value, interval.value / interval.low)
         )
-    inside = found.accuracy(400)
+    inside = found.predict(400)
     assert np.log(inside.high / inside.value) == pytest.approx(np.log(inside.value / inside.low))
     assert inside.high / inside.value >= 1 + found.interpolation.median_error
 

@@ -38,7 +38,7 @@ def counted(**counts):
         name: phase.model_copy(update=counts.get(name, {}))
         for name, phase in measured.phases.items()
     }
-    return measured.model_copy(update={"phases": phases})
+    return measured.with_rank(phases=phases)
 
 
 def test_what_costs_depend_on_is_in_the_table():

@@ -43,7 +43,7 @@ def test_replicates_are_one_row_by_their_median_and_accuracy_by_its_mean():
     assert list(chain.values["runs"]) == [3, 3]
     assert list(chain.values["step_median_s"]) == pytest.approx([0.64, 1.28])
     assert list(chain.values["eval_accuracy"]) == pytest.approx([2 / 3, 2 / 3])
-    assert list(chain.values["accuracy_sd"]) == pytest.approx([0.2082, 0.2082], abs=1e-4)
+    assert list(chain.values["score_sd"]) == pytest.approx([0.2082, 0.2082], abs=1e-4)
 
 
 def test_repeats_of_a_seed_are_no_evidence_on_accuracy():
@@ -56,7 +56,7 @@ def test_repeats_of_a_seed_are_no_evidence_on_accuracy():
     (chain,) = chains(records, "max_length")
     assert list(chain.values["runs"]) == [4, 4]
     assert list(chain.values["eval_accuracy"]) == pytest.approx([0.6, 0.6])
-    assert list(chain.values["accuracy_sd"]) == pytest.approx([0.1414, 0.1414], abs=1e-4)
+    assert list(chain.values["score_sd"]) == pytest.approx([0.1414, 0.1414], abs=1e-4)
 
 
 def test_failed_cells_do_not_count():

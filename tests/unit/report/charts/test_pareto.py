@@ -2,7 +2,7 @@ from ftbench.analysis.comparisons.pareto import standings
 from ftbench.plan.grid import expand
 from ftbench.report.charts.pareto import pareto, ranked
 from tests import synthetic
-from tests.factories import data_source, measurement, model_source, profile, record
+from tests.factories import data_source, measurement, model_source, profile, record, score
 from tests.unit.report.charts.made_up import inputs, rows
 
 
@@ -10,7 +10,7 @@ def test_every_cell_is_a_point_with_its_standing():
     of = inputs()
     by_time, by_memory = pareto(of)
     assert (by_time.name, by_memory.name) == ("pareto-time", "pareto-memory")
-    expected = standings(of.table, "total_s", of.axes, eval_size=synthetic.EVALUATED)
+    expected = standings(of.table, "total_s", of.axes)
     found = rows(by_time.drawing)
     assert [row["standing"] for row in found] == list(expected["standing"])
     assert len(found) == 12
@@ -20,7 +20,7 @@ def test_every_cell_is_a_point_with_its_standing():
 
 def test_only_cells_that_count_have_bars():
     found = rows(next(iter(pareto(inputs()))).drawing)
-    assert {row["standing"] for row in found if "low" in row} <= {"front", "not told apart"}
+    assert {row["standing"] for row in found if "low" in row} <= {"front", "not distinguishable"}
     assert any("low" in row for row in found)
 
 
@@ -33,13 +33,15 @@ def test_money_has_the_front_of_time():
 def evaluated(documents, size, accuracy):
     block = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [size]}
     (of,) = expand(profile(grid=[block]), model_source(), data_source(eval_size=documents)).cells
-    return record(of, measurement=measurement(eval_accuracy=accuracy, total_s=float(size)))
+    return record(of, measurement=measurement(
+        scores=(score(value=accuracy, examples=documents),), total_s=float(size)
+    ))
 
 
-def test_of_several_evaluation_sets_the_smallest_decides_what_is_told_apart():
+def test_each_score_has_the_error_of_its_own_evaluation_set():
     """The table beside the chart takes the same: 0.05 is nothing over 100 documents, all over 10,000."""
     of = inputs([evaluated(10_000, 16, 0.7), evaluated(100, 32, 0.75)])
-    assert list(ranked(of, "total_s")["standing"]) == ["front", "not told apart"]
+    assert list(ranked(of, "total_s")["standing"]) == ["front", "not distinguishable"]
 
 
 def test_without_accuracy_there_is_no_front():

@@ -110,5 +110,5 @@ def test_json_is_plain_and_whole():
         "source": "roofline",
     }
     assert card["largest_batch"] == {"certain": 1024, "possible": 1030}
-    assert data["accuracy"] == {"value": None, "absent": "two sizes"}
+    assert data["score"] == {"value": None, "absent": "two sizes"}
     assert data["notes"] == ["noted"]

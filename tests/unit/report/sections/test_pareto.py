@@ -3,7 +3,7 @@ import pytest
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.records.record import Failure
 from ftbench.report.sections.pareto import buying_note, buying_section
-from tests.factories import cell, measurement, record
+from tests.factories import cell, evaluated, measurement, record
 
 
 def runs(train_size, accuracies, cost, **axes):
@@ -22,8 +22,9 @@ GOOD = [
 ]
 
 
-def section(records, **options):
-    return buying_section(cells_table(records), varying_axes(records), **options)
+def section(records, eval_size=None, **options):
+    table = evaluated(cells_table(records), eval_size)
+    return buying_section(table, varying_axes(records), **options)
 
 
 def table(found, title):
@@ -37,12 +38,12 @@ def test_the_front_is_said_and_shown():
     assert found.heading == "What to buy"
     assert found.paragraphs[0] == (
         "By total time, 2 of 4 cells are worth the cost, from accuracy 0.610 for 11.0 s to 0.810 for 21.0 s;"
-        " 1 more is not told apart from it."
+        " 1 more is not distinguishable from it."
     )
     front = table(found, "against total time")
     assert front.columns[:3] == ("length", "documents", "seeds")
     assert [row[:2] for row in front.rows] == [("16", "16"), ("32", "16"), ("16", "32")]
-    assert [row[-1] for row in front.rows] == ["front", "not told apart", "front, lead told apart"]
+    assert [row[-1] for row in front.rows] == ["front", "not distinguishable", "front, lead distinguishable"]
 
 
 def test_the_cheapest_cell_for_an_accuracy():
@@ -57,11 +58,11 @@ def test_the_next_doubling_is_said_and_shown():
     said = next(text for text in found.paragraphs if "next doubling" in text)
     assert said.startswith(
         "The next doubling of documents (measured from 16 to 32 at length 16, batch 4) is the only one whose"
-        " gain in accuracy can be told apart from none: +0.200"
+        " gain in accuracy is distinguishable from none: +0.200"
     )
     rows = table(found, "next doubling").rows
     assert [(row[0], row[-1]) for row in rows] == [
-        ("documents", "told apart"),
+        ("documents", "distinguishable"),
         ("length", "no difference to be told"),
     ]
 
@@ -70,7 +71,7 @@ def test_of_several_gains_that_are_told_apart_the_best_is_said_with_their_number
     longer = runs(16, (0.69, 0.70, 0.71), 15.0, max_length=32)
     found = section([*GOOD[:6], *longer], eval_size=10**6)
     said = next(text for text in found.paragraphs if "next doubling" in text)
-    assert "buys most accuracy for its time, of the 2 whose gain can be told apart" in said
+    assert "buys most accuracy for its time, of the 2 whose gain is distinguishable" in said
 
 
 def test_a_single_step_is_said_to_be_worth_it_or_not():
@@ -83,14 +84,14 @@ def test_a_gain_within_noise_is_not_said():
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
     assert (
-        "No next doubling has a gain in accuracy that can be told apart from none (documents from 16 to 32 at"
+        "No next doubling has a gain in accuracy that is distinguishable from none (documents from 16 to 32 at"
         " length 16, batch 4)." in text
     )
     assert "how far another would lie is not known" in text
 
 
 def test_several_seeds_are_not_called_one():
-    assert "how far another would lie" not in " ".join(section(GOOD, eval_size=50).paragraphs)
+    assert "how far another seed's score would lie" not in " ".join(section(GOOD, eval_size=50).paragraphs)
 
 
 def test_a_front_of_one_cell_is_said_and_has_no_table():
@@ -100,8 +101,7 @@ def test_a_front_of_one_cell_is_said_and_has_no_table():
 
 
 def test_the_note_says_how_many_documents():
-    assert "evaluation documents (1,234)" in buying_note(1234)
-    assert "(not known here" in buying_note()
+    assert "standard error over 1,234 evaluation examples" in buying_note("accuracy", 1234)
 
 
 def test_money_stands_beside_time():
@@ -167,7 +167,7 @@ def test_six_pairs_are_told_by_their_median():
 def test_without_accuracy_methods_have_their_costs():
     absent = [
         one.model_copy(
-            update={"measurement": one.measurement.model_copy(update={"eval_accuracy": None})}
+            update={"measurement": one.measurement.model_copy(update={"scores": ()})}
         )
         for one in methods()
     ]

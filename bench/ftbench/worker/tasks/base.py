@@ -1,0 +1,80 @@
+"""A task: which columns it needs, how they become features and labels, which model learns it, how it is scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from ftbench.plan.profile import TaskName
+from ftbench.plan.sources import DataSource
+from ftbench.records.scores import Score
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels of both pools as the model takes them, and the names of the classes; a regression has none."""
+
+    train: pa.Array
+    evaluation: pa.Array
+    names: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """What a fine-tune learns. A second one is a file here, an entry in `tasks.py` and a name in `TaskName`."""
+
+    name: TaskName
+    auto_model: Any  # a class of transformers' `AutoModelFor...`
+    peft_task: str  # a member of `peft.TaskType`
+    scores: tuple[str, ...]  # names of `ftbench.plan.scores`, the one that stands for a run first
+    filler: int | float  # a label for examples that are made up
+
+    def columns(self, source: DataSource) -> dict[str, str]:
+        """Return the columns of the data set, by the name that each has in a pool (`text`, `label`, ...)."""
+        ...
+
+    def strata(self, labels: pa.ChunkedArray) -> list[Array]:
+        """Return row numbers in groups that are each split alike between training and evaluation."""
+        ...
+
+    def read_labels(
+        self,
+        train: pa.ChunkedArray,
+        evaluation: pa.ChunkedArray,
+        *,
+        names: Sequence[str] | None,
+        column: str,
+    ) -> Labels:
+        """Return the labels of both pools; `names` are those that the data set has for its classes.
+
+        Raises WorkloadError for labels that cannot be learned.
+        """
+        ...
+
+    def config_fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the fields of a model's config that follow from the task and its classes."""
+        ...
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: Mapping[str, Sequence[str]],
+        *,
+        max_length: int,
+        pad: bool,
+    ) -> Mapping[str, Any]:
+        """Return the features of a batch of a pool's columns, cut and, if asked for, padded to a length."""
+        ...
+
+    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+        """Return the scores of a model's outputs on the evaluation examples; one that is not defined is left out.
+
+        Raises nothing for outputs that are not numbers: a training may diverge.
+        """
+        ...

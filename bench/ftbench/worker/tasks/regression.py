@@ -1,0 +1,100 @@
+"""Regression: one number for each text, or for each pair of texts (similarity, stars, readability)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import AutoModelForSequenceClassification
+
+from ftbench.base.errors import WorkloadError
+from ftbench.plan.profile import TaskName
+from ftbench.records.scores import Score
+from ftbench.worker.tasks import scoring
+from ftbench.worker.tasks.base import Array, Labels
+from ftbench.worker.tasks.text import WholeTexts
+
+# Examples are split alike within so many groups of like labels, if each has as many examples.
+_GROUPS = 10
+
+
+class TextRegression(WholeTexts):
+    """A model with one output, trained on the mean squared error (transformers' `problem_type`)."""
+
+    name: TaskName = "text-regression"
+    auto_model: Any = AutoModelForSequenceClassification
+    peft_task: str = "SEQ_CLS"
+    scores: tuple[str, ...] = ("pearson", "spearman", "mse")
+    filler: int | float = 0.0
+
+    def strata(self, labels: pa.ChunkedArray) -> list[Array]:
+        """Return row numbers in groups of like labels, each in the order of the rows.
+
+        A file may be sorted by its labels: its last part alone would be no fair evaluation.
+        """
+        order = np.argsort(_numbers(labels, ""), kind="stable")
+        groups = max(1, min(_GROUPS, len(order) // _GROUPS))
+        return [np.sort(rows) for rows in np.array_split(order, groups)]
+
+    def read_labels(
+        self,
+        train: pa.ChunkedArray,
+        evaluation: pa.ChunkedArray,
+        *,
+        names: Sequence[str] | None,
+        column: str,
+    ) -> Labels:
+        """Return the labels as single-precision numbers, as the loss takes them."""
+        pools = {"training": _numbers(train, column), "evaluation": _numbers(evaluation, column)}
+        for pool, numbers in pools.items():
+            if len(numbers) and float(np.ptp(numbers)) == 0:
+                raise WorkloadError(
+                    f"one number only in the {pool} pool: there is nothing to learn or to score",
+                    where=f"workload.label_column {column}",
+                    got=f"{numbers[0]:g}",
+                    hint="hub test splits often hide their labels as -1: name another with eval_split",
+                )
+        return Labels(*(pa.array(numbers, pa.float32()) for numbers in pools.values()))
+
+    def config_fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return one output and the loss that goes with it."""
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+        """Return Pearson's and Spearman's correlation and the mean squared error.
+
+        Guessing is to answer the mean of the training labels throughout: its correlation is taken as 0.
+        """
+        answers = np.asarray(outputs, dtype=float).reshape(len(references))
+        wanted = np.asarray(references, dtype=float)
+        if not np.isfinite(answers).all():
+            return ()
+        guess = float(np.mean(train_labels, dtype=float))
+        found = (
+            scoring.pearson(wanted, answers),
+            scoring.spearman(wanted, answers),
+            scoring.mean_squared_error(wanted, answers, guess),
+        )
+        return tuple(score for score in found if score is not None)
+
+
+def _numbers(labels: pa.ChunkedArray, column: str) -> Array:
+    """Return labels as numbers; raises WorkloadError if they are none, or not finite."""
+    kind = labels.type
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if not numeric:
+        raise WorkloadError(
+            "a regression learns numbers",
+            where=f"workload.label_column {column}",
+            got=str(kind),
+            hint='task = "text-classification" learns classes',
+        )
+    numbers = labels.cast(pa.float64()).to_numpy()
+    if not np.isfinite(numbers).all():
+        raise WorkloadError(
+            f"{int((~np.isfinite(numbers)).sum())} labels are not finite numbers",
+            where=f"workload.label_column {column}",
+        )
+    return numbers

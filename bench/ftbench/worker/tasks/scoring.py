@@ -1,0 +1,130 @@
+"""Scores with their standard errors and intervals, from references and answers; numpy alone.
+
+References and answers are arrays of one number per evaluation example.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ftbench.plan.scores import BY_NAME
+from ftbench.records.scores import Score, share_variance
+from ftbench.worker.tasks.base import Array
+
+# Of the standard normal distribution: 95 of 100 draws lie within so many standard errors.
+_NORMAL = 1.959964
+# The variance of Fisher's z of a correlation of n examples is its share divided by n - 3. Of ranks it depends on
+# the correlation: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman
+# correlations" (2000).
+_FEWEST_CORRELATED = 4
+
+
+def accuracy(share: float, examples: int, guess: float) -> Score:
+    """Return the share of right answers as a score."""
+    error = math.sqrt(share_variance(share, examples))
+    return _score("accuracy", share, error, guess=guess)
+
+
+def macro_f1(references: Array, answers: Array, guess: int) -> Score:
+    """Return the mean over classes of 2 TP / (2 TP + FP + FN): of those that are in references or answers.
+
+    The standard error is the infinitesimal jackknife's over examples, which is the delta method's (Efron 1982).
+    """
+    counts = _confusion(references, answers)
+    value = _macro_f1(counts)
+    examples = counts.sum()
+    # Moving one example's weight into a pair of classes: the derivative, by a small step to either side.
+    step = 1e-6 * examples
+    influence = np.zeros_like(counts)
+    for pair in zip(*np.nonzero(counts), strict=True):
+        moved = counts.copy()
+        moved[pair] += step
+        back = counts.copy()
+        back[pair] -= step
+        influence[pair] = (_macro_f1(moved) - _macro_f1(back)) / (2 * step) * examples
+    mean = (influence * counts).sum() / examples
+    variance = (counts * (influence - mean) ** 2).sum() / examples**2
+    constant = np.full_like(answers, guess)
+    guessed = _macro_f1(_confusion(references, constant))
+    return _score("f1_macro", value, math.sqrt(variance), guess=guessed)
+
+
+def _confusion(references: Array, answers: Array) -> Array:
+    """Return how often each class was answered for each, of those that occur."""
+    classes, numbers = np.unique(np.concatenate([references, answers]), return_inverse=True)
+    count = len(classes)
+    pairs = numbers[: len(references)] * count + numbers[len(references) :]
+    return np.bincount(pairs, minlength=count * count).reshape(count, count).astype(float)
+
+
+def _macro_f1(counts: Array) -> float:
+    right = np.diagonal(counts)
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    return float(np.mean(np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0)))
+
+
+def pearson(references: Array, answers: Array) -> Score | None:
+    """Return the correlation with its interval by Fisher's z; None if either is the same throughout."""
+    value = _correlation(references, answers)
+    return None if value is None else _correlated("pearson", value, len(references), 1.0)
+
+
+def spearman(references: Array, answers: Array) -> Score | None:
+    """Return the correlation of the ranks, equal values sharing theirs; None if either is the same throughout."""
+    value = _correlation(_ranks(references), _ranks(answers))
+    if value is None:
+        return None
+    return _correlated("spearman", value, len(references), 1 + value**2 / 2)
+
+
+def mean_squared_error(references: Array, answers: Array, guess: float) -> Score:
+    """Return the mean squared error; `guess` is the number that is answered without reading."""
+    squares = (answers - references) ** 2
+    error = float(squares.std(ddof=1) / math.sqrt(len(squares))) if len(squares) > 1 else None
+    guessed = float(((references - guess) ** 2).mean())
+    return _score("mse", float(squares.mean()), error, guess=guessed)
+
+
+def _ranks(values: Array) -> Array:
+    return pd.Series(values).rank().to_numpy()
+
+
+def _correlation(one: Array, other: Array) -> float | None:
+    a, b = one - one.mean(), other - other.mean()
+    spread = math.sqrt(float(a @ a) * float(b @ b))
+    # Answers that differ in the last digits only are the same answer.
+    if not math.isfinite(spread) or spread == 0 or float(np.ptp(other)) < 1e-6 * (abs(other).max()):
+        return None
+    return max(-1.0, min(1.0, float(a @ b) / spread))
+
+
+def _correlated(name: str, value: float, examples: int, variance: float) -> Score:
+    """Return a correlation with the interval that is symmetric in Fisher's z; none for four examples or fewer."""
+    if examples < _FEWEST_CORRELATED or abs(value) >= 1:
+        return _score(name, value, None, guess=0.0)
+    in_z = math.sqrt(variance / (examples - 3)) if examples > 3 else math.inf
+    z = math.atanh(value)
+    low, high = math.tanh(z - _NORMAL * in_z), math.tanh(z + _NORMAL * in_z)
+    error = (1 - value**2) * in_z
+    return _score(name, value, error, guess=0.0).model_copy(update={"low": low, "high": high})
+
+
+def _score(name: str, value: float, error: float | None, *, guess: float) -> Score:
+    """Return a score with a normal interval, cut at what it can be."""
+    kind = BY_NAME[name]
+    ends: dict[str, float] = {}
+    if error is not None:
+        least, most = kind.bounds
+        ends["low"] = max(value - _NORMAL * error, least)
+        ends["high"] = min(value + _NORMAL * error, most)
+    return Score(
+        name=name,
+        value=value,
+        higher_is_better=kind.higher_is_better,
+        standard_error=error,
+        guess=guess,
+        **ends,
+    )

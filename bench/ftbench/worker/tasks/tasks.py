@@ -1,0 +1,14 @@
+"""The tasks that there are, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ftbench.plan.profile import TaskName
+from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.classification import TextClassification
+from ftbench.worker.tasks.regression import TextRegression
+
+_TASKS: tuple[Task, ...] = (TextClassification(), TextRegression())
+TASKS: Mapping[TaskName, Task] = MappingProxyType({task.name: task for task in _TASKS})

@@ -1,0 +1,47 @@
+"""Texts and pairs of texts as features, for the tasks that read whole texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ftbench.plan.sources import DataSource
+
+TEXT, PAIR, LABEL = "text", "text_pair", "label"
+
+
+class WholeTexts:
+    """What tasks have in common that answer for a text, or for a pair of texts, as a whole."""
+
+    def columns(self, source: DataSource) -> dict[str, str]:
+        """Return the column of the text, or the two of a pair, and the column of the label."""
+        texts = dict(zip((TEXT, PAIR), source.text_columns, strict=False))
+        return {**texts, LABEL: source.label_column}
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: Mapping[str, Sequence[str]],
+        *,
+        max_length: int,
+        pad: bool,
+    ) -> Mapping[str, Any]:
+        """Return the features of a batch; of a pair that is too long, the longer text loses tokens first.
+
+        That is transformers' truncation `longest_first`, which `run_glue.py` uses.
+        """
+        encoded: Mapping[str, Any] = tokenizer(
+            list(batch[TEXT]),
+            list(batch[PAIR]) if PAIR in batch else None,
+            truncation="longest_first",
+            max_length=max_length,
+            padding="max_length" if pad else False,
+        )
+        return encoded
+
+
+def lengths(encoded: Mapping[str, Any]) -> list[int]:
+    """Return the tokens of each example of encoded features."""
+    return list(map(len, encoded["input_ids"]))
