@@ -16,6 +16,7 @@ from ftbench.predict.trace.work import count_work
 from ftbench.worker.measure.steps import document_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.model import load_model
+from ftbench.worker.tasks.tasks import TASKS
 from tests import published_fine_tunes as published
 from tests.factories import data_source, profile
 from tests.integration.conftest import ftbench
@@ -59,7 +60,12 @@ def test_a_run_that_was_not_made_has_its_costs(on_l4):
 
 def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
     of = profile(workload={"eval_size": 16})
-    model = load_model(resolve_model(of.workload), ("0", "1"), attn_implementation="eager")
+    model = load_model(
+        resolve_model(of.workload),
+        ("0", "1"),
+        TASKS["text-classification"],
+        attn_implementation="eager",
+    )
     document = document_flops(fit_flops(model, 128), 128)
     job = on_l4["job"]
     assert (job["steps"], job["documents"], job["evaluations"]) == (250, 2000, 3)

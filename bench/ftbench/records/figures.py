@@ -103,7 +103,7 @@ _MEDIAN, _RATE = "steps.median_s", "steps.samples_per_s"
 
 # The columns that cells.csv begins with, in this order.
 FIRST = (
-    *map(_score_figure, SCORES),
+    *map(_score_figure, HEADLINES),
     Figure("eval_loss", "", "eval loss", "eval_loss", narrow=2),
     Figure("total_s", "s", "total", "total_s"),
     Figure("train_s", "s", "train", "train_s", narrow=3),
@@ -143,6 +143,7 @@ FIRST = (
 )
 FIGURES = (
     *FIRST,
+    *(_score_figure(kind) for kind in SCORES if kind not in HEADLINES),
     # Of the score that stands for the run.
     Figure("score_se", read=_headline("standard_error")),
     Figure("score_guess", read=_headline("guess")),

@@ -5,19 +5,20 @@ import pytest
 from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.estimate.answers import (
     EstimatedFigure,
-    accuracy,
     costs,
     from_fit,
     from_prediction,
     measured_time,
     point_of,
     roofline_time,
+    score,
 )
 from ftbench.estimate.evidence import Evidence, Outside
 from ftbench.estimate.roofline import job_seconds, rates_of
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.schedule import schedule_of
+from ftbench.plan.scores import ACCURACY
 from tests.factories import cell, cell_work, device, figure, predicted_cell
 
 TIME = EstimatedFigure("time_s", 7200.0, 3600.0, 10800.0, "95 %", "a fit")
@@ -218,7 +219,8 @@ def curve(held=None, **changes):
         "a": flat,
         "b": flat,
         "points": {100: (flat, 3), 1000: (flat, 3)},
-        "accuracy": lambda n: Interval(0.9, 0.85, 1.02),
+        "score": ACCURACY,
+        "predict": lambda n: Interval(0.9, 0.85, 1.02),
         "interpolation": None,
         "extrapolation": None,
     }
@@ -226,31 +228,31 @@ def curve(held=None, **changes):
 
 
 def test_accuracy_is_that_of_the_curve_and_no_more_than_all():
-    found = accuracy(cell(train_size=500), [curve()])
+    found = score(cell(train_size=500), [curve()])
     assert (found.value, found.low, found.high) == (0.9, 0.85, 1.0)
     assert found.source == "learning curve of 2 sizes"
 
 
 def test_accuracy_beyond_the_curve_says_by_how_much():
-    found = accuracy(cell(train_size=25_000), [curve(weak="few seeds")])
+    found = score(cell(train_size=25_000), [curve(weak="few seeds")])
     assert found.source == (
-        "extrapolated 25.00x beyond 1,000 documents: learning curve of 2 sizes; weak: few seeds"
+        "extrapolated 25.00x beyond 1,000 training examples: learning curve of 2 sizes; weak: few seeds"
     )
 
 
 def test_a_curve_of_the_same_batch_comes_before_another():
     other = curve({"per_device_train_batch_size": 8})
-    same = curve({"per_device_train_batch_size": 4}, accuracy=lambda n: Interval(0.7, 0.6, 0.8))
-    assert accuracy(cell(), [other, same]).value == 0.7
-    found = accuracy(cell(), [other])
+    same = curve({"per_device_train_batch_size": 4}, predict=lambda n: Interval(0.7, 0.6, 0.8))
+    assert score(cell(), [other, same]).value == 0.7
+    found = score(cell(), [other])
     assert found.value == 0.9
     assert "measured at per_device_train_batch_size 8" in found.source
 
 
 def test_a_curve_comes_before_a_refusal():
-    assert accuracy(cell(), [Refusal("accuracy", "two sizes"), curve()]).value == 0.9
+    assert score(cell(), [Refusal("accuracy", "two sizes"), curve()]).value == 0.9
 
 
 def test_accuracy_that_cannot_be_told_says_why():
-    assert accuracy(cell(), [Refusal("accuracy", "two sizes")]).absent == "two sizes"
-    assert accuracy(cell(), []).absent == "no run of its kind was measured"
+    assert score(cell(), [Refusal("accuracy", "two sizes")]).absent == "two sizes"
+    assert score(cell(), []).absent == "no run of its kind was measured"

@@ -264,3 +264,45 @@ def test_an_override_of_something_that_is_no_table():
 
 def test_the_schema_is_json():
     assert "workload" in json.loads(json.dumps(Profile.model_json_schema()))["properties"]
+
+
+def test_a_pair_of_texts_is_two_columns():
+    two = profile(workload={"text_column": ["premise", "hypothesis"]})
+    assert two.workload.text_column == ("premise", "hypothesis")
+
+
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        ({"text_column": ["text", "label"]}, "two columns"),
+        ({"text_column": ["text", "text"]}, "two columns"),
+        ({"task": "text-regression", "balanced": True}, "balanced"),
+        ({"text_column": ["a", "b", "c"]}, "text_column"),
+        ({"text_column": []}, "text_column"),
+        ({"task": "text-generation"}, "task"),
+    ],
+)
+def test_a_workload_that_contradicts_itself(workload, words):
+    assert words in str(refusal(workload=workload))
+
+
+def test_a_regression_chooses_its_checkpoint_by_the_loss():
+    regression = {"task": "text-regression"}
+    assert profile(workload=regression).settings["metric_for_best_model"] == "loss"
+    assert profile().settings["metric_for_best_model"] == "accuracy"
+    asked = {"metric_for_best_model": "pearson"}
+    assert (
+        profile(workload=regression, training=asked).settings["metric_for_best_model"] == "pearson"
+    )
+
+
+@pytest.mark.parametrize("name", ["mse", "eval_mse"])
+def test_transformers_is_told_which_scores_should_be_low(name):
+    """It takes every metric whose name does not end in `loss` for one that should be high."""
+    of = {"workload": {"task": "text-regression"}}
+    found = profile(**of, training={"metric_for_best_model": name}).settings
+    assert found["greater_is_better"] is False
+    said = {"metric_for_best_model": name, "greater_is_better": True}
+    assert profile(**of, training=said).settings["greater_is_better"] is True
+    assert "greater_is_better" not in profile(**of).settings
+    assert "greater_is_better" not in profile().settings

@@ -7,6 +7,7 @@ import pytest
 from ftbench.base.errors import DamagedFile, RunDirectoryError
 from ftbench.base.files import checksum, write_atomically
 from ftbench.records.batch_probe import BatchProbe
+from ftbench.records.migration import OLDEST
 from ftbench.records.record import SCHEMA_VERSION, Failure
 from ftbench.records.run_directory import RESERVE_BYTES, Damaged, RunDirectory
 from tests.factories import cell, environment, preparation, profile, record
@@ -181,7 +182,7 @@ def test_another_schema_is_no_damage(directory):
     file = written(directory)
     whole = json.loads(file.read_text())
     del whole["sha256"]
-    for version, said in ((SCHEMA_VERSION + 1, "newer"), (SCHEMA_VERSION - 1, "older")):
+    for version, said in ((SCHEMA_VERSION + 1, "newer"), (OLDEST - 1, "older")):
         data = whole | {"schema_version": version}
         file.write_text(json.dumps({"sha256": checksum(data), **data}))
         with pytest.raises(RunDirectoryError, match=f"written by an? {said} ftbench") as caught:
@@ -234,7 +235,7 @@ def test_a_huge_file_is_not_read_into_memory(directory, monkeypatch):
     monkeypatch.setattr("ftbench.base.files.MAX_JSON_BYTES", 1000)
     written(directory)
     with pytest.raises(DamagedFile, match="larger than"):
-        directory.records()
+        RunDirectory.open(directory.path).records()
 
 
 def test_a_write_does_not_follow_a_link_that_waits_for_it(tmp_path):
@@ -419,8 +420,8 @@ def held(directory, tmp_path):
         (linked, "run/steps", None, "folder"),
         (edited, f"run/records/{record().identity.name}.json", None, None),
         (copied, "run/records/copy.json", None, f"{record().identity.name}.json"),
-        (of_version(SCHEMA_VERSION + 1), "run/records", "version", str(SCHEMA_VERSION)),
-        (of_version(SCHEMA_VERSION - 1), "run/records", "version", str(SCHEMA_VERSION)),
+        (of_version(SCHEMA_VERSION + 1), "run/records", "version", f"{OLDEST} to {SCHEMA_VERSION}"),
+        (of_version(OLDEST - 1), "run/records", "version", f"{OLDEST} to {SCHEMA_VERSION}"),
         (another_environment, "run/environments/0123.json", environment().environment_id, None),
         (no_space, "run", "B free", "1048576 TiB"),
         (held, "run", None, None),
@@ -440,10 +441,12 @@ def test_an_error_says_where_and_what_to_do(
     assert expected is None or expected in error.expected
 
 
-@pytest.mark.parametrize(("step", "hint"), [(-1, "--out"), (1, "upgrade")])
-def test_an_older_and_a_newer_version_are_told_apart(directory, tmp_path, step, hint):
+@pytest.mark.parametrize(
+    ("version", "hint"), [(OLDEST - 1, "--out"), (SCHEMA_VERSION + 1, "upgrade")]
+)
+def test_an_older_and_a_newer_version_are_told_apart(directory, tmp_path, version, hint):
     with pytest.raises(RunDirectoryError) as caught:
-        of_version(SCHEMA_VERSION + step)(directory, tmp_path)
+        of_version(version)(directory, tmp_path)
     assert hint in caught.value.hint
 
 

@@ -56,7 +56,7 @@ def test_one_run_a_cell_is_said():
 
 
 def test_the_standard_error_of_accuracy_is_said():
-    assert "0.177" in text_of(LEARNING)  # 0.5 / sqrt(8)
+    assert "standard error of up to 0.176" in text_of(LEARNING)  # sqrt(p (1 - p) / 8)
 
 
 def test_held_out_documents_are_not_the_official_test_split():
@@ -74,7 +74,7 @@ def test_a_profile_that_saves_no_checkpoint_says_so():
 
 def test_absent_accuracy_has_its_reason():
     measured = measurement(eval_accuracy=None, absent={"scores": "the weights are random"})
-    assert "Accuracy is absent: the weights are random." in text_of([record(measurement=measured)])
+    assert "Scores are absent: the weights are random." in text_of([record(measurement=measured)])
 
 
 def test_failures_and_warnings_are_told():

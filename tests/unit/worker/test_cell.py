@@ -9,7 +9,7 @@ from datasets import Dataset
 import ftbench.worker.cell as worker
 from ftbench.records.messages import CellRequest
 from ftbench.worker.recipe.finetune import Result
-from tests.factories import cell, preparation
+from tests.factories import cell, preparation, score
 
 STEPS = 30
 
@@ -56,6 +56,7 @@ def planted(monkeypatch):
             log=[of_epoch, evaluation | {"epoch": 1.0}],
             train_loss=losses["train_loss"],
             evaluation=evaluation,
+            scores=(score(),),
             model_device="cpu",
             parameters=10,
             trainable_parameters=10,
@@ -112,9 +113,12 @@ def test_a_loss_that_is_no_number_is_absent_with_a_warning(planted, request_of, 
 def test_a_cell_that_went_well_has_its_figures_and_no_such_warning(planted, request_of):
     found = measured(request_of())
     assert not {"diverged", "loader_processes"} & names(found)
-    assert (found["train_loss"], found["eval_loss"], found["eval_accuracy"]) == (0.6, 0.5, 0.75)
+    assert (found["train_loss"], found["eval_loss"]) == (0.6, 0.5)
+    assert [(one["name"], one["value"]) for one in found["scores"]] == [("accuracy", 0.75)]
+    assert found["epochs"][0]["scores"] == {"accuracy": 0.7}
+    assert "scores.f1_macro" in found["absent"]  # the planted recipe has none
     assert found["epochs"][0]["eval_loss"] == 0.5
-    assert found["steps"]["samples"] == 4 * (STEPS - 2)
+    assert found["ranks"][0]["steps"]["samples"] == 4 * (STEPS - 2)
 
 
 def test_a_recipe_that_raises_is_a_failure_with_its_phase(planted, request_of, monkeypatch):

@@ -50,7 +50,9 @@ def load_config(model: ModelSource, labels: Sequence[str], task: Task) -> PreTra
     for name, value in model.config:
         if name in names or not hasattr(known, name):
             raise WorkloadError(
-                "the task and the data decide this" if name in names else "unknown key",
+                "this is read from the data, or follows from the task"
+                if name in names
+                else "unknown key",
                 where=f"workload.config.{name}",
                 got=repr(value),
                 expected=f"a field of {type(known).__name__}",

@@ -68,15 +68,16 @@ def _macro_f1(counts: Array) -> float:
 
 def pearson(references: Array, answers: Array) -> Score | None:
     """Return the correlation with its interval by Fisher's z; None if either is the same throughout."""
-    value = _correlation(references, answers)
-    return None if value is None else _correlated("pearson", value, len(references), 1.0)
+    if _constant(references) or _constant(answers):
+        return None
+    return _correlated("pearson", _correlation(references, answers), len(references), 1.0)
 
 
 def spearman(references: Array, answers: Array) -> Score | None:
     """Return the correlation of the ranks, equal values sharing theirs; None if either is the same throughout."""
-    value = _correlation(_ranks(references), _ranks(answers))
-    if value is None:
+    if _constant(references) or _constant(answers):
         return None
+    value = _correlation(_ranks(references), _ranks(answers))
     return _correlated("spearman", value, len(references), 1 + value**2 / 2)
 
 
@@ -92,12 +93,14 @@ def _ranks(values: Array) -> Array:
     return pd.Series(values).rank().to_numpy()
 
 
-def _correlation(one: Array, other: Array) -> float | None:
+def _constant(values: Array) -> bool:
+    """Return whether values are the same but for the last digits of single precision."""
+    return float(np.ptp(values)) <= 1e-6 * float(abs(values).max())
+
+
+def _correlation(one: Array, other: Array) -> float:
     a, b = one - one.mean(), other - other.mean()
-    spread = math.sqrt(float(a @ a) * float(b @ b))
-    # Answers that differ in the last digits only are the same answer.
-    if not math.isfinite(spread) or spread == 0 or float(np.ptp(other)) < 1e-6 * (abs(other).max()):
-        return None
+    spread = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
     return max(-1.0, min(1.0, float(a @ b) / spread))
 
 

@@ -11,8 +11,8 @@ from ftbench.analysis.comparisons.contrast import (
     difference,
     log_costs,
     mean_difference,
-    mean_scores,
     mean_ratio,
+    mean_scores,
     median_ratio,
     points,
     ratio,
@@ -22,7 +22,6 @@ from ftbench.analysis.fits.laws import Interval
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.records.record import Failure
 from tests.factories import cell, evaluated, measurement, record
-
 
 ACCURACY = "eval_accuracy"
 

@@ -6,6 +6,7 @@ from ftbench.analysis.fits.laws import LearningCurve, Refusal
 from ftbench.analysis.fits.learning import WEAK_ACCURACY, Power, learning_curves
 from ftbench.analysis.fits.learning import Seeds as Sizes
 from ftbench.analysis.fits.regression import TooFewCellsError
+from ftbench.plan.scores import ACCURACY
 from tests.unit.analysis.made_up import AXES
 
 LAW = (0.08, 1.5, 0.4)
@@ -131,7 +132,7 @@ def test_another_evaluation_set_would_move_it():
     largest = error(100)
     expected = 1.96 * np.sqrt(largest * (1 - largest) / 500)
     assert found.evaluation_error == pytest.approx(expected, rel=0.05)
-    assert curve(runs().drop(columns="eval_size")).evaluation_error is None
+    assert curve(runs().drop(columns="score_se")).evaluation_error is None
 
 
 def test_repeats_of_a_seed_are_no_replicates():
@@ -171,11 +172,11 @@ def test_a_curve_for_every_other_setting():
 def test_cells_of_one_size_are_no_curve_and_no_refusal():
     lone = runs(sizes=(100,)).assign(max_length=64)
     assert curve(pd.concat([runs(), lone])).held["max_length"] == 128
-    assert reason(lone) == "no cells differ in their documents alone"
+    assert reason(lone) == "no cells differ in their training examples alone"
 
 
 def test_no_accuracy():
-    assert reason(runs().assign(eval_accuracy=np.nan)) == "no run has an accuracy"
+    assert reason(runs().assign(eval_accuracy=np.nan)) == "no run has a score (accuracy)"
     assert learning_curves(runs()[:0], AXES) == ()
 
 
@@ -238,7 +239,7 @@ def test_no_share_is_nearer_to_all_or_nothing_than_half_a_per_cent():
 
 
 def of_draws(floor, a, b, runs):
-    return Power(*(np.array(values, dtype=float) for values in (floor, a, b, runs)))
+    return Power(ACCURACY, *(np.array(values, dtype=float) for values in (floor, a, b, runs)))
 
 
 def test_a_prediction_has_the_spread_of_its_draws_and_of_one_more_run():

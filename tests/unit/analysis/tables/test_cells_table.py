@@ -22,6 +22,7 @@ COLUMNS = [
     "train_size",
     "seed",
     "eval_accuracy",
+    "eval_pearson",
     "eval_loss",
     "total_s",
     "train_s",
@@ -67,8 +68,8 @@ def test_the_kernels_part_is_that_of_training():
     def row(**use):
         measured = measurement()
         trained = measured.phases["train"].model_copy(update=use)
-        changed = {"phases": measured.phases | {"train": trained}}
-        return cells_table([record(measurement=measured.model_copy(update=changed))]).iloc[0]
+        changed = measured.with_rank(phases=measured.phases | {"train": trained})
+        return cells_table([record(measurement=changed)]).iloc[0]
 
     found = row(cpu_s=8.0, kernel_s=2.0, page_faults=900, steps=3)
     assert (found["kernel_share"], found["page_faults_per_step"]) == (0.25, 300.0)

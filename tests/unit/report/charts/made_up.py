@@ -3,6 +3,7 @@
 from ftbench.analysis.comparisons.contrast import separating_axes
 from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
+from ftbench.plan.scores import ACCURACY
 from ftbench.report.charts.inputs import ChartInputs
 from tests import synthetic
 
@@ -59,7 +60,8 @@ def learning_curve(**changes):
         "a": Interval(1.9, 1.8, 2.0),
         "b": Interval(0.35, 0.3, 0.4),
         "points": {size: (accuracy(size), 3) for size in (100, 400)},
-        "accuracy": accuracy,
+        "score": ACCURACY,
+        "predict": accuracy,
         "interpolation": held_out(),
         "extrapolation": None,
     }

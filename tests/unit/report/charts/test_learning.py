@@ -64,9 +64,9 @@ def test_the_caption_says_what_is_drawn_for_cells_with_and_without_a_law():
 
 def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():
     assert figure(curves=(learning_curve(evaluation_error=0.0612),)).caption.endswith(
-        "Other evaluation documents would move the whole curve by up to ±0.061."
+        "Other evaluation examples would move the whole curve by up to ±0.061."
     )
-    assert "evaluation documents" not in figure(curves=(learning_curve(),)).caption
+    assert "evaluation examples" not in figure(curves=(learning_curve(),)).caption
 
 
 def test_one_size_has_no_curve():

@@ -1,7 +1,6 @@
 from ftbench.analysis.comparisons.pareto import standings
 from ftbench.plan.grid import expand
 from ftbench.report.charts.pareto import pareto, ranked
-from tests import synthetic
 from tests.factories import data_source, measurement, model_source, profile, record, score
 from tests.unit.report.charts.made_up import inputs, rows
 
@@ -33,9 +32,12 @@ def test_money_has_the_front_of_time():
 def evaluated(documents, size, accuracy):
     block = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [size]}
     (of,) = expand(profile(grid=[block]), model_source(), data_source(eval_size=documents)).cells
-    return record(of, measurement=measurement(
-        scores=(score(value=accuracy, examples=documents),), total_s=float(size)
-    ))
+    return record(
+        of,
+        measurement=measurement(
+            scores=(score(value=accuracy, examples=documents),), total_s=float(size)
+        ),
+    )
 
 
 def test_each_score_has_the_error_of_its_own_evaluation_set():

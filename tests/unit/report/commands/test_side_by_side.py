@@ -97,7 +97,7 @@ def test_identical_directories(tmp_path):
     text = text_of(document)
     assert "the same environment" in text
     assert "the same settings" in text
-    assert {row[-1] for row in table(document, "Total time").rows} == {"no difference to be told"}
+    assert {row[-1] for row in table(document, "Total time").rows} == {"not distinguishable"}
     assert not any(section.heading == "Not compared" for section in document.sections)
 
 

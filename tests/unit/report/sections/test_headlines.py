@@ -61,9 +61,9 @@ def test_an_axis_without_a_fit_says_what_was_measured():
 def test_accuracy_and_what_more_documents_would_bring():
     (line,) = (one for one in said(curves=(learning_curve(),)) if one.startswith("Accuracy"))
     assert line == (
-        "Accuracy rises from 0.541 (0.531 to 0.551) at 100 documents to 0.687 (0.677 to 0.697) at 400,"
-        " means over 3 seeds. By the fitted law, 800 documents would bring 0.737 (0.727 to 0.747), and"
-        " ever more near 0.920 (0.890 to 0.950)."
+        "Accuracy rises from 0.541 (0.531 to 0.551) at 100 training examples to 0.687 (0.677 to 0.697) at 400,"
+        " means over 3 seeds. By the fitted law, 800 examples would bring 0.737 (0.727 to 0.747), and"
+        " ever more would near 0.920 (0.890 to 0.950)."
     )
 
 
@@ -87,9 +87,9 @@ def test_seeds_are_those_of_all_points_and_one_run_is_no_mean(seeds, words):
 
 def test_how_far_other_evaluation_documents_would_move_the_curve():
     line = said(curves=(learning_curve(evaluation_error=0.0612),))[1]
-    moved = "Other evaluation documents would move the whole curve by up to ±0.061."
+    moved = "Other evaluation examples would move the whole curve by up to ±0.061."
     assert f"means over 3 seeds. {moved} By the fitted law" in line
-    assert "evaluation documents" not in said(curves=(learning_curve(),))[1]
+    assert "evaluation examples" not in said(curves=(learning_curve(),))[1]
 
 
 def test_of_several_curves_the_best_known_is_told():
@@ -134,7 +134,10 @@ def test_stats():
     found = {what: (value, note) for what, value, note in stats(table, axes)}
     assert found["runs finished"] == ("2 of 2", "of 2 cells")
     assert found["step time"][0] == "500 ms"
-    assert found["best accuracy"] == ("0.900", "one run, length 16, batch 4, documents 8")
+    assert found["best accuracy"] == (
+        "0.900",
+        "one run, length 16, batch 4, documents 8; guessing gives 0.500",
+    )
 
 
 def test_the_best_cell_is_named_by_all_that_tells_cells_apart():
@@ -145,7 +148,7 @@ def test_the_best_cell_is_named_by_all_that_tells_cells_apart():
     (found,) = (
         one for one in stats(cells_table(records), varying_axes(records)) if "best" in one[0]
     )
-    assert found[2].endswith("documents 16, method lora")
+    assert "documents 16, method lora;" in found[2]
 
 
 def test_runs_with_wrong_figures_have_finished_too():

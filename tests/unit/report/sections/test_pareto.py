@@ -43,7 +43,11 @@ def test_the_front_is_said_and_shown():
     front = table(found, "against total time")
     assert front.columns[:3] == ("length", "documents", "seeds")
     assert [row[:2] for row in front.rows] == [("16", "16"), ("32", "16"), ("16", "32")]
-    assert [row[-1] for row in front.rows] == ["front", "not distinguishable", "front, lead distinguishable"]
+    assert [row[-1] for row in front.rows] == [
+        "front",
+        "not distinguishable",
+        "front, lead distinguishable",
+    ]
 
 
 def test_the_cheapest_cell_for_an_accuracy():
@@ -63,7 +67,7 @@ def test_the_next_doubling_is_said_and_shown():
     rows = table(found, "next doubling").rows
     assert [(row[0], row[-1]) for row in rows] == [
         ("documents", "distinguishable"),
-        ("length", "no difference to be told"),
+        ("length", "not distinguishable"),
     ]
 
 
@@ -87,11 +91,13 @@ def test_a_gain_within_noise_is_not_said():
         "No next doubling has a gain in accuracy that is distinguishable from none (documents from 16 to 32 at"
         " length 16, batch 4)." in text
     )
-    assert "how far another would lie is not known" in text
+    assert "how far another seed's score would lie is not known" in text
 
 
 def test_several_seeds_are_not_called_one():
-    assert "how far another seed's score would lie" not in " ".join(section(GOOD, eval_size=50).paragraphs)
+    assert "how far another seed's score would lie" not in " ".join(
+        section(GOOD, eval_size=50).paragraphs
+    )
 
 
 def test_a_front_of_one_cell_is_said_and_has_no_table():
@@ -138,7 +144,7 @@ def test_full_beside_lora():
     assert "over lora in 2 pairs of cells (the geometric mean of their ratios): 1.93x" in said
     assert ": 1.93x (1.77x to 2.1" in said
     assert "in accuracy +0.015" in said
-    assert said.endswith("(no difference to be told).")
+    assert said.endswith("(not distinguishable).")
     rows = table(found, "Full fine-tuning over lora").rows
     assert [row[0] for row in rows] == ["16", "32", "all: mean"]
     assert rows[0][1:3] == ("2e-05", "0.0001")
@@ -161,14 +167,12 @@ def test_six_pairs_are_told_by_their_median():
     said = next(text for text in found.paragraphs if text.startswith("Full fine-tuning costs"))
     assert "in 6 pairs of cells (the median of their ratios): 1.95x" in said
     last = table(found, "Full fine-tuning over lora").rows[-1]
-    assert last[0] == "all: median, of accuracy the mean"
+    assert last[0] == "all: median, of the score the mean"
 
 
 def test_without_accuracy_methods_have_their_costs():
     absent = [
-        one.model_copy(
-            update={"measurement": one.measurement.model_copy(update={"scores": ()})}
-        )
+        one.model_copy(update={"measurement": one.measurement.model_copy(update={"scores": ()})})
         for one in methods()
     ]
     found = section(absent, eval_size=500)

@@ -8,6 +8,7 @@ from ftbench.worker.measure.steps import document_flops
 from ftbench.worker.prepare.flops import count_flops, fit_flops
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
+from ftbench.worker.tasks.tasks import TASKS
 from tests.factories import profile
 
 H, INNER, LAYERS, LABELS = 16, 24, 2, 3
@@ -21,7 +22,12 @@ CONFIG = {
 
 def small():
     workload = profile(workload={"weights": "random", "config": CONFIG}).workload
-    return load_model(resolve_model(workload), ("a", "b", "c"), attn_implementation="eager")
+    return load_model(
+        resolve_model(workload),
+        ("a", "b", "c"),
+        TASKS["text-classification"],
+        attn_implementation="eager",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def test_the_fitted_polynomial_is_exact(model):
 
 
 def test_a_frozen_body_costs_its_forward_pass_alone():
-    head = with_method(small(), "head")
+    head = with_method(small(), "head", TASKS["text-classification"])
     for length in (4, 32):
         # Of the classifier, the gradient of the weights; its input has none.
         assert count_flops(head, length) == by_hand(length) // 3 + 2 * H * LABELS
@@ -81,14 +87,16 @@ def lora_by_hand(length, rank):
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_loras_flops_are_those_worked_out_by_hand(rank):
-    lora = with_method(small(), "lora", LoraSettings(r=rank))
+    lora = with_method(small(), "lora", TASKS["text-classification"], LoraSettings(r=rank))
     for length in (4, 32):
         assert count_flops(lora, length) == lora_by_hand(length, rank)
     assert document_flops(fit_flops(lora, 128), 77) == lora_by_hand(77, rank)
 
 
 def test_a_model_that_is_no_quadratic_has_no_flops(model, monkeypatch):
-    monkeypatch.setattr("ftbench.worker.prepare.flops.count_flops", lambda model, length: length**3)
+    monkeypatch.setattr(
+        "ftbench.worker.prepare.flops.count_flops", lambda model, length, label: length**3
+    )
     assert fit_flops(model, 128) is None
     monkeypatch.setattr(
         "ftbench.worker.prepare.flops.count_flops", lambda model, length: length // 16

@@ -1,5 +1,7 @@
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
@@ -8,6 +10,7 @@ from ftbench.plan.profile import Workload
 from ftbench.plan.sources import resolve_data, resolve_model
 from ftbench.worker.recipe.data import load_pools, read_tokenised, tokenise
 from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.tasks.tasks import TASKS
 from tests.factories import profile
 
 
@@ -241,6 +244,7 @@ def tokenised(pool, tokenizer, **changes):
         "padding": "max_length",
         "identity": {"data": "x"},
         "tokenizer": tokenizer,
+        "task": TASKS["text-classification"],
     }
     count = changes.pop("count", 10)
     return tokenise(pool, count, **(options | changes))
@@ -273,3 +277,85 @@ def test_tokenising_happens_once_for_the_same_content(csv_file, tokenizer):
     assert file.stat().st_mtime_ns == written
     others = [{"max_length": 9}, {"padding": "longest"}, {"identity": {"data": "y"}}, {"count": 9}]
     assert len({tokenised(pool, tokenizer, **other) for other in others} | {file}) == 5
+
+
+# Pairs of texts, and numbers to learn
+
+
+PAIRED = {"text_column": ("first", "second")}
+
+
+def paired_csv(tmp_path, rows):
+    file = tmp_path / "pairs.csv"
+    pd.DataFrame(rows, columns=["first", "second", "label"]).to_csv(file, index=False)
+    return file
+
+
+def pairs(count=40):
+    return [(f"first {n}", f"second {n} longer", n % 2) for n in range(count)]
+
+
+def test_a_pair_has_two_columns_of_text(tmp_path):
+    pools = load_pools(source(paired_csv(tmp_path, pairs()), **PAIRED))
+    assert pools.train.column_names == ["text", "text_pair", "labels"]
+    for row in pools.train:
+        assert row["text"].split()[1] == row["text_pair"].split()[1]
+
+
+def test_a_pair_is_a_duplicate_only_if_both_texts_are(tmp_path):
+    rows = [("a", "b", 0), ("a", "c", 1), ("a", "b", 1), ("d", "b", 0)] * 5
+    found = load_pools(source(paired_csv(tmp_path, rows), drop_duplicates=True, **PAIRED))
+    texts = {(r["text"], r["text_pair"]) for pool in (found.train, found.evaluation) for r in pool}
+    assert texts == {("a", "b"), ("a", "c"), ("d", "b")}
+
+
+def test_the_missing_column_of_a_pair_is_named(tmp_path):
+    of = source(paired_csv(tmp_path, pairs()), text_column=("first", "secnd"))
+    with pytest.raises(WorkloadError, match="no such column") as caught:
+        load_pools(of)
+    assert (caught.value.where, caught.value.got) == ("workload.text_column", "secnd")
+
+
+def test_a_pair_that_is_too_long_loses_tokens_of_its_longer_text(tmp_path, tokenizer):
+    longest = ("one", "two three four five six seven eight nine ten eleven", 0)
+    pool = load_pools(source(paired_csv(tmp_path, [*pairs(), longest] * 2), **PAIRED)).train
+    file = tokenised(pool, tokenizer, count=len(pool), max_length=10)
+    found = [tokenizer.convert_ids_to_tokens(i) for i in Dataset.from_file(str(file))["input_ids"]]
+    long = [words for words in found if words[1] == "one"]
+    assert long
+    for words in long:
+        assert words == [
+            "[CLS]",
+            "one",
+            "[SEP]",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "[SEP]",
+        ]
+
+
+def numbers_csv(tmp_path, labels):
+    file = tmp_path / "numbers.csv"
+    rows = {"text": [f"text {n}" for n in range(len(labels))], "label": labels}
+    pd.DataFrame(rows).to_csv(file, index=False)
+    return file
+
+
+def test_a_regression_s_pools_have_numbers_over_the_same_range(tmp_path):
+    """The file is sorted by its labels; its last fifth alone would be all high ones."""
+    file = numbers_csv(tmp_path, [n / 100 for n in range(200)])
+    pools = load_pools(source(file, task="text-regression"))
+    assert pools.labels == ()
+    assert (len(pools.train), len(pools.evaluation)) == (160, 40)
+    train, held_out = (np.array(pool["labels"]) for pool in (pools.train, pools.evaluation))
+    assert abs(train.mean() - held_out.mean()) < 0.15
+    assert not set(train) & set(held_out)
+
+
+def test_words_are_no_numbers(tmp_path):
+    with pytest.raises(WorkloadError, match="a regression learns numbers"):
+        load_pools(source(numbers_csv(tmp_path, ["good", "bad"] * 10), task="text-regression"))

@@ -9,6 +9,7 @@ from ftbench.plan.profile import LoraSettings
 from ftbench.plan.sources import resolve_model
 from ftbench.worker.recipe.method import counts, head_modules, require_peft, with_method
 from ftbench.worker.recipe.model import load_model
+from ftbench.worker.tasks.tasks import TASKS
 from tests.factories import profile
 
 H, INNER, VOCABULARY, LABELS = 16, 24, 32, 3
@@ -31,7 +32,9 @@ def small(architecture):
         "config": {**CONFIGS[architecture], LAYERS[architecture]: 1, "vocab_size": VOCABULARY},
     }
     source = resolve_model(profile(workload=workload).workload)
-    return load_model(source, ("a", "b", "c"), attn_implementation="sdpa")
+    return load_model(
+        source, ("a", "b", "c"), TASKS["text-classification"], attn_implementation="sdpa"
+    )
 
 
 def trained(model):
@@ -48,13 +51,13 @@ def architecture(request):
 
 
 def test_full_fine_tuning_trains_all(architecture):
-    model = with_method(small(architecture), "full")
+    model = with_method(small(architecture), "full", TASKS["text-classification"])
     total, of_them = counted(model)
     assert total == of_them == sum(one.numel() for one in model.parameters())
 
 
 def test_the_head_alone_is_what_is_new_in_the_model(architecture):
-    model = with_method(small(architecture), "head")
+    model = with_method(small(architecture), "head", TASKS["text-classification"])
     heads = {"bert": {"classifier"}, "distilbert": {"pre_classifier", "classifier"}}
     assert set(head_modules(model)) == heads[architecture]
     assert {name.partition(".")[0] for name in trained(model)} == heads[architecture]
@@ -63,7 +66,9 @@ def test_the_head_alone_is_what_is_new_in_the_model(architecture):
 
 def test_lora_trains_its_matrices_and_the_head(architecture):
     whole = counted(small(architecture))[0]
-    model = with_method(small(architecture), "lora", LoraSettings(r=4))
+    model = with_method(
+        small(architecture), "lora", TASKS["text-classification"], LoraSettings(r=4)
+    )
     matrices = sum(4 * (a + b) for a, b in LINEAR + POOLER[architecture])
     # peft keeps the head as it was beside the one that it trains.
     assert counted(model) == (
@@ -75,13 +80,18 @@ def test_lora_trains_its_matrices_and_the_head(architecture):
 
 def test_lora_of_named_modules():
     of_two = LoraSettings(r=2, target_modules=("query", "value"))
-    model = with_method(small("bert"), "lora", of_two)
+    model = with_method(small("bert"), "lora", TASKS["text-classification"], of_two)
     assert counted(model)[1] == 2 * 2 * (H + H) + HEADS["bert"]
 
 
 def test_modules_that_are_not_there_are_refused_with_those_that_are():
     with pytest.raises(WorkloadError) as caught:
-        with_method(small("distilbert"), "lora", LoraSettings(target_modules=("query",)))
+        with_method(
+            small("distilbert"),
+            "lora",
+            TASKS["text-classification"],
+            LoraSettings(target_modules=("query",)),
+        )
     assert caught.value.where == "lora.target_modules"
     assert "q_lin" in caught.value.expected
 
@@ -93,7 +103,7 @@ def test_lora_starts_from_the_model_itself_and_from_the_seed():
         set_seed(seed)
         model = small("bert").eval()
         before = model(ids).logits
-        adapted = with_method(model, "lora").eval()
+        adapted = with_method(model, "lora", TASKS["text-classification"]).eval()
         assert torch.equal(adapted(ids).logits, before)
         drawn.append(next(p for n, p in adapted.named_parameters() if "lora_A" in n))
     assert torch.equal(drawn[0], drawn[1])
@@ -102,7 +112,7 @@ def test_lora_starts_from_the_model_itself_and_from_the_seed():
 
 def test_a_model_without_a_head_is_refused():
     with pytest.raises(WorkloadError, match="head cannot be told"):
-        with_method(small("bert").bert, "head")
+        with_method(small("bert").bert, "head", TASKS["text-classification"])
 
 
 def test_lora_without_peft_names_what_to_install(monkeypatch):
@@ -111,5 +121,5 @@ def test_lora_without_peft_names_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     require_peft(["full", "head"])
     with pytest.raises(ProfileError, match="peft") as caught:
-        with_method(model, "lora")
+        with_method(model, "lora", TASKS["text-classification"])
     assert "ftbench[peft]" in caught.value.hint
