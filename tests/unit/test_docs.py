@@ -1,6 +1,7 @@
 """What the documents name is there: links, files, commands, sessions."""
 
 import ast
+import importlib
 import itertools
 import re
 import shlex
@@ -142,11 +143,15 @@ def test_commands_are_parsed_by_the_command_line(document):
 
 @EVERY_DOCUMENT
 def test_commands_within_a_sentence_exist(document):
+    wrong = {}
     for arguments in inline_commands(document.read_text()):
         try:
             parse(arguments)
-        except Exception as error:  # in a sentence the profile may be left out, or all but the name
-            assert type(error).__name__ == "MissingParameter", (arguments, str(error))
+        except Exception as error:
+            # In a sentence the profile may be left out, or all but the name; --help exits.
+            if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError", "Exit"):
+                wrong[" ".join(arguments)] = str(error)
+    assert wrong == {}
 
 
 @EVERY_DOCUMENT
@@ -166,7 +171,7 @@ def test_commands_name_profiles_keys_and_values_that_exist(document):
     [
         ("ftbench predikt quick", "No such command"),
         ("ftbench predict quick --gpus t4", "No such option"),
-        ("ftbench predict", "Missing argument"),
+        ("ftbench predict", "Missing parameter"),
         ("ftbench baseline wrte quick", "No such command"),
     ],
 )
@@ -187,3 +192,23 @@ def test_sessions_exist(document):
     }
     assert {"bench", "tests"} <= sessions
     assert set(re.findall(r"nox -s ([\w-]+)", document.read_text())) <= sessions
+
+
+@EVERY_DOCUMENT
+def test_programs_import_what_there_is(document):
+    programs = [
+        code for language, code in FENCE.findall(document.read_text()) if language == "python"
+    ]
+    for node in itertools.chain.from_iterable(ast.walk(ast.parse(code)) for code in programs):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+def test_every_decision_is_in_the_index_with_its_date_and_status():
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    rows = re.findall(r"^\| \[(.+?)\]\(#[\w-]+\) \| (\S+) \| (.+) \|$", text, re.MULTILINE)
+    entries = re.findall(r"^### (.+)\n\n\*(\d{4}-\d\d-\d\d) · ([^*]+)\*", text, re.MULTILINE)
+    assert len(rows) == text.count("\n### ") > 60
+    told = [(title, date, " ".join(status.split()).rstrip(".")) for title, date, status in entries]
+    assert rows == told
