@@ -130,12 +130,12 @@ class Browser:
                 windowsVirtualKeyCode=code,
             )
 
-    def screenshot(self, file, *, top=0, height=None):
-        """Write a picture of the page, or of a part of it from a height down."""
+    def screenshot(self, file, *, top=0, height=None, scale=1):
+        """Write a picture of the page, or of a part of it from a height down; `scale` is pixels per CSS pixel."""
         width, whole = (
             self.evaluate(f"document.documentElement.{n}") for n in ("clientWidth", "scrollHeight")
         )
-        clip = {"x": 0, "y": top, "width": width, "height": height or whole - top, "scale": 1}
+        clip = {"x": 0, "y": top, "width": width, "height": height or whole - top, "scale": scale}
         found = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         Path(file).write_bytes(base64.b64decode(found["data"]))
 

@@ -48,7 +48,7 @@ def test_a_parent_killed_at_random_points(tmp_path, pytestconfig, undisturbed, r
         assert not list((folder / "superseded").iterdir()), "a finished cell was run twice"
         assert not list((folder / "checkpoints").iterdir())
     reliability(
-        "parent killed in mid-grid",
+        "parent killed in the middle of a grid",
         f"SIGKILL, SIGTERM or SIGINT at random points ({grids} grids)",
         used,
         "resumed; the grid is the undisturbed one",
@@ -118,7 +118,7 @@ engine.run("tests.faults.deaf_worker", "{}", log_file=Path(sys.argv[2]), timeout
         for pid in (worker, *map(int, children)):
             wait_for(lambda pid=pid: not alive(pid), 15)
     reliability(
-        "parent killed over a worker in native code",
+        "parent killed while a worker is in native code",
         "SIGKILL while worker and a child of it hold the GIL in C",
         2,
         "no process left",
@@ -231,7 +231,7 @@ def test_a_disk_that_fills_up(small_disk, undisturbed, reliability):
     assert len(now) == CELLS
     reliability(
         "full disk",
-        "a 64 MiB file system filled to the last byte in mid-grid",
+        "a 64 MiB file system filled to the last byte in the middle of a grid",
         1,
         "a clear refusal; resumed",
         "at most the running cell",

@@ -42,7 +42,7 @@ FAULTS = [
     Fault(
         "half_a_line", "crashed", "without an answer", "answer cut off", "half a line, then exit"
     ),
-    Fault("nonsense", "invalid", "no measurement", "answer that is none", "well-formed nonsense"),
+    Fault("nonsense", "invalid", "no measurement", "answer of no meaning", "well-formed nonsense"),
     Fault("hang", "timeout", "time limit", "hang", "sleep at step 3"),
     Fault("hang_in_native_code", "timeout", "time limit", "hang", "native code that holds the GIL"),
     Fault("stopped", "timeout", "time limit", "hang", "SIGSTOP"),

@@ -1,24 +1,118 @@
-"""What the documents name is there."""
+"""What the documents name is there: links, files, commands, sessions."""
 
+import ast
+import importlib
+import itertools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
+
+from ftbench.cli import app
+from ftbench.plan.profile_file import load_profile, parse_selection, profile_names
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOST_WORDS = 1500  # of the README, as `wc -w` counts them
+EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def prose(text):
+    """Return a document without its blocks of code."""
+    return FENCE.sub("", text)
+
+
+def anchors(text):
+    """Return what GitHub names the headings of a document."""
+    slugs, found = {}, set()
+    for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        found.add(f"{slug}-{slugs[slug]}" if slug in slugs else slug)
+        slugs[slug] = slugs.get(slug, 0) + 1
+    return found
+
+
+def links(text):
+    """Return the targets of a document's links and pictures that lead into this repository."""
+    text = prose(text)
+    found = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    return [link for link in found if "://" not in link]
+
+
+def leads_somewhere(document, link):
+    name, _, anchor = link.partition("#")
+    file = document.parent / name if name else document
+    if not file.exists():
+        return False
+    return not anchor or anchor in anchors(file.read_text())
+
+
+def ftbench_lines(text):
+    """Return the commands in the blocks of code, each as the list of its arguments."""
+    found = []
+    for _, block in FENCE.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            if "ftbench" not in line or line.startswith("#"):
+                continue
+            for command in re.split(r"&&|;|\(|\)(?=\s|;|$)", line):
+                command = command.strip().removeprefix("$ ")
+                if command.startswith("ftbench "):
+                    words = shlex.split(command, comments=True)[1:]
+                    found.append(list(itertools.takewhile(lambda word: word != ">", words)))
+    return found
+
+
+def inline_commands(text):
+    spans = re.findall(r"`(ftbench [^`]+)`", prose(text))
+    return [shlex.split(span)[1:] for span in spans]
+
+
+def parse(arguments):
+    """Return the context of a command line, as the program would parse it; raises what it would."""
+    command, name = typer.main.get_command(app), "ftbench"
+    context = None
+    while hasattr(command, "resolve_command"):
+        context = command.make_context(name, list(arguments), parent=context)
+        name, command, arguments = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
+    return command.make_context(name, list(arguments), parent=context)
+
+
+@EVERY_DOCUMENT
 def test_links_lead_somewhere(document):
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
-    relative = [link for link in links if "://" not in link]
-    assert [link for link in relative if not (document.parent / link).exists()] == []
+    text = document.read_text()
+    assert [link for link in links(text) if not leads_somewhere(document, link)] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    ("link", "leads"),
+    [
+        ("docs/gate.md", True),
+        ("docs/none.md", False),
+        ("docs/gate.md#in-ci", True),
+        ("docs/gate.md#in-cj", False),
+        ("#needs-and-limits", True),
+        ("#none", False),
+    ],
+)
+def test_a_link_is_a_file_and_a_heading_of_it(link, leads):
+    assert leads_somewhere(ROOT / "README.md", link) is leads
+
+
+def test_links_of_pictures_are_seen():
+    text = '![a](b.png) <img src="c.png" width="1"> [d](https://e) [f](g.md#h)\n```\n[i](j)\n```\n'
+    assert sorted(links(text)) == ["b.png", "c.png", "g.md#h"]
+
+
+@EVERY_DOCUMENT
 def test_files_that_are_named_exist(document):
-    named = re.findall(r"`(bench/[\w/]+\.\w+)`", document.read_text())
+    named = re.findall(
+        r"`((?:bench|tests|profiles|reports|examples|docs)/[\w/.-]+\.\w+)`", document.read_text()
+    )
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
@@ -27,3 +121,94 @@ def test_the_architecture_names_files_of_the_package():
     named = re.findall(r"`([a-z_]+/[\w/]+\.py)`", text)
     assert len(named) > 20
     assert [name for name in named if not (ROOT / "bench" / "ftbench" / name).is_file()] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS
+
+
+def test_the_readme_leads_to_every_document():
+    linked = {
+        (ROOT / link.partition("#")[0]).resolve()
+        for link in links((ROOT / "README.md").read_text())
+    }
+    assert [document.name for document in DOCUMENTS[1:] if document not in linked] == []
+
+
+@EVERY_DOCUMENT
+def test_commands_are_parsed_by_the_command_line(document):
+    for arguments in ftbench_lines(document.read_text()):
+        parse(arguments)
+
+
+@EVERY_DOCUMENT
+def test_commands_within_a_sentence_exist(document):
+    wrong = {}
+    for arguments in inline_commands(document.read_text()):
+        try:
+            parse(arguments)
+        except Exception as error:
+            # In a sentence the profile may be left out, or all but the name; --help exits.
+            if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError", "Exit"):
+                wrong[" ".join(arguments)] = str(error)
+    assert wrong == {}
+
+
+@EVERY_DOCUMENT
+def test_commands_name_profiles_keys_and_values_that_exist(document):
+    for arguments in ftbench_lines(document.read_text()):
+        given = parse(arguments).params
+        if given.get("profile") not in profile_names():
+            continue
+        load_profile(given["profile"], given.get("overrides") or given.get("set_") or ())
+        for option in ("only", "cell"):
+            if given.get(option):
+                parse_selection(given[option], option=f"--{option}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ftbench predikt quick", "No such command"),
+        ("ftbench predict quick --gpus t4", "No such option"),
+        ("ftbench predict", "Missing parameter"),
+        ("ftbench baseline wrte quick", "No such command"),
+    ],
+)
+def test_a_command_that_is_wrong_is_seen(line, message):
+    (arguments,) = ftbench_lines(f"text\n```sh\n{line}   # comment\n```\n")
+    with pytest.raises(Exception, match=message):
+        parse(arguments)
+
+
+@EVERY_DOCUMENT
+def test_sessions_exist(document):
+    tree = ast.parse((ROOT / "noxfile.py").read_text())
+    sessions = {
+        each.name
+        for each in tree.body
+        if isinstance(each, ast.FunctionDef)
+        and any("session" in ast.unparse(d) for d in each.decorator_list)
+    }
+    assert {"bench", "tests"} <= sessions
+    assert set(re.findall(r"nox -s ([\w-]+)", document.read_text())) <= sessions
+
+
+@EVERY_DOCUMENT
+def test_programs_import_what_there_is(document):
+    programs = [
+        code for language, code in FENCE.findall(document.read_text()) if language == "python"
+    ]
+    for node in itertools.chain.from_iterable(ast.walk(ast.parse(code)) for code in programs):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+def test_every_decision_is_in_the_index_with_its_date_and_status():
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    rows = re.findall(r"^\| \[(.+?)\]\(#[\w-]+\) \| (\S+) \| (.+) \|$", text, re.MULTILINE)
+    entries = re.findall(r"^### (.+)\n\n\*(\d{4}-\d\d-\d\d) · ([^*]+)\*", text, re.MULTILINE)
+    assert len(rows) == text.count("\n### ") > 60
+    told = [(title, date, " ".join(status.split()).rstrip(".")) for title, date, status in entries]
+    assert rows == told
