@@ -2,6 +2,7 @@
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import expand
+from ftbench.plan.profile import TaskName
 from ftbench.plan.sources import resolve_model
 from tests.factories import data_source, profile
 
@@ -29,6 +30,7 @@ def traced_cell(
     eval_size: int = 16,
     config: dict[str, int] | None = None,
     method: str = "full",
+    task: TaskName = "text-classification",
     **training: object,
 ) -> Cell:
     """Return a cell of a small model with random weights; `training` are its settings."""
@@ -42,6 +44,7 @@ def traced_cell(
             "model": f"architecture:{model}",
             "tokenizer": "offline:minilm-l6",
             "weights": "random",
+            "task": task,
             "config": CONFIGS[model] | {"vocab_size": VOCABULARY} | (config or {}),
         },
         grid=[axes],
@@ -49,4 +52,4 @@ def traced_cell(
         attn_implementation=attention,
         method=method,
     )
-    return expand(of, resolve_model(of.workload), data_source(eval_size=eval_size)).cells[0]
+    return expand(of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)).cells[0]

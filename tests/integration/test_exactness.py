@@ -196,6 +196,16 @@ def test_the_trace_agrees_where_weights_are_frozen(model, method):
         assert found.place.module.endswith(f"layer.{LAYERS - 1}.ffn.lin2")
 
 
+@pytest.mark.parametrize("model", ["bert", "distilbert"])
+def test_the_trace_of_a_regression_agrees(model):
+    """One output and the mean squared error, where a classifier has its classes and cross-entropy."""
+    cell = traced_cell(model, task="text-regression")
+    target = Target(device="cpu", padding=False)
+    trace = trainer.trace_trainer(cell, target, steps=STEPS)
+    assert trace.peak_bytes == peak_of_training(cell, padded=False)
+    assert any("mse_loss" in site.operator for site in trace.sites)
+
+
 def test_there_are_enough_cells():
     assert len(CELLS) >= 24
 

@@ -1,4 +1,4 @@
-"""Tasks beside the first, for real: numbers to learn, and pairs of texts; measured and predicted."""
+"""Tasks beside the first, for real: numbers to learn, and pairs of texts; from the command line."""
 
 import numpy as np
 import pytest
@@ -60,14 +60,6 @@ def test_a_regression_over_pairs_from_start_to_end(similar, tmp_path):
     report = (done.directory.path / "report.md").read_text()
     assert "Pearson r" in report
     assert "accuracy" not in report.lower()
-
-
-def test_a_regression_s_tensors_are_predicted_to_the_byte(similar, tmp_path):
-    done = small(tmp_path / "run", similar)
-    (record,) = done.records
-    assert record.measurement.memory.peak_cpu_tensors_bytes == pytest.approx(
-        record.predicted.tensors_bytes, abs=4096
-    )
 
 
 def test_the_score_to_choose_by_may_be_one_that_should_be_low(similar, tmp_path):
