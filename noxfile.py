@@ -267,7 +267,9 @@ def compat(session: nox.Session) -> None:
     """Run the tests of prediction that need no Trainer under the oldest transformers it works with."""
     programs = validation_environment(session)
     command = (str(programs / "python"), "-m", "pytest", "-p", "no:cacheprovider")
-    session.run(*command, *(session.posargs or OLD_TRANSFORMERS_TESTS), env=FROM_SOURCE, external=True)
+    session.run(
+        *command, *(session.posargs or OLD_TRANSFORMERS_TESTS), env=FROM_SOURCE, external=True
+    )
 
 
 @nox.session(venv_backend="none")
