@@ -38,28 +38,28 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         'major, minor, *_ = version("TORCH").split(".")',
     ): "names of distributions are compared without case",
     (
-        "predict/simulate/workspaces.py",
+        "predict/simulate/workspaces/reductions.py",
         "if columns < 2 or rows < 2 or rows * columns * element_bytes > 2**31 - 1:",
         "if columns < 2 or rows < 2 or rows * columns * element_bytes > 2**31 - 2:",
     ): "elements have an even number of bytes",
     (
-        "predict/simulate/workspaces.py",
-        "grid = _ceil_div(columns // vector, width)",
-        "grid = _ceil_div(columns / vector, width)",
+        "predict/simulate/workspaces/reductions.py",
+        "grid = ceil_div(columns // vector, width)",
+        "grid = ceil_div(columns / vector, width)",
     ): WHOLE,
     (
-        "predict/simulate/workspaces.py",
+        "predict/simulate/workspaces/reductions.py",
         "return min(across, threads // height), height",
         "return min(across, threads / height), height",
     ): WHOLE,
     (
-        "predict/simulate/workspaces.py",
+        "predict/simulate/workspaces/reductions.py",
         "narrow = width // 32 < runtime.multiprocessors // 2",
         "narrow = width / 32 < runtime.multiprocessors // 2",
     ): "the other side is a whole number",
     (
-        "predict/simulate/workspaces.py",
-        "size = _round_up(head_size, 32 if head_size <= 128 else 64)",
-        "size = _round_up(head_size, 32 if head_size < 128 else 64)",
+        "predict/simulate/workspaces/attention_backward.py",
+        "size = round_up(head_size, 32 if head_size <= 128 else 64)",
+        "size = round_up(head_size, 32 if head_size < 128 else 64)",
     ): "128 is a multiple of both",
 }

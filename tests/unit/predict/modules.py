@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+from ftbench.predict.trace.events import Kind
+from ftbench.predict.trace.tracer import trace
+
 WIDTH, ROWS = 4, 2
 FLOAT = 4
 WEIGHT, BIAS, BATCH = FLOAT * WIDTH * WIDTH, FLOAT * WIDTH, FLOAT * ROWS * WIDTH
@@ -59,4 +62,18 @@ def sizes(trace, role):
         int(nbytes)
         for sign, block, nbytes in zip(trace.signs, trace.block, trace.nbytes, strict=True)
         if sign > 0 and roles[block] == role
+    ]
+
+
+def allocations(run, *, operator, target=None):
+    """Return the bytes of what an operator allocates while `run(device)` is traced."""
+
+    def factory(device):
+        return lambda: run(device)
+
+    events = trace(factory, steps=1, target=target)
+    return [
+        nbytes
+        for (kind, _, site), nbytes in zip(events.rows(), events.nbytes.tolist(), strict=True)
+        if kind == Kind.ALLOCATE and events.sites[site].operator == operator
     ]

@@ -13,8 +13,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ftbench.predict.simulate.allocator import AllocatorSettings, Replay, replay
-from ftbench.predict.simulate.workspaces import Runtime, Steps, Workspaces
+from ftbench.predict.simulate.allocator_settings import AllocatorSettings
+from ftbench.predict.simulate.replay import Replay, replay
+from ftbench.predict.simulate.workspaces.steps import Runtime, Steps
+from ftbench.predict.simulate.workspaces.workspaces import Workspaces
 from ftbench.predict.trace.events import Kind, Trace
 
 

@@ -12,8 +12,6 @@ import contextlib
 import dataclasses
 import gc
 import random
-import weakref
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -32,24 +30,19 @@ from torch.utils._pytree import tree_leaves
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.answers import Answers
+from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.events import (
-    AFTER_BACKWARD,
-    BACKWARD,
-    EVALUATION,
-    FORWARD,
     INPUT,
     OPTIMIZER,
-    SETUP,
     Kernel,
-    Origin,
-    Site,
     Trace,
     TraceBuilder,
-    TracedRole,
 )
 from ftbench.predict.trace.kernels import kernel_of
 from ftbench.predict.trace.operators import cuda_operators, results_on_card
-from ftbench.predict.trace.source_line import source_line
+from ftbench.predict.trace.position import Position
+from ftbench.predict.trace.storages import Storages
 from ftbench.records.prediction import AttentionKernel
 
 # Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
@@ -66,9 +59,6 @@ _LIFTS = (
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _DEVICE = torch.ops.prim.device.default
 _TO_COPY = torch.ops.aten._to_copy.default
-_ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
-_EQUAL = torch.ops.aten.eq.Scalar
-_UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +149,6 @@ def tracing(target: Target) -> Iterator[Tracer]:
             stack.enter_context(_Fakes())
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
-            tracer.calibrate()
             tracer.start()
             tracer.while_stepping = stack.enter_context
             yield tracer
@@ -199,16 +188,11 @@ class Tracer(TorchDispatchMode):
         self._device = target.torch_device
         self._on_card = target.device == "cuda"
         self._builder = TraceBuilder()
-        self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
-        self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
-        self._questions: set[int] = set()  # storages that say whether every token is real
-        self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
-        self._modules = _ModulePath()
-        self._phase = SETUP
-        self._after_forward = FORWARD  # what follows the model's forward, outside of it
+        self._position = Position()
+        self._answers = Answers(padding=target.padding)
+        self._storages = Storages(self._builder, self._position, self._answers)
+        self._sums = GradientSums()
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
-        self._step = 0
-        self._closed = True
         self.while_stepping: Callable[[Any], Any] = lambda context: None
         self.watch: Watch | None = None
 
@@ -222,7 +206,7 @@ class Tracer(TorchDispatchMode):
     @property
     def period(self) -> int | str:
         """Return the step that runs, or `EVALUATION`."""
-        return EVALUATION if self._phase == EVALUATION else self._step
+        return self._position.period
 
     @property
     def blocks(self) -> int:
@@ -231,12 +215,12 @@ class Tracer(TorchDispatchMode):
 
     def block_of(self, tensor: torch.Tensor) -> int | None:
         """Return the number of a tensor's storage; None where it was not noted."""
-        known = self._live.get(tensor.untyped_storage()._cdata)
-        return None if known is None else known[0]
+        return self._storages.block_of(tensor)
 
     def start(self) -> None:
-        """Note from here on what happens."""
-        self._closed = False
+        """Learn how autograd holds gradients here, and note from here on what happens."""
+        self._sums.calibrate()
+        self._storages.closed = False
 
     def begin(self) -> None:
         """Note that what was to be built is built: steps come next."""
@@ -246,54 +230,23 @@ class Tracer(TorchDispatchMode):
 
     def next_step(self) -> None:
         """Note that a step begins."""
-        self._step += 1
+        self._position.step += 1
         self.phase(INPUT)
 
     def phase(self, name: str) -> None:
         """Note what is done from here on."""
-        self._phase = name
+        self._position.phase = name
 
     def finish(self) -> Trace:
         """Return the trace; what happens afterwards is not in it."""
-        self._closed = True
+        self._storages.closed = True
         return self._builder.build(patches.library_versions())
 
     def close(self) -> None:
         """Stop watching storages."""
-        self._closed = True
-        self._watched.clear()
-
-    def calibrate(self) -> None:
-        """Learn how many references a gradient has here that nobody but autograd holds.
-
-        Python's own are among them, and how many those are is the version's affair.
-        """
-        self._sole: tuple[int, int] | None = None
-        leaf = torch.ones(1, requires_grad=True)
-        twice = leaf * 2
-        (twice * 3 + twice * 5).sum().backward()  # two fresh gradients of `twice`, added up
-        if self._sole is None:
-            raise PredictionError("autograd's sum of two gradients was not seen", where="torch")
+        self._storages.close()
 
     # What is seen.
-
-    def _accumulates_in_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Return whether this sum is autograd's own, of two gradients, and would be made in place.
-
-        torch/csrc/autograd/input_buffer.cpp adds into the first where it is dense, nobody else holds
-        it or its storage, and it is no tensor subclass. Under a dispatch mode every tensor looks
-        like one, and the sum comes out of place: this puts that right.
-        """
-        if kwargs or not _in_backward() or torch.is_grad_enabled():
-            return False
-        one, other = args
-        if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
-            return False
-        if one.shape != other.shape or one.dtype != other.dtype:
-            return False
-        if self._sole is None:
-            self._sole = _owners(one)
-        return _owners(one) == self._sole and _dense(one)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -306,10 +259,10 @@ class Tracer(TorchDispatchMode):
         # Before anything is done: torch writes to a real tensor before it refuses it.
         _refuse_data(func, args, kwargs)
         if func is _LOCAL_SCALAR:
-            return self._answer(args[0])
-        if func is _ADD and self._accumulates_in_place(args, kwargs):
+            return self._answers.of(args[0])
+        if func is _ADD and self._sums.in_place(args, kwargs):
             added = args[0].add_(args[1])
-            if self.watch is not None and not self._closed:
+            if self.watch is not None and not self._storages.closed:
                 self.watch(_ADD_IN_PLACE, args, kwargs, added)
             return added
         if func is _TO_COPY and isinstance(args[0], FakeTensor):
@@ -326,7 +279,7 @@ class Tracer(TorchDispatchMode):
             ) from error
         if self._on_card:
             output = results_on_card(func, output)
-        if not self._closed:
+        if not self._storages.closed:
             if self.watch is not None:  # what is new is not noted yet
                 self.watch(func, args, kwargs, output)
             self._note(func, args, output)
@@ -347,32 +300,14 @@ class Tracer(TorchDispatchMode):
                 )
         ours = [tensor for tensor in fakes if tensor.fake_device == self._device]
         if ours:
-            site = self._site(func)
+            site = self._position.site(func)
             with self._builder.kernel(self._kernel(func, args), site):
                 for tensor in ours:
-                    self.see(tensor, site)
-        if func is _UNSCALE:
-            self._overflows.add(args[1].untyped_storage()._cdata)
-        if func in _ALL or (
-            func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()
-        ):
-            self._questions.add(output.untyped_storage()._cdata)
+                    self._storages.see(tensor, site)
+        self._answers.note(func, args, output)
 
     def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:
-        return kernel_of(func, args, autograd=_in_backward()) if self._on_card else None
-
-    def see(self, tensor: torch.Tensor, site: Site) -> None:
-        """Note a tensor's storage, unless it was seen before and has its size still."""
-        storage = tensor.untyped_storage()
-        key, nbytes = storage._cdata, storage.nbytes()
-        known = self._live.get(key)
-        if known is not None:
-            if known[1] != nbytes:
-                # Resized: what it has now is there before what it had goes (`resize_bytes_cuda`).
-                self._watch(storage, key, nbytes, site, tensor.dtype)
-                self._builder.free(known[0], known[1], site)
-            return
-        self._watch(storage, key, nbytes, site, tensor.dtype)
+        return kernel_of(func, args, autograd=in_backward()) if self._on_card else None
 
     def with_state_seen(self, original: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         """Return `torch.get_rng_state` with its tensor noted: it is made out of a dispatch mode's sight.
@@ -382,51 +317,11 @@ class Tracer(TorchDispatchMode):
 
         def state() -> torch.Tensor:
             made = original()
-            if not self._closed:
-                self.see(made, self._site(None))
+            if not self._storages.closed:
+                self._storages.see(made, self._position.site())
             return made
 
         return state
-
-    def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: torch.dtype) -> None:
-        self._questions.discard(key)
-        self._overflows.discard(key)
-        block = self._builder.allocate(nbytes, site)
-        self._builder.origins[block] = Origin(str(dtype).removeprefix("torch."), source_line())
-        self._live[key] = (block, nbytes)
-        if site.phase == INPUT:
-            self._builder.roles[block] = "inputs"
-
-        def freed(_: Any) -> None:
-            self._watched.pop(block, None)
-            if self._live.get(key, (None,))[0] == block:
-                del self._live[key]
-                if not self._closed:
-                    self._builder.free(block, nbytes, self._site(None))
-
-        self._watched[block] = weakref.ref(storage, freed)
-
-    def _answer(self, scalar: torch.Tensor) -> Any:
-        """Return what `.item()` gives of a tensor without data.
-
-        False, so that nothing is NaN; 0; and 1.0, since Adam divides by 1 - beta ** step. Whether
-        all tokens are real is what the target says of padding.
-        """
-        if scalar.dtype is torch.bool:
-            asked = scalar.untyped_storage()._cdata in self._questions
-            return asked and not self._target.padding
-        if scalar.untyped_storage()._cdata in self._overflows:
-            return 0.0  # GradScaler takes the optimizer's step
-        return 1.0 if scalar.is_floating_point() else 0
-
-    def _site(self, func: Any) -> Site:
-        operator = "" if func is None else str(func._schema.name)
-        if _in_backward():
-            self._after_forward = AFTER_BACKWARD
-            return Site(BACKWARD, self._step, self._modules.of_backward(), operator)
-        forward = self._phase == FORWARD and not self._modules.running
-        phase = self._after_forward if forward else self._phase
-        return Site(phase, self._step, self._modules.current, operator)
 
     # What the hooks see: which module runs, and what optimizers hold.
 
@@ -446,35 +341,29 @@ class Tracer(TorchDispatchMode):
                 handle.remove()
 
     def _enter(self, module: torch.nn.Module, args: Any) -> None:
-        if self._modules.enter(module) and not _in_backward():  # the outermost one
-            self._phase = FORWARD if torch.is_grad_enabled() else EVALUATION
-            self._after_forward = FORWARD
+        if self._position.enter(module):
             for name, tensor in (*module.named_parameters(), *module.named_buffers()):
                 self._owners[id(tensor)] = name.rpartition(".")[0]
-                self._mark(tensor, "parameters", tensor)
+                self._storages.mark(tensor, "parameters", self._owner(tensor))
 
     def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        self._modules.leave()
+        self._position.leave()
 
     def _before_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._phase = OPTIMIZER
+        self._position.phase = OPTIMIZER
         for parameter in _parameters(optimizer):
-            self._mark(parameter, "parameters", parameter)
+            self._storages.mark(parameter, "parameters", self._owner(parameter))
             if parameter.grad is not None:
-                self._mark(parameter.grad, "gradients", parameter)
+                self._storages.mark(parameter.grad, "gradients", self._owner(parameter))
 
     def _after_optimizer(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         for parameter, state in optimizer.state.items():
             for value in tree_leaves(state):
                 if isinstance(value, torch.Tensor):
-                    self._mark(value, "optimizer state", parameter)
+                    self._storages.mark(value, "optimizer state", self._owner(parameter))
 
-    def _mark(self, tensor: torch.Tensor, role: TracedRole, parameter: torch.Tensor) -> None:
-        """Note what a storage is for, and the module whose parameter it belongs to."""
-        known = self._live.get(tensor.untyped_storage()._cdata)
-        if known is not None:
-            self._builder.roles.setdefault(known[0], role)
-            self._builder.owners.setdefault(known[0], self._owners.get(id(parameter), ""))
+    def _owner(self, parameter: torch.Tensor) -> str:
+        return self._owners.get(id(parameter), "")
 
 
 def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -495,85 +384,3 @@ def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _sequence_number() -> int:
-    """Return the number that the next node of autograd's graph will have."""
-    number: int = patches.require(torch.autograd, "_get_sequence_nr")()
-    return number
-
-
-def _in_backward() -> bool:
-    """Return whether autograd is running: the current operator is of its thread on a card."""
-    return torch._C._current_graph_task_id() != -1
-
-
-def _dense(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor fills its memory with no gap and no overlap, in any order of dimensions."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _owners(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return how many references there are to a tensor's storage, and to the tensor."""
-    count = patches.require(torch._C, "_storage_Use_Count")
-    return count(tensor.untyped_storage()._cdata), patches.require(tensor, "_use_count")()
-
-
-class _ModulePath:
-    """Where in the model an operator runs; for one of the backward pass, where its forward ran."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._stack: list[str] = []
-        # From which autograd sequence number on a module was the current one.
-        self._since: list[int] = []
-        self._path: list[str] = []
-
-    @property
-    def running(self) -> bool:
-        """Return whether a module's forward is running."""
-        return bool(self._stack)
-
-    @property
-    def current(self) -> str:
-        """Return the path of the innermost module that runs, empty outside and for the root."""
-        return self._stack[-1] if self._stack else ""
-
-    def enter(self, module: torch.nn.Module) -> bool:
-        """Note that a module's forward begins; returns whether it is the outermost."""
-        outermost = not self._stack
-        if outermost and (not _in_backward() or id(module) not in self._names):
-            self._names = {id(part): name for name, part in module.named_modules()}
-        self._stack.append(self._names.get(id(module), self.current))
-        self._note()
-        return outermost
-
-    def leave(self) -> None:
-        """Note that the innermost module's forward ended."""
-        if self._stack:
-            self._stack.pop()
-        self._note()
-
-    def _note(self) -> None:
-        number = _sequence_number()
-        if self._since and number < self._since[-1]:  # another thread's count
-            return
-        self._since.append(number)
-        self._path.append(self.current)
-
-    def of_backward(self) -> str:
-        """Return the path of the module whose forward made the node that autograd is running."""
-        if self._stack:  # a checkpointed block is being recomputed
-            return self.current
-        node = torch._C._current_autograd_node()
-        if node is None or not self._since:
-            return ""
-        place = bisect_right(self._since, node._sequence_nr()) - 1
-        return self._path[place] if place >= 0 else ""

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from ftbench.plan.gpus import capacity_bytes, custom_gpu, find_gpu, load_gpus
-from ftbench.predict.simulate.allocator import Replay
 from ftbench.predict.simulate.cards import (
     card_of,
     installed_torch,
     on_card,
     verdict_of,
 )
+from ftbench.predict.simulate.replay import Replay
 from ftbench.predict.simulate.simulation import Simulated
 
 MIB = 1024**2

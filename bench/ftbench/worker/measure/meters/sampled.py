@@ -20,6 +20,7 @@ from typing import Any, TypedDict
 
 from ftbench.base.units import format_bytes
 from ftbench.records.record import RunWarning, Sampling
+from ftbench.worker.measure.sampler.tree_memory import PSS
 
 # Share of samples in which something held the card's clocks down, above which times suffer.
 THROTTLED_WARN = 0.05
@@ -34,7 +35,6 @@ GROWTH_SAMPLES = 12
 ANSWER_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 5.0
 _CARD = ("peak_process_bytes", "peak_device_bytes")
-_PSS = "peak_pss_bytes"
 _PSS_SOURCE = "/proc/PID/smaps_rollup: Pss of the worker and its descendants, sampled"
 
 
@@ -62,7 +62,7 @@ class SampledMemory:
     ) -> None:
         """Start the sampler: for the card with this UUID or none, with PSS or without."""
         self._uuid = uuid
-        self._fields = (*((_PSS,) if pss else ()), *(_CARD if uuid else ()))
+        self._fields = (*((PSS,) if pss else ()), *(_CARD if uuid else ()))
         self._dead: str | None = None
         self._last: dict[str, Any] = {}
         self._sampling: Sampling | None = None
@@ -106,7 +106,7 @@ class SampledMemory:
 
     def sources(self) -> dict[str, str]:
         """Return where each field's figure comes from."""
-        known = {_PSS: _PSS_SOURCE} | self._last.get("card", {}).get("sources", {})
+        known = {PSS: _PSS_SOURCE} | self._last.get("card", {}).get("sources", {})
         return {name: known[name] for name in self._fields if name in known}
 
     def energy_j(self) -> float | None:
@@ -232,7 +232,7 @@ def growth_of(samples: list[Sample]) -> dict[str, float]:
     """
     training = [sample for sample in samples if sample["phase"] == GROWTH_PHASE]
     columns = {
-        _PSS: [sample["pss_bytes"] for sample in training],
+        PSS: [sample["pss_bytes"] for sample in training],
         "peak_process_bytes": [sample["process_bytes"] for sample in training],
         "peak_device_bytes": [sample["device_bytes"] for sample in training],
     }

@@ -10,19 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ftbench.worker.measure import sampler as module
 from ftbench.worker.measure.meters import sampled
-from ftbench.worker.measure.meters.nvml import CardReading
 from ftbench.worker.measure.meters.sampled import SampledMemory
-from ftbench.worker.measure.sampler import (
-    CPU_BUDGET,
-    CardMemory,
-    Pace,
-    Reading,
-    Sampler,
-    Series,
-    TreeMemory,
-)
+from ftbench.worker.measure.sampler.sampler import PSS_FLOOR_S
 
 GIB = 2**30
 PLANTED = 64 * 2**20
@@ -141,20 +131,6 @@ class TestCards:
         assert meter.idle()["peak_device_bytes"] == GIB
         assert "note" not in {run_warning.name for run_warning in meter.run_warnings()}
 
-    def test_a_card_that_never_settles_is_read_all_the_same(self):
-        class Restless:
-            used = 0
-
-            def read(self):
-                self.used += GIB
-                return CardReading(device_bytes=self.used)
-
-        waits = []
-        reading, settled = CardMemory(Restless()).settle(waits.append)
-        assert not settled
-        assert sum(waits) == pytest.approx(module.SETTLE_S)
-        assert reading.figures["peak_device_bytes"] == (len(waits) + 1) * GIB
-
     def test_the_other_of_two_cards(self, driver, sampling):
         driver("card GPU-b", used(9, 9), "card GPU-a", used(2, 1))
         meter = sampling("GPU-a")
@@ -240,6 +216,18 @@ class TestCautions:
         driver("card GPU-a", IDLE, IDLE, used(1, 1, reasons=3 | 0x4))  # nor one at its power cap
         assert "throttled" not in self.read(sampling)[1]
 
+    def test_an_idle_run_costs_under_one_per_cent(self, driver):
+        driver("card GPU-a", used(1, 1))
+        code = (
+            "import time; from ftbench.worker.measure.meters.sampled import SampledMemory\n"
+            "meter = SampledMemory('GPU-a'); meter.idle(); meter.start('train'); time.sleep(4)\n"
+            "meter.read(); print(meter.stop().model_dump_json())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        found = json.loads(done.stdout)
+        assert found["cpu_share"] < 0.01
+        assert found["period_s"] > PSS_FLOOR_S * 0.9
+
     def test_the_cost_of_sampling(self, driver, sampling, monkeypatch):
         driver("card GPU-a", used(1, 1))
         monkeypatch.setattr(sampled, "SAMPLING_COST_WARN", 0.0)
@@ -294,21 +282,6 @@ class TestEnds:
             finally:
                 os.kill(child, signal.SIGKILL)
 
-    def test_it_ends_where_its_stdin_does(self):
-        command = [
-            sys.executable,
-            "-m",
-            "ftbench.worker.measure.sampler",
-            str(os.getpid()),
-            "--pss",
-        ]
-        assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 0
-
-    def test_it_does_not_outlive_a_worker_that_was_gone_at_once(self):
-        command = [sys.executable, "-m", "ftbench.worker.measure.sampler", "1", "--pss"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60)
-        assert done.returncode == 1
-
     def test_stop_twice_is_stop_once(self, sampling):
         meter = sampling(None, pss=True)
         meter.start("train")
@@ -347,226 +320,6 @@ def test_growth_is_of_training_only_and_needs_twelve_samples(driver, sampling):
         for _ in range(reads):
             meter.read()
     assert meter.stop().growth == {}
-
-
-class Rig:
-    """A sampler with a fake clock, whose one instrument costs what the test says."""
-
-    def __init__(self, cost_s):
-        self.now_s = self.cpu_s = 0.0
-        self.cost_s = cost_s
-        self.sampler = Sampler(self, None, clock=lambda: self.now_s, cpu_clock=lambda: self.cpu_s)
-
-    def read(self):
-        self.cpu_s += self.cost_s
-        return Reading({"peak_pss_bytes": 1}, {})
-
-    def totals(self):
-        return {}
-
-    def run(self, seconds):
-        end_s = self.now_s + seconds
-        while self.now_s < end_s:
-            self.now_s += self.sampler.wait_s()
-            self.sampler.sample_due()
-
-
-class Counting:
-    """A tree whose memory is the number of times that it was read."""
-
-    def __init__(self):
-        self.readings = 0
-
-    def read(self):
-        self.readings += 1
-        return Reading({"peak_pss_bytes": self.readings}, {})
-
-    def totals(self):
-        return {}
-
-
-class TestCost:
-    @pytest.mark.parametrize(("cost_s", "period_s"), [(0.010, 2.0), (1e-5, module.PSS_FLOOR_S)])
-    def test_the_period_is_as_long_as_the_cost_asks_for(self, cost_s, period_s):
-        rig = Rig(cost_s)
-        rig.sampler.answer({"command": "start"})
-        rig.run(200)
-        report = rig.sampler.answer({"command": "stop"})
-        assert report["period_s"] == pytest.approx(period_s)
-        assert report["cpu_s"] / report["elapsed_s"] <= CPU_BUDGET * 1.02
-
-    def test_a_cost_that_rises_stretches_the_period(self):
-        rig = Rig(0.001)
-        rig.sampler.answer({"command": "start"})
-        rig.run(10)
-        rig.cost_s = 0.020
-        rig.run(200)
-        before = rig.now_s
-        rig.run(0.001)
-        assert rig.now_s - before == pytest.approx(4.0, rel=0.01)
-
-    def test_samples_out_of_turn_put_the_next_one_off(self):
-        pace = Pace(0.05, 0.005)
-        for _ in range(3):
-            pace.spent(0.010, now_s=1.0)
-        assert pace.due_s == pytest.approx(1.0 + 3 * 2.0)
-
-    def test_a_dear_reading_is_taken_once_a_phase(self):
-        tree, cpu = Counting(), iter(range(0, 1000, 1))
-        sampler = Sampler(tree, None, clock=lambda: 0.0, cpu_clock=lambda: float(next(cpu)))
-        for phase in ("load", "train", "save", "train", "save", "train"):
-            sampler.answer({"command": "start", "phase": phase})
-            sampler.answer({"command": "read"})
-        assert tree.readings == 1 + 3  # one to begin with, one as each phase ends
-
-    def test_a_cheap_reading_is_taken_at_the_end_of_every_entry(self):
-        tree = Counting()
-        sampler = Sampler(tree, None, clock=lambda: 0.0, cpu_clock=lambda: 0.0)
-        for phase in ("load", "train", "save", "train"):
-            sampler.answer({"command": "start", "phase": phase})
-            sampler.answer({"command": "read"})
-        assert tree.readings == 1 + 4
-
-    def test_an_entry_that_was_not_read_has_no_figure_of_another(self):
-        tree, cpu = Counting(), iter(range(0, 1000, 1))
-        sampler = Sampler(tree, None, clock=lambda: 0.0, cpu_clock=lambda: float(next(cpu)))
-        figures = []
-        for phase in ("train", "save", "train"):
-            sampler.answer({"command": "start", "phase": phase})
-            figures.append(sampler.answer({"command": "read"})["figures"])
-        assert [bool(found) for found in figures] == [True, True, True]
-        # The third is the reading that it began at, which closed the second.
-        assert [found["peak_pss_bytes"] for found in figures] == [2, 3, 3]
-
-    def test_before_the_first_phase_nothing_is_due(self):
-        assert Rig(1.0).sampler.wait_s() is None
-
-    def test_an_idle_run_costs_under_one_per_cent(self, driver):
-        driver("card GPU-a", used(1, 1))
-        code = (
-            "import time; from ftbench.worker.measure.meters.sampled import SampledMemory\n"
-            "meter = SampledMemory('GPU-a'); meter.idle(); meter.start('train'); time.sleep(4)\n"
-            "meter.read(); print(meter.stop().model_dump_json())"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        found = json.loads(done.stdout)
-        assert found["cpu_share"] < 0.01
-        assert found["period_s"] > module.PSS_FLOOR_S * 0.9
-
-    def test_samples_are_bounded_and_thinned_evenly(self):
-        series = Series(Rig(0), Pace(1, 1), most=8)
-        for second in range(37):
-            series.sample(float(second), "train")
-        times = [sample[0] for sample in series.kept]
-        assert len(times) < 8
-        assert times == [float(t) for t in range(0, 37, int(times[1]))]
-        assert (series.count, series.period_s()) == (37, 1.0)
-
-    @pytest.mark.parametrize("extra", ["", "import ftbench.worker.measure.meters.nvml"])
-    def test_it_imports_nothing_large(self, extra):
-        code = f"import json, sys, ftbench.worker.measure.sampler\n{extra}\nprint(json.dumps(list(sys.modules)))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        loaded = set(json.loads(done.stdout))
-        assert not loaded & {"torch", "pydantic", "numpy", "ftbench.records.record"}
-        assert ("pynvml" in loaded) == bool(extra)
-
-
-class TestTree:
-    CHILD = """
-import mmap, sys
-print("up", flush=True); sys.stdin.readline()
-block = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-for page in range(0, len(block), 4096):
-    block[page] = 1
-print("took", flush=True); sys.stdin.readline()
-"""
-    SHARING = """
-import mmap, os, sys
-block = mmap.mmap(-1, int(sys.argv[1]))
-go, done = os.pipe(), os.pipe()
-def touch():
-    for page in range(0, len(block), 4096):
-        block[page] = 1
-if not os.fork():
-    os.close(go[1]); os.read(go[0], 1); touch(); os.write(done[1], b"."); os.read(go[0], 1); os._exit(0)
-print("up", flush=True); sys.stdin.readline()
-touch(); os.write(go[1], b"."); os.read(done[0], 1)
-print("took", flush=True); sys.stdin.readline()
-"""
-
-    # This process won't do: it gives memory back when it likes.
-    PARENT = (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])"
-    )
-
-    def rise(self, code, *more):
-        """Return how far PSS rises as the program, or a child of it, takes 64 MiB, which it says."""
-        command = [sys.executable, "-c", code, str(PLANTED), *more]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        with subprocess.Popen(command, **pipes) as program:
-            tree = TreeMemory(program.pid, leave_out=-1)
-            assert program.stdout.readline() == "up\n"
-            before = tree.read().figures["peak_pss_bytes"]
-            program.stdin.write("go\n")
-            assert program.stdout.readline() == "took\n"
-            return tree.read().figures["peak_pss_bytes"] - before
-
-    def test_what_a_child_takes_is_counted(self):
-        assert self.rise(self.PARENT, self.CHILD) == pytest.approx(PLANTED, rel=0.01)
-
-    def test_what_two_share_is_counted_once(self):
-        assert self.rise(self.SHARING) == pytest.approx(PLANTED, rel=0.01)
-
-    @pytest.fixture
-    def proc(self, tmp_path):
-        """A worker (1) with children 2 and 3 of two threads, and 4 below 3; 100 to 400 KiB."""
-        family = {1: {1: "2", 11: "3 9"}, 2: {2: ""}, 3: {3: "4"}, 4: {4: ""}}
-        for pid, tasks in family.items():
-            for task, children in tasks.items():
-                folder = tmp_path / str(pid) / "task" / str(task)
-                folder.mkdir(parents=True)
-                (folder / "children").write_text(children)
-            text = f"0-1 ---p [rollup]\nRss: 999 kB\nPss: {pid}00 kB\nPss_Dirty: 7 kB\n"
-            (tmp_path / str(pid) / "smaps_rollup").write_text(text)
-            parent = {1: 0, 2: 1, 3: 1, 4: 3}[pid]
-            (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) (c) S {parent} 0 0\n")
-        return tmp_path
-
-    def kib(self, proc, leave_out=-1):
-        reading = TreeMemory(1, leave_out, proc).read()
-        return reading.figures.get("peak_pss_bytes", 0) / 1024, reading.absent
-
-    def test_the_whole_tree_and_not_one_that_has_ended(self, proc):
-        assert self.kib(proc) == (1000, {})  # 9 is listed and gone
-
-    def test_the_sampler_is_left_out(self, proc):
-        assert self.kib(proc, leave_out=2) == (800, {})
-
-    def test_a_kernel_that_lists_no_children(self, proc):
-        for file in proc.glob("*/task/*/children"):
-            file.unlink()
-        assert self.kib(proc) == (1000, {})
-
-    def test_a_part_that_cannot_be_read_leaves_no_figure(self, proc):
-        file = proc / "4" / "smaps_rollup"
-        file.unlink()
-        file.mkdir()
-        figure, absent = self.kib(proc)
-        assert figure == 0
-        assert "Is a directory" in absent["peak_pss_bytes"]
-
-    def test_a_text_without_the_figure(self, proc):
-        (proc / "4" / "smaps_rollup").write_text("Rss: 4 kB\n")
-        assert "has no Pss" in self.kib(proc)[1]["peak_pss_bytes"]
-
-    def test_a_kernel_without_the_file(self, proc):
-        (proc / "1" / "smaps_rollup").unlink()
-        assert "no smaps_rollup" in self.kib(proc)[1]["peak_pss_bytes"]
-
-
-def test_a_command_that_is_not_known():
-    with pytest.raises(ValueError, match="expected idle"):
-        Rig(0).sampler.answer({"command": "dance"})
 
 
 @pytest.mark.gpu

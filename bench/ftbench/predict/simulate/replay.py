@@ -1,0 +1,94 @@
+"""Replay: a stream of allocations and frees, played on a fresh caching allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ftbench.predict.simulate.allocator import CachingAllocator, OutOfMemory
+from ftbench.predict.simulate.allocator_settings import AllocatorSettings
+from ftbench.predict.simulate.segments import Block
+
+
+class IntArray(Protocol):
+    """An array of integers that can become a list, such as numpy's."""
+
+    def tolist(self) -> list[int]:
+        """Return the integers."""
+        ...
+
+
+Integers = Sequence[int] | IntArray
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a stream of events came to: peaks in bytes, and the index of the event that first reached them.
+
+    An index is None where nothing was allocated. After `failed_at` (out of memory) nothing was played.
+    """
+
+    peak_requested_bytes: int
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    retries: int
+    at_allocated: int | None
+    at_reserved: int | None
+    failed_at: int | None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether an allocation failed, at event `failed_at`."""
+        return self.failed_at is not None
+
+
+def replay(
+    signs: Integers,
+    blocks: Integers,
+    nbytes: Integers,
+    settings: AllocatorSettings | None = None,
+) -> Replay:
+    """Return the peaks of a stream of events on a fresh allocator.
+
+    Event i allocates (`signs[i]` > 0) `nbytes[i]` bytes under the name `blocks[i]`, or frees that name
+    (its bytes are then not looked at). A name may be used again once it is free; otherwise, and for a
+    free of what is not allocated, it raises ValueError.
+    """
+    allocator = CachingAllocator(settings)
+    malloc, free = allocator.malloc, allocator.free
+    live: dict[int, Block | None] = {}
+    allocated = reserved = 0
+    at_allocated = at_reserved = failed_at = None
+    index = -1
+    try:
+        for sign, name, size in zip(_list(signs), _list(blocks), _list(nbytes), strict=True):
+            index += 1
+            if (name in live) == (sign > 0):
+                state = "allocated" if sign > 0 else "free"
+                raise ValueError(f"event {index}: block {name} is {state} already")
+            if sign > 0:
+                live[name] = malloc(size)
+                if allocator.peak_allocated > allocated:
+                    allocated, at_allocated = allocator.peak_allocated, index
+                if allocator.peak_reserved > reserved:
+                    reserved, at_reserved = allocator.peak_reserved, index
+            else:
+                free(live.pop(name))
+    except OutOfMemory:
+        failed_at = index
+        if allocator.peak_reserved > reserved:  # pages that were mapped before the one that failed
+            at_reserved = index
+    return Replay(
+        peak_requested_bytes=allocator.peak_requested,
+        peak_allocated_bytes=allocator.peak_allocated,
+        peak_reserved_bytes=allocator.peak_reserved,
+        retries=allocator.retries,
+        at_allocated=at_allocated,
+        at_reserved=at_reserved,
+        failed_at=failed_at,
+    )
+
+
+def _list(values: Integers) -> Sequence[int]:
+    return values if isinstance(values, Sequence) else values.tolist()

@@ -1,0 +1,69 @@
+"""Where in the model an operator runs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import torch
+
+from ftbench.predict.trace import patches
+from ftbench.predict.trace.autograd import in_backward
+
+
+class ModulePath:
+    """Where in the model an operator runs; for one of the backward pass, where its forward ran."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._stack: list[str] = []
+        # From which autograd sequence number on a module was the current one.
+        self._since: list[int] = []
+        self._path: list[str] = []
+
+    @property
+    def running(self) -> bool:
+        """Return whether a module's forward is running."""
+        return bool(self._stack)
+
+    @property
+    def current(self) -> str:
+        """Return the path of the innermost module that runs, empty outside and for the root."""
+        return self._stack[-1] if self._stack else ""
+
+    def enter(self, module: torch.nn.Module) -> bool:
+        """Note that a module's forward begins; returns whether it is the outermost."""
+        outermost = not self._stack
+        if outermost and (not in_backward() or id(module) not in self._names):
+            self._names = {id(part): name for name, part in module.named_modules()}
+        self._stack.append(self._names.get(id(module), self.current))
+        self._note()
+        return outermost
+
+    def leave(self) -> None:
+        """Note that the innermost module's forward ended."""
+        if self._stack:
+            self._stack.pop()
+        self._note()
+
+    def _note(self) -> None:
+        number = _sequence_number()
+        if self._since and number < self._since[-1]:  # another thread's count
+            return
+        self._since.append(number)
+        self._path.append(self.current)
+
+    def of_backward(self) -> str:
+        """Return the path of the module whose forward made the node that autograd is running."""
+        if self._stack:  # a checkpointed block is being recomputed
+            return self.current
+        node = torch._C._current_autograd_node()
+        if node is None or not self._since:
+            return ""
+        place = bisect_right(self._since, node._sequence_nr()) - 1
+        return self._path[place] if place >= 0 else ""
+
+
+def _sequence_number() -> int:
+    """Return the number that the next node of autograd's graph will have."""
+    number: int = patches.require(torch.autograd, "_get_sequence_nr")()
+    return number

@@ -1,0 +1,44 @@
+"""What steps are told of tensors without data."""
+
+import pytest
+import torch
+
+from ftbench.predict.trace.tracer import Target, trace
+from tests.unit.predict.modules import (
+    calls,
+)
+
+CPU = Target(device="cpu")
+
+
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize(
+    "every_token_is_real",
+    [
+        lambda mask: mask.all(),
+        lambda mask: (mask == 1).all().item(),
+        lambda mask: torch.all(mask.bool()),
+    ],
+)
+def test_the_target_answers_whether_there_is_padding(every_token_is_real, device, padding):
+    answers = []
+
+    def asks(device):
+        answers.append(
+            bool(every_token_is_real(torch.ones(2, 4, dtype=torch.int64, device=device)))
+        )
+
+    trace(calls(asks), steps=1, target=Target(device=device, padding=padding))
+    assert answers == [not padding]
+
+
+def test_other_questions_are_answered_with_no_nan_zero_and_one():
+    answers = []
+
+    def asks(device):
+        number = torch.ones(3, device=device)
+        answers.append((bool(number.isnan().any()), number.sum().item(), number.argmax().item()))
+
+    trace(calls(asks), steps=1)
+    assert answers == [(False, 1.0, 0)]
