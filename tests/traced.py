@@ -52,4 +52,6 @@ def traced_cell(
         attn_implementation=attention,
         method=method,
     )
-    return expand(of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)).cells[0]
+    return expand(
+        of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)
+    ).cells[0]

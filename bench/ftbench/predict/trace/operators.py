@@ -114,6 +114,31 @@ _FUSED: dict[str, Callable[..., Any]] = {
 }
 
 
+# Operators whose result is reduced in the storage that was made for one value per element: the tensor is resized
+# to a scalar, its storage is not (ATen/native/BinaryOps.cpp and Loss.cpp: `resize_({})`, `resize_as_`).
+# Without data torch makes the scalar alone.
+_REDUCED_IN_PLACE = {
+    aten.mse_loss.default: 2,  # the position of the reduction among the arguments
+    aten.smooth_l1_loss.default: 2,
+    aten.binary_cross_entropy.default: 3,
+}
+_NO_REDUCTION, _MEAN = 0, 1
+
+
+def result_in_its_storage(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> Any:
+    """Return a loss in a storage as large as the one that torch leaves it in, on a card and on the CPU."""
+    place = _REDUCED_IN_PLACE.get(func)
+    if place is None or not isinstance(output, FakeTensor):
+        return output
+    reduction = kwargs.get("reduction", args[place] if len(args) > place else _MEAN)
+    if reduction == _NO_REDUCTION:
+        return output
+    elements = torch.broadcast_shapes(args[0].shape, args[1].shape)
+    return output.new_empty(elements).as_strided((), ())
+
+
 def results_on_card(func: Any, output: Any) -> Any:
     """Return what an operator gives on CUDA, where the CPU's gives other types.
 

@@ -40,7 +40,11 @@ from ftbench.predict.trace.events import (
     TraceBuilder,
 )
 from ftbench.predict.trace.kernels import kernel_of
-from ftbench.predict.trace.operators import cuda_operators, results_on_card
+from ftbench.predict.trace.operators import (
+    cuda_operators,
+    result_in_its_storage,
+    results_on_card,
+)
 from ftbench.predict.trace.position import Position
 from ftbench.predict.trace.storages import Storages
 from ftbench.records.prediction import AttentionKernel
@@ -277,6 +281,7 @@ class Tracer(TorchDispatchMode):
                 where=str(func),
                 hint="only steps whose tensors have the same sizes whatever the data can be traced",
             ) from error
+        output = result_in_its_storage(func, args, kwargs, output)
         if self._on_card:
             output = results_on_card(func, output)
         if not self._storages.closed:

@@ -135,3 +135,22 @@ def test_scaled_gradients_are_finite():
         return step
 
     assert "optimizer state" in trace(factory, steps=1).traced_roles.values()
+
+
+@pytest.mark.parametrize("loss", ["mse_loss", "smooth_l1_loss", "binary_cross_entropy"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_loss_lies_in_the_storage_that_torch_leaves_it_in(loss, reduction):
+    """The real operator is asked: its storage keeps a value per element, whatever it was reduced to."""
+    compute = getattr(torch.nn.functional, loss)
+
+    def run(device):
+        answers = torch.full((8, 3), 0.5, device=device, requires_grad=True)
+        found = compute(answers, torch.zeros(8, 3, device=device), reduction=reduction)
+        found.sum().backward()
+        return found
+
+    real = run("cpu")
+    assert real.shape == ((8, 3) if reduction == "none" else ())
+    assert real.untyped_storage().nbytes() == 8 * 3 * 4
+    for target in (Target(), Target(device="cpu")):
+        assert allocations(run, operator=f"aten::{loss}", target=target) == [8 * 3 * 4]
