@@ -14,7 +14,7 @@ from rich.console import Console
 from ftbench.cli.progress import RunDisplay
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.runner import CELL, Runner
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.sources import resolve_data, resolve_model
@@ -36,7 +36,7 @@ class BatonEngine(InstantEngine):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._environment = dict(DeviceChoice(kind="cpu").environment)
+        self._environment = dict(Placement(kind="cpu").environment)
         self._folder = folder
         self.pairs: list[tuple[list[float], list[float]]] = []
 
@@ -116,7 +116,7 @@ def test_a_step_inside_the_harness_takes_as_long_as_in_a_bare_trainer(benchmark,
         console = Console(file=io.StringIO(), force_terminal=True)  # the live display runs too
         with RunDisplay(console, ["max_length"]) as display:
             directory = RunDirectory.create(tmp_path / "run")
-            device = DeviceChoice(kind="cpu")
+            device = Placement(kind="cpu")
             return Runner(profile, grid, directory, engine, device, display).run()
 
     records = benchmark.pedantic(interleaved, rounds=1)

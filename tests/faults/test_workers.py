@@ -12,7 +12,7 @@ import pytest
 from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.runner import Runner
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import load_profile
 from ftbench.plan.sources import resolve_data, resolve_model
@@ -65,7 +65,7 @@ def run(folder, monkeypatch, plan=None):
     grid = expand(profile, resolve_model(profile.workload), resolve_data(profile.workload))
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path.cwd()))
-        environment = dict(DeviceChoice(kind="cpu").environment)
+        environment = dict(Placement(kind="cpu").environment)
         if plan is not None:
             file = Path(folder).with_suffix(".faults.json")
             file.write_text(json.dumps(plan))
@@ -73,7 +73,7 @@ def run(folder, monkeypatch, plan=None):
             patch.setattr("ftbench.execute.runner.CELL", "tests.faults.faulty_worker")
         engine = LocalEngine("forkserver", environment)
         directory = RunDirectory.create(Path(folder))
-        return Runner(profile, grid, directory, engine, DeviceChoice(kind="cpu"), Silent()).run()
+        return Runner(profile, grid, directory, engine, Placement(kind="cpu"), Silent()).run()
 
 
 def groups():

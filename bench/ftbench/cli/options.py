@@ -106,9 +106,9 @@ def attention_of(name: str | None) -> AttentionKernel | None:
 def predictor() -> LocalEngine:
     """Return the engine of predictions, which shows its worker no card: none may matter."""
     from ftbench.execute.engines.local import LocalEngine
-    from ftbench.plan.devices import DeviceChoice
+    from ftbench.plan.devices import Placement
 
-    return LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
+    return LocalEngine("spawn", Placement(kind="cpu").environment)
 
 
 class PredictOptions(TypedDict, total=False):

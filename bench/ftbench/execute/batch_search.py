@@ -20,7 +20,7 @@ from ftbench.execute.next_batch import Edge, edge, next_batch
 from ftbench.execute.outcome import WorkerResult, parse_result
 from ftbench.execute.prepare import prepare
 from ftbench.plan.cell import Cell
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
 from ftbench.plan.settings import NOT_SEARCHED
@@ -73,7 +73,7 @@ class Frontier:
         grid: Grid,
         directory: RunDirectory,
         engine: Engine,
-        device: DeviceChoice,
+        device: Placement,
         listener: Listener,
         *,
         limit_bytes: int | None,

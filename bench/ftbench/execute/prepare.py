@@ -8,7 +8,7 @@ from ftbench.base.errors import EnvironmentMismatch
 from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.profile import Profile
 from ftbench.records.messages import (
     Preparation,
@@ -26,7 +26,7 @@ def prepare(
     cells: Sequence[Cell],
     directory: RunDirectory,
     engine: Engine,
-    device: DeviceChoice,
+    device: Placement,
     on_progress: Callable[[Progress], None],
 ) -> Preparation:
     """Probe and tokenise what cells need, in a worker; raises what it refuses."""

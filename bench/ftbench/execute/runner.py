@@ -35,7 +35,7 @@ from ftbench.execute.prediction_worker import (
 )
 from ftbench.execute.prepare import prepare, require_same_environment
 from ftbench.plan.cell import Cell
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
 from ftbench.plan.schedule import schedule_of
@@ -77,7 +77,7 @@ class Runner:
         grid: Grid,
         directory: RunDirectory,
         engine: Engine,
-        device: DeviceChoice,
+        device: Placement,
         listener: Listener,
         *,
         kept: frozenset[Cell] = frozenset(),

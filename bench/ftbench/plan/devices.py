@@ -1,41 +1,58 @@
-"""Which one device cells run on, found without torch: by UUID, through NVML."""
+"""Which devices a cell runs on, found without torch: by UUID, through NVML."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 import pynvml
+from pydantic import model_validator
 
 from ftbench.base.errors import ProfileError
 from ftbench.base.frozen import FrozenModel
 
 
-class DeviceChoice(FrozenModel):
-    """A kind of device, and the value of CUDA_VISIBLE_DEVICES under which a worker sees just it."""
+class Placement(FrozenModel):
+    """Where a cell runs: a kind of device, and the cards by UUID or index, one per process; none on the CPU."""
 
     kind: Literal["cpu", "cuda"]
-    visible: str = ""
+    devices: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_cards(self) -> Self:
+        if (self.kind == "cuda") != bool(self.devices):
+            raise ValueError("devices: at least one card, and none on the CPU")
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError("devices: a card is named twice")
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of processes."""
+        return max(1, len(self.devices))
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables that a worker is started with."""
+        """Return the variables that a worker is started with: it sees these cards alone."""
         # The NVML check answers torch.cuda.is_available() without making a CUDA context.
-        return {"CUDA_VISIBLE_DEVICES": self.visible, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+        return {
+            "CUDA_VISIBLE_DEVICES": ",".join(self.devices),
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }
 
 
-def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> DeviceChoice:
+def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Placement:
     """Return the device of `run.device`: `auto` takes the first visible GPU, else the CPU.
 
     Raises ProfileError where a GPU is asked for that is not there.
     """
     if setting == "cpu":
-        return DeviceChoice(kind="cpu")
+        return Placement(kind="cpu")
     visible = _visible_gpus(environ)
     if setting == "auto":
         return (
-            DeviceChoice(kind="cuda", visible=visible[0]) if visible else DeviceChoice(kind="cpu")
+            Placement(kind="cuda", devices=tuple(visible[:1])) if visible else Placement(kind="cpu")
         )
     wanted = visible[:1] if setting == "cuda" else [uuid for uuid in visible if uuid == setting]
     if not wanted:
@@ -45,7 +62,7 @@ def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Devi
             got=setting,
             expected=f"auto, cpu{''.join(f', {uuid}' for uuid in visible) or ' (no GPU is visible)'}",
         )
-    return DeviceChoice(kind="cuda", visible=wanted[0])
+    return Placement(kind="cuda", devices=tuple(wanted[:1]))
 
 
 def _visible_gpus(environ: Mapping[str, str]) -> list[str]:

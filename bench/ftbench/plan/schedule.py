@@ -1,4 +1,4 @@
-"""Job: how often a complete run does what, from a cell alone. Pure.
+"""Schedule: how often a complete run does what, from a cell and the number of its processes. Pure.
 
 The arithmetic of `Trainer.train` and `DefaultFlowCallback` (transformers 5), and of the recipe around it.
 """
@@ -17,8 +17,10 @@ from ftbench.plan.cell import Cell
 class Schedule:
     """How often a complete run does what: optimizer steps, documents trained on, evaluations, checkpoints.
 
-    An epoch has `examples_per_epoch`; `eval_documents` and `eval_batches` are those of one evaluation. A
-    checkpoint is one of those that training saves; the model that the recipe saves at its end is not in it.
+    There are `world_size` processes, one per device, and each steps, evaluates and saves as often as is said
+    here; `documents` and `examples_per_epoch` are those of all together. `eval_documents` and `eval_batches` are
+    those of one evaluation. A checkpoint is one of those that training saves; the model that the recipe saves
+    at its end is not in it.
     """
 
     steps: int
@@ -28,22 +30,29 @@ class Schedule:
     eval_documents: int
     eval_batches: int
     checkpoints: int
+    world_size: int = 1
 
 
-def schedule_of(cell: Cell) -> Schedule:
+def schedule_of(cell: Cell, world_size: int = 1) -> Schedule:
     """Return what the Trainer does in a cell's run, and the recipe after it.
 
-    A part of an accumulation at an epoch's end is a step.
+    A part of an accumulation at an epoch's end is a step. Several processes take the batches in turn; at an
+    epoch's end they are filled up from its beginning, so that all have as many and whole ones (accelerate's
+    `BatchSamplerShard` with `even_batches`), or what is left is dropped.
     """
     settings = cell.settings
     batches = cell.train_size / cell.per_device_train_batch_size
-    whole = math.floor(batches) if settings.get("dataloader_drop_last") else math.ceil(batches)
+    rounded = math.floor if settings.get("dataloader_drop_last") else math.ceil
+    whole = rounded(rounded(batches) / world_size)  # of each process
     accumulated = int(settings.get("gradient_accumulation_steps") or 1)
     an_epoch = max(1, math.ceil(whole / accumulated))
     most = int(settings.get("max_steps") or -1)
     epochs = float(settings["num_train_epochs"])
     steps = most if most > 0 else math.ceil(epochs * an_epoch)
-    trained = min(cell.train_size, whole * cell.per_device_train_batch_size)
+    trained = whole * cell.per_device_train_batch_size * world_size
+    if world_size == 1:
+        trained = min(cell.train_size, trained)
+    evaluated = math.ceil(cell.data.eval_size / int(settings["per_device_eval_batch_size"]))
     return Schedule(
         steps=steps,
         documents=trained * steps / an_epoch,
@@ -52,8 +61,9 @@ def schedule_of(cell: Cell) -> Schedule:
         + int(bool(settings.get("eval_on_start")))
         + 1,  # the recipe ends with one
         eval_documents=cell.data.eval_size,
-        eval_batches=math.ceil(cell.data.eval_size / int(settings["per_device_eval_batch_size"])),
+        eval_batches=math.ceil(evaluated / world_size),
         checkpoints=_times("save", settings, steps, an_epoch),
+        world_size=world_size,
     )
 
 

@@ -20,7 +20,7 @@ from ftbench.execute.engines.base import Engine
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.prediction_worker import forecast, processes
 from ftbench.plan.cell import Cell
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.profile import Profile
 from ftbench.plan.profile_file import load_profile
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     parser.add_argument("--measured", type=Path, default=MEASURED, metavar="CELLS.csv")
     asked = parser.parse_args(arguments)
-    engine = LocalEngine("spawn", DeviceChoice(kind="cpu").environment)
+    engine = LocalEngine("spawn", Placement(kind="cpu").environment)
     measured = measured_tensors(asked.measured)
     with phases_on(sys.stderr) as show:
         answers = gather(engine, show)

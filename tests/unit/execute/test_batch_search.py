@@ -8,7 +8,7 @@ from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.execute.batch_search import Frontier, shapes, with_batch
 from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prepare import PREPARE
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.commands.frontier import frontier_table, write_frontier
 from tests.engines import InstantEngine
@@ -61,7 +61,7 @@ def directory(tmp_path):
 
 
 def search(directory, machine, *, limit=2 * GIB, largest=4096, kind="cpu", **changes):
-    where = DeviceChoice(kind=kind)
+    where = Placement(kind=kind, devices=("GPU-1",) if kind == "cuda" else ())
     frontier = Frontier(
         profile(),
         grid(**changes),

@@ -18,7 +18,7 @@ from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.prediction_worker import PREDICT
 from ftbench.execute.prepare import PREPARE
 from ftbench.execute.runner import CELL, Runner, checkpoint_bytes
-from ftbench.plan.devices import DeviceChoice
+from ftbench.plan.devices import Placement
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import PredictRequest, Refused
 from ftbench.records.run_directory import RunDirectory
@@ -100,7 +100,7 @@ def directory(tmp_path):
 
 
 def run(directory, engine, profile_=None, grid_=None, kept=frozenset(), device_="cpu", **options):
-    choice = DeviceChoice(kind=device_)
+    choice = Placement(kind=device_, devices=("GPU-1",) if device_ == "cuda" else ())
     cells = grid_ or grid()
     runner = Runner(profile_ or profile(), cells, directory, engine, choice, Silent(), kept=kept)
     return runner.run(**options)

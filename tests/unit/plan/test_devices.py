@@ -2,7 +2,7 @@ import pytest
 
 from ftbench.base.errors import ProfileError
 from ftbench.plan import devices
-from ftbench.plan.devices import choose_device
+from ftbench.plan.devices import Placement, choose_device
 
 UUIDS = ["GPU-1", "GPU-2"]
 
@@ -25,11 +25,26 @@ def test_auto_without_a_card_is_the_cpu(no_card):
 
 def test_auto_takes_one_card_by_uuid(two_cards):
     chosen = choose_device("auto", {})
-    assert (chosen.kind, chosen.visible) == ("cuda", "GPU-1")
+    assert (chosen.kind, chosen.devices, chosen.world_size) == ("cuda", ("GPU-1",), 1)
 
 
 def test_a_card_by_uuid(two_cards):
-    assert choose_device("GPU-2", {}).visible == "GPU-2"
+    assert choose_device("GPU-2", {}).devices == ("GPU-2",)
+
+
+def test_a_placement_on_two_cards_shows_a_worker_both():
+    two = Placement(kind="cuda", devices=("GPU-2", "GPU-1"))
+    assert two.environment["CUDA_VISIBLE_DEVICES"] == "GPU-2,GPU-1"
+    assert two.world_size == 2
+    assert Placement(kind="cpu").world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards"), [("cuda", ()), ("cpu", ("GPU-1",)), ("cuda", ("GPU-1", "GPU-1"))]
+)
+def test_a_placement_that_cannot_be(kind, cards):
+    with pytest.raises(ValueError, match="devices"):
+        Placement(kind=kind, devices=cards)
 
 
 def test_cpu_beside_a_card(two_cards):
@@ -38,7 +53,7 @@ def test_cpu_beside_a_card(two_cards):
 
 @pytest.mark.parametrize(("visible", "first"), [("1,0", "1"), ("GPU-2", "GPU-2"), ("0", "0")])
 def test_the_users_own_choice_of_cards_holds(two_cards, visible, first):
-    assert choose_device("cuda", {"CUDA_VISIBLE_DEVICES": visible}).visible == first
+    assert choose_device("cuda", {"CUDA_VISIBLE_DEVICES": visible}).devices == (first,)
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

@@ -6,14 +6,9 @@ from ftbench.plan.schedule import schedule_of
 from tests.factories import cell
 
 
-def job(train_size=100, batch=8, **training):
-    return schedule_of(
-        cell(
-            train_size=train_size,
-            per_device_train_batch_size=batch,
-            **training,
-        )
-    )
+def job(train_size=100, batch=8, world_size=1, **training):
+    of = cell(train_size=train_size, per_device_train_batch_size=batch, **training)
+    return schedule_of(of, world_size)
 
 
 def test_an_epoch_ends_with_what_is_left():
@@ -76,3 +71,27 @@ def test_checkpoints_are_those_of_the_strategy(training, checkpoints):
 def test_evaluated_documents_come_in_their_own_batches():
     found = job(per_device_eval_batch_size=3)
     assert (found.eval_documents, found.eval_batches) == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "drop_last"),
+    [(1, True), (2, False), (3, False), (2, True), (5, True)],
+)
+def test_several_processes_share_the_batches_as_accelerate_does(world_size, drop_last):
+    """The number of batches of each process, and the examples in them, are those of accelerate itself."""
+    from accelerate.data_loader import BatchSamplerShard
+    from torch.utils.data import BatchSampler
+
+    shards = [
+        list(BatchSamplerShard(BatchSampler(range(100), 8, drop_last), world_size, rank))
+        for rank in range(world_size)
+    ]
+    found = job(num_train_epochs=1, world_size=world_size, dataloader_drop_last=drop_last)
+    assert {found.steps} == {len(shard) for shard in shards}
+    assert found.documents == sum(len(batch) for shard in shards for batch in shard)
+    assert found.world_size == world_size
+
+
+def test_each_process_evaluates_its_part():
+    assert job(per_device_eval_batch_size=2).eval_batches == 4
+    assert job(per_device_eval_batch_size=2, world_size=3).eval_batches == 2

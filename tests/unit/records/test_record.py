@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from ftbench.records.record import NOISY, Environment, Record
+from ftbench.records.invariants import broken_invariants
+from ftbench.records.record import NOISY, Environment, Measurement, Memory, Record
 from tests.factories import cell, environment, measurement, record, run_warning
 
 
@@ -73,3 +74,48 @@ def test_a_record_agrees_with_itself(wrong):
     data = record().model_dump() | wrong
     with pytest.raises(ValidationError):
         Record.model_validate(data)
+
+
+# Ranks
+
+
+def of_two_ranks(**second):
+    first = measurement()
+    other = first.ranks[0].model_copy(update={"rank": 1} | second)
+    return first.model_copy(update={"ranks": (*first.ranks, other)})
+
+
+def test_what_has_to_fit_is_the_largest_of_the_ranks():
+    memory = Memory(peak_rss_bytes=2**31, peak_pss_bytes=5)
+    phases = {
+        name: phase.model_copy(update={"memory": memory if name == "train" else phase.memory})
+        for name, phase in measurement().phases.items()
+    }
+    both = of_two_ranks(memory=memory, phases=phases)
+    assert both.memory == memory
+    assert both.phases["train"].memory == memory
+    assert both.phases["load"].memory == measurement().phases["load"].memory
+    assert both.phases["train"].wall_s == measurement().phases["train"].wall_s
+    assert both.steps == measurement().steps
+
+
+def test_the_ranks_are_numbered_from_nought():
+    data = of_two_ranks().model_dump(mode="json")
+    assert Measurement.model_validate(data).ranks[1].rank == 1
+    data["ranks"][1]["rank"] = 0
+    with pytest.raises(ValidationError, match="ranks"):
+        Measurement.model_validate(data)
+    with pytest.raises(ValidationError, match="ranks"):
+        Measurement.model_validate(data | {"ranks": []})
+
+
+def test_one_rank_is_changed_and_the_others_stay():
+    changed = of_two_ranks().with_rank(1, model_device="GPU-2")
+    assert [rank.model_device for rank in changed.ranks] == ["cpu", "GPU-2"]
+    with pytest.raises(TypeError):
+        changed.with_rank(0, nothing=1)
+
+
+def test_a_rank_on_another_device_than_its_own_is_untrusted():
+    assert "steps.median_s" in broken_invariants(record(measurement=of_two_ranks(model_device="x")))
+    assert broken_invariants(record(measurement=of_two_ranks())) == {}

@@ -19,7 +19,7 @@ from ftbench.base.files import remove_link
 from ftbench.records.messages import Progress
 
 if TYPE_CHECKING:
-    from ftbench.plan.devices import DeviceChoice
+    from ftbench.plan.devices import Placement
     from ftbench.plan.profile import Run
 
 OnProgress = Callable[[Progress], None]
@@ -123,7 +123,7 @@ class Engine(abc.ABC):
             raise
 
 
-def make_engine(run: Run, device: DeviceChoice) -> Engine:
+def make_engine(run: Run, device: Placement) -> Engine:
     """Return the engine that a profile's cells run on, for the device that was chosen.
 
     On a CPU workers are forked from a server that has imported torch already; where CUDA is used each is

@@ -136,9 +136,9 @@ print(json.dumps(choose_device("auto").model_dump()))
 def test_the_parent_finds_a_card_by_uuid_without_torch(driver, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver("card GPU-stub-0", "frame used=1", "card GPU-stub-1", "frame used=1")
-    assert run(CHOICE) == {"kind": "cuda", "visible": "GPU-stub-0"}
+    assert run(CHOICE) == {"kind": "cuda", "devices": ["GPU-stub-0"]}
 
 
 def test_without_a_driver_the_parent_takes_the_cpu(driver):
     driver()
-    assert run(CHOICE) == {"kind": "cpu", "visible": ""}
+    assert run(CHOICE) == {"kind": "cpu", "devices": []}
