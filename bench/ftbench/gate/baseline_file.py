@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,10 @@ SCHEMA_VERSION: Literal[2] = 2
 FOLDER = Path("reports") / "baselines"
 # Far above any real file: a larger one is not read into memory.
 MAX_BYTES = 64 * 2**20
+_READERS: Mapping[int, Callable[[Any], Baseline]] = {
+    1: read_format_1,
+    SCHEMA_VERSION: Baseline.model_validate,
+}
 
 
 def baseline_path(profile: str) -> Path:
@@ -43,17 +48,15 @@ def read_baseline(file: Path) -> Baseline:
     """Return the baseline in a file of any format; raises BaselineError if there is none, or it is malformed."""
     data = _read(file)
     known = data.pop("schema_version", None) if isinstance(data, dict) else None
-    readers = {1: read_format_1, SCHEMA_VERSION: Baseline.model_validate}
-    read = readers.get(known) if type(known) is int else None
-    if read is None:
+    if type(known) is not int or known not in _READERS:
         raise BaselineError(
             "not a baseline that this version of ftbench knows",
             where=str(file),
             got=f"schema_version {known}",
-            expected=" or ".join(map(str, readers)),
+            expected=" or ".join(map(str, _READERS)),
         )
     try:
-        return read(data)
+        return _READERS[known](data)
     except ValidationError as error:
         finding = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, finding["loc"])) or "the whole file"

@@ -103,7 +103,13 @@ def compare_measured(
     notes = list(unsure)
     (unjudged if require_time else notes).extend(no_times)
     order = {place: number for number, place in enumerate(ours)}
-    changes = sorted([*oom, *peaks, *falls, *slow], key=lambda change: order[change.place])
+    changes: list[OutOfMemory | MeasuredPeakChange | AccuracyChange | TimeChange] = [
+        *oom,
+        *peaks,
+        *falls,
+        *slow,
+    ]
+    changes.sort(key=lambda change: order[change.place])
     return GateResult(
         profile=profile,
         judged=tuple(place for place in ours if place in theirs or place in after.oom),

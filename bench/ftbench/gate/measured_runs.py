@@ -119,7 +119,7 @@ def runs_of(
         started = began[row["cell_id"], row["replicate"], row["repeat"]]
         rows.setdefault(places[row["cell_id"]], []).append({**row, "started": started})
     doubts: list[Reason] = [
-        RunsLeftOut(count, status)
+        RunsLeftOut(count, str(status))
         for status, count in table["status"].value_counts().to_dict().items()
         if status not in ("ok", "oom")
     ]
