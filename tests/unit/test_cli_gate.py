@@ -83,7 +83,7 @@ def test_a_baseline_is_written_where_the_gate_looks(written, command):
     assert written.exists()
     code, out, _ = command("gate", "smoke")
     assert code == 0
-    assert "The gate holds: 4 cells need what the baseline says" in out
+    assert "The gate holds: 4 cells" in out
 
 
 def test_the_gate_asks_for_the_baseline_s_cards_and_writes_nothing(written, planted, command):
@@ -100,7 +100,7 @@ def test_a_baseline_is_not_written_twice(written, command):
     assert "ftbench baseline update" in err
 
 
-def test_a_byte_more_fails_and_names_the_culprit(written, planted, command):
+def test_more_bytes_fail_and_the_part_is_named(written, planted, command):
     planted.more_bytes = 512
     code, out, _ = command("gate", "smoke")
     assert code == 1
@@ -182,7 +182,8 @@ def test_another_file_may_be_named(planted, command, tmp_path):
 def test_other_settings_than_the_baseline_s_are_not_judged(written, command):
     code, out, _ = command("gate", "smoke", "--set", "training.bf16=true")
     assert code == 2
-    assert "another workload than the baseline's: bf16" in out
+    assert "workload" in out
+    assert "bf16" in out
 
 
 def test_a_part_of_the_cells_can_be_gated(written, planted, command):
@@ -203,16 +204,16 @@ def test_an_update_shows_figures_under_another_workload(written, planted, comman
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("gate", "new.json", "--base", "old.json", "--time"),
+        ("gate", "new.json", "--base", "old.json", "--require-time"),
         ("gate", "new.json", "--base", "old.json", "--only", "max_length=16"),
-        ("gate", "smoke", "--time"),
+        ("gate", "smoke", "--require-time"),
         ("gate", "smoke", "--base", "other"),
     ],
 )
-def test_an_option_that_says_nothing_is_refused(written, command, arguments):
+def test_an_option_that_does_not_apply_is_refused(written, command, arguments):
     code, out, _ = command(*arguments)
     assert code == 2
-    assert "says nothing of" in out
+    assert "does not apply to" in out
 
 
 def test_a_profile_that_cannot_be_used_is_shown_by_the_forge_too(written, command, tmp_path):
