@@ -25,7 +25,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline
-    from ftbench.gate.compare import GateResult
+    from ftbench.gate.result import GateResult
     from ftbench.predict.trace.events import Trace
     from ftbench.records.prediction import MemoryBreakdown
 
@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--gpu-memory-across-versions",
         action="store_true",
-        help="compare with a baseline of other versions of torch or transformers all the same",
+        help="compare with a baseline although its versions of torch or transformers differ",
     )
 
 
@@ -67,7 +67,7 @@ class GpuMemory:
         self._last: Baseline | None = None
 
     def check(self, make_step: MakeStep, *, limit: str | int, gpu: str | None = None) -> int:
-        """Fail where the steps' peak is above a limit; return the peak, in bytes.
+        """Fail if the steps' peak is above a limit; return the peak, in bytes.
 
         `make_step(device)` builds model, optimizer and batch on the device that it is given, and returns
         the function that runs one step; `limit` is bytes, or a text such as "2 GiB". With `gpu`, a name of
@@ -93,7 +93,7 @@ class GpuMemory:
         return peak
 
     def compare(self, name: str, make_step: MakeStep | None = None) -> int:
-        """Fail where the steps need other memory than their baseline says; return the peak, in bytes.
+        """Fail if the steps need more or less memory than their baseline says; return the peak, in bytes.
 
         Without `make_step` the steps are those that this test checked last, of no card. The baseline is
         `gpu_memory/TEST_FILE/NAME.json` beside the test file. One of other versions of torch or
@@ -109,7 +109,7 @@ class GpuMemory:
             found = self._last.model_copy(update={"profile": name})
         else:
             raise pytest.UsageError(f"gpu_memory.compare({name!r}) needs the steps to compare")
-        peak = found.groups[0].cells["step"].tensors_bytes
+        peak = _peak_bytes(found)
         self._note_peak(found)
         path = self._path(name)
         config = self._request.config
@@ -130,7 +130,7 @@ class GpuMemory:
     def _traced(
         self, name: str, make_step: MakeStep, gpu: str | None = None
     ) -> tuple[Trace, Baseline]:
-        from ftbench.gate.baseline import baseline_of_steps
+        from ftbench.gate.predicted import baseline_of_steps
         from ftbench.plan.gpus import find_gpu
         from ftbench.predict.breakdown.parts import breakdown
         from ftbench.predict.trace.tracer import Target, trace
@@ -152,7 +152,7 @@ class GpuMemory:
     def _note_peak(self, found: Baseline) -> None:
         from ftbench.gate.pytest_benchmark import PEAK, VERSIONS
 
-        peak = found.groups[0].cells["step"].tensors_bytes
+        peak = _peak_bytes(found)
         self._note({PEAK: peak, VERSIONS: found.versions})
 
     def _note(self, figures: dict[str, Any]) -> None:
@@ -197,16 +197,21 @@ def _result_lines(result: GateResult) -> Iterator[str]:
     yield from lines(result, accept="`pytest --gpu-memory-update`")
 
 
+def _peak_bytes(found: Baseline) -> int:
+    """Return the peak of steps: the one figure of a baseline of steps."""
+    return found.groups[0].cells[0].tensors_bytes
+
+
 def _verdict(name: str, result: GateResult) -> str:
     """Return what a test fails with."""
-    from ftbench.report.commands.gate import signed
+    from ftbench.gate.result import BytesChange
+    from ftbench.report.commands.gate_sentences import reason_words, signed
 
     if not result.failures:
-        return f"{name}: cannot be judged: {'; '.join(result.unjudged)}"
+        return f"{name}: cannot be judged: {'; '.join(map(reason_words, result.unjudged))}"
     change = result.failures[0]
-    assert not isinstance(change.before, str)
-    assert not isinstance(change.after, str)
-    delta = signed(int(change.after - change.before))
+    assert isinstance(change, BytesChange)
+    delta = signed(change.after - change.before)
     return (
         f"{name}: the peak is {change.after:,} bytes, {change.before:,} in the baseline ({delta})"
     )

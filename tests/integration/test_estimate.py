@@ -74,7 +74,7 @@ def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
 
 def test_a_run_directory_gives_what_its_runs_can_carry(smoke):
     data = said(
-        "estimate", "smoke", "--measured", smoke.directory.path, "--train-size", "64",
+        "estimate", "smoke", "--runs", smoke.directory.path, "--train-size", "64",
         "--usd-per-hour", "0.1",
     )  # fmt: skip
     (here,) = data["devices"]

@@ -51,7 +51,7 @@ def main(arguments):
 
 def _planted():
     """Print what became of each planted regression; return how many were caught, and named rightly."""
-    from ftbench.report.commands.gate import changed_part_words
+    from ftbench.report.commands.gate_sentences import changed_part_words
 
     caught = named = 0
     for planted in PLANTED:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ftbench.gate.measured_runs import FALSE_ALARMS, slowdown, told_apart
+from ftbench.gate.compare_runs import FALSE_ALARMS, slowdown, told_apart
 from ftbench.records.run_directory import RunDirectory
 
 RECORDED = Path(__file__).with_name("recorded_times.csv")

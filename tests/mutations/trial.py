@@ -2,8 +2,8 @@
 
 import functools
 
-from ftbench.gate.baseline import baseline_of_steps
 from ftbench.gate.compare import compare
+from ftbench.gate.predicted import baseline_of_steps
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.trace.tracer import trace
 from tests.mutations.subjects import subject

@@ -441,7 +441,7 @@ def elsewhere(monkeypatch, tmp_path):
             ("estimate", "smoke", "--gpu", "l4", "--usd-per-hour", "1", "--usd-per-hour", "2"),
             "as many prices as devices",
         ),
-        (("estimate", "smoke", "--gpu", "l4", "--measured", "/none"), "not a run directory"),
+        (("estimate", "smoke", "--gpu", "l4", "--runs", "/none"), "not a run directory"),
         (("estimate", "smoke"), "nothing to estimate on"),
         (("estimate", "smoke", "--gpu", "l4", "--attention", "flush"), "nearest:  flash"),
     ],
@@ -460,7 +460,7 @@ def test_an_estimate_of_nothing_ends_with_2(planted, command, option):
 
 
 def test_runs_of_another_workload_are_refused(planted, command, run_directory):
-    code, out, err = command("estimate", "smoke", "--gpu", "l4", "--measured", run_directory)
+    code, out, err = command("estimate", "smoke", "--gpu", "l4", "--runs", run_directory)
     assert (code, out) == (2, "")
     assert "runs of another workload" in err
     assert "eval_size 8 there, 16 here" in err
@@ -519,7 +519,7 @@ def test_without_a_card_the_estimate_is_for_the_machine_that_was_measured(
     directory.write_environment(environment())
     for one in cells:
         directory.write_record(record(one))
-    code, out, _ = command("estimate", "smoke", "--measured", directory.path, "--train-size", "64")
+    code, out, _ = command("estimate", "smoke", "--runs", directory.path, "--train-size", "64")
     assert code == 0
     assert "On a processor" in out
     (request,) = planted.requests

@@ -6,10 +6,22 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ftbench.base.units import MIB
 from ftbench.execute import prediction_worker as forecast
+from ftbench.plan.profile_file import load_profile
+from ftbench.plan.resolve import resolve
 from ftbench.records.prediction import LargestBatch, Refused
+from ftbench.records.run_directory import RunDirectory
 from ftbench.report.render.step_summary import LIMIT_BYTES
-from tests.factories import breakdown, figure, part, predictions
+from tests.factories import (
+    breakdown,
+    environment,
+    figure,
+    measurement,
+    part,
+    predictions,
+    record,
+)
 
 PEAK = 90 * 2**20
 
@@ -83,7 +95,7 @@ def test_a_baseline_is_written_where_the_gate_looks(written, command):
     assert written.exists()
     code, out, _ = command("gate", "smoke")
     assert code == 0
-    assert "The gate holds: 4 cells need what the baseline says" in out
+    assert "The gate holds: 4 cells" in out
 
 
 def test_the_gate_asks_for_the_baseline_s_cards_and_writes_nothing(written, planted, command):
@@ -100,7 +112,7 @@ def test_a_baseline_is_not_written_twice(written, command):
     assert "ftbench baseline update" in err
 
 
-def test_a_byte_more_fails_and_names_the_culprit(written, planted, command):
+def test_more_bytes_fail_and_the_part_is_named(written, planted, command):
     planted.more_bytes = 512
     code, out, _ = command("gate", "smoke")
     assert code == 1
@@ -182,7 +194,8 @@ def test_another_file_may_be_named(planted, command, tmp_path):
 def test_other_settings_than_the_baseline_s_are_not_judged(written, command):
     code, out, _ = command("gate", "smoke", "--set", "training.bf16=true")
     assert code == 2
-    assert "another workload than the baseline's: bf16" in out
+    assert "workload" in out
+    assert "bf16" in out
 
 
 def test_a_part_of_the_cells_can_be_gated(written, planted, command):
@@ -203,16 +216,16 @@ def test_an_update_shows_figures_under_another_workload(written, planted, comman
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("gate", "new.json", "--base", "old.json", "--time"),
+        ("gate", "new.json", "--base", "old.json", "--require-time"),
         ("gate", "new.json", "--base", "old.json", "--only", "max_length=16"),
-        ("gate", "smoke", "--time"),
+        ("gate", "smoke", "--require-time"),
         ("gate", "smoke", "--base", "other"),
     ],
 )
-def test_an_option_that_says_nothing_is_refused(written, command, arguments):
+def test_an_option_that_does_not_apply_is_refused(written, command, arguments):
     code, out, _ = command(*arguments)
     assert code == 2
-    assert "says nothing of" in out
+    assert "does not apply to" in out
 
 
 def test_a_profile_that_cannot_be_used_is_shown_by_the_forge_too(written, command, tmp_path):
@@ -261,3 +274,87 @@ def test_json_is_one_document(written, planted, command):
     code, out, _ = command("gate", "smoke", "--json")
     assert code == 1
     assert json.loads(out)["exit_code"] == 1
+
+
+def test_a_file_of_another_layout_is_written_anew_and_no_figure_changes(written, command):
+    text = written.read_text()
+    written.write_text(json.dumps(json.loads(text)))
+    code, out, _ = command("baseline", "update", "smoke")
+    assert code == 2  # nobody to ask
+    assert "no figure" in out
+    assert command("baseline", "update", "smoke", "--yes")[0] == 0
+    assert written.read_text() == text
+
+
+# Measured runs
+
+
+@pytest.fixture
+def runs(planted, tmp_path):
+    """Write a run directory of the smoke profile: three runs per cell, which need so much more RSS than usual."""
+
+    def write(name, more_bytes=0, status="ok"):
+        directory = RunDirectory.create(tmp_path / name)
+        directory.write_environment(environment())
+        for cell in resolve(load_profile("smoke")).cells:
+            for repeat in range(3):
+                peak = 500 * MIB + more_bytes + repeat
+                found = measurement(memory={"peak_rss_bytes": peak}) if status == "ok" else None
+                directory.write_record(
+                    record(cell, repeat=repeat, measurement=found, status=status)
+                )
+        return directory.path
+
+    return write
+
+
+def test_runs_are_kept_in_a_baseline_and_held_to_it(runs, command):
+    first = runs("first")
+    assert command("baseline", "write", "smoke", "--runs", first)[0] == 0
+    assert command("gate", "smoke", "--runs", runs("second", MIB // 2))[0] == 0
+    code, out, _ = command("gate", "smoke", "--runs", runs("third", 50 * MIB), "--json")
+    assert code == 1
+    assert {change["type"] for change in json.loads(out)["changes"]} == {"measured peak"}
+    assert json.loads(out)["judged"] == 4
+
+
+def test_runs_are_compared_with_those_of_another_directory(runs, command):
+    sides = ("--runs", runs("new", 50 * MIB), "--base", runs("old"))
+    code, out, _ = command("gate", "smoke", *sides, "--only", "max_length=16", "--json")
+    assert code == 1
+    assert json.loads(out)["judged"] == 2
+    assert command("gate", "smoke", *sides, "--baseline", "x.json")[0] == 2
+
+
+def test_runs_that_did_not_finish_are_no_baseline(runs, command, tmp_path):
+    code, _, err = command("baseline", "write", "smoke", "--runs", runs("bad", status="crashed"))
+    assert code == 2
+    assert "12 runs ended as crashed" in err
+    assert not (tmp_path / "reports").exists()
+
+
+def test_an_update_keeps_the_runs_unless_there_are_others(runs, planted, command, tmp_path):
+    command("baseline", "write", "smoke", "--runs", runs("first"))
+    file = tmp_path / "reports" / "baselines" / "smoke.json"
+    kept = json.loads(file.read_text())["measured"]
+    planted.more_bytes = 512
+    assert command("baseline", "update", "smoke", "--yes")[0] == 0
+    assert json.loads(file.read_text())["measured"] == kept
+    second = runs("second", MIB)
+    assert command("baseline", "update", "smoke", "--runs", second, "--yes")[0] == 0
+    assert json.loads(file.read_text())["measured"] != kept
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gate", "smoke", "--measured", "x"),
+        ("gate", "smoke", "--time"),
+        ("baseline", "write", "smoke", "--measured", "x"),
+        ("run", "smoke", "--mixed"),
+    ],
+)
+def test_old_spellings_of_options_are_gone(planted, command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert "No such option" in err

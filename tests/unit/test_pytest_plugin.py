@@ -80,7 +80,7 @@ def test_a_baseline_is_written_beside_the_test_and_holds(run, pytester):
     run(COMPARES).assert_outcomes(passed=1)
 
 
-def test_more_fails_and_names_the_culprit(run):
+def test_more_fails_and_names_the_part(run):
     run(COMPARES, "--gpu-memory-update").assert_outcomes(passed=1)
     done = run(COMPARES.replace("lr=0.1", "lr=0.1, momentum=0.9"))
     done.assert_outcomes(failed=1)

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,13 +32,11 @@ from ftbench.plan.settings import differing
 
 if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline, Measured
-    from ftbench.gate.compare import GateResult
-    from ftbench.gate.measured_runs import Runs
-    from ftbench.plan.cell import Cell
+    from ftbench.gate.predicted import RefusedGroup, Selection
+    from ftbench.gate.result import GateResult
     from ftbench.plan.gpus import Gpu
     from ftbench.plan.grid import Grid
-    from ftbench.plan.profile import Profile
-    from ftbench.records.prediction import AttentionKernel, Predictions
+    from ftbench.records.prediction import AttentionKernel
 
 FileOption = Annotated[
     Path | None,
@@ -47,11 +45,9 @@ FileOption = Annotated[
     ),
 ]
 
-MeasuredOption = Annotated[
+RunsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--measured", metavar="RUN_DIR", help="Measured runs, as `ftbench run` wrote them."
-    ),
+    typer.Option("--runs", metavar="RUN_DIR", help="Measured runs, as `ftbench run` wrote them."),
 ]
 
 GatedArgument = Annotated[
@@ -70,16 +66,17 @@ BaseOption = Annotated[
     ),
 ]
 TimeOption = Annotated[
-    bool, typer.Option("--time", help="Time must be judged: the runs must alternate.")
+    bool,
+    typer.Option(
+        "--require-time", help="Time must be judged: exit with 2 if the runs do not allow it."
+    ),
 ]
 ToleranceOption = Annotated[
-    str, typer.Option("--tolerance", metavar="SIZE", help="What requested bytes may move by.")
+    str, typer.Option("--tolerance", metavar="SIZE", help="By how much requested bytes may differ.")
 ]
 AcrossVersionsOption = Annotated[
     bool,
-    typer.Option(
-        "--across-versions", help="Judge under other versions of the libraries all the same."
-    ),
+    typer.Option("--across-versions", help="Judge although the versions of the libraries differ."),
 ]
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
@@ -103,12 +100,12 @@ def write_baseline(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     file: FileOption = None,
-    measured: MeasuredOption = None,
+    runs: RunsOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Predict every cell of a profile and write the first baseline; with --gpu for these cards too.
 
-    With --measured it has the figures of these runs as well.
+    With --runs the baseline keeps the figures of these runs as well.
     """
     from ftbench.gate.baseline_file import baseline_path, write_baseline
 
@@ -121,9 +118,9 @@ def write_baseline(
         )
     loaded, grid = resolved_grid(profile, overrides, None)
     kernel = attention_of(attention)
-    found = _complete(_found(loaded, grid, grid.cells, gpus_of(gpu), kernel))
-    if measured is not None:
-        found = found.model_copy(update={"measured": _kept(measured, grid)})
+    found = _predicted_whole(loaded.name, grid, gpus_of(gpu), kernel)
+    if runs is not None:
+        found = found.model_copy(update={"measured": _accepted(runs, grid)})
     write_baseline(found, path)
     cells = sum(len(group.cells) for group in found.groups)
     print(f"wrote {path}: {cells} cells in {len(found.groups)} groups")
@@ -135,13 +132,13 @@ def update_baseline(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     file: FileOption = None,
-    measured: MeasuredOption = None,
+    runs: RunsOption = None,
     overrides: SetOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write it without asking.")] = False,
 ) -> None:
-    """Show what would change in a baseline, and why; write it where that is accepted.
+    """Show what would change in a baseline, and why; write it if that is accepted.
 
-    Cards and kernel are the baseline's, unless others are named.
+    Cards and kernel are the baseline's, unless others are named. A file of an older format is written anew.
     """
     from ftbench.gate.baseline_file import (
         baseline_path,
@@ -156,21 +153,25 @@ def update_baseline(
     gpus = gpus_of(gpu or list(before.architectures))
     kernel = attention_of(attention) if attention else before.attention_kernel
     loaded, grid = resolved_grid(profile, overrides, None)
-    found = _complete(_found(loaded, grid, grid.cells, gpus, kernel))
+    found = _predicted_whole(loaded.name, grid, gpus, kernel)
     same = not differing(before.workload, found.workload)  # else its runs are of something else
-    kept = _kept(measured, grid) if measured is not None else before.measured if same else None
+    kept = _accepted(runs, grid) if runs is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
-    if baseline_text(found) == baseline_text(before):
-        print(f"{path} says the same: nothing to write")
+    if baseline_text(found) == path.read_text(encoding="utf-8"):
+        print(f"{path} is up to date: nothing to write")
         return
     result = compare(before, found, across_versions=True, across_workloads=True)
     _show(result, f"What changes in {path}:", accept="--yes")
+    if baseline_text(found) == baseline_text(before):
+        print("no figure: only the format of the file")
     if kept != before.measured:
-        print("the figures of the measured runs are others too")
+        print("the figures of the measured runs change too")
     if not yes:
         if not sys.stdin.isatty():
             raise BaselineError(
-                "nobody to ask", where=str(path), hint="--yes writes what is shown above"
+                "not written: there is no terminal to ask for confirmation",
+                where=str(path),
+                hint="--yes writes what is shown above",
             )
         typer.confirm(f"Write {path}?", abort=True)
     write_baseline(found, path)
@@ -180,9 +181,9 @@ def update_baseline(
 def gate(
     profile: GatedArgument,
     file: FileOption = None,
-    measured: MeasuredOption = None,
+    runs: RunsOption = None,
     base: BaseOption = None,
-    judge_time: TimeOption = False,
+    require_time: TimeOption = False,
     tolerance: ToleranceOption = "0B",
     across_versions: AcrossVersionsOption = False,
     overrides: SetOption = None,
@@ -194,12 +195,12 @@ def gate(
 ) -> None:
     """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
 
-    With --measured, runs are compared instead: their memory and accuracy with the baseline's, or with
+    With --runs, measured runs are compared instead: their memory and accuracy with the baseline's, or with
     those of --base, and then their time too. On GitHub Actions the verdict is on the page of the run.
     """
     allowed = size_of(tolerance, "--tolerance") or 0
     asked = _Asked(
-        profile, overrides, only, file, measured, base, judge_time, allowed, across_versions
+        profile, overrides, only, file, runs, base, require_time, allowed, across_versions
     )
     try:
         result = _judge(asked)
@@ -223,9 +224,9 @@ class _Asked:
     overrides: list[str] | None
     only: str | None
     file: Path | None
-    measured: Path | None
+    runs: Path | None
     base: Path | None
-    judge_time: bool
+    require_time: bool
     tolerance_bytes: int
     across_versions: bool
 
@@ -244,14 +245,14 @@ class _Asked:
 def _judge(asked: _Asked) -> GateResult:
     if asked.profile.endswith(".json"):
         return _judge_benchmarks(asked)
-    return _judge_predictions(asked) if asked.measured is None else _judge_runs(asked)
+    return _judge_predictions(asked) if asked.runs is None else _judge_runs(asked)
 
 
 def _refuse_options(what: str, given: Mapping[str, object]) -> None:
-    """Raise if an option was given that says nothing about what is compared."""
+    """Raise if an option was given that does not apply to what is compared."""
     for option, value in given.items():
         if value:
-            raise BaselineError(f"{option} says nothing of {what}", where="gate")
+            raise BaselineError(f"{option} does not apply to {what}", where="gate")
 
 
 def _judge_benchmarks(asked: _Asked) -> GateResult:
@@ -259,7 +260,7 @@ def _judge_benchmarks(asked: _Asked) -> GateResult:
     from ftbench.gate.compare import compare_peaks
     from ftbench.gate.pytest_benchmark import read_peaks
 
-    others = {"--measured": asked.measured, "--time": asked.judge_time, "--baseline": asked.file}
+    others = {"--runs": asked.runs, "--require-time": asked.require_time, "--baseline": asked.file}
     _refuse_options("benchmarks", others | {"--set": asked.overrides, "--only": asked.only})
     file = Path(asked.profile)
     if asked.base is None:
@@ -275,21 +276,25 @@ def _judge_benchmarks(asked: _Asked) -> GateResult:
 
 def _judge_runs(asked: _Asked) -> GateResult:
     """Return how measured runs differ from those of --base, or from those that the baseline keeps."""
-    from ftbench.gate.measured_runs import compare_measured
+    from ftbench.gate.compare_runs import compare_measured
+    from ftbench.gate.measured_runs import read_kept_runs, read_runs
 
-    assert asked.measured is not None
+    assert asked.runs is not None
     both = {"--baseline with --base": asked.file and asked.base}
     _refuse_options("measured runs", both | {"--tolerance": asked.tolerance_bytes})
     _, grid = resolved_grid(asked.profile, asked.overrides, None)
     chosen = grid.only(selection_of(asked.only)).cells if asked.only else None
+    before = (
+        read_runs(asked.base, grid.cells, chosen)
+        if asked.base
+        else read_kept_runs(asked.baseline, grid.cells, chosen)
+    )
     return compare_measured(
         asked.name,
-        _read_runs(asked.base, grid, chosen)
-        if asked.base
-        else _kept_runs(asked.baseline, grid, chosen),
-        _read_runs(asked.measured, grid, chosen, wanted=chosen or grid.cells),
+        before,
+        read_runs(asked.runs, grid.cells, chosen, wanted=chosen or grid.cells),
         across_versions=asked.across_versions,
-        judge_time=asked.judge_time,
+        require_time=asked.require_time,
     )
 
 
@@ -297,26 +302,29 @@ def _judge_predictions(asked: _Asked) -> GateResult:
     """Return how predictions differ from the baseline."""
     from ftbench.gate.baseline_file import read_baseline
     from ftbench.gate.compare import compare
+    from ftbench.gate.predicted import select
 
-    _refuse_options("predictions", {"--base": asked.base, "--time": asked.judge_time})
+    _refuse_options("predictions", {"--base": asked.base, "--require-time": asked.require_time})
     before = read_baseline(asked.baseline)
     gpus = gpus_of(list(before.architectures))
     profile, grid = resolved_grid(asked.profile, asked.overrides, None)
-    chosen = grid.only(selection_of(asked.only)).cells
-    found = _found(profile, grid, chosen, gpus, before.attention_kernel)
+    chosen = grid.only(selection_of(asked.only))
+    selection = select(grid, chosen.cells)
+    found, refused = _predicted(profile.name, chosen, selection, gpus, before.attention_kernel)
     return compare(
-        before.only(grid, chosen),
-        found.baseline,
+        before.without(selection.left_out),
+        found,
         tolerance_bytes=asked.tolerance_bytes,
         across_versions=asked.across_versions,
-        refused=found.refused,
+        refused=refused,
     )
 
 
 def _nothing_to_judge(profile: str, error: FtbenchError) -> GateResult:
-    from ftbench.gate.compare import GateResult
+    from ftbench.gate.reasons import Failed
+    from ftbench.gate.result import GateResult
 
-    return GateResult(profile_name(profile), (), unjudged=(str(error),))
+    return GateResult(profile_name(profile), (), unjudged=(Failed(str(error)),))
 
 
 def _write(result: GateResult, junit: Path | None, comment: Path | None, html: Path | None) -> None:
@@ -350,103 +358,52 @@ def profile_name(profile: str) -> str:
     return Path(profile).stem if profile.endswith(".toml") else profile
 
 
-def _read_runs(
-    path: Path,
-    grid: Grid,
-    chosen: Sequence[Cell] | None = None,
-    wanted: Sequence[Cell] = (),
-) -> Runs:
-    """Return the runs of a run directory, of the chosen cells of a grid or of all that it has."""
-    from ftbench.gate.measured_runs import runs_of
-    from ftbench.records.run_directory import RunDirectory
+def _accepted(path: Path, grid: Grid) -> Measured:
+    """Return the runs of a run directory as a baseline keeps them; raises BaselineError for doubtful ones."""
+    from ftbench.gate.measured_runs import measured_of, read_runs
+    from ftbench.report.commands.gate_sentences import reason_words
 
-    directory = RunDirectory.open(path)
-    records, damaged = directory.survey()
-    return runs_of(
-        records,
-        directory.environments(),
-        len(damaged),
-        grid=grid.cells,
-        chosen=chosen,
-        wanted=wanted,
-    )
-
-
-def _kept_runs(file: Path, grid: Grid, chosen: Sequence[Cell] | None) -> Runs:
-    """Return the runs that a baseline keeps, of the chosen cells of a grid or all."""
-    from ftbench.gate.baseline_file import read_baseline
-    from ftbench.gate.measured_runs import kept_runs
-
-    kept = read_baseline(file).measured
-    if kept is None:
-        raise BaselineError(
-            "the baseline has no measured runs",
-            where=str(file),
-            hint="`ftbench baseline update --measured RUN_DIR` keeps some",
-        )
-    runs = kept_runs(kept)
-    return runs if chosen is None else runs.only(grid.cells, chosen)
-
-
-def _kept(path: Path, grid: Grid) -> Measured:
-    """Return the runs of a run directory as a baseline keeps them."""
-    from ftbench.gate.measured_runs import measured_of
-
-    runs = _read_runs(path, grid)
-    if runs.doubts or runs.oom or not runs.samples:
+    runs = read_runs(path, grid.cells)
+    if not runs.complete:
         raise BaselineError(
             "no baseline from runs that did not finish, or with figures that cannot be right",
             where=str(path),
-            got="; ".join(runs.doubts) or None,
+            got="; ".join(map(reason_words, runs.doubts)) or None,
             hint="`ftbench run --rerun-noisy` runs them again",
         )
     return measured_of(runs)
 
 
-class _Found(NamedTuple):
-    """What is predicted now, and why groups are not in it, by their name."""
+def _predicted_whole(
+    profile: str, grid: Grid, gpus: Sequence[Gpu], kernel: AttentionKernel | None
+) -> Baseline:
+    """Return what is predicted of all cells of a grid; raises BaselineError if some are refused."""
+    from ftbench.gate.predicted import require_all, select
 
-    baseline: Baseline
-    refused: dict[str, str]
+    found, refused = _predicted(profile, grid, select(grid), gpus, kernel)
+    require_all(refused)
+    return found
 
 
-def _found(
-    profile: Profile,
-    grid: Grid,
-    cells: Collection[Cell],
+def _predicted(
+    profile: str,
+    chosen: Grid,
+    selection: Selection,
     gpus: Sequence[Gpu],
     kernel: AttentionKernel | None,
-) -> _Found:
-    """Return what is predicted of some cells of a grid."""
-    from ftbench.gate.baseline import baseline_of, references
+) -> tuple[Baseline, tuple[RefusedGroup, ...]]:
+    """Return what is predicted of the chosen cells, and the groups that are not in it."""
+    from ftbench.gate.predicted import baseline_of, refused_groups
 
-    chosen = frozenset(cells)
     predictions = forecast_of(
-        grid.model_copy(update={"cells": tuple(cells)}),
+        chosen,
         gpus,
         largest_batch=bool(gpus),
         attention=kernel,
-        breakdown_of=references(grid, chosen),
+        breakdown_of=selection.references,
     )
-    baseline = baseline_of(profile, grid, predictions, gpus, attention_kernel=kernel, chosen=chosen)
-    return _Found(baseline, dict(_refusals(grid, predictions)))
-
-
-def _refusals(grid: Grid, predictions: Predictions) -> Iterator[tuple[str, str]]:
-    from ftbench.plan.groups import group_name, groups_of
-
-    reasons = {one.cell_id: one.reason for one in predictions.refused}
-    for settings, cells in groups_of(grid.cells):
-        for cell in cells.values():
-            if cell.cell_id in reasons:
-                yield group_name(settings), reasons[cell.cell_id].partition("\n")[0]
-
-
-def _complete(found: _Found) -> Baseline:
-    """Return what was found; raises BaselineError if it has no figures of some cells."""
-    for group, reason in found.refused.items():
-        raise BaselineError(f"not predicted: {reason}", where=group or None)
-    return found.baseline
+    found = baseline_of(profile, selection, predictions, gpus, attention_kernel=kernel)
+    return found, refused_groups(selection, predictions)
 
 
 def _show(result: GateResult, heading: str | None = None, **accept: str) -> None:

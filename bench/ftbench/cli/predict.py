@@ -44,9 +44,7 @@ PricesOption = Annotated[
 ]
 RunsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--measured", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."
-    ),
+    typer.Option("--runs", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."),
 ]
 
 
@@ -182,7 +180,7 @@ def estimate(
     batch: BatchOption = None,
     gpu: GpuOption = None,
     usd_per_hour: PricesOption = None,
-    measured: RunsOption = None,
+    runs: RunsOption = None,
     attention: AttentionOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -207,8 +205,8 @@ def estimate(
     }
     model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
     target = estimates.target_of(loaded, model, data, given)
-    folder = measured or Path("results") / loaded.name
-    known = estimates.read_measured(folder, target, asked=measured is not None)
+    folder = runs or Path("results") / loaded.name
+    known = estimates.read_measured(folder, target, asked=runs is not None)
     cards, on_cpu = estimates.devices_of(gpus, known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
     one = Grid(axes=(), cells=(target.cell,))

@@ -28,8 +28,12 @@ def run(
     ] = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="Add to a directory measured under another environment.")
+    allow_other_environment: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-environment",
+            help="Add to a directory that was measured under another environment.",
+        ),
     ] = False,
     rerun_noisy: Annotated[
         bool,
@@ -82,7 +86,11 @@ def run(
             keep_requests=keep_requests,
         )
         try:
-            records = runner.run(mixed=mixed, rerun_noisy=rerun_noisy, skip_unfit=skip_unfit)
+            records = runner.run(
+                allow_other_environment=allow_other_environment,
+                rerun_noisy=rerun_noisy,
+                skip_unfit=skip_unfit,
+            )
         except (ProfileError, WorkloadError):
             directory.discard()  # nothing was run: nothing is left behind
             raise

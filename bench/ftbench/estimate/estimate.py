@@ -297,7 +297,7 @@ def devices_of(gpus: Sequence[Gpu], measured: Measured) -> tuple[list[Gpu], bool
         raise ProfileError(
             "nothing to estimate on",
             where="ftbench estimate",
-            expected="--gpu NAME, or --measured RUN_DIR with runs that finished",
+            expected="--gpu NAME, or --runs RUN_DIR with runs that finished",
             hint="; ".join(measured.notes) or None,
         )
     found = [card_of_device(evidence.device) for evidence in measured.evidence]

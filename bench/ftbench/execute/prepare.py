@@ -61,7 +61,7 @@ def require_same_environment(
         where=str(directory.path),
         got="; ".join(changes),
         expected="the environment that the other cells ran under",
-        hint="--out for a new directory, or --mixed to put both into one",
+        hint="--out for a new directory, or --allow-other-environment to put both into one",
     )
 
 

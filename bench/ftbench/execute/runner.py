@@ -104,7 +104,11 @@ class Runner:
         self._predicted: Predictions | None = None
 
     def run(
-        self, *, mixed: bool = False, rerun_noisy: bool = False, skip_unfit: bool = False
+        self,
+        *,
+        allow_other_environment: bool = False,
+        rerun_noisy: bool = False,
+        skip_unfit: bool = False,
     ) -> list[Record]:
         """Run what is missing and return the records of the whole grid; a failed cell is tried again.
 
@@ -113,7 +117,7 @@ class Runner:
         With `rerun_noisy` so is one whose load or spread passed a named threshold, or with a figure
         that is untrusted; its earlier record is kept aside. A record that cannot be read is moved
         away and its cell run again. Raises EnvironmentMismatch where the directory's records come
-        from another environment, unless `mixed`; WorkloadError or ProfileError where prepare
+        from another environment, unless `allow_other_environment`; WorkloadError or ProfileError where prepare
         refuses the workload; RunDirectoryError where the disk is full.
         """
         with self._directory.lock():
@@ -138,7 +142,7 @@ class Runner:
                     self._listener.preparing,
                 )
                 environment = preparation.environment
-                if not mixed:
+                if not allow_other_environment:
                     require_same_environment(environment, records, self._directory)
                 self._directory.write_environment(environment)
                 self._directory.write_preparation(preparation)

@@ -29,13 +29,14 @@ _NEAR: Mapping[str, tuple[MarkName, ...]] = {
 _EXPLAINED = 0.5
 
 _Key = tuple[str, str, str]
+_Names = tuple[str, str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class ChangedPart:
     """A part that moved, by how many bytes, and at which mark that was seen.
 
-    `dtype_before` and `dtype_after` are set where its element type is another now. `source` is the line of
+    `dtype_before` and `dtype_after` are set if its element type has changed. `source` is the line of
     code that asks for it.
     """
 
@@ -50,7 +51,7 @@ class ChangedPart:
 
 
 def changed_parts(before: MemoryBreakdown, after: MemoryBreakdown) -> list[ChangedPart]:
-    """Return the parts that moved, those that explain the change of the peak first; empty where none did."""
+    """Return the parts that moved, those that explain the change of the peak first; empty if none did."""
     ours, theirs = _unmatched(before.parts, after.parts)
     mark = _mark(before, after, ours, theirs)
     found = _at(mark, ours, theirs)
@@ -82,11 +83,11 @@ def _total(parts: Iterable[Part], mark: MarkName) -> int:
 
 def _unmatched(before: Iterable[Part], after: Iterable[Part]) -> tuple[list[Part], list[Part]]:
     """Return the parts of both sides that the other has not, under this name or another."""
-    ours, theirs = ({part.name: part for part in side} for side in (before, after))
+    ours, theirs = ({_names(part): part for part in side} for side in (before, after))
     for name in ours.keys() & theirs.keys():
         if ours[name].nbytes == theirs[name].nbytes:
             del ours[name], theirs[name]
-    renamed: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    renamed: dict[tuple[object, ...], list[_Names]] = defaultdict(list)
     for name, part in ours.items():
         if name not in theirs:
             renamed[_content(part)].append(name)
@@ -94,6 +95,10 @@ def _unmatched(before: Iterable[Part], after: Iterable[Part]) -> tuple[list[Part
         if old := renamed.get(_content(theirs[name])):
             del ours[old.pop()], theirs[name]
     return list(ours.values()), list(theirs.values())
+
+
+def _names(part: Part) -> _Names:
+    return part.role, part.module, part.operator, part.dtype
 
 
 def _content(part: Part) -> tuple[object, ...]:

@@ -1,34 +1,24 @@
 """Baseline: what the cells of a profile needed of memory when a person accepted it.
 
-The file is made for reading in a diff: JSON, sorted, one line a cell and one a part. Cells that memory is
-the same in (another seed, learning rate, ...) are one. What legitimately moves bytes stands beside the
-figures: the versions of the libraries, the architecture of each card and the kernels of attention.
+Cells that need the same memory (another seed, learning rate, ...) are one. What legitimately moves bytes stands
+beside the figures: the versions of the libraries, the architecture of each card and the kernels of attention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ftbench.base.frozen import FrozenModel
-from ftbench.plan.cell import Cell
-from ftbench.plan.gpus import Gpu
-from ftbench.plan.grid import Grid
-from ftbench.plan.groups import common_facets, group_name, groups_of, settings_key
-from ftbench.plan.profile import Profile
-from ftbench.records.prediction import (
-    AttentionKernel,
-    MemoryBreakdown,
-    Moment,
-    Part,
-    Predictions,
-    Verdict,
-)
+from ftbench.base.frozen import FrozenModel, NonNegativeInt, PositiveInt
+from ftbench.gate.places import CellKey, Place
+from ftbench.plan.groups import CellShape, settings_key
+from ftbench.plan.scores import ACCURACY
+from ftbench.records.prediction import AttentionKernel, MemoryBreakdown, Moment, Part, Verdict
 
 _ATTENTION = "_scaled_dot_product_"
+SlopeAxis = Literal["max_length", "per_device_train_batch_size"]
 
 
 class CardBytes(FrozenModel):
@@ -41,49 +31,77 @@ class CardBytes(FrozenModel):
 
 
 class CellBytes(FrozenModel):
-    """A cell's peak of what tensors ask for, and what it needs of each card."""
+    """A cell's peak of what tensors ask for, and what it needs of each card, by the card's name."""
 
+    cell: CellKey
     tensors_bytes: int
     cards: dict[str, CardBytes] = Field(default_factory=dict)
 
 
-class Group(FrozenModel):
-    """Cells that differ in length, batch and documents only; `settings` is what tells groups apart.
+class Slope(FrozenModel):
+    """How a peak rises along one axis, from one cell to the next at a fixed value of the other axis.
 
-    `slopes` are differences of peaks along the grid's edge, in bytes a sample and a token; `largest`
-    has, by card and length, the largest batch that fits whatever is unknown. `reference` names the cell
-    whose `moment` and `parts` these are: the largest.
+    `bytes_per_unit` is per sample along the batch, and per token (of all samples) along the length.
+    """
+
+    axis: SlopeAxis
+    fixed: PositiveInt
+    low: PositiveInt
+    high: PositiveInt
+    bytes_per_unit: float
+
+    @property
+    def edge(self) -> tuple[SlopeAxis, int, int, int]:
+        """Return between which cells it is: what tells the slopes of a group apart."""
+        return self.axis, self.fixed, self.low, self.high
+
+
+class LargestFit(FrozenModel):
+    """The largest batch that certainly fits on a card at one length; 0 if none does."""
+
+    gpu: str
+    max_length: PositiveInt
+    batch: NonNegativeInt
+
+
+class Group(FrozenModel):
+    """Cells that differ in length, batch and training examples only; `settings` is what tells groups apart.
+
+    `slopes` are along the edge of the grid. `reference` names the cell whose `moment` and `parts` these are:
+    the largest.
     """
 
     settings: dict[str, Any]
-    cells: dict[str, CellBytes]
-    slopes: dict[str, float]
-    largest: dict[str, dict[str, int]] = Field(default_factory=dict)
-    reference: str
+    cells: tuple[CellBytes, ...]
+    slopes: tuple[Slope, ...] = ()
+    largest: tuple[LargestFit, ...] = ()
+    reference: CellKey
     moment: Moment
     parts: tuple[Part, ...]
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Group:
+        """Refuse two figures of one thing, as a careless merge of two files leaves them."""
+        _once("cell", (one.cell for one in self.cells))
+        _once("slope", (one.edge for one in self.slopes))
+        _once("largest batch", ((one.gpu, one.max_length) for one in self.largest))
+        return self
+
     @property
-    def name(self) -> str:
-        """Return what tells this group apart, in words; empty for the only one."""
-        return group_name(self.settings)
+    def by_cell(self) -> dict[CellKey, CellBytes]:
+        """Return the figures of each cell, in their order."""
+        return {one.cell: one for one in self.cells}
 
     @property
     def breakdown(self) -> MemoryBreakdown:
         """Return the reference cell's parts."""
         return MemoryBreakdown(moment=self.moment, parts=self.parts)
 
-    def without(self, names: Collection[str]) -> Group:
+    def without(self, left_out: Collection[CellKey]) -> Group:
         """Return the group without these cells, and without the largest batch of a length that none has."""
-        cells = {name: cell for name, cell in self.cells.items() if name not in names}
-        largest = {
-            card: {
-                length: batch
-                for length, batch in sizes.items()
-                if any(name.startswith(f"{length}, ") for name in cells)
-            }
-            for card, sizes in self.largest.items()
-        }
+        cells = tuple(one for one in self.cells if one.cell not in left_out)
+        lengths = {one.cell.max_length for one in cells if isinstance(one.cell, CellShape)}
+        largest = tuple(one for one in self.largest if one.max_length in lengths)
         return self.model_copy(update={"cells": cells, "largest": largest})
 
     @property
@@ -93,22 +111,37 @@ class Group(FrozenModel):
         return tuple(sorted(set(found)))
 
 
-class MeasuredCell(FrozenModel):
-    """What runs of a cell measured: of each figure a value a run, and an accuracy a seed."""
+class SeedScore(FrozenModel):
+    """The score that one seed's training came to, and its standard error over the evaluation examples, if known."""
 
+    value: float
+    standard_error: float | None = None
+
+
+class MeasuredCell(FrozenModel):
+    """What runs of a cell measured: of each figure one value per run, and one score per seed, by its name."""
+
+    settings: dict[str, Any]
+    cell: CellKey
     figures: dict[str, tuple[float, ...]]
-    accuracies: dict[str, float]
+    score: str = ACCURACY.name
+    scores: dict[str, SeedScore]
 
 
 class Measured(FrozenModel):
-    """The runs of cells on one machine, by group and cell.
+    """The runs of cells on one machine.
 
     `machine` and `workload` have what they depend on, as in `ftbench.gate.measured_runs.Runs`.
     """
 
     machine: dict[str, str]
     workload: dict[str, Any]
-    cells: dict[str, dict[str, MeasuredCell]]
+    cells: tuple[MeasuredCell, ...]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Measured:
+        _once("measured cell", (Place(one.settings, one.cell) for one in self.cells))
+        return self
 
 
 class Baseline(FrozenModel):
@@ -126,143 +159,27 @@ class Baseline(FrozenModel):
     groups: tuple[Group, ...]
     measured: Measured | None = None
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Baseline:
+        _once("group", (settings_key(one.settings) for one in self.groups))
+        return self
+
     def group(self, settings: Mapping[str, Any]) -> Group | None:
-        """Return the group with these settings; None where there is none."""
+        """Return the group with these settings; None if there is none."""
         return next((one for one in self.groups if one.settings == settings), None)
 
-    def only(self, grid: Grid, chosen: Collection[Cell]) -> Baseline:
-        """Return the baseline without the cells of a grid that are not chosen."""
-        there, kept = (
-            {(settings_key(settings), name) for settings, cells in groups for name in cells}
-            for groups in (groups_of(grid.cells), groups_of(grid.cells, chosen))
-        )
+    def without(self, left_out: Collection[Place]) -> Baseline:
+        """Return the baseline without these cells, and without groups that have no others."""
         found = (
-            group.without({name for of, name in there - kept if of == settings_key(group.settings)})
+            group.without({one.cell for one in left_out if one.settings == group.settings})
             for group in self.groups
         )
         return self.model_copy(update={"groups": tuple(group for group in found if group.cells)})
 
 
-def references(grid: Grid, chosen: Collection[Cell] | None = None) -> tuple[str, ...]:
-    """Return the ids of the cells whose parts a baseline keeps: the largest of each group's (chosen) cells."""
-    return tuple(_reference(cells)[1].cell_id for _, cells in groups_of(grid.cells, chosen))
-
-
-def _reference(cells: Mapping[str, Cell]) -> tuple[str, Cell]:
-    return max(
-        cells.items(), key=lambda one: one[1].max_length * one[1].per_device_train_batch_size
-    )
-
-
-def baseline_of(
-    profile: Profile,
-    grid: Grid,
-    predictions: Predictions,
-    gpus: Sequence[Gpu] = (),
-    *,
-    attention_kernel: AttentionKernel | None = None,
-    chosen: Collection[Cell] | None = None,
-) -> Baseline:
-    """Return what predictions of a profile's cells say, of the chosen ones or all; refused are left out.
-
-    The predictions must have the parts of `references(grid, chosen)`.
-    """
-    groups = [
-        _group(settings, cells, predictions, gpus)
-        for settings, cells in groups_of(grid.cells, chosen)
-    ]
-    return Baseline(
-        profile=profile.name,
-        versions=_versions(predictions.versions),
-        architectures={
-            gpu.name: ".".join(map(str, gpu.compute_capability))
-            for gpu in sorted(gpus, key=lambda gpu: gpu.name)
-        },
-        attention_kernel=attention_kernel,
-        workload=common_facets(grid.cells),
-        groups=tuple(group for group in groups if group is not None),
-    )
-
-
-def baseline_of_steps(
-    name: str, peak_bytes: int, breakdown: MemoryBreakdown, versions: Iterable[tuple[str, str]]
-) -> Baseline:
-    """Return the baseline of steps that are no cell of a profile: one group with one cell, `step`."""
-    group = Group(
-        settings={},
-        cells={"step": CellBytes(tensors_bytes=peak_bytes)},
-        slopes={},
-        reference="step",
-        moment=breakdown.moment,
-        parts=breakdown.parts,
-    )
-    return Baseline(profile=name, versions=_versions(versions), workload={}, groups=(group,))
-
-
-def _versions(found: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return versions without their build (`+cpu`): a trace is the same under each."""
-    return {name: version.partition("+")[0] for name, version in sorted(found)}
-
-
-def _group(
-    settings: dict[str, Any],
-    cells: Mapping[str, Cell],
-    predictions: Predictions,
-    gpus: Sequence[Gpu],
-) -> Group | None:
-    found: dict[str, CellBytes] = {}
-    for name, cell in cells.items():
-        predicted = predictions.of(cell.cell_id)
-        if predicted is not None:
-            found[name] = CellBytes(
-                tensors_bytes=predicted.tensors.value_bytes,
-                cards={
-                    card.gpu: CardBytes(
-                        requested_bytes=card.requested.value_bytes,
-                        allocated_bytes=card.allocated.value_bytes,
-                        reserved_bytes=card.reserved.value_bytes,
-                        verdict=card.verdict,
-                    )
-                    for card in predicted.cards
-                },
-            )
-    reference, cell = _reference(cells)
-    predicted = predictions.of(cell.cell_id)
-    if predicted is None or predicted.breakdown is None:
-        return None
-    ids = {cell.cell_id for cell in cells.values()}
-    largest: dict[str, dict[str, int]] = {gpu.name: {} for gpu in gpus}
-    for one in predictions.largest:
-        if ids & {one.cell_id, *one.cell_ids}:
-            largest[one.gpu][f"length {one.max_length}"] = one.certain
-    return Group(
-        settings=settings,
-        cells=found,
-        slopes=dict(_slopes({name: cells[name] for name in found}, found)),
-        largest={name: sizes for name, sizes in largest.items() if sizes},
-        reference=reference,
-        moment=predicted.breakdown.moment,
-        parts=predicted.breakdown.parts,
-    )
-
-
-def _slopes(
-    cells: Mapping[str, Cell], found: Mapping[str, CellBytes]
-) -> Iterator[tuple[str, float]]:
-    """Yield (name, bytes): between the two largest batches of each length, and lengths of each batch."""
-    by_shape = {
-        (cell.max_length, cell.per_device_train_batch_size): found[name].tensors_bytes
-        for name, cell in cells.items()
-    }
-    for place, (axis, what) in enumerate((("length", "a sample"), ("batch", "a token"))):
-        for held in sorted({shape[place] for shape in by_shape}):
-            along = sorted((s[1 - place], s) for s in by_shape if s[place] == held)
-            for (low, first), (high, last) in list(pairwise(along))[-1:]:
-                delta = by_shape[last] - by_shape[first]
-                units = high - low if place == 0 else (high - low) * held
-                along_what = ("batch", "length")[place]
-                name = f"bytes {what} at {axis} {held}, {along_what} {low} to {high}"
-                yield name, round(delta / units, 3)
-
-
-# The file
+def _once(what: str, keys: Iterable[object]) -> None:
+    seen: set[object] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"the same {what} twice: {key}")
+        seen.add(key)

@@ -1,98 +1,50 @@
-"""Gate: what moved between a baseline and what is found now, and whether that may be. Pure.
+"""Compare: what changed between a baseline and what is predicted now, and whether that may be. Pure.
 
 Requested bytes decide, to the byte: they do not depend on the order in which modules are defined. Allocated
-and reserved bytes do, so a change of theirs fails only where requested bytes of its group moved, or what fits.
-Slopes are differences of peaks, and fail with these. A drop that nobody has accepted fails too: it hides the
-next rise.
+and reserved bytes do, so a change of theirs fails only if requested bytes of its group changed, or what fits.
+Slopes are differences of peaks, and fail with these. An improvement that nobody has accepted fails too: else a
+later regression up to the old figure would pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
-from ftbench.gate.attribution import ChangedPart, changed_parts
+from ftbench.gate.attribution import changed_parts
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
-from ftbench.gate.pytest_benchmark import Peaks
+from ftbench.gate.peaks import Peaks
+from ftbench.gate.places import NamedSteps, Place
+from ftbench.gate.predicted import RefusedGroup
+from ftbench.gate.reasons import (
+    CardMissing,
+    CellMissing,
+    Differs,
+    GroupMissing,
+    LargestBatchMissing,
+    OtherKernels,
+    OtherReference,
+    OtherVersions,
+    Reason,
+    Side,
+    VersionChange,
+)
+from ftbench.gate.result import (
+    Attribution,
+    BytesChange,
+    BytesKind,
+    Change,
+    FitChange,
+    GateResult,
+    LargestBatchChange,
+    SlopeChange,
+    Verdict,
+)
 from ftbench.plan.settings import differing, memory_view
+from ftbench.records import prediction
 
-Verdict = Literal["regression", "drop", "explained"]
-Kind = Literal[
-    "requested",
-    "allocated",
-    "reserved",
-    "slope",
-    "largest batch",
-    "fits",
-    "measured peak",
-    "time",
-    "accuracy",
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One figure that is another now. `explained` ones are told and do not fail.
-
-    `where` names the cell, or what a slope or a largest batch is of; `of` the card (empty for tensors
-    alone), or the measured figure. Figures are bytes, but for the largest batch (documents), whether a cell
-    fits (words), times (seconds) and accuracy (a share). `note` has what else must be known.
-    """
-
-    group: str
-    where: str
-    kind: Kind
-    of: str
-    before: float | str
-    after: float | str
-    verdict: Verdict
-    note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Attribution:
-    """Which parts moved in a group, seen in its largest cell, whose peak moved by so many bytes."""
-
-    group: str
-    reference: str
-    delta_bytes: int
-    changed_parts: tuple[ChangedPart, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Moved:
-    """A library with another version than the baseline's."""
-
-    package: str
-    before: str
-    after: str
-
-
-@dataclasses.dataclass(frozen=True)
-class GateResult:
-    """What was compared, what moved, by what, and what could not be judged and why."""
-
-    profile: str
-    judged: tuple[tuple[str, str], ...]  # group and cell
-    changes: tuple[Change, ...] = ()
-    attributions: tuple[Attribution, ...] = ()
-    unjudged: tuple[str, ...] = ()
-    versions: tuple[Moved, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left alone, and why
-
-    @property
-    def failures(self) -> tuple[Change, ...]:
-        """Return the changes that fail."""
-        return tuple(change for change in self.changes if change.verdict != "explained")
-
-    @property
-    def exit_code(self) -> int:
-        """Return 0 where all holds, 1 where something moved, 2 where not all could be judged, or nothing was."""
-        if self.failures:
-            return EXIT_FINDING
-        return EXIT_BAD_INPUT if self.unjudged or not self.judged else EXIT_OK
+_FROM_WORST: tuple[prediction.Verdict, ...] = ("does not fit", "too close to call", "fits")
 
 
 def compare(
@@ -102,24 +54,24 @@ def compare(
     tolerance_bytes: int = 0,
     across_versions: bool = False,
     across_workloads: bool = False,
-    refused: Mapping[str, str] | None = None,
+    refused: Sequence[RefusedGroup] = (),
 ) -> GateResult:
-    """Return what moved from a baseline to what is found now.
+    """Return what changed from a baseline to what is found now.
 
     Other versions of the libraries are not judged, unless `across_versions`; another workload or other cards
     are not, unless `across_workloads`, which is for showing what an update would write. `refused` has the
     groups that could not be predicted now, and why.
     """
-    versions = tuple(_moved(before.versions, after.versions))
+    versions = version_changes(before.versions, after.versions)
     elsewhere = tuple(_elsewhere(before, after))
-    unjudged = [] if across_workloads else [*elsewhere]
+    unjudged: list[Reason] = [] if across_workloads else [*elsewhere]
     if versions and not across_versions:
-        unjudged.append(_versions_words(versions))
+        unjudged.append(OtherVersions(versions))
     if unjudged:
         return GateResult(after.profile, (), unjudged=tuple(unjudged), versions=versions)
-    comparison = _Comparison(tolerance_bytes, refused or {})
+    comparison = _Comparison(tolerance_bytes, refused)
     for settings in _settings(before, after):
-        comparison.groups(before.group(settings), after.group(settings))
+        comparison.groups(settings, before.group(settings), after.group(settings))
     return GateResult(
         profile=after.profile,
         judged=tuple(comparison.judged),
@@ -139,28 +91,40 @@ def compare_peaks(
     tolerance_bytes: int = 0,
     across_versions: bool = False,
 ) -> GateResult:
-    """Return which peaks of benchmarks moved by more than a tolerance; of them no parts are known."""
-    versions = tuple(_moved(before.versions, after.versions))
+    """Return which peaks of benchmarks changed by more than a tolerance; of them no parts are known."""
+    versions = version_changes(before.versions, after.versions)
     if versions and not across_versions:
-        return GateResult(name, (), unjudged=(_versions_words(versions),), versions=versions)
-    return dataclasses.replace(
-        _moved_peaks(name, before.nbytes, after.nbytes, tolerance_bytes), versions=versions
+        return GateResult(name, (), unjudged=(OtherVersions(versions),), versions=versions)
+    places = {
+        one: Place({}, NamedSteps(name=one))
+        for one in dict.fromkeys([*before.nbytes, *after.nbytes])
+    }
+    both = [one for one in before.nbytes if one in after.nbytes]
+    changes = (
+        _bytes_change(places[one], "requested", None, before.nbytes[one], after.nbytes[one])
+        for one in both
+    )
+    missing = [
+        CellMissing(places[one], "now") for one in before.nbytes if one not in after.nbytes
+    ] + [CellMissing(places[one], "baseline") for one in after.nbytes if one not in before.nbytes]
+    return GateResult(
+        profile=name,
+        judged=tuple(places[one] for one in both),
+        changes=tuple(c for c in changes if abs(c.after - c.before) > tolerance_bytes),
+        unjudged=tuple(missing),
+        versions=versions,
     )
 
 
-def _moved_peaks(
-    name: str, before: Mapping[str, int], after: Mapping[str, int], tolerance_bytes: int
-) -> GateResult:
-    there = [one for one in before if one in after]
-    changes = [
-        Change("", one, "requested", "", before[one], after[one], _verdict(before[one], after[one]))
-        for one in there
-        if abs(after[one] - before[one]) > tolerance_bytes
-    ]
-    unjudged = [f"{one}: it was not found now" for one in before if one not in after]
-    unjudged += [f"{one}: there is no baseline" for one in after if one not in before]
-    judged = tuple(("", one) for one in there)
-    return GateResult(name, judged, tuple(changes), unjudged=tuple(unjudged))
+def version_changes(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[VersionChange, ...]:
+    """Return the packages whose versions differ, by name."""
+    return tuple(
+        VersionChange(package, before.get(package), after.get(package))
+        for package in sorted(before.keys() | after.keys())
+        if before.get(package) != after.get(package)
+    )
 
 
 def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:
@@ -169,69 +133,41 @@ def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:
     return found + [g.settings for g in after.groups if g.settings not in found]
 
 
-def _moved(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Moved]:
-    """Yield the packages whose versions differ; of which build (`+cpu`) they are moves no bytes."""
-    for package in sorted(before.keys() | after.keys()):
-        one, other = before.get(package, "none"), after.get(package, "none")
-        if one != other:
-            yield Moved(package, one, other)
-
-
-def _versions_words(versions: Iterable[Moved]) -> str:
-    named = ", ".join(f"{one.package} {one.before} -> {one.after}" for one in versions)
-    return f"other versions than the baseline's: {named}"
-
-
-def _elsewhere(before: Baseline, after: Baseline) -> Iterator[str]:
-    """Yield why two baselines are not of one and the same thing."""
-    yield from others("workload", memory_view(before.workload), memory_view(after.workload))
-    yield from others("card", before.architectures, after.architectures)
+def _elsewhere(before: Baseline, after: Baseline) -> Iterator[Differs]:
+    """Yield in what two baselines are not of the same thing."""
+    ours, theirs = memory_view(before.workload), memory_view(after.workload)
+    for name in differing(ours, theirs):
+        yield Differs("workload", name, ours.get(name), theirs.get(name))
+    for name in differing(before.architectures, after.architectures):
+        yield Differs("card", name, before.architectures.get(name), after.architectures.get(name))
     if before.attention_kernel != after.attention_kernel:
-        yield (
-            "another attention kernel is asked for than in the baseline:"
-            f" {before.attention_kernel or 'any'} -> {after.attention_kernel or 'any'}"
-        )
-
-
-def others(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """Yield in what a workload, a machine or the like is another than the baseline's."""
-    for name in differing(before, after):
-        yield (
-            f"another {what} than the baseline's: {name} {before.get(name, 'absent')} ->"
-            f" {after.get(name, 'absent')}"
-        )
+        yield Differs("attention kernel", "", before.attention_kernel, after.attention_kernel)
 
 
 class _Comparison:
-    """Collects what moved, group by group."""
+    """Collects what changed, group by group."""
 
-    def __init__(self, tolerance_bytes: int, refused: Mapping[str, str]) -> None:
+    def __init__(self, tolerance_bytes: int, refused: Sequence[RefusedGroup]) -> None:
         self._tolerance = tolerance_bytes
         self._refused = refused
-        self.judged: list[tuple[str, str]] = []
+        self.judged: list[Place] = []
         self.changes: list[Change] = []
         self.attributions: list[Attribution] = []
-        self.unjudged: list[str] = []
-        self.notes: list[str] = []
+        self.unjudged: list[Reason] = []
+        self.notes: list[Reason] = []
 
-    def groups(self, before: Group | None, after: Group | None) -> None:
+    def groups(
+        self, settings: Mapping[str, Any], before: Group | None, after: Group | None
+    ) -> None:
         """Compare two groups with the same settings; one that is missing is not judged."""
-        there = before or after
-        assert there is not None
-        whose = f"{there.name}: " if there.name else ""
         if before is None or after is None:
-            why = self._refused.get(there.name, "")
-            side = "there is no baseline" if before is None else "it was not found now"
-            self.unjudged.append(f"{whose}{side}{f' ({why})' if why else ''}")
+            why = next((one.reason for one in self._refused if one.settings == settings), "")
+            side: Side = "baseline" if before is None else "now"
+            self.unjudged.append(GroupMissing(settings, side, why))
             return
-        for name in dict.fromkeys([*before.cells, *after.cells]):
-            if name not in before.cells or name not in after.cells:
-                side = "there is no baseline" if name not in before.cells else "it was not found"
-                self.unjudged.append(f"{whose}{name}: {side}")
-        first = len(self.changes)
         if before.attention != after.attention:
-            ours, theirs = (", ".join(of.attention) or "none" for of in (before, after))
-            self.notes.append(f"{whose}another kernel of attention: {ours} -> {theirs}")
+            self.notes.append(OtherKernels(settings, before.attention, after.attention))
+        first = len(self.changes)
         moved = self._cells(before, after) | self._largest(before, after)
         self._slopes(before, after)
         if not moved:
@@ -239,95 +175,103 @@ class _Comparison:
                 dataclasses.replace(change, verdict="explained") for change in self.changes[first:]
             ]
         elif before.reference != after.reference:
-            self.notes.append(
-                f"{whose}what moved is not told: the parts are those of {before.reference} in the baseline,"
-                f" of {after.reference} now"
-            )
+            self.notes.append(OtherReference(settings, before.reference, after.reference))
         else:
             found = changed_parts(before.breakdown, after.breakdown)
             delta = _peak(after) - _peak(before)
-            self.attributions.append(Attribution(after.name, after.reference, delta, tuple(found)))
+            self.attributions.append(Attribution(settings, after.reference, delta, tuple(found)))
 
     def _cells(self, before: Group, after: Group) -> bool:
-        """Compare peaks and what fits; return whether any moved by more than it may."""
+        """Compare peaks and what fits; return whether any changed by more than it may."""
         moved = False
-        for name in before.cells:
-            if name in after.cells:
-                self.judged.append((after.name, name))
-                moved |= self._cell(after.name, name, before.cells[name], after.cells[name])
+        ours, theirs = before.by_cell, after.by_cell
+        for cell in dict.fromkeys([*ours, *theirs]):
+            place = Place(after.settings, cell)
+            if cell not in ours or cell not in theirs:
+                self.unjudged.append(CellMissing(place, "now" if cell in ours else "baseline"))
+                continue
+            self.judged.append(place)
+            moved |= self._cell(place, ours[cell], theirs[cell])
         return moved
 
-    def _cell(self, group: str, name: str, before: CellBytes, after: CellBytes) -> bool:
-        moved = self._bytes(group, name, "", before.tensors_bytes, after.tensors_bytes)
-        for card in dict.fromkeys([*before.cards, *after.cards]):
-            ours, theirs = before.cards.get(card), after.cards.get(card)
+    def _cell(self, place: Place, before: CellBytes, after: CellBytes) -> bool:
+        moved = self._requested(place, None, before.tensors_bytes, after.tensors_bytes)
+        for gpu in dict.fromkeys([*before.cards, *after.cards]):
+            ours, theirs = before.cards.get(gpu), after.cards.get(gpu)
             if ours is None or theirs is None:
-                side = "in the baseline" if ours is None else "now"
-                self.unjudged.append(f"{_of(group, name)}: nothing of {card} {side}")
+                self.unjudged.append(CardMissing(place, gpu, "baseline" if ours is None else "now"))
             else:
-                moved |= self._card(group, name, card, ours, theirs)
+                moved |= self._card(place, gpu, ours, theirs)
         return moved
 
-    def _card(self, group: str, name: str, card: str, before: CardBytes, after: CardBytes) -> bool:
-        """Compare what a cell needs of a card; return whether requested bytes or the verdict moved."""
+    def _card(self, place: Place, gpu: str, before: CardBytes, after: CardBytes) -> bool:
+        """Compare what a cell needs of a card; return whether requested bytes or the verdict changed."""
         if before.verdict != after.verdict:
-            better = ("does not fit", "too close to call", "fits")
-            worse = better.index(after.verdict) < better.index(before.verdict)
-            verdict: Verdict = "regression" if worse else "drop"
-            self.changes.append(
-                Change(group, name, "fits", card, before.verdict, after.verdict, verdict)
-            )
+            worse = _FROM_WORST.index(after.verdict) < _FROM_WORST.index(before.verdict)
+            verdict: Verdict = "regression" if worse else "improvement"
+            self.changes.append(FitChange(place, gpu, before.verdict, after.verdict, verdict))
             return True
         if before.verdict != "fits":
-            return False  # where it ends for want of memory, its bytes are those of an order
-        moved = self._bytes(group, name, card, before.requested_bytes, after.requested_bytes)
-        kinds: tuple[Kind, ...] = ("allocated", "reserved")
-        for kind in kinds:
-            ours, theirs = (getattr(side, f"{kind}_bytes") for side in (before, after))
+            return (
+                False  # a simulation that ends for want of memory has the bytes of where it ended
+            )
+        moved = self._requested(place, gpu, before.requested_bytes, after.requested_bytes)
+        sides: dict[BytesKind, tuple[int, int]] = {
+            "allocated": (before.allocated_bytes, after.allocated_bytes),
+            "reserved": (before.reserved_bytes, after.reserved_bytes),
+        }
+        for kind, (ours, theirs) in sides.items():
             if ours != theirs:
-                change = Change(group, name, kind, card, ours, theirs, _verdict(ours, theirs))
-                self.changes.append(change)
+                self.changes.append(_bytes_change(place, kind, gpu, ours, theirs))
         return moved
 
-    def _bytes(self, group: str, name: str, card: str, before: int, after: int) -> bool:
-        """Note requested bytes that moved by more than the tolerance; return whether they did."""
+    def _requested(self, place: Place, gpu: str | None, before: int, after: int) -> bool:
+        """Note requested bytes that changed by more than the tolerance; return whether they did."""
         if abs(after - before) <= self._tolerance:
             return False
-        verdict = _verdict(before, after)
-        self.changes.append(Change(group, name, "requested", card, before, after, verdict))
+        self.changes.append(_bytes_change(place, "requested", gpu, before, after))
         return True
 
     def _largest(self, before: Group, after: Group) -> bool:
-        """Compare the largest batch of each length and card; return whether any moved."""
+        """Compare the largest batch of each card and length; return whether any changed."""
         found = []
-        sides = (before.largest, after.largest)
-        places = {(card, where) for side in sides for card in side for where in side[card]}
-        for card, where in sorted(places):
-            ours, now = (side.largest.get(card, {}).get(where) for side in (before, after))
-            if ours is None or now is None:
-                side = "in the baseline" if ours is None else "now"
-                self.unjudged.append(f"{_of(after.name, where)}: no largest batch of {card} {side}")
-            elif now != ours:
-                verdict: Verdict = "regression" if now < ours else "drop"
-                found.append(Change(after.name, where, "largest batch", card, ours, now, verdict))
+        ours, theirs = (
+            {(one.gpu, one.max_length): one.batch for one in side.largest}
+            for side in (before, after)
+        )
+        for gpu, length in sorted(ours.keys() | theirs.keys()):
+            old, new = ours.get((gpu, length)), theirs.get((gpu, length))
+            if old is None or new is None:
+                missing = LargestBatchMissing(
+                    after.settings, gpu, length, "baseline" if old is None else "now"
+                )
+                self.unjudged.append(missing)
+            elif new != old:
+                verdict: Verdict = "regression" if new < old else "improvement"
+                found.append(LargestBatchChange(after.settings, gpu, length, old, new, verdict))
         self.changes += found
         return bool(found)
 
     def _slopes(self, before: Group, after: Group) -> None:
-        """Note the slopes that are others. One that only one side has is of cells that are."""
-        for name, ours in before.slopes.items():
-            theirs = after.slopes.get(name, ours)
-            if ours != theirs:
-                verdict = _verdict(ours, theirs)
-                self.changes.append(Change(after.name, name, "slope", "", ours, theirs, verdict))
+        """Note the slopes that changed. One that only one side has is of cells that only that side has."""
+        now = {slope.edge: slope.bytes_per_unit for slope in after.slopes}
+        for slope in before.slopes:
+            old = slope.bytes_per_unit
+            new = now.get(slope.edge, old)
+            if old != new:
+                change = SlopeChange(after.settings, *slope.edge, old, new, rise(old, new))
+                self.changes.append(change)
 
 
-def _of(group: str, where: str) -> str:
-    return ": ".join(filter(None, (group, where)))
+def _bytes_change(
+    place: Place, kind: BytesKind, gpu: str | None, before: int, after: int
+) -> BytesChange:
+    return BytesChange(place, kind, gpu, before, after, rise(before, after))
 
 
-def _verdict(before: float, after: float) -> Verdict:
-    return "regression" if after > before else "drop"
+def rise(before: float, after: float) -> Verdict:
+    """Return the verdict on a figure of which less is better."""
+    return "regression" if after > before else "improvement"
 
 
 def _peak(group: Group) -> int:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from ftbench.base.errors import BaselineError
+from ftbench.gate.peaks import Peaks
 
 PEAK = "gpu_memory_peak_bytes"  # in a benchmark's extra_info
 VERSIONS = "gpu_memory_versions"
 MAX_BYTES = 256 * 2**20  # with every round's time a real file has tens of MiB
 
 
-@dataclasses.dataclass(frozen=True)
-class Peaks:
-    """The peak of every benchmark that has one, in bytes, by its full name, and what it was found with."""
-
-    nbytes: Mapping[str, int]
-    versions: Mapping[str, str]
-
-
 def read_peaks(file: Path) -> Peaks:
-    """Return the peaks in a file; raises BaselineError where it has none, or is another."""
+    """Return the peaks in a file; raises BaselineError if it has none, or is not such a file."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise BaselineError("too large", where=str(file))
@@ -37,11 +28,11 @@ def read_peaks(file: Path) -> Peaks:
         raise BaselineError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BaselineError(
-            "not what `pytest --benchmark-json` writes", where=str(file), got=str(error)
+            "not a file that `pytest --benchmark-json` wrote", where=str(file), got=str(error)
         ) from error
     wrong = [name for name, peak in found.items() if type(peak) is not int or peak < 0]
     if wrong:
-        raise BaselineError("a peak that is no number of bytes", where=str(file), got=wrong[0])
+        raise BaselineError("a peak that is not a number of bytes", where=str(file), got=wrong[0])
     if not found:
         raise BaselineError(
             "no benchmark has a peak of memory",

@@ -1,11 +1,13 @@
-"""Groups of cells that differ only in length, batch and training examples, and the names of both."""
+"""Groups of cells that differ only in length, batch and training examples."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ftbench.base.frozen import FrozenModel, PositiveInt
 from ftbench.plan.cell import Cell
 from ftbench.plan.settings import SHAPE, memory_view, setting
 
@@ -15,38 +17,80 @@ SOURCE_NAMES = frozenset({"model", "dataset"})
 View = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def groups_of(
-    cells: Iterable[Cell], chosen: Collection[Cell] | None = None
-) -> list[tuple[dict[str, Any], dict[str, Cell]]]:
-    """Return (what tells the group apart, its cells by name), the smallest cell first, for each group.
+class CellShape(FrozenModel):
+    """Which cell of its group: its length and batch.
 
-    Cells that differ only in what memory does not depend on (a seed, the learning rate) share one entry: the
-    first stands for them. With `chosen` only these are there, under the names that they have among all.
+    `train_size` is set only in a group in which cells of one length and batch differ in training examples.
     """
-    found = []
-    for settings, own in _grouped(list(cells), memory_view):
-        named: dict[str, Cell] = {}
-        for cell, name in _names(own):
-            if chosen is None or cell in chosen:
-                named.setdefault(name, cell)
-        if named:
-            found.append((settings, named))
-    return found
+
+    max_length: PositiveInt
+    per_device_train_batch_size: PositiveInt
+    train_size: PositiveInt | None = None
+
+    @property
+    def positions(self) -> int:
+        """Return the token positions of one batch."""
+        return self.max_length * self.per_device_train_batch_size
 
 
-def _grouped(cells: Sequence[Cell], view: View) -> list[tuple[dict[str, Any], list[Cell]]]:
+@dataclasses.dataclass(frozen=True)
+class CellGroup:
+    """The cells of a group by shape, the smallest first; `settings` is what tells groups apart.
+
+    Cells that differ only in what the view leaves out (for memory: a seed, the learning rate) share a shape.
+    """
+
+    settings: Mapping[str, Any]
+    cells: Mapping[CellShape, tuple[Cell, ...]]
+
+    def only(self, chosen: Collection[Cell]) -> CellGroup:
+        """Return the group with the chosen cells alone, at the shapes that they have among all."""
+        kept = {
+            shape: tuple(cell for cell in cells if cell in chosen)
+            for shape, cells in self.cells.items()
+        }
+        return CellGroup(self.settings, {shape: cells for shape, cells in kept.items() if cells})
+
+    @property
+    def first_cells(self) -> dict[CellShape, Cell]:
+        """Return the cell that stands for each shape."""
+        return {shape: cells[0] for shape, cells in self.cells.items()}
+
+    @property
+    def largest(self) -> CellShape:
+        """Return the shape with the most positions in a batch; of several, the first."""
+        return max(self.cells, key=lambda shape: shape.positions)
+
+
+def groups_of(cells: Iterable[Cell], view: View = memory_view) -> tuple[CellGroup, ...]:
+    """Return the groups of cells, in the order of their settings."""
+    cells = list(cells)
     facets = [_facets(cell, view) for cell in cells]
     differing = _differing(facets)
     found: dict[str, tuple[dict[str, Any], list[Cell]]] = {}
     for cell, facet in zip(cells, facets, strict=True):
         settings = {name: facet.get(name, setting(name).default) for name in differing}
         found.setdefault(settings_key(settings), (settings, []))[1].append(cell)
-    return [pair for _, pair in sorted(found.items())]
+    return tuple(
+        CellGroup(settings, _by_shape(own)) for _, (settings, own) in sorted(found.items())
+    )
 
 
-def group_name(settings: Mapping[str, Any]) -> str:
-    """Return what tells a group apart, in words; empty for the only one."""
-    return ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
+def _by_shape(cells: Sequence[Cell]) -> dict[CellShape, tuple[Cell, ...]]:
+    several = len(set(map(_shape, cells))) > len({_shape(cell)[:2] for cell in cells})
+    found: dict[CellShape, list[Cell]] = {}
+    for cell in sorted(cells, key=_shape):
+        shape = CellShape(
+            max_length=cell.max_length,
+            per_device_train_batch_size=cell.per_device_train_batch_size,
+            train_size=cell.train_size if several else None,
+        )
+        found.setdefault(shape, []).append(cell)
+    return {shape: tuple(own) for shape, own in found.items()}
+
+
+def _shape(cell: Cell) -> tuple[int, int, int]:
+    return cell.max_length, cell.per_device_train_batch_size, cell.train_size
 
 
 def _facets(cell: Cell, view: View) -> dict[str, Any]:
@@ -67,32 +111,6 @@ def _differing(facets: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({settings_key(one.get(name)) for one in facets}) > 1]
 
 
-def names_of(cells: Iterable[Cell], view: View = memory_view) -> dict[str, tuple[str, str]]:
-    """Return the names of each cell's group and of its own in it, by its id."""
-    return {
-        cell.cell_id: (group_name(settings), name)
-        for settings, own in _grouped(list(cells), view)
-        for cell, name in _names(own)
-    }
-
-
-def _names(cells: Sequence[Cell]) -> Iterator[tuple[Cell, str]]:
-    """Yield cells with their names: length and batch, and training examples if those are what differs."""
-    several = len(set(map(_shape, cells))) > len({_shape(cell)[:2] for cell in cells})
-    for cell in sorted(cells, key=_shape):
-        name = f"length {cell.max_length}, batch {cell.per_device_train_batch_size}"
-        yield cell, name + (f", documents {cell.train_size}" if several else "")
-
-
-def _shape(cell: Cell) -> tuple[int, int, int]:
-    return cell.max_length, cell.per_device_train_batch_size, cell.train_size
-
-
 def settings_key(value: Any) -> str:
     """Return settings as text that is the same for the same settings."""
     return json.dumps(value, sort_keys=True)
-
-
-def _plain(value: Any) -> str:
-    words = {"True": "on", "False": "off", "None": "default"}
-    return words.get(str(value), str(value))

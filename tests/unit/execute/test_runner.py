@@ -208,12 +208,12 @@ def test_a_prepare_stage_that_dies_is_named(directory):
         run(directory, engine)
 
 
-def test_another_environment_is_refused_unless_mixed(directory):
+def test_another_environment_is_refused_unless_allowed(directory):
     run(directory, FakeEngine(), grid_=grid().only({"max_length": 16}))
     other = environment(packages={"torch": "2.14.0"})
     with pytest.raises(EnvironmentMismatch, match=r"packages.torch 2.13.0 -> 2.14.0"):
         run(directory, FakeEngine(environment=other))
-    records = run(directory, FakeEngine(environment=other), mixed=True)
+    records = run(directory, FakeEngine(environment=other), allow_other_environment=True)
     assert len({r.environment_id for r in records}) == 2
 
 

@@ -7,10 +7,18 @@ import pytest
 
 from ftbench.base.units import MIB
 from ftbench.gate.attribution import ChangedPart
-from ftbench.gate.compare import Attribution, Change, GateResult, Moved
+from ftbench.gate.places import NamedSteps, Place
+from ftbench.gate.reasons import Failed, VersionChange
+from ftbench.gate.result import (
+    Attribution,
+    BytesChange,
+    FitChange,
+    GateResult,
+    LargestBatchChange,
+    SlopeChange,
+)
+from ftbench.plan.groups import CellShape
 from ftbench.report.commands.gate import (
-    MOST_CHANGED_PARTS,
-    changed_part_words,
     changes_table,
     gate_json,
     gate_junit,
@@ -18,11 +26,14 @@ from ftbench.report.commands.gate import (
     headline,
     lines,
     package_words,
-    signed,
 )
 
+SHAPE = CellShape(max_length=512, per_device_train_batch_size=16)
+SMALL = CellShape(max_length=64, per_device_train_batch_size=4)
 CELL = "length 512, batch 16"
-JUDGED = (("", CELL), ("", "length 64, batch 4"))
+JUDGED = (Place({}, SHAPE), Place({}, SMALL))
+EAGER = {"attn_implementation": "eager"}
+TORCH = VersionChange("torch", "2.13.0", "2.14.0")
 SOFTMAX = ChangedPart(
     "activations",
     "distilbert.transformer.layer.*.attention",
@@ -35,134 +46,104 @@ SOFTMAX = ChangedPart(
 )
 
 
-def change(before=100 * MIB, after=112 * MIB, kind="requested", verdict="regression", **changes):
-    fields = {"group": "", "where": CELL, "kind": kind, "of": "", "verdict": verdict}
-    return Change(**(fields | {"before": before, "after": after} | changes))
+def change(verdict="regression", *, kind="requested", cell=SHAPE, settings=None):
+    return BytesChange(Place(settings or {}, cell), kind, None, 100 * MIB, 112 * MIB, verdict)
 
 
 def result(*changes, changed_parts=(), **fields):
-    found = (Attribution("", CELL, 12 * MIB, tuple(changed_parts)),) if changed_parts else ()
-    return GateResult(
-        **(
-            {"profile": "quick", "judged": JUDGED, "changes": changes, "attributions": found}
-            | fields
-        )
-    )
+    found = (Attribution({}, SHAPE, 12 * MIB, tuple(changed_parts)),) if changed_parts else ()
+    values = {"profile": "quick", "judged": JUDGED, "changes": changes, "attributions": found}
+    return GateResult(**(values | fields))
 
 
 FAILED = result(change(), changed_parts=[SOFTMAX])
 
 
-def test_a_verdict_in_a_sentence():
-    assert headline(result()) == "The gate holds: 2 cells need what the baseline says."
-    assert headline(FAILED) == "The gate fails: of 2 cells 1 figure grew or got worse."
-    both = result(change(), change(verdict="drop"), change(verdict="drop"))
-    assert "1 figure grew or got worse and 2 figures dropped" in headline(both)
-    assert headline(result(unjudged=("x",))) == "The gate cannot judge: 1 reason below."
-    explained = result(change(kind="reserved", verdict="explained"))
-    assert "1 figure moved that may" in headline(explained)
-
-
-def test_a_culprit_is_named_in_full():
-    assert changed_part_words(SOFTMAX) == (
-        "+12.6 MiB, activations, distilbert.transformer.layer.*.attention, aten._softmax saved in fp32 (was bf16)"
-        " (transformers/models/distilbert/modeling_distilbert.py:138)"
-    )
-
-
-def test_state_has_no_operator():
-    found = ChangedPart("parameters", "pooled", "", 512, "peak")
-    assert changed_part_words(found) == "+512 B, parameters, pooled"
-
-
 @pytest.mark.parametrize(
-    ("mark", "said"),
-    [("before a step", "kept from one step to the next"), ("most", "the most that it ever is")],
+    ("found", "figures"),
+    [
+        (result(), ["holds", "2 cells"]),
+        (FAILED, ["fails", "1 regression", "2 cells"]),
+        (
+            result(change(), change("improvement"), change("improvement")),
+            ["fails", "1 regression", "2 improvements"],
+        ),
+        (result(unjudged=(Failed("x"),)), ["cannot judge", "1 reason"]),
+        (result(change("explained", kind="reserved")), ["holds", "1 other change "]),
+    ],
 )
-def test_where_it_was_seen_is_said(mark, said):
-    assert said in changed_part_words(ChangedPart("temporaries", "m", "aten::mul", MIB, mark))
+def test_a_verdict_says_what_and_how_many(found, figures):
+    said = headline(found)
+    places = [said.index(figure) for figure in figures]
+    assert places == sorted(places)
 
 
-@pytest.mark.parametrize(("delta", "text"), [(512, "+512 B"), (-MIB, "-1.0 MiB")])
-def test_signed(delta, text):
-    assert signed(delta) == text
-
-
-def test_figures_are_shown_to_the_byte():
-    (row,) = changes_table([change(100, 612)]).rows
-    assert row == (CELL, "tensors", "100", "612", "+512 B", "more")
-
-
-def test_batches_and_what_fits_are_no_bytes():
-    table = changes_table(
+def test_figures_that_changed_are_rows():
+    rows = changes_table(
         [
-            change(28, 24, "largest batch", of="t4", where="length 512"),
-            change("fits", "does not fit", "fits", of="t4"),
-            change(22.5, 23.0, "slope", where="bytes a sample at length 512"),
+            change(),
+            FitChange(Place({}, SHAPE), "t4", "fits", "does not fit", "regression"),
+            SlopeChange({}, "max_length", 16, 256, 512, 22.5, 23.0, "regression"),
+            LargestBatchChange({}, "t4", 512, 28, 32, "improvement"),
         ]
-    )
-    assert table.rows[0] == ("length 512", "t4 largest batch", "28", "24", "-4", "worse")
-    assert table.rows[1][2:4] == ("fits", "does not fit")
-    assert table.rows[2][2:5] == ("22.5", "23", "+0.5")
+    ).rows
+    assert rows[0][0] == CELL
+    assert rows[0][2:] == ("104,857,600", "117,440,512", "+12.0 MiB", "regression")
+    assert rows[1][2:4] == ("fits", "does not fit")
+    assert rows[2][2:5] == ("22.5", "23", "+0.5")
+    assert rows[3][2:] == ("28", "32", "+4", "improvement")
 
 
-def test_groups_are_a_column_where_there_are_several():
-    table = changes_table([change(group="attn_implementation eager"), change()])
+def test_groups_and_notes_are_columns_if_there_are_any():
+    assert changes_table([change()]).columns[0] == "cell"
+    table = changes_table([change(settings=EAGER), change()])
     assert table.columns[0] == "group"
+    assert table.rows[0][0] == "attn_implementation eager"
+    assert len(table.numeric) == len(table.columns) == len(table.rows[0])
+    assert "note" not in table.columns
 
 
-def test_what_is_said_below():
+def test_what_accepts_a_change_is_said_and_then_what_changed():
     said = list(lines(FAILED))
     assert "ftbench baseline update" in said[0]
-    assert said[1] == f"what moved at {CELL}, whose peak is another by +12.0 MiB:"
+    assert "+12.0 MiB" in said[1]
     assert "aten._softmax" in said[2]
     assert "mine" in next(iter(lines(FAILED, accept="mine")))
 
 
-def test_many_changed_parts_are_summed_up():
-    many = [
-        ChangedPart("activations", f"m{n}", "aten::mm", MIB, "peak")
-        for n in range(MOST_CHANGED_PARTS + 3)
-    ]
-    assert "  +3.0 MiB in 3 more parts" in list(lines(result(change(), changed_parts=many)))
-
-
-def test_a_drop_says_why_it_fails():
-    assert any("hide the next rise" in line for line in lines(result(change(verdict="drop"))))
-
-
-def test_a_drop_says_why_it_fails_beside_a_regression_too():
-    drop, rise = change(verdict="drop"), change()
-    said = [set(lines(result(*changes))) for changes in ((drop,), (rise,), (drop, rise))]
+def test_an_improvement_says_why_it_fails_alone_and_beside_a_regression():
+    better, worse = change("improvement"), change()
+    said = [set(lines(result(*changes))) for changes in ((better,), (worse,), (better, worse))]
     assert said[0] > said[1]
     assert said[2] == said[0]
 
 
-def test_the_package_that_moved_is_named():
-    torch = Moved("torch", "2.13.0", "2.14.0")
-    transformers = Moved("transformers", "5.23.0", "5.24.0")
-    assert package_words(result(change(), versions=(torch,))) == (
-        "the change came with torch 2.13.0 -> 2.14.0"
-    )
-    both = result(change(), changed_parts=[SOFTMAX], versions=(torch, transformers))
-    assert package_words(both) == (
-        "the change came with torch 2.13.0 -> 2.14.0, transformers 5.23.0 -> 5.24.0:"
-        " one at a time would tell which"
-    )
-    assert package_words(result(versions=(torch,))) == ""
+def test_explained_changes_are_explained_and_nothing_is_to_be_accepted():
+    (said,) = lines(result(change("explained", kind="reserved")))
+    assert said.startswith("explained")
+
+
+def test_the_package_that_changed_is_named():
+    transformers = VersionChange("transformers", "5.23.0", None)
+    assert "torch 2.13.0 -> 2.14.0" in package_words(result(change(), versions=(TORCH,)))
+    both = package_words(result(change(), versions=(TORCH, transformers)))
+    assert "torch 2.13.0 -> 2.14.0, transformers 5.23.0 -> none" in both
+    assert package_words(result(versions=(TORCH,))) == ""
+    assert any("torch 2.13.0 -> 2.14.0" in line for line in lines(result(versions=(TORCH,))))
 
 
 def test_a_comment_says_it_all_and_breaks_out_of_nothing():
-    text = gate_markdown(result(change(where="<b>|"), changed_parts=[SOFTMAX], profile="<i>"))
+    bad = change(cell=NamedSteps(name="<b>|"))
+    text = gate_markdown(result(bad, changed_parts=[SOFTMAX], profile="<i>"))
     assert text.startswith("### ftbench: memory of `")
     assert "- +12.6 MiB, activations" in text
     assert "<b>" not in text
-    many = gate_markdown(result(*(change(where=f"cell {n}") for n in range(500))))
+    many = gate_markdown(result(*(change(cell=NamedSteps(name=f"cell {n}")) for n in range(500))))
     assert len(many) < 65_536
-    assert "460 more figures moved." in many
+    assert "460 more figures" in many
 
 
-def test_junit_has_a_case_a_cell():
+def test_junit_has_a_case_per_cell():
     suite = ElementTree.fromstring(gate_junit(FAILED))
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     (failure,) = suite.iter("failure")
@@ -172,15 +153,36 @@ def test_junit_has_a_case_a_cell():
     assert names == [CELL, "length 64, batch 4"]
 
 
+def test_junit_has_a_case_for_what_is_of_no_cell_and_keeps_groups_apart():
+    slope = SlopeChange(EAGER, "max_length", 16, 256, 512, 22.5, 23.0, "regression")
+    suite = ElementTree.fromstring(gate_junit(result(slope, change(settings=EAGER))))
+    cases = [(case.get("classname"), case.find("failure") is not None) for case in suite]
+    assert cases == [
+        ("ftbench.quick", False),
+        ("ftbench.quick", False),
+        ("ftbench.quick [attn_implementation eager]", True),
+        ("ftbench.quick [attn_implementation eager]", True),
+    ]
+
+
 def test_junit_of_what_could_not_be_judged_is_an_error():
-    suite = ElementTree.fromstring(gate_junit(result(unjudged=("no baseline\x00",))))
+    suite = ElementTree.fromstring(gate_junit(result(unjudged=(Failed("no baseline\x00"),))))
     (error,) = suite.iter("error")
     assert error.get("message") == "no baseline"
     assert suite.get("errors") == "1"
 
 
-def test_json():
-    data = json.loads(json.dumps(gate_json(FAILED)))
+def test_json_has_values():
+    slope = SlopeChange(EAGER, "max_length", 16, 256, 512, 22.5, 23.0, "regression")
+    found = result(
+        change(), slope, changed_parts=[SOFTMAX], versions=(TORCH,), unjudged=(Failed("why"),)
+    )
+    data = json.loads(json.dumps(gate_json(found)))
     assert data["exit_code"] == 1
-    assert data["changes"][0]["after"] == 112 * MIB
+    first, second = data["changes"]
+    assert (first["type"], first["after"]) == ("bytes", 112 * MIB)
+    assert first["place"]["cell"]["max_length"] == 512
+    assert (second["type"], second["settings"], second["low"]) == ("slope", EAGER, 256)
     assert data["attributions"][0]["changed_parts"][0]["operator"] == "aten::_softmax"
+    assert data["versions"] == [{"package": "torch", "before": "2.13.0", "after": "2.14.0"}]
+    assert data["unjudged"] == ["why"]
