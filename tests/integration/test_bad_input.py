@@ -42,7 +42,7 @@ def test_refused_before_anything_runs(tmp_path, settings, said):
     ("arguments", "said"),
     [
         (("--limit", "much"), "not a size"),
-        ((), "a limit is needed on the CPU"),
+        ((), "a memory limit is required on the CPU"),
         (("--limit", "4GiB", "--max-batch", "0"), "--max-batch"),
     ],
 )

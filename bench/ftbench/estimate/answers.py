@@ -14,8 +14,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import schedule_of
 from ftbench.plan.scores import ACCURACY
-from ftbench.records.prediction import CellPrediction
-from ftbench.records.prediction import Figure as Bytes
+from ftbench.records.prediction import CellPrediction, PredictedBytes
 
 _FOLLOWS = "it follows from time: "
 
@@ -142,7 +141,7 @@ def point_of(cell: Cell) -> dict[str, float]:
         "examples_per_epoch": job.examples_per_epoch,
         "epochs": float(cell.settings["num_train_epochs"]),
         "optimizer_steps": job.steps,
-        "eval_documents": job.evaluations * job.eval_documents,
+        "eval_documents": job.evaluations * job.eval_examples,
         "checkpoints": job.checkpoints,
     }
 
@@ -184,7 +183,7 @@ def roofline_time(
     )
 
 
-def from_prediction(name: str, figure: Bytes, source: str) -> EstimatedFigure:
+def from_prediction(name: str, figure: PredictedBytes, source: str) -> EstimatedFigure:
     """Return a predicted number of bytes as an answer."""
     meaning: dict[str, Meaning] = {"interval": "bounds", "simulated": "simulated", "exact": "exact"}
     return EstimatedFigure(

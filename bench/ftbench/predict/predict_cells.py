@@ -30,8 +30,8 @@ from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
     CellWork,
-    Figure,
     LargestBatch,
+    PredictedBytes,
     Predictions,
     PredictRequest,
     Refused,
@@ -171,7 +171,7 @@ class _Group:
         return CellPrediction(
             cell_id=cell.cell_id,
             source="traced" if shape in self._traces.traced else "fitted",
-            tensors=Figure(
+            tensors=PredictedBytes(
                 value_bytes=peak,
                 low_bytes=low,
                 high_bytes=peak,

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from ftbench.plan.gpus import Gpu, capacity_bytes
 from ftbench.predict.simulate.simulation import Simulated
 from ftbench.predict.simulate.workspaces.steps import Runtime, Version
-from ftbench.records.prediction import CardPrediction, Figure, Verdict
+from ftbench.records.prediction import CardPrediction, PredictedBytes, Verdict
 
 # Resident threads of a multiprocessor (CUDA C++ Programming Guide, table of technical
 # specifications by compute capability); 2048 for those not named.
@@ -63,7 +63,7 @@ def on_card(card: Card, simulated: Simulated) -> CardPrediction:
         requested=_figure(simulated, "peak_requested_bytes"),
         allocated=_figure(simulated, "peak_allocated_bytes"),
         reserved=reserved,
-        process=Figure(
+        process=PredictedBytes(
             value_bytes=reserved.value_bytes + sum(card.context) // 2,
             low_bytes=reserved.low_bytes + card.context[0],
             high_bytes=reserved.high_bytes + card.context[1],
@@ -82,7 +82,7 @@ def verdict_of(simulated: Simulated) -> Verdict:
     return "does not fit" if simulated.out_of_memory == "always" else "too close to call"
 
 
-def _figure(simulated: Simulated, name: str) -> Figure:
+def _figure(simulated: Simulated, name: str) -> PredictedBytes:
     low, high = simulated.interval(name)
     value = getattr(simulated.first, name)
-    return Figure(value_bytes=value, low_bytes=low, high_bytes=high, certainty="simulated")
+    return PredictedBytes(value_bytes=value, low_bytes=low, high_bytes=high, certainty="simulated")

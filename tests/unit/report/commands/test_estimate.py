@@ -67,7 +67,7 @@ def test_the_headline_says_what_is_run_and_what_was_taken_from_the_profile():
     first, second = headline(FOUND)
     assert first == (
         "test, not run: length 512, batch 8, documents 25,000"
-        " (6,250 steps, 3 evaluations of 8 documents, 3.2 PFLOP)"
+        " (6,250 steps, 3 evaluations of 8 examples, 3.2 PFLOP)"
     )
     assert second == "from the profile, its largest or only: batch 8"
 
