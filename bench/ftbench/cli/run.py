@@ -24,7 +24,8 @@ from ftbench.cli.report import DEFAULT_FORMATS, show_report
 def run(
     profile: ProfileArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
     ] = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
@@ -32,20 +33,21 @@ def run(
         bool,
         typer.Option(
             "--allow-other-environment",
-            help="Add to a directory that was measured under another environment.",
+            help="Add to a run directory even if its packages or hardware differ.",
         ),
     ] = False,
     rerun_noisy: Annotated[
         bool,
         typer.Option(
             "--rerun-noisy",
-            help="Run cells again whose load or spread passed a threshold, or with untrusted figures.",
+            help="Repeat cells that were disturbed (see Warnings in the report), or whose figures are untrusted.",
         ),
     ] = False,
     skip_unfit: Annotated[
         bool,
         typer.Option(
-            "--skip-unfit", help="Do not run cells that are predicted not to fit; recorded as such."
+            "--skip-unfit",
+            help="Do not run cells that are predicted not to fit in memory; record them as unfit.",
         ),
     ] = False,
     keep_requests: Annotated[
@@ -56,7 +58,10 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run the missing cells of a profile, then print and write the tables."""
+    """Run the missing cells of a profile; show and write the report.
+
+    Cells that have a finished record in the run directory are not run again.
+    """
     from ftbench.cli.progress import RunDisplay
     from ftbench.execute.engines.base import make_engine
     from ftbench.execute.runner import Runner
@@ -92,10 +97,10 @@ def run(
                 skip_unfit=skip_unfit,
             )
         except (ProfileError, WorkloadError):
-            directory.discard()  # nothing was run: nothing is left behind
+            directory.discard()  # nothing was run, so nothing is left behind
             raise
         except KeyboardInterrupt:
-            fail("interrupted; finished cells are kept, run again to go on", EXIT_INTERRUPTED)
+            fail("interrupted; finished cells are kept: run again to continue", EXIT_INTERRUPTED)
     show_report(directory, directory.path, DEFAULT_FORMATS)
     if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
         raise typer.Exit(EXIT_FINDING)
@@ -106,19 +111,27 @@ def frontier(
     limit: Annotated[
         str | None,
         typer.Option(
-            "--limit", metavar="SIZE", help="Memory of a worker, as 4GiB; else the card's."
+            "--limit",
+            metavar="SIZE",
+            help="The memory limit, such as 4GiB; required on the CPU.  [default: the card's memory]",
         ),
     ] = None,
     max_batch: Annotated[
-        int, typer.Option("--max-batch", min=1, help="Look no further than this batch size.")
+        int,
+        typer.Option("--max-batch", metavar="N", min=1, help="The largest batch size to try."),
     ] = 4096,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
     ] = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
 ) -> None:
-    """Search the largest batch of each length that completes two optimizer steps under a limit."""
+    """Find the largest batch within a memory limit, by running it.
+
+    For each length, batch sizes are tried until the largest is found that completes two optimizer steps
+    within the limit. Each try is a process of its own.
+    """
     from ftbench.cli.progress import FrontierDisplay
     from ftbench.execute.batch_search import Frontier
     from ftbench.execute.engines.local import LocalEngine
@@ -150,7 +163,7 @@ def frontier(
         directory.discard()
         raise
     except KeyboardInterrupt:
-        fail("interrupted; the tries so far are kept, run again to go on", EXIT_INTERRUPTED)
+        fail("interrupted; the tries so far are kept: run again to continue", EXIT_INTERRUPTED)
     show_table(console, frontier_table(rows))
     for file in write_frontier(rows, directory.path):
         console.print(f"wrote {file}", soft_wrap=True, highlight=False)
