@@ -16,11 +16,11 @@ pytestmark = pytest.mark.integration
         ),
         (
             {"grid__train_size": "[90000]"},
-            ["grid.train_size: more documents than", "at most 19892"],
+            ["grid.train_size: more examples than", "at most 19892"],
         ),
         (
             {"workload__eval_size": "90000"},
-            ["workload.eval_size: more documents than", "at most 4972"],
+            ["workload.eval_size: more examples than", "at most 4972"],
         ),
         (
             {"workload__text_column": "txt"},
