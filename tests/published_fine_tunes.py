@@ -260,10 +260,10 @@ _GLUE_DOCUMENTS = {"SST-2": 67_349, "CoLA": 8_551, "MNLI": 392_702, "QNLI": 104_
 def _job(documents, batch, epochs, *, evaluated=0):
     return Schedule(
         steps=epochs * -(-documents // batch),
-        examples=epochs * documents,
+        documents=epochs * documents,
         examples_per_epoch=documents,
         evaluations=epochs if evaluated else 0,
-        eval_examples=evaluated,
+        eval_documents=evaluated,
         eval_batches=-(-evaluated // 8),
         checkpoints=0,
     )

@@ -141,7 +141,7 @@ def point_of(cell: Cell) -> dict[str, float]:
         "examples_per_epoch": job.examples_per_epoch,
         "epochs": float(cell.settings["num_train_epochs"]),
         "optimizer_steps": job.steps,
-        "eval_documents": job.evaluations * job.eval_examples,
+        "eval_documents": job.evaluations * job.eval_documents,
         "checkpoints": job.checkpoints,
     }
 

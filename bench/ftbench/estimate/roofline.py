@@ -133,8 +133,8 @@ def flops_of(job: Schedule, work: CellWork) -> float:
 
 def _flops(job: Schedule, work: CellWork) -> tuple[float, float]:
     """Return the FLOPs of training and of all evaluations."""
-    trained = work.step.flops * job.examples / work.step.documents
-    evaluated = work.evaluation.flops * job.eval_examples / work.evaluation.documents
+    trained = work.step.flops * job.documents / work.step.documents
+    evaluated = work.evaluation.flops * job.eval_documents / work.evaluation.documents
     return trained, evaluated * job.evaluations
 
 
@@ -149,9 +149,9 @@ def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
 
 def _seconds(job: Schedule, work: CellWork, rates: Rates, end: End) -> float:
     """Return what a job takes at one end of the shares."""
-    steps = job.examples / work.step.documents
+    steps = job.documents / work.step.documents
     trained = _pass_seconds(work.step, steps, job.steps, rates, end)
-    documents = job.eval_examples * job.evaluations / work.evaluation.documents
+    documents = job.eval_documents * job.evaluations / work.evaluation.documents
     batches = job.eval_batches * job.evaluations / work.evaluation.batches
     evaluated = _pass_seconds(work.evaluation, documents, batches, rates.evaluating, end)
     saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)

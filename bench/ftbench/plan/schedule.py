@@ -18,16 +18,16 @@ class Schedule:
     """The counts of a complete run: optimizer steps, training examples, evaluations, checkpoints.
 
     There are `world_size` processes, one per device; `steps`, `evaluations`, `eval_batches` and `checkpoints`
-    are counts per process. `examples` (over all epochs) and `examples_per_epoch` are summed over the processes.
-    `eval_examples` and `eval_batches` are those of one evaluation. `checkpoints` are those that training saves,
-    without the model that the recipe saves at its end.
+    are counts per process. `documents` (training examples over all epochs) and `examples_per_epoch` are summed
+    over the processes. `eval_documents` (examples) and `eval_batches` are those of one evaluation. `checkpoints`
+    are those that training saves, without the model that the recipe saves at its end.
     """
 
     steps: int
-    examples: float
+    documents: float
     examples_per_epoch: int
     evaluations: int
-    eval_examples: int
+    eval_documents: int
     eval_batches: int
     checkpoints: int
     world_size: int = 1
@@ -56,12 +56,12 @@ def schedule_of(cell: Cell, world_size: int = 1) -> Schedule:
     evaluated = math.ceil(cell.data.eval_size / int(settings["per_device_eval_batch_size"]))
     return Schedule(
         steps=steps,
-        examples=trained * steps / per_epoch,
+        documents=trained * steps / per_epoch,
         examples_per_epoch=trained,
         evaluations=_times("eval", settings, steps, per_epoch)
         + int(bool(settings.get("eval_on_start")))
         + 1,  # the recipe ends with one
-        eval_examples=cell.data.eval_size,
+        eval_documents=cell.data.eval_size,
         eval_batches=math.ceil(evaluated / world_size),
         checkpoints=_times("save", settings, steps, per_epoch),
         world_size=world_size,

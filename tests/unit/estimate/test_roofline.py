@@ -77,10 +77,10 @@ WORK = cell_work(
 )
 JOB = Schedule(
     steps=10,
-    examples=38,
+    documents=38,
     examples_per_epoch=38,
     evaluations=2,
-    eval_examples=20,
+    eval_documents=20,
     eval_batches=3,
     checkpoints=4,
 )

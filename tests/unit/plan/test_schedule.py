@@ -13,22 +13,22 @@ def job(train_size=100, batch=8, world_size=1, **training):
 
 def test_an_epoch_ends_with_what_is_left():
     found = job(num_train_epochs=3)
-    assert (found.steps, found.examples) == (3 * 13, 300)
+    assert (found.steps, found.documents) == (3 * 13, 300)
 
 
 def test_documents_that_make_no_full_batch_are_dropped_where_that_is_asked_for():
     found = job(num_train_epochs=3, dataloader_drop_last=True)
-    assert (found.steps, found.examples) == (3 * 12, 3 * 96)
+    assert (found.steps, found.documents) == (3 * 12, 3 * 96)
 
 
 def test_a_part_of_an_accumulation_is_a_step():
     found = job(num_train_epochs=2, gradient_accumulation_steps=4)
-    assert (found.steps, found.examples) == (2 * 4, 200)
+    assert (found.steps, found.documents) == (2 * 4, 200)
 
 
 def test_steps_that_are_given_decide():
     found = job(num_train_epochs=3, max_steps=26)
-    assert (found.steps, found.examples) == (26, 200)
+    assert (found.steps, found.documents) == (26, 200)
 
 
 def test_a_part_of_an_epoch():
@@ -70,7 +70,7 @@ def test_checkpoints_are_those_of_the_strategy(training, checkpoints):
 
 def test_evaluated_documents_come_in_their_own_batches():
     found = job(per_device_eval_batch_size=3)
-    assert (found.eval_examples, found.eval_batches) == (8, 3)
+    assert (found.eval_documents, found.eval_batches) == (8, 3)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_several_processes_share_the_batches_as_accelerate_does(world_size, drop
     ]
     found = job(num_train_epochs=1, world_size=world_size, dataloader_drop_last=drop_last)
     assert {found.steps} == {len(shard) for shard in shards}
-    assert found.examples == sum(len(batch) for shard in shards for batch in shard)
+    assert found.documents == sum(len(batch) for shard in shards for batch in shard)
     assert found.world_size == world_size
 
 

@@ -154,7 +154,7 @@ def trace_trainer(
             use_cpu=True,
             phases=PhaseBook([]),
             steps=StepBook(),
-            callbacks=[_Marks(tracer)],
+            callbacks=[_StepMarks(tracer)],
         )
         # It would print the figures of a loss without data.
         trainer.remove_callback(PrinterCallback)
@@ -193,29 +193,29 @@ def _pools(
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
     rows = Dataset.from_list(
-        [_document(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
+        [_example(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
     )
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
-    longest = [len(distinct) - 1] * evaluated_documents(cell)
+    longest = [len(distinct) - 1] * evaluated_examples(cell)
     # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
     # data would ask for every token by itself.
     form = "torch" if on_cpu else None
     return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
 
 
-def evaluated_documents(cell: Cell) -> int:
+def evaluated_examples(cell: Cell) -> int:
     """Return how many documents the evaluation of a trace takes."""
     of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
     return min(cell.data.eval_size, of_batches)
 
 
-def _document(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
+def _example(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
     """Return a document of exactly this many tokens, with the columns that the tokenizer makes."""
     encoded = tokenizer("a " * length, truncation=True, max_length=length, padding="max_length")
     return {**encoded, "labels": label}
 
 
-class _Marks(TrainerCallback):
+class _StepMarks(TrainerCallback):
     """Tells the tracer where a step begins."""
 
     def __init__(self, tracer: Tracer) -> None:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
-from ftbench.predict.trace.trace_trainer import Batches, evaluated_documents, trace_trainer
+from ftbench.predict.trace.trace_trainer import Batches, evaluated_examples, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer
 from ftbench.records.prediction import CellWork, PassWork
 
@@ -175,7 +175,7 @@ def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
     """
     counter = WorkCounter()
     traced = trace_trainer(cell, target, batches=batches, watch=counter.watch)
-    evaluated = evaluated_documents(cell)
+    evaluated = evaluated_examples(cell)
     eval_batch = int(cell.settings["per_device_eval_batch_size"])
     return CellWork(
         step=counter.work_of(

@@ -36,7 +36,7 @@ def headline(found: Estimate) -> list[str]:
     """Return what is estimated, and what was taken for axes that nobody gave."""
     cell, job = found.target.cell, found.job
     axes = ", ".join(f"{axis_word(name)} {cell.facets[name]:,}" for name in REQUIRED_AXES)
-    steps = f"{job.steps:,} steps, {job.evaluations} evaluations of {job.eval_examples:,} examples"
+    steps = f"{job.steps:,} steps, {job.evaluations} evaluations of {job.eval_documents:,} examples"
     flops = f", {_flops(found.flops)}" if found.flops is not None else ""
     lines = [f"{found.target.profile.name}, not run: {axes} ({steps}{flops})"]
     if found.target.assumed:
