@@ -448,11 +448,11 @@ def test_without_documents_there_is_one_order():
 def test_notes_say_what_was_assumed():
     assert predict(cells()).notes == ()
     (note,) = predict(longest(), sequence_lengths=DOCUMENTS).notes
-    assert "draws of its documents" in note
+    assert "random orders" in note
     (note,) = predict(longest()).notes
-    assert "no documents" in note
+    assert "not known" in note
     (note,) = asking(cells(), data_at_hand=False).notes
-    assert "not at hand" in note
+    assert "could not be read" in note
 
 
 # The largest batch

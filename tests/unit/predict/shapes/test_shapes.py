@@ -371,7 +371,7 @@ def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
         raise DynamicOutputShapeException("aten.unique_consecutive.default")
 
     monkeypatch.setattr(module, "trace_trainer", trace_trainer)
-    with pytest.raises(PredictionError, match="depend on what is in a batch") as caught:
+    with pytest.raises(PredictionError, match="depend on the content of a batch") as caught:
         ShapeTracer(cell(), Target(), SequenceLengths()).trace((6, 48))
     assert caught.value.got == "aten.unique_consecutive.default"
     assert caught.value.where == "m"

@@ -325,7 +325,7 @@ def test_no_steady_state_is_a_caution():
     (run_warning, *others) = run_warnings(planted_table(np.linspace(2.0, 1.0, 100)))
     assert (run_warning.name, run_warning.threshold) == ("unsteady", UNSTEADY_WARN)
     assert run_warning.value == 1.0
-    assert "50 steps into the cell" in run_warning.message
+    assert "after 50 steps" in run_warning.message
     assert [other.name for other in others] == ["drift"]
 
 
