@@ -57,7 +57,7 @@ NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FROM_SOURCE = NO_HUB | {"PYTHONPATH": "bench"}
 
 REFUSAL = """\
-pip would install a CUDA build of torch ({packages}, ...) of several gigabytes, but this machine has no NVIDIA driver.
+pip would install a CUDA build of torch ({packages}, ...), several gigabytes, but there is no NVIDIA driver here.
 Nothing was downloaded. Name an index of CPU wheels, which the install selector on pytorch.org shows:
     PIP_EXTRA_INDEX_URL=<that index> python -m nox -s {session}
 or install the CUDA build anyway:
@@ -240,7 +240,7 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def mutants(session: nox.Session) -> None:
-    """Change the code in small ways and print the changes that no unit test notices: `nox -s mutants -- [MODULE ...]`.
+    """Change the code in small ways, print the changes that no unit test notices: `nox -s mutants -- [MODULE ...]`.
 
     At most half an hour per module on two cores; `-- --help` shows the modules and the options.
     """

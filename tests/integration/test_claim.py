@@ -8,7 +8,7 @@ from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.predict_cells import predict
 from ftbench.records.prediction import PredictRequest
 from studies.memory_claim.growth import (
-    BYTES_A_PARAMETER,
+    BYTES_PER_PARAMETER,
     FLOAT32_BYTES,
     doublings,
     law_at_end,
@@ -127,4 +127,4 @@ def test_state_is_sixteen_bytes_a_parameter_to_the_byte():
     assert parameters_of(floor) == parameters
     assert floor.gradients_bytes == FLOAT32_BYTES * parameters
     counters, positions = 4 * TENSORS, 8 * 512
-    assert floor.state_bytes == BYTES_A_PARAMETER * parameters + counters + positions
+    assert floor.state_bytes == BYTES_PER_PARAMETER * parameters + counters + positions

@@ -195,7 +195,7 @@ def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
             "one, or two for a comparison side by side",
         ),
         ((run_directory, run_directory, "--out", run_directory), "neither of them"),
-        ((run_directory, run_directory, "--format", "md"), "--out: two run directories"),
+        ((run_directory, run_directory, "--format", "md"), "--out: a comparison of two run directories"),
         ((run_directory, tmp_path), "not a run directory"),
         (
             (run_directory, run_directory, "--out", tmp_path / "x", "--format", "mdd"),

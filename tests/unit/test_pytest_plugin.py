@@ -52,7 +52,7 @@ def test_steps_above_a_limit_fail_and_show_what_the_peak_is(run):
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
         [
-            "*tensors ask for * at the peak*above the limit of 1.0 KiB*",
+            "*tensors request * at the peak*above the limit of 1.0 KiB*",
             "*gpu memory*",
             "*parameters*",
         ]

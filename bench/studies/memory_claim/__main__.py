@@ -1,4 +1,4 @@
-"""Claim: the rule of thumb about memory, tested. What is predicted for it, and the page that says it.
+"""A test of a rule of thumb about memory: makes the predictions for it, and writes the page with the results.
 
 "Memory grows roughly quadratically with sequence length and linearly with the number of parameters."
 `python -m studies.memory_claim.__main__` (`nox -s claim`) predicts the cells of three profiles and writes
@@ -29,12 +29,12 @@ from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
 from ftbench.report.write import write_report
 from studies.memory_claim.growth import (
-    Beside,
     ClaimData,
+    CpuPeak,
     Option,
     Peak,
     SeriesOf,
-    Setting,
+    SeriesSetting,
     Size,
     parameters_of,
     peak_of,
@@ -52,9 +52,9 @@ MEASURED = OUT / "measured" / "cells.csv"
 MEASURED_TRAIN_SIZE = 8
 CARDS = ("t4", "a100-80gb")
 
-# Layers and width; a head has 64, the feed-forward layer four times the width. The four small ones are
-# of Turc et al. 2019, "Well-Read Students Learn Better", by the names of google-research/bert's
-# README; the others of Devlin et al. 2019.
+# Layers and width; a head has 64 dimensions, the feed-forward layer four times the width. The four small sizes
+# are from Turc et al. 2019, "Well-Read Students Learn Better", with the names of google-research/bert's
+# README; the others from Devlin et al. 2019.
 FAMILY = {
     "tiny": (2, 128),
     "mini": (4, 256),
@@ -63,11 +63,11 @@ FAMILY = {
     "base": (12, 768),
     "large": (24, 1024),
 }
-# The same 24 sizes' table, along one side at a time: base is the end of both.
+# Sizes that differ from base only in depth, or only in width.
 DEPTHS = tuple((layers, 768) for layers in (2, 4, 8))
 WIDTHS = tuple((12, width) for width in (128, 256, 512))
 
-# What else a training may be set to, at one step where activations count.
+# Other optimizers and precisions, with and without many activations.
 OPTIONS = {
     "adamw, float32": (),
     "adamw, bfloat16 autocast": ("training.bf16=true",),
@@ -84,7 +84,7 @@ OPTION_CELLS = (
 
 
 def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: None) -> ClaimData:
-    """Return all that the page is made of; raises PredictionError where a cell is refused."""
+    """Return all predictions for the page; raises PredictionError if a cell cannot be predicted."""
 
     def ask(cells: Sequence[Cell], cards: Iterable[str] = (), **how: bool) -> Predictions:
         request = PredictRequest(
@@ -107,7 +107,7 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
     fused = [cell for cell in lengths if _fused(cell)]
     full = ask([*fused, *(c for cells in shapes.values() for c in cells)], full_batches=True)
     small = [cell for cell in lengths if cell.train_size == MEASURED_TRAIN_SIZE]
-    # As the pass that counts tensors trains: on the longest documents, which fill their batches.
+    # As in the pass that measures tensors: the longest examples, which fill their batches.
     on_cpu = ask(small, on_cpu=True, data_at_hand=True, full_batches=True)
     sizes = {name: _size(name, cells, full) for name, cells in shapes.items()}
     return ClaimData(
@@ -117,7 +117,7 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
         widths=_along(sizes, WIDTHS),
         options=tuple(_option(name, cells, others) for name, cells in options.items()),
         beside=tuple(
-            Beside(
+            CpuPeak(
                 setting_of(cell, padded=True),
                 cell.max_length,
                 cell.cell_id,
@@ -130,7 +130,7 @@ def gather(engine: Engine, on_progress: Callable[[Progress], None] = lambda _: N
 
 
 def _fused(cell: Cell) -> bool:
-    """Return whether full batches of a cell tell anything: it has a mask only where there is padding."""
+    """Return whether full batches of a cell differ: with sdpa, it has a mask only if there is padding."""
     checkpointing = cell.settings.get("gradient_checkpointing", False)
     return cell.attn_implementation == "sdpa" and not checkpointing
 
@@ -156,7 +156,7 @@ def _shape_cells(layers: int, width: int) -> tuple[Cell, ...]:
 
 
 def _shapes() -> dict[str, tuple[int, int]]:
-    """Return the shapes that are asked for, by name."""
+    """Return the shapes of all sizes, by name."""
     return FAMILY | {f"{layers}/{width}": (layers, width) for layers, width in (*DEPTHS, *WIDTHS)}
 
 
@@ -166,7 +166,7 @@ def _along(sizes: dict[str, Size], shapes: Sequence[tuple[int, int]]) -> tuple[S
 
 
 def _option_cells(overrides: Sequence[str]) -> tuple[Cell, ...]:
-    """Return two cells of `attention-scaling`: model state and little else, and with activations."""
+    """Return two cells of `attention-scaling`: one with almost only model state, one with many activations."""
     return cells_of(load_profile(DISTILBERT, (*OPTION_CELLS, *overrides)))
 
 
@@ -181,7 +181,7 @@ def _series(
 ) -> SeriesOf:
     def peaks(
         cells: Sequence[Cell], predictions: Predictions, *, padding: bool
-    ) -> Iterable[tuple[Setting, Peak]]:
+    ) -> Iterable[tuple[SeriesSetting, Peak]]:
         for cell in cells:
             yield setting_of(cell, padded=padding), peak_of(cell, _of(predictions, cell))
 
@@ -204,9 +204,9 @@ def _option(name: str, cells: Sequence[Cell], predictions: Predictions) -> Optio
 
 
 def measured_tensors(file: Path) -> dict[str, int]:
-    """Return the measured peak of CPU tensors by cell id, from a report's `cells.csv`; the largest run.
+    """Return the measured peak of CPU tensors by cell id, from a report's `cells.csv`; the largest of all runs.
 
-    Nothing where there is no such file. Raises RunDirectoryError where it has no such columns.
+    Empty if there is no such file. Raises RunDirectoryError if the columns are missing.
     """
     if not file.is_file():
         return {}

@@ -9,7 +9,7 @@ from ftbench.base.units import GIB, format_bytes
 from ftbench.report.charts.scales import NUMBER, log_ticks
 from ftbench.report.charts.theme import INK, finish
 from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
-from studies.memory_claim.growth import BYTES_A_PARAMETER, ClaimData, Setting, Size
+from studies.memory_claim.growth import BYTES_PER_PARAMETER, ClaimData, SeriesSetting, Size
 from studies.memory_claim.names import MODELS, settings_of, share_text, variant
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SIZE_SHAPES = ((8, 128), (32, 128))  # batch, length
 
 
 def length_figure(answers: ClaimData, model: str) -> Figure:
-    """Return a model's peaks along length, a line a setting, both axes logarithmic."""
+    """Return a model's peaks by length, one line per setting, both axes logarithmic."""
     settings = [setting for setting in settings_of(answers, model) if setting.batch == BATCH]
     rows = list(_length_rows(answers, settings))
     ends = [answers.series[setting][-1] for setting in settings]
@@ -31,8 +31,8 @@ def length_figure(answers: ClaimData, model: str) -> Figure:
         name=f"length-{model}",
         title=f"{MODELS[model].name} at batch {BATCH}: peak memory along length",
         caption=(
-            "Both axes are logarithmic: from one mark of length to the next linear growth is twice as much,"
-            " quadratic four times; a flat line is model state alone. Dashed: with gradient checkpointing."
+            "Both axes are logarithmic: from one mark of length to the next, linear growth doubles the peak,"
+            " quadratic growth quadruples it; a flat line is model state only. Dashed: with gradient checkpointing."
         ),
         alt=(
             f"Predicted peak of {MODELS[model].name} by length. At length {worst.length:,} it is between"
@@ -43,7 +43,7 @@ def length_figure(answers: ClaimData, model: str) -> Figure:
     )
 
 
-def _length_rows(answers: ClaimData, settings: Sequence[Setting]) -> Iterator[Row]:
+def _length_rows(answers: ClaimData, settings: Sequence[SeriesSetting]) -> Iterator[Row]:
     for setting in settings:
         plain = variant(setting).removesuffix(", checkpointing")
         for peak in answers.series[setting]:
@@ -59,7 +59,7 @@ def _length_rows(answers: ClaimData, settings: Sequence[Setting]) -> Iterator[Ro
 def _draw_lengths(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
-    tint, marks = _told_apart(rows, "attention", columns=4)
+    tint, marks = _colour_and_shape(rows, "attention", columns=4)
     base = alt.Chart(alt.NamedData(CHOSEN)).encode(
         x=_lengths(rows),
         y=_gib(rows),
@@ -81,7 +81,7 @@ def _draw_lengths(rows: Sequence[Row]) -> Chart:
     return finish(alt.layer(lines, points), rows, height=320)
 
 
-def _told_apart(
+def _colour_and_shape(
     rows: Sequence[Row], title: str | None, columns: int
 ) -> tuple[alt.Color, alt.Shape]:
     """Return colour and shape of the series; with one title and domain they share a legend."""
@@ -136,7 +136,7 @@ def share_figure(answers: ClaimData) -> Figure:
     return Figure(
         name="state-share",
         title=f"Parameters, gradients and optimizer state as a share of the peak, at batch {BATCH}",
-        caption="Without checkpointing, batches with padding. Gradients that are not there yet do not count.",
+        caption="Without checkpointing, batches with padding. Gradients that do not exist yet do not count.",
         alt=f"The share of model state falls with length. At the longest: {said}.",
         draw=lambda: _draw_shares(rows),
     )
@@ -145,7 +145,7 @@ def share_figure(answers: ClaimData) -> Figure:
 def _draw_shares(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
-    tint, marks = _told_apart(rows, None, columns=2)
+    tint, marks = _colour_and_shape(rows, None, columns=2)
     y = alt.Y(
         "y:Q",
         title="share of model state",
@@ -165,12 +165,12 @@ def sizes_figure(answers: ClaimData) -> Figure:
         name="parameters",
         title=f"Peak memory along parameters: {len(answers.family)} sizes of BERT",
         caption=(
-            f"Both axes are logarithmic. Model state is {BYTES_A_PARAMETER} bytes a parameter: the line that"
-            " no peak can lie below; what lies above it are activations."
+            f"Both axes are logarithmic. Model state is {BYTES_PER_PARAMETER} bytes per parameter: no peak can lie"
+            " below the line; the part above it is activations."
         ),
         alt=(
             f"Peaks of BERT {first.name} ({first.parameters / 1e6:.1f} M parameters) to {last.name}"
-            f" ({last.parameters / 1e6:.0f} M), beside {BYTES_A_PARAMETER} bytes a parameter."
+            f" ({last.parameters / 1e6:.0f} M), beside {BYTES_PER_PARAMETER} bytes per parameter."
         ),
         draw=lambda: _draw_sizes(rows),
     )
@@ -178,7 +178,7 @@ def sizes_figure(answers: ClaimData) -> Figure:
 
 def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
     for size in sizes:
-        state = BYTES_A_PARAMETER * size.parameters
+        state = BYTES_PER_PARAMETER * size.parameters
         figures = {
             f"batch {batch}, length {length}": size.peaks[batch, length].total_bytes
             for batch, length in SIZE_SHAPES
@@ -196,7 +196,7 @@ def _size_rows(sizes: Sequence[Size]) -> Iterator[Row]:
 def _draw_sizes(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
-    tint, marks = _told_apart(rows, None, columns=3)
+    tint, marks = _colour_and_shape(rows, None, columns=3)
     x = alt.X(
         "x:Q",
         title="parameters (millions)",

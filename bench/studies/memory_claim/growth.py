@@ -1,7 +1,7 @@
 """Growth: how exact peaks grow with length and with parameters. Pure.
 
-A predicted peak of tensors is exact, so there is no noise to fit through: where a peak stays at one
-moment of the step it is a polynomial in the length, three lengths give its coefficients as fractions,
+A predicted peak of tensors is exact, so nothing has to be fitted through noise. If the peak stays at one
+moment of the step, it is a polynomial in the length: three lengths give its coefficients as fractions,
 and every further length has to agree to the byte.
 """
 
@@ -18,16 +18,16 @@ from ftbench.plan.cell import Cell
 from ftbench.records.prediction import CardPrediction, CellPrediction
 
 # A parameter in float32 with AdamW: itself, its gradient and two moments, four bytes each.
-BYTES_A_PARAMETER = 16
+BYTES_PER_PARAMETER = 16
 FLOAT32_BYTES = 4
 STATE = ("parameters", "gradients", "optimizer state")
-# Three lengths make a law; each further one can contradict it, and one has to be able to.
+# Three lengths determine a law; at least one further length has to confirm it.
 _MADE_FROM = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a series of lengths has in common. `padded`: batches have padding in them, and so a mask."""
+class SeriesSetting:
+    """The settings of a series of lengths. `padded` batches contain padding, and therefore have a mask."""
 
     model: str
     attention: str
@@ -38,9 +38,9 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """A predicted peak: its bytes, what of them is model state, and the moment that it is reached at.
+    """A predicted peak: its bytes, those of model state, and the moment at which it is reached.
 
-    Bytes by role are those that are there at that moment: not all gradients may be.
+    Bytes by role are those at that moment, at which some gradients may not exist yet.
     """
 
     length: int
@@ -68,11 +68,11 @@ class Peak:
 
 
 Peaks = tuple[Peak, ...]
-SeriesOf = Mapping[Setting, Peaks]
+SeriesOf = Mapping[SeriesSetting, Peaks]
 
 
 def peak_of(cell: Cell, prediction: CellPrediction) -> Peak:
-    """Return a prediction that was explained as a peak."""
+    """Return the peak of a prediction that was made with `explain`."""
     composition = prediction.composition
     assert composition is not None
     roles = {share.name: share.nbytes for share in composition.roles}
@@ -89,9 +89,9 @@ def peak_of(cell: Cell, prediction: CellPrediction) -> Peak:
     )
 
 
-def setting_of(cell: Cell, *, padded: bool) -> Setting:
-    """Return the series that a cell belongs to; its model by the architecture's name."""
-    return Setting(
+def setting_of(cell: Cell, *, padded: bool) -> SeriesSetting:
+    """Return the settings of the series that a cell belongs to; `model` is the architecture's name."""
+    return SeriesSetting(
         model=cell.model.source.location,
         attention=cell.attn_implementation,
         padded=padded,
@@ -100,9 +100,9 @@ def setting_of(cell: Cell, *, padded: bool) -> Setting:
     )
 
 
-def series_of(found: Iterable[tuple[Setting, Peak]]) -> SeriesOf:
+def series_of(found: Iterable[tuple[SeriesSetting, Peak]]) -> SeriesOf:
     """Return the peaks of each setting, by rising length."""
-    series: dict[Setting, list[Peak]] = {}
+    series: dict[SeriesSetting, list[Peak]] = {}
     for setting, peak in found:
         series.setdefault(setting, []).append(peak)
     return {
@@ -112,11 +112,11 @@ def series_of(found: Iterable[tuple[Setting, Peak]]) -> SeriesOf:
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubling:
+class LengthDoubling:
     """The local exponents d log bytes / d log length between a length and its double.
 
-    `other` is of what is no model state; None where the peak moves to another moment in between, so
-    that the two are not of one kind.
+    `other` is the exponent without model state; None if the peak moves to another moment in between, so
+    that the two cannot be compared.
     """
 
     start: int
@@ -125,8 +125,8 @@ class Doubling:
     other: float | None
 
 
-def doublings(peaks: Sequence[Peak]) -> tuple[Doubling, ...]:
-    """Return the exponents between those lengths whose double is there, too."""
+def doublings(peaks: Sequence[Peak]) -> tuple[LengthDoubling, ...]:
+    """Return the exponents between each length and its double, if both are in the series."""
     by_length = {peak.length: peak for peak in peaks}
     found = []
     for length, peak in sorted(by_length.items()):
@@ -136,20 +136,20 @@ def doublings(peaks: Sequence[Peak]) -> tuple[Doubling, ...]:
             if peak.moment == double.moment:
                 other = local_exponent(peak.other_bytes, double.other_bytes, 2)
             total = local_exponent(peak.total_bytes, double.total_bytes, 2)
-            found.append(Doubling(length, 2 * length, total, other))
+            found.append(LengthDoubling(length, 2 * length, total, other))
     return tuple(found)
 
 
 def local_exponent(before: float, after: float, ratio: float) -> float:
-    """Return the power of `ratio` that a quantity grew by: 1 for linear, 2 for quadratic."""
+    """Return the power of `ratio` by which a quantity grew: 1 for linear, 2 for quadratic."""
     return math.log(after / before) / math.log(ratio)
 
 
 @dataclasses.dataclass(frozen=True)
-class Law:
-    """A peak in bytes as constant + linear x length + square x length², and the lengths it holds for.
+class PeakLaw:
+    """A peak in bytes as constant + linear x length + square x length², and the lengths for which it holds.
 
-    `checked` lengths, besides the three that it was made from, agree with it to the byte.
+    `checked` is the number of lengths, beyond the three that determine it, that agree to the byte.
     """
 
     start: int
@@ -161,14 +161,14 @@ class Law:
 
     @property
     def even(self) -> float | None:
-        """Return the length where the part in length² is as large as the linear one; None without one."""
+        """Return the length at which the quadratic and the linear part are equal; None if there is none."""
         return float(self.linear / self.square) if self.square > 0 else None
 
 
-def law_at_end(peaks: Sequence[Peak]) -> Law | None:
-    """Return the law of the longest lengths, as far down as it holds to the byte.
+def law_at_end(peaks: Sequence[Peak]) -> PeakLaw | None:
+    """Return the law of the longest lengths, down to the shortest for which it holds to the byte.
 
-    None where no fourth length agrees: three points are on a parabola whatever they are.
+    None if no fourth length agrees, since any three points lie on a parabola.
     """
     ordered = sorted(peaks, key=lambda peak: peak.length)
     if len(ordered) <= _MADE_FROM:
@@ -182,7 +182,7 @@ def law_at_end(peaks: Sequence[Peak]) -> Law | None:
         start, checked = peak.length, checked + 1
     if not checked:
         return None
-    return Law(start, ordered[-1].length, constant, linear, square, checked)
+    return PeakLaw(start, ordered[-1].length, constant, linear, square, checked)
 
 
 def _parabola(points: Sequence[tuple[int, int]]) -> tuple[Fraction, Fraction, Fraction]:
@@ -206,24 +206,24 @@ class Size:
 
     @property
     def floor(self) -> Peak:
-        """Return the peak of the smallest step: model state, and little else."""
+        """Return the peak of the smallest step, which is almost only model state."""
         return self.peaks[min(self.peaks, key=lambda shape: shape[0] * shape[1])]
 
 
 def parameters_of(floor: Peak) -> int:
-    """Return the parameters of a model in float32, from a peak at which all gradients are there."""
+    """Return the number of parameters of a model in float32, from a peak at which all gradients exist."""
     return floor.gradients_bytes // FLOAT32_BYTES
 
 
 def power(points: Sequence[tuple[float, float]]) -> float:
-    """Return the power that y grows by with x over several points: least squares of the logarithms."""
+    """Return the power by which y grows with x, by least squares of the logarithms."""
     x, y = np.log(np.array(points, dtype=float)).T
     return float(np.polyfit(x, y, 1)[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """Another optimizer or precision: a peak of model state and little else, and one with activations."""
+    """Another optimizer or precision: a peak of almost only model state, and one with many activations."""
 
     name: str
     floor: Peak
@@ -231,10 +231,10 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
-    """The predicted peak of tensors on a CPU of a cell that can be measured there."""
+class CpuPeak:
+    """The predicted peak of tensors on a CPU, for a cell that can be measured there."""
 
-    setting: Setting
+    setting: SeriesSetting
     length: int
     cell_id: str
     predicted_bytes: int
@@ -242,10 +242,10 @@ class Beside:
 
 @dataclasses.dataclass(frozen=True)
 class ClaimData:
-    """All that was predicted to test the claim.
+    """All predictions that test the claim.
 
-    `family` has the named sizes of one architecture, `depths` and `widths` sizes that differ in one of
-    the two; each by rising number of parameters.
+    `family` has the named sizes of one architecture, `depths` and `widths` have sizes that differ only in
+    one of the two; each in ascending number of parameters.
     """
 
     series: SeriesOf
@@ -253,5 +253,5 @@ class ClaimData:
     depths: tuple[Size, ...]
     widths: tuple[Size, ...]
     options: tuple[Option, ...]
-    beside: tuple[Beside, ...]
+    beside: tuple[CpuPeak, ...]
     versions: tuple[tuple[str, str], ...]

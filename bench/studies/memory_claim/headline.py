@@ -1,4 +1,4 @@
-"""Headline: the answers in sentences, each written from the figures that the tables have."""
+"""Headline: the answers in sentences, each written from the figures of the tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ftbench.base.errors import PredictionError
 from ftbench.base.units import format_bytes, format_ratio
 from studies.memory_claim.figures import BATCH, SIZE_SHAPES
 from studies.memory_claim.growth import (
-    BYTES_A_PARAMETER,
+    BYTES_PER_PARAMETER,
     ClaimData,
-    Doubling,
-    Law,
+    LengthDoubling,
+    PeakLaw,
     Size,
     doublings,
     law_at_end,
@@ -29,7 +29,7 @@ from studies.memory_claim.names import (
 
 
 def headline(answers: ClaimData, measured: Mapping[str, int]) -> tuple[str, ...]:
-    """Return what was found, in the order of the claim: length, then parameters."""
+    """Return the findings, in the order of the claim: length, then parameters."""
     found = (
         _short(answers),
         _eager(answers),
@@ -44,19 +44,19 @@ def headline(answers: ClaimData, measured: Mapping[str, int]) -> tuple[str, ...]
     return tuple(filter(None, found))
 
 
-def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> Law:
+def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> PeakLaw:
     """Return the law of one setting at the page's batch size."""
     law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
     if law is None:
         raise PredictionError(
-            "the longest lengths are on no parabola: the page would have nothing to say",
+            "the longest lengths do not lie on a parabola, so the page would have no law",
             got=f"{model}, {attention}, {how}",
         )
     return law
 
 
-def last_doubling(answers: ClaimData, model: str, attention: str, **how: bool) -> Doubling:
-    """Return what doubling a length to the longest does to the peak, at the page's batch size."""
+def last_doubling(answers: ClaimData, model: str, attention: str, **how: bool) -> LengthDoubling:
+    """Return the exponents of the doubling to the longest length, at the page's batch size."""
     return doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
 
 
@@ -69,8 +69,8 @@ def _short(answers: ClaimData) -> str:
             f" (sdpa) from {eager.start:,} to {eager.end:,} tokens"
         )
     return (
-        "In short: quadratic in length only with eager attention over long sequences; and"
-        f" {BYTES_A_PARAMETER} bytes a parameter at least, whatever the length. A doubling of length, at batch"
+        "In short: memory is quadratic in length only with eager attention over long sequences, and"
+        f" {BYTES_PER_PARAMETER} bytes per parameter are needed at any length. A doubling of length, at batch"
         f" {BATCH} in float32 with AdamW and padding, multiplies {', and '.join(parts)}: 2x is"
         " linear, 4x quadratic."
     )
@@ -91,7 +91,7 @@ def _eager(answers: ClaimData) -> str:
 def _fused(answers: ClaimData) -> str:
     full = law_of(answers, "distilbert", "sdpa", padded=False)
     squares = [
-        f"{_square(answers, model, 'sdpa')} bytes a token² instead of eager's"
+        f"{_square(answers, model, 'sdpa')} bytes per token² instead of eager's"
         f" {_square(answers, model, 'eager')} ({shape.name})"
         for model, shape in MODELS.items()
     ]
@@ -101,7 +101,7 @@ def _fused(answers: ClaimData) -> str:
     )
     local = _square(answers, "modernbert", "sdpa", padded=False)
     return (
-        f"Fused attention (sdpa) is {'linear' if full.square == 0 else 'not linear'} in length where no mask is"
+        f"Fused attention (sdpa) is {'linear' if full.square == 0 else 'not linear'} in length if no mask is"
         f" needed: in full batches DistilBERT's quadratic part is {_per_document(full)} bytes, exactly. Padding"
         " brings a mask, and every layer keeps it as float32: a small quadratic part,"
         f" {', '.join(squares)}. ModernBERT's local layers need one even in full batches ({local} bytes):"
@@ -114,14 +114,14 @@ def _square(answers: ClaimData, model: str, attention: str, **how: bool) -> str:
     return _per_document(law_of(answers, model, attention, **how))
 
 
-def _per_document(law: Law) -> str:
+def _per_document(law: PeakLaw) -> str:
     return f"{float(law.square) / BATCH:,.0f}"
 
 
 def over_by_hand(answers: ClaimData) -> str:
-    """Return the bytes a token² that laws have over what is counted by hand: `BERT 96 (eager)`.
+    """Return the bytes per token² of the laws beyond those counted by hand: `BERT 96 (eager)`.
 
-    Models in which nothing is over are left out.
+    Models without a difference are left out.
     """
     parts = []
     for model, shape in MODELS.items():
@@ -137,7 +137,7 @@ def over_by_hand(answers: ClaimData) -> str:
 
 
 def room_tokens(answers: ClaimData, model: str, attention: str) -> tuple[int, int]:
-    """Return the tokens of the longest batch whose peak is model state alone, and of the next one."""
+    """Return the tokens of the longest batch whose peak is only model state, and of the next one."""
     peaks = peaks_of(answers, model, attention, batch=BATCH)
     short = [peak.length for peak in peaks if peak.moment == peaks[0].moment]
     following = next(peak.length for peak in peaks if peak.length > short[-1])
@@ -155,8 +155,8 @@ def _room(answers: ClaimData) -> str:
             else f"{eager} (eager) or {fused} (sdpa) in {shape.name}"
         )
     return (
-        "Short steps do not depend on length at all, since activations have the room that the gradients take"
-        f" later. It is full somewhere from {' and '.join(rooms)}, in tokens of a batch of {BATCH}."
+        "The memory of short steps does not depend on length, since activations use the room that the gradients"
+        f" take later. The room is full somewhere from {' and '.join(rooms)}, in tokens of a batch of {BATCH}."
     )
 
 
@@ -173,24 +173,25 @@ def _checkpointed(answers: ClaimData) -> str:
             )
     squares = [_square(answers, "modernbert", "eager", checkpointing=on) for on in (False, True)]
     return (
-        f"Checkpointing changes how much, not how: {'; '.join(parts)}. The quadratic part is then one layer's,"
-        f" with what its backward makes for a moment (ModernBERT, eager: {squares[1]} bytes a token² instead of"
-        f" {squares[0]}), but so is the linear one."
+        f"Checkpointing changes the amount, not the kind of growth: {'; '.join(parts)}. The quadratic part is"
+        f" then one layer's, with temporaries of its backward pass (ModernBERT, eager: {squares[1]} bytes per"
+        f" token² instead of {squares[0]}), but so is the linear one."
     )
 
 
 def _state(answers: ClaimData) -> str:
     base = next(size for size in answers.family if size.name == "base")
-    over = base.floor.state_bytes - BYTES_A_PARAMETER * base.parameters
+    over = base.floor.state_bytes - BYTES_PER_PARAMETER * base.parameters
     shares = [
         f"{shape.name} {', '.join(_share(answers, model, attention) for attention in ('eager', 'sdpa'))}"
         for model, shape in MODELS.items()
     ]
     first = peaks_of(answers, "distilbert", "eager")[0]
     return (
-        f"Parameters, gradients and AdamW's state are {BYTES_A_PARAMETER} bytes a parameter in float32 (BERT-base:"
-        f" {BYTES_A_PARAMETER} x {base.parameters:,} and {over:,} bytes of step counters and buffers). They are"
-        f" {first.state_share:.0%} of the peak at length {first.length}; at the longest {'; '.join(shares)}."
+        f"Parameters, gradients and AdamW's state are {BYTES_PER_PARAMETER} bytes per parameter in float32"
+        f" (BERT-base: {BYTES_PER_PARAMETER} x {base.parameters:,} and {over:,} bytes of step counters and"
+        f" buffers). They are {first.state_share:.0%} of the peak at length {first.length}; at the longest"
+        f" {'; '.join(shares)}."
     )
 
 
@@ -202,17 +203,17 @@ def _share(answers: ClaimData, model: str, attention: str) -> str:
 def _sizes(answers: ClaimData) -> str:
     first, last = answers.family[0], answers.family[-1]
     powers = " and ".join(
-        f"{_power(answers.family, shape):.2f} ({math.prod(shape):,} tokens a step)"
+        f"{_power(answers.family, shape):.2f} ({math.prod(shape):,} tokens per step)"
         for shape in SIZE_SHAPES
     )
     floor = power([(size.parameters, size.floor.total_bytes) for size in answers.family])
     shape = SIZE_SHAPES[-1]
     return (
-        "Parameters: model state is linear in them, exactly; the whole only looks so where depth and width grow"
+        "Parameters: model state is exactly linear in them; the total only seems linear if depth and width grow"
         f" together. Over {len(answers.family)} sizes of BERT from {first.parameters / 1e6:.1f} M to"
-        f" {last.parameters / 1e6:.0f} M it grows with the power {powers}, and {floor:.2f} in so small a step that"
-        f" state is all; but with {_power(answers.depths, shape):.2f} by depth alone and"
-        f" {_power(answers.widths, shape):.2f} by width alone ({math.prod(shape):,} tokens)."
+        f" {last.parameters / 1e6:.0f} M it grows with the power {powers}, and {floor:.2f} in a step so small that"
+        f" nearly all memory is state; but with {_power(answers.depths, shape):.2f} by depth only and"
+        f" {_power(answers.widths, shape):.2f} by width only ({math.prod(shape):,} tokens)."
     )
 
 
@@ -234,7 +235,7 @@ def _shape(answers: ClaimData) -> str:
         f" they grow with the power {others(answers.depths, 'layers'):.2f}, with width"
         f" ({_range(answers.widths, 'width')}) with {others(answers.widths, 'width'):.2f}, where parameters grow"
         f" with {encoder(answers.depths, 'layers'):.2f} and {encoder(answers.widths, 'width'):.2f}. The two do not"
-        " add up either: while activations are at their most, the gradients are not there yet."
+        " add up either: at the peak of activations, the gradients do not exist yet."
     )
 
 
@@ -244,15 +245,15 @@ def _range(sizes: Sequence[Size], side: str) -> str:
 
 def _measured(answers: ClaimData, measured: Mapping[str, int]) -> str:
     pairs = [
-        (one.predicted_bytes, measured[one.cell_id])
-        for one in answers.beside
-        if one.cell_id in measured
+        (cell.predicted_bytes, measured[cell.cell_id])
+        for cell in answers.beside
+        if cell.cell_id in measured
     ]
     if not pairs:
         return ""
     off = max(abs(predicted - seen) / seen for predicted, seen in pairs)
     most = max(abs(predicted - seen) for predicted, seen in pairs)
     return (
-        f"Measured where this machine can: in {len(pairs)} cells of DistilBERT's shape on the CPU the real"
+        f"Measured on this machine: in {len(pairs)} cells of DistilBERT's shape on the CPU the real"
         f" allocator's peak and the prediction for the CPU differ by at most {most:,} bytes ({off:.2%})."
     )

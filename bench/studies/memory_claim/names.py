@@ -1,18 +1,18 @@
-"""Names: what models and settings are called on the page, and what is known of them by hand."""
+"""The names of models and settings on the page, and the bytes counted by hand."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from studies.memory_claim.growth import ClaimData, Peaks, Setting
+from studies.memory_claim.growth import ClaimData, Peaks, SeriesSetting
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What of an architecture decides the part in length².
+    """The properties of an architecture that decide the quadratic part.
 
-    `saved_bytes` are what eager attention keeps for backward of one score: the softmax's output in
-    float32, and where attention has dropout its result and a one-byte mask as well.
+    `saved_bytes` are the bytes per score that eager attention keeps for backward: the softmax's output in
+    float32 and, if attention has dropout, its result and a one-byte mask as well.
     """
 
     name: str
@@ -26,23 +26,23 @@ MODELS = {
     "distilbert": Shape("DistilBERT", layers=6, heads=12, saved_bytes=4 + 4 + 1),
     "modernbert": Shape("ModernBERT-base", layers=22, heads=12, saved_bytes=4, local_layers=14),
 }
-# A mask of attention in float32: what a fused kernel is given and keeps, once a layer.
+# A float32 mask of attention, which a fused kernel takes and keeps, one per layer.
 MASK_BYTES = 4
 
 
-def variant(setting: Setting) -> str:
-    """Return what a series is called: attention, padding and checkpointing."""
+def variant(setting: SeriesSetting) -> str:
+    """Return the name of a series: attention, padding and checkpointing."""
     padding = ", padding" if setting.padded else ", full batches"
     fused = padding if setting.attention == "sdpa" else ""
     return setting.attention + fused + (", checkpointing" if setting.checkpointing else "")
 
 
-def by_hand(setting: Setting) -> int:
-    """Return the bytes a document and token² that are kept for backward, counted by hand.
+def by_hand(setting: SeriesSetting) -> int:
+    """Return the bytes per example and token² that are kept for backward, counted by hand.
 
-    Eager attention keeps its scores, a head; fused attention the mask that it is given, a layer: all
-    layers where batches have padding, else those that attend locally and have to have one. With
-    checkpointing one layer's are there at a time.
+    Eager attention keeps its scores for every head. Fused attention keeps its mask: in all layers if batches
+    have padding, else in those that attend locally and always need one. With checkpointing, only one layer's
+    are live at a time.
     """
     shape = MODELS[setting.model]
     if setting.attention == "eager":
@@ -53,11 +53,11 @@ def by_hand(setting: Setting) -> int:
 
 
 def share_text(share: float) -> str:
-    """Return a share as text, of two digits where it is small."""
+    """Return a share as text, with two digits if it is small."""
     return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
-def settings_of(answers: ClaimData, model: str) -> list[Setting]:
+def settings_of(answers: ClaimData, model: str) -> list[SeriesSetting]:
     """Return the settings of a model's series that go to its longest length, in the page's order."""
     found = [setting for setting in answers.series if setting.model == model]
     return sorted(
@@ -66,7 +66,7 @@ def settings_of(answers: ClaimData, model: str) -> list[Setting]:
     )
 
 
-# A series of no more lengths is there to be measured, not to have a law.
+# A series with at most this many lengths is meant for measurements, and has no law.
 _FEW = 4
 
 
@@ -80,4 +80,4 @@ def peaks_of(
     batch: int = 8,
 ) -> Peaks:
     """Return the peaks of one setting."""
-    return answers.series[Setting(model, attention, padded, checkpointing, batch)]
+    return answers.series[SeriesSetting(model, attention, padded, checkpointing, batch)]

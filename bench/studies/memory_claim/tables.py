@@ -1,4 +1,4 @@
-"""Tables: one a question, with the figures that the page's sentences are about."""
+"""Tables: one per question, with the figures that the page's sentences use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ftbench.records.prediction import CardPrediction
 from ftbench.report.elements.tables import ABSENT, Table
 from studies.memory_claim.growth import (
     ClaimData,
-    Doubling,
+    LengthDoubling,
     Peak,
-    Setting,
+    SeriesSetting,
     Size,
     doublings,
     law_at_end,
@@ -24,12 +24,13 @@ _VERDICTS = {"fits": "", "does not fit": " (does not fit)", "too close to call":
 
 
 def exponents_table(answers: ClaimData, model: str) -> Table:
-    """Return the local exponents of a model's series: the whole peak's, and what is no model state."""
+    """Return the local exponents of a model's series: of the whole peak, and without model state."""
     settings = settings_of(answers, model)
     rows = {setting: doublings(answers.series[setting]) for setting in settings}
-    steps = sorted({(one.start, one.end) for found in rows.values() for one in found})
+    steps = sorted({(double.start, double.end) for found in rows.values() for double in found})
     return Table(
-        title=f"{MODELS[model].name}: the power that a doubling of length raises the peak by (without model state)",
+        title=f"{MODELS[model].name}: the power by which the peak grows with a doubling of length"
+        " (without model state)",
         columns=("attention", "batch", *(f"{start:,} to {end:,}" for start, end in steps)),
         rows=tuple(
             (variant(setting), str(setting.batch), *_exponents(found, steps))
@@ -39,18 +40,19 @@ def exponents_table(answers: ClaimData, model: str) -> Table:
     )
 
 
-def _exponents(found: Sequence[Doubling], steps: Sequence[tuple[int, int]]) -> list[str]:
-    by_step = {(one.start, one.end): one for one in found}
+def _exponents(found: Sequence[LengthDoubling], steps: Sequence[tuple[int, int]]) -> list[str]:
+    by_step = {(doubling.start, doubling.end): doubling for doubling in found}
     texts = []
     for step in steps:
-        one = by_step.get(step)
-        other = "" if one is None or one.other is None else f" ({one.other:.2f})"
-        texts.append(ABSENT if one is None else f"{one.total:.2f}{other}")
+        doubling = by_step.get(step)
+        known = doubling is not None and doubling.other is not None
+        other = f" ({doubling.other:.2f})" if doubling is not None and known else ""
+        texts.append(ABSENT if doubling is None else f"{doubling.total:.2f}{other}")
     return texts
 
 
 def laws_table(answers: ClaimData) -> Table:
-    """Return the law of each series, per document of a batch, beside what is counted by hand."""
+    """Return the law of each series, per example of a batch, beside the bytes counted by hand."""
     rows = []
     for model in MODELS:
         for setting in settings_of(answers, model):
@@ -79,10 +81,10 @@ def laws_table(answers: ClaimData) -> Table:
             "batch",
             "lengths (points)",
             "constant",
-            "linear: bytes a token",
-            "square: bytes a token²",
-            "of it kept, by hand",
-            "length where the two parts are even",
+            "linear: bytes per token",
+            "square: bytes per token²",
+            "of that kept, by hand",
+            "length at which the two parts are equal",
         ),
         rows=tuple(rows),
         numeric=(False, False, *[True] * 7),
@@ -93,13 +95,13 @@ def _number(value: Fraction) -> str:
     return f"{value.numerator:,}" if value.denominator == 1 else f"{float(value):,.2f}"
 
 
-def shares_table(answers: ClaimData, model: str, settings: Sequence[Setting]) -> Table:
+def shares_table(answers: ClaimData, model: str, settings: Sequence[SeriesSetting]) -> Table:
     """Return peaks and the share of model state by length."""
     columns = {variant(setting): answers.series[setting] for setting in settings}
     by_length = {name: {peak.length: peak for peak in peaks} for name, peaks in columns.items()}
     lengths = sorted(set.intersection(*(set(found) for found in by_length.values())))
     return Table(
-        title=f"{MODELS[model].name} at batch {settings[0].batch}: the peak, and what share of it is model state",
+        title=f"{MODELS[model].name} at batch {settings[0].batch}: the peak, and the share of model state",
         columns=("length", *columns),
         rows=tuple(
             (f"{length:,}", *(_with_share(found[length]) for found in by_length.values()))
@@ -113,7 +115,7 @@ def _with_share(peak: Peak) -> str:
     return f"{format_bytes(peak.total_bytes)} ({share_text(peak.state_share)})"
 
 
-# Lengths of a series that the table of cards has.
+# The number of lengths of a series in the table of cards.
 _LONGEST = 3
 
 
@@ -122,7 +124,7 @@ def _doubled(length: int) -> bool:
 
 
 def cards_table(answers: ClaimData, model: str, batch: int) -> Table:
-    """Return what the longest cells need on the cards: requested, allocated and reserved."""
+    """Return the memory of the longest cells on the cards: requested, allocated and reserved."""
     settings = [
         setting
         for setting in settings_of(answers, model)
@@ -157,7 +159,7 @@ def sizes_table(title: str, sizes: Sequence[Size]) -> Table:
     heads = [
         word
         for batch, length in shapes
-        for word in (f"{batch} x {length}: peak", "of it state", "the rest", "power")
+        for word in (f"{batch} x {length}: peak", "share of state", "the rest", "power")
     ]
     rows = []
     for place, size in enumerate(sizes):
@@ -175,7 +177,7 @@ def sizes_table(title: str, sizes: Sequence[Size]) -> Table:
         )
     return Table(
         title=title,
-        columns=("model", "layers", "width", "parameters", "state bytes a parameter", *heads),
+        columns=("model", "layers", "width", "parameters", "state bytes per parameter", *heads),
         rows=tuple(rows),
         numeric=(False, *[True] * (4 + len(heads))),
     )
@@ -196,7 +198,7 @@ def _grown(size: Size, before: Size | None, shape: tuple[int, int]) -> tuple[str
 
 
 def options_table(answers: ClaimData) -> Table:
-    """Return what other precisions and optimizers change."""
+    """Return the peaks with other precisions and optimizers."""
     parameters = answers.options[0].floor.gradients_bytes / 4
     small, large = answers.options[0].floor.length, answers.options[0].peak.length
     rows = tuple(
@@ -213,10 +215,10 @@ def options_table(answers: ClaimData) -> Table:
         title="DistilBERT at batch 8, sdpa: other optimizers, and half precision",
         columns=(
             "training",
-            "state bytes a parameter",
+            "state bytes per parameter",
             f"peak at length {small}",
             f"peak at length {large}",
-            "of it no state",
+            "without state",
         ),
         rows=rows,
         numeric=(False, *[True] * 4),
@@ -226,16 +228,17 @@ def options_table(answers: ClaimData) -> Table:
 def beside_table(answers: ClaimData, measured: Mapping[str, int]) -> Table:
     """Return predicted peaks of tensors on a CPU beside the measured ones."""
     rows = []
-    for one in answers.beside:
-        seen = measured.get(one.cell_id)
-        off = None if seen is None else one.predicted_bytes - seen
+    for cell in answers.beside:
+        seen = measured.get(cell.cell_id)
+        off = None if seen is None else cell.predicted_bytes - seen
         texts = (
             (ABSENT, ABSENT)
             if seen is None or off is None
             else (f"{seen:,}", f"{off:+,} ({off / seen:+.3%})")
         )
-        name = one.setting.attention + (", checkpointing" if one.setting.checkpointing else "")
-        row = (name, str(one.setting.batch), str(one.length), f"{one.predicted_bytes:,}", *texts)
+        setting = cell.setting
+        name = setting.attention + (", checkpointing" if setting.checkpointing else "")
+        row = (name, str(setting.batch), str(cell.length), f"{cell.predicted_bytes:,}", *texts)
         rows.append(row)
     return Table(
         title="Peak of tensors on the CPU, in bytes: predicted and measured",

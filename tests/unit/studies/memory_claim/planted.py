@@ -1,8 +1,8 @@
-"""Answers from laws that a test knows: bytes by length, and sizes whose state is 16 bytes a parameter."""
+"""Answers from laws that a test knows: bytes by length, and sizes whose state is 16 bytes per parameter."""
 
 import dataclasses
 
-from studies.memory_claim.growth import Beside, ClaimData, Option, Peak, Setting, Size
+from studies.memory_claim.growth import ClaimData, CpuPeak, Option, Peak, SeriesSetting, Size
 from studies.memory_claim.names import MODELS
 from tests.factories import predicted_card
 
@@ -12,7 +12,7 @@ LENGTHS = {
 }
 PARAMETERS = 12_000_000
 FLOOR = 16 * PARAMETERS
-LINEAR = 20_000  # bytes a token
+LINEAR = 20_000  # bytes per token
 BATCH = 8
 OVER = 400  # counters and buffers
 
@@ -25,7 +25,7 @@ def square(model: str, attention: str, padded: bool, checkpointing: bool) -> int
     return kept * (min(layers, 1) if checkpointing else layers)
 
 
-def planted_peak(setting: Setting, length: int) -> Peak:
+def planted_peak(setting: SeriesSetting, length: int) -> Peak:
     """Return model state, or the law where that is more."""
     by_law = square(setting.model, setting.attention, setting.padded, setting.checkpointing)
     law = 12 * PARAMETERS + BATCH * (LINEAR * length + by_law * length**2)
@@ -47,7 +47,7 @@ def with_over(over: dict[tuple[str, str, bool, bool], int]) -> ClaimData:
     answers = planted()
     series = dict(answers.series)
     for how, more in over.items():
-        setting = Setting(*how, BATCH)
+        setting = SeriesSetting(*how, BATCH)
         series[setting] = tuple(
             dataclasses.replace(p, total_bytes=p.total_bytes + BATCH * more * p.length**2)
             for p in series[setting]
@@ -75,18 +75,18 @@ def planted() -> ClaimData:
     for model, lengths in LENGTHS.items():
         for attention, padded in (("eager", True), ("sdpa", True), ("sdpa", False)):
             for checkpointing in (False, True):
-                setting = Setting(model, attention, padded, checkpointing, BATCH)
+                setting = SeriesSetting(model, attention, padded, checkpointing, BATCH)
                 series[setting] = tuple(planted_peak(setting, length) for length in lengths)
-    small = Setting("distilbert", "sdpa", True, False, 4)
+    small = SeriesSetting("distilbert", "sdpa", True, False, 4)
     series[small] = tuple(planted_peak(small, length) for length in (64, 128))
     base = planted_size("base", 12, 768)
-    one = planted_peak(Setting("distilbert", "sdpa", True, False, BATCH), 64)
+    one = planted_peak(SeriesSetting("distilbert", "sdpa", True, False, BATCH), 64)
     return ClaimData(
         series=series,
         family=(planted_size("tiny", 2, 128), base, planted_size("large", 24, 1024)),
         depths=(planted_size("3/768", 3, 768), base),
         widths=(planted_size("12/192", 12, 192), base),
         options=(Option("adamw", one, one), Option("sgd", one, one)),
-        beside=(Beside(small, 64, "a", 1_000), Beside(small, 128, "b", 2_000)),
+        beside=(CpuPeak(small, 64, "a", 1_000), CpuPeak(small, 128, "b", 2_000)),
         versions=(("torch", "2.13.0"),),
     )

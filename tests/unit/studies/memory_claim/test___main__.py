@@ -11,7 +11,7 @@ from ftbench.execute.engines.base import Outcome
 from ftbench.plan.profile_file import load_profile
 from ftbench.records.prediction import PredictRequest, Refused, Share
 from studies.memory_claim import __main__ as claim
-from studies.memory_claim.growth import BYTES_A_PARAMETER, FLOAT32_BYTES, Setting
+from studies.memory_claim.growth import BYTES_PER_PARAMETER, FLOAT32_BYTES, SeriesSetting
 from tests.factories import composition, predictions
 from tests.unit.studies.memory_claim.planted import planted
 
@@ -23,7 +23,7 @@ def parameters(cell):
 
 
 class FakeEngine:
-    """Answers a forecast as a model of 16 bytes a parameter would be predicted; notes what was asked."""
+    """Answers a forecast as a model of 16 bytes per parameter would be predicted; notes what was asked."""
 
     def __init__(self, refused=()):
         self.requests = []
@@ -68,9 +68,9 @@ def test_lengths_go_to_where_each_architecture_ends(gathered):
     for model, batches in (("distilbert", (8, 32)), ("modernbert", (8,))):
         for batch in batches:
             for attention, checkpointing in itertools.product(("eager", "sdpa"), (False, True)):
-                setting = Setting(model, attention, True, checkpointing, batch)
+                setting = SeriesSetting(model, attention, True, checkpointing, batch)
                 assert len(answers.series[setting]) > 4
-            assert len(answers.series[Setting(model, "sdpa", False, False, batch)]) > 4
+            assert len(answers.series[SeriesSetting(model, "sdpa", False, False, batch)]) > 4
 
 
 def test_only_fused_attention_is_asked_for_full_batches(gathered):
@@ -84,7 +84,7 @@ def test_sizes_have_their_parameters_from_the_smallest_step(gathered):
     assert [size.name for size in answers.family] == list(claim.FAMILY)
     for size in (*answers.family, *answers.depths, *answers.widths):
         assert size.parameters == size.layers * size.width**2
-        assert size.floor.state_bytes == BYTES_A_PARAMETER * size.parameters
+        assert size.floor.state_bytes == BYTES_PER_PARAMETER * size.parameters
     assert [size.layers for size in answers.depths] == [2, 4, 8, 12]
     assert [size.width for size in answers.widths] == [128, 256, 512, 768]
 
@@ -145,7 +145,7 @@ def test_the_page_is_written_with_its_figures(tmp_path, monkeypatch):
     measured.write_text("cell_id,peak_cpu_tensors_bytes\na,1000\n")
     claim.main(["--out", str(tmp_path / "out"), "--measured", str(measured)])
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "Measured where this machine can: in 1 cells" in text
+    assert "Measured on this machine: in 1 cells" in text
     assert len(list((tmp_path / "out").rglob("*.svg"))) == 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from ftbench.records.prediction import Share
 from studies.memory_claim.growth import (
     Peak,
-    Setting,
+    SeriesSetting,
     Size,
     doublings,
     law_at_end,
@@ -108,7 +108,7 @@ def test_a_peak_is_read_from_an_explained_prediction():
 
 def test_series_are_by_setting_and_rise():
     one = setting_of(cell(attn_implementation="eager", per_device_train_batch_size=8), padded=True)
-    assert one == Setting("/m", "eager", True, False, 8)
+    assert one == SeriesSetting("/m", "eager", True, False, 8)
     two = dataclasses.replace(one, checkpointing=True)
     found = series_of([(one, planted(128)), (two, planted(64)), (one, planted(64))])
     assert [peak.length for peak in found[one]] == [64, 128]

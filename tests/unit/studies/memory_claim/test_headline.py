@@ -39,8 +39,8 @@ def test_the_short_answer_is_what_the_last_doublings_do(said):
 def test_fused_attention_is_linear_where_its_square_is_zero(said):
     text = sentence(said, "Fused attention")
     assert "(sdpa) is linear in length" in text
-    assert "24 bytes a token² instead of eager's 648" in text
-    assert "88 bytes a token² instead of eager's 1,056" in text
+    assert "24 bytes per token² instead of eager's 648" in text
+    assert "88 bytes per token² instead of eager's 1,056" in text
     assert "(56 bytes)" in text
 
 
@@ -56,7 +56,7 @@ def test_fused_attention_with_a_square_is_not_called_linear():
 def test_the_room_of_a_short_step_ends_where_the_peak_moves(said):
     assert room_tokens(ANSWERS, "distilbert", "eager") == (8 * 64, 8 * 128)
     assert room_tokens(ANSWERS, "distilbert", "sdpa") == (8 * 128, 8 * 256)
-    text = sentence(said, "Short steps")
+    text = sentence(said, "The memory of short steps")
     assert "512 to 1,024 (eager) or 1,024 to 2,048 (sdpa) in DistilBERT" in text
     assert "512 to 8,192 in ModernBERT-base" in text
 

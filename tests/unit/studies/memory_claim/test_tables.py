@@ -35,7 +35,10 @@ def test_a_doubling_on_the_floor_has_no_power_of_its_own():
 
 def test_laws_stand_beside_what_is_counted_by_hand():
     table = tables.laws_table(ANSWERS)
-    squares, hand = column(table, "square: bytes a token²"), column(table, "of it kept, by hand")
+    squares, hand = (
+        column(table, "square: bytes per token²"),
+        column(table, "of that kept, by hand"),
+    )
     found = [(seen, told) for seen, told in zip(squares, hand, strict=True) if seen != ABSENT]
     assert len(found) >= 10
     assert all(seen == told for seen, told in found)
@@ -64,7 +67,7 @@ def test_a_card_that_is_too_small_says_so():
 def test_state_bytes_a_parameter_are_of_the_smallest_step():
     table = tables.sizes_table("sizes", ANSWERS.family)
     parameters = ANSWERS.family[0].parameters
-    assert column(table, "state bytes a parameter")[0] == f"{16 + OVER / parameters:.4f}"
+    assert column(table, "state bytes per parameter")[0] == f"{16 + OVER / parameters:.4f}"
     assert column(table, "power")[0] == ABSENT
 
 
