@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT, SCORE_ERROR, separating_axes
-from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, headline_score, varying_axes
 from ftbench.analysis.tables.memory_table import memory_table
@@ -26,7 +26,7 @@ from ftbench.report.charts.learning import learning
 from ftbench.report.charts.memory import cell_memory
 from ftbench.report.charts.pareto import pareto
 from ftbench.report.charts.surfaces import surfaces
-from ftbench.report.elements.figure import Figure
+from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
@@ -54,12 +54,12 @@ class Document:
     profile: Profile | None = None
     environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
     stem: str = "report"
-    groups: Sequence[Group] = ()
+    groups: Sequence[FitGroup] = ()
     curves: Sequence[LearningCurve | Refusal] = ()
     stats: tuple[tuple[str, str, str], ...] = ()  # the report in a few figures: what, value, note
 
     @property
-    def figures(self) -> Iterator[Figure]:
+    def figures(self) -> Iterator[ReportFigure]:
         """Yield the figures of all sections."""
         for section in self.sections:
             yield from section.figures
@@ -77,7 +77,7 @@ def build(
     environments: Mapping[str, Environment],
     damaged: Sequence[str] = (),
     *,
-    groups: Sequence[Group] = (),
+    groups: Sequence[FitGroup] = (),
     fitted_curves: Sequence[LearningCurve | Refusal] = (),
     tries: Sequence[BatchProbe] = (),
     predicted: Sequence[LargestBatch] = (),
@@ -140,9 +140,9 @@ def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
 def _scaling(inputs: ChartInputs) -> Section:
     """Return the laws and what was measured along each axis."""
     tables = [
-        along(chain)
+        along(series)
         for axis in inputs.varying()
-        for chain in series_along(inputs.table, axis, inputs.axes)[:_MOST_CHAINS]
+        for series in series_along(inputs.table, axis, inputs.axes)[:_MOST_CHAINS]
     ]
     laws = fit_tables(inputs.groups)
     notes = (

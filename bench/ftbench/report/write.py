@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ftbench.analysis.comparisons.contrast import separating_axes
-from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.fits.learning import learning_curves
 from ftbench.analysis.fits.scaling import fit_scaling, scaling_table
 from ftbench.analysis.tables.cells_table import varying_axes
@@ -49,7 +49,7 @@ def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None)
 
 def fits(
     records: Sequence[Record],
-) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
+) -> tuple[tuple[FitGroup, ...], tuple[LearningCurve | Refusal, ...]]:
     """Return the laws of cost and of the score that are fitted to records."""
     table, axes = scaling_table(records), varying_axes(records)
     return fit_scaling(table, axes), learning_curves(table, separating_axes(table, axes))

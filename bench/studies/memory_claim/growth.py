@@ -112,7 +112,7 @@ def series_of(found: Iterable[tuple[Setting, Peak]]) -> SeriesOf:
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubling:
+class LengthDoubling:
     """The local exponents d log bytes / d log length between a length and its double.
 
     `other` is of what is no model state; None where the peak moves to another moment in between, so
@@ -125,7 +125,7 @@ class Doubling:
     other: float | None
 
 
-def doublings(peaks: Sequence[Peak]) -> tuple[Doubling, ...]:
+def doublings(peaks: Sequence[Peak]) -> tuple[LengthDoubling, ...]:
     """Return the exponents between those lengths whose double is there, too."""
     by_length = {peak.length: peak for peak in peaks}
     found = []
@@ -136,7 +136,7 @@ def doublings(peaks: Sequence[Peak]) -> tuple[Doubling, ...]:
             if peak.moment == double.moment:
                 other = local_exponent(peak.other_bytes, double.other_bytes, 2)
             total = local_exponent(peak.total_bytes, double.total_bytes, 2)
-            found.append(Doubling(length, 2 * length, total, other))
+            found.append(LengthDoubling(length, 2 * length, total, other))
     return tuple(found)
 
 
@@ -146,7 +146,7 @@ def local_exponent(before: float, after: float, ratio: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Law:
+class LengthLaw:
     """A peak in bytes as constant + linear x length + square x length², and the lengths it holds for.
 
     `checked` lengths, besides the three that it was made from, agree with it to the byte.
@@ -165,7 +165,7 @@ class Law:
         return float(self.linear / self.square) if self.square > 0 else None
 
 
-def law_at_end(peaks: Sequence[Peak]) -> Law | None:
+def law_at_end(peaks: Sequence[Peak]) -> LengthLaw | None:
     """Return the law of the longest lengths, as far down as it holds to the byte.
 
     None where no fourth length agrees: three points are on a parabola whatever they are.
@@ -182,7 +182,7 @@ def law_at_end(peaks: Sequence[Peak]) -> Law | None:
         start, checked = peak.length, checked + 1
     if not checked:
         return None
-    return Law(start, ordered[-1].length, constant, linear, square, checked)
+    return LengthLaw(start, ordered[-1].length, constant, linear, square, checked)
 
 
 def _parabola(points: Sequence[tuple[int, int]]) -> tuple[Fraction, Fraction, Fraction]:

@@ -11,8 +11,8 @@ from studies.memory_claim.figures import BATCH, SIZE_SHAPES
 from studies.memory_claim.growth import (
     BYTES_A_PARAMETER,
     ClaimData,
-    Doubling,
-    Law,
+    LengthDoubling,
+    LengthLaw,
     Size,
     doublings,
     law_at_end,
@@ -44,7 +44,7 @@ def headline(answers: ClaimData, measured: Mapping[str, int]) -> tuple[str, ...]
     return tuple(filter(None, found))
 
 
-def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> Law:
+def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> LengthLaw:
     """Return the law of one setting at the page's batch size."""
     law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
     if law is None:
@@ -55,7 +55,7 @@ def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> Law:
     return law
 
 
-def last_doubling(answers: ClaimData, model: str, attention: str, **how: bool) -> Doubling:
+def last_doubling(answers: ClaimData, model: str, attention: str, **how: bool) -> LengthDoubling:
     """Return what doubling a length to the longest does to the peak, at the page's batch size."""
     return doublings(peaks_of(answers, model, attention, batch=BATCH, **how))[-1]
 
@@ -114,7 +114,7 @@ def _square(answers: ClaimData, model: str, attention: str, **how: bool) -> str:
     return _per_document(law_of(answers, model, attention, **how))
 
 
-def _per_document(law: Law) -> str:
+def _per_document(law: LengthLaw) -> str:
     return f"{float(law.square) / BATCH:,.0f}"
 
 

@@ -10,7 +10,7 @@ from ftbench.records.prediction import CardPrediction
 from ftbench.report.elements.tables import ABSENT, Table
 from studies.memory_claim.growth import (
     ClaimData,
-    Doubling,
+    LengthDoubling,
     Peak,
     Setting,
     Size,
@@ -39,7 +39,7 @@ def exponents_table(answers: ClaimData, model: str) -> Table:
     )
 
 
-def _exponents(found: Sequence[Doubling], steps: Sequence[tuple[int, int]]) -> list[str]:
+def _exponents(found: Sequence[LengthDoubling], steps: Sequence[tuple[int, int]]) -> list[str]:
     by_step = {(one.start, one.end): one for one in found}
     texts = []
     for step in steps:

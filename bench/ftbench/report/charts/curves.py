@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Fit, Group
+from ftbench.analysis.fits.laws import Fit, FitGroup
 from ftbench.base.units import format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS
@@ -27,7 +27,7 @@ from ftbench.report.charts.scales import (
     unit_of,
 )
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
 from ftbench.report.elements.words import point_text
 
@@ -45,7 +45,7 @@ _COST_WORDS = {"step_median_s": "Step time", "total_s": "Total time"}
 _LABELLED = 10  # values of an axis that are all labelled; where there are more, the chart chooses
 
 
-def curves(inputs: ChartInputs) -> Iterator[Figure]:
+def curves(inputs: ChartInputs) -> Iterator[ReportFigure]:
     """Yield a figure for each cost and axis that is worth one: the axis has two values or more."""
     memory = inputs.memory
     wanted = [
@@ -61,7 +61,7 @@ def curves(inputs: ChartInputs) -> Iterator[Figure]:
             yield _curve(inputs, axis, cost)
 
 
-def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
+def _curve(inputs: ChartInputs, axis: str, cost: str) -> ReportFigure:
     word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
     values = inputs.finished.dropna(subset=[cost])
     colour = _coloured(inputs, values, axis)
@@ -73,7 +73,7 @@ def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
         values.loc[values[axis] == end, cost].median()
         for end in (min(values[axis]), max(values[axis]))
     )
-    return Figure(
+    return ReportFigure(
         name=f"{cost.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}-{axis_word(axis)}",
         title=f"{word} along {axis_word(axis)}",
         caption=f"Points are runs.{some}{lines}",
@@ -86,7 +86,7 @@ def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
     )
 
 
-def fit_words(groups: Sequence[Group], cost: str, drawn: Sequence[Fit | None]) -> str:
+def fit_words(groups: Sequence[FitGroup], cost: str, drawn: Sequence[Fit | None]) -> str:
     """Return what the drawn lines are, and how far they are off where they have not been.
 
     `drawn` has the fit of every line, None of one that joins medians. Sentences, each with a space before

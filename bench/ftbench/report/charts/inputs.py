@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Fit, Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 from ftbench.plan.scores import ScoreKind
 from ftbench.records.record import Record
@@ -33,7 +33,7 @@ class ChartInputs:
     table: pd.DataFrame
     axes: Sequence[str]
     records: Sequence[Record]
-    groups: Sequence[Group] = ()
+    groups: Sequence[FitGroup] = ()
     curves: Sequence[LearningCurve | Refusal] = ()
     samples: ReadSamples = no_samples
 
@@ -68,7 +68,7 @@ class ChartInputs:
     def fit(self, cost: str, point: Mapping[str, Any]) -> Fit | None:
         """Return the fit of a cost to the group that a point belongs to; None where there is none."""
         for group in self.groups:
-            same = (str(point.get(name)) == str(value) for name, value in group.held.items())
+            same = (str(point.get(name)) == str(value) for name, value in group.fixed.items())
             if all(same):
                 return group.fits.get(cost)
         return None

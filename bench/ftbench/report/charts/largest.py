@@ -13,7 +13,7 @@ from ftbench.records.prediction import LargestBatch
 from ftbench.report.charts.curves import horizontal, vertical
 from ftbench.report.charts.scales import axis_title
 from ftbench.report.charts.theme import finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _TRIED = NOT_SEARCHED | {"max_length"}
 
 
-def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[Figure]:
+def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[ReportFigure]:
     """Yield the largest batch by length, where anything was tried or predicted."""
     rows = [*_measured(tries), *_predicted(predicted)]
     if not rows:
         return
     names = sorted({row["series"] for row in rows})
-    yield Figure(
+    yield ReportFigure(
         name="largest-batch",
         title="The largest batch that fits",
         caption=(

@@ -11,7 +11,7 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.curves import horizontal
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ CHOOSER = "Learning curve at"
 _LINE_POINTS = 32
 
 
-def learning(inputs: ChartInputs) -> Iterator[Figure]:
+def learning(inputs: ChartInputs) -> Iterator[ReportFigure]:
     """Yield the learning curve, if a score was read at two sizes or more of one kind of cell."""
     groups = dict(_groups(inputs))
     if not groups:
         return
     values = inputs.finished[inputs.score.column].dropna()
     word = f"{inputs.score.word[:1].upper()}{inputs.score.word[1:]}"
-    yield Figure(
+    yield ReportFigure(
         name="learning-curve",
         title=f"{word} along training examples",
         caption=_caption(inputs, groups),
@@ -74,31 +74,31 @@ def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
     groups = table.groupby(others, sort=True) if others else [((), table)]
     found = []
     for key, cells in groups:
-        held = dict(zip(others, key, strict=True))
+        fixed = dict(zip(others, key, strict=True))
         if cells[DOCUMENTS].nunique() > 1:
             rows = [
                 {"kind": "run", "x": int(row[DOCUMENTS]), "y": round(row[inputs.score.column], 5)}
                 | {"seed": str(row["seed"])}
                 for row in cells.to_dict("records")
             ]
-            found.append((point_text(held) or "all", [*rows, *_law(inputs, held, rows)]))
+            found.append((point_text(fixed) or "all", [*rows, *_law(inputs, fixed, rows)]))
     yield from sorted(found, key=lambda one: -len({row["x"] for row in one[1]}))
 
 
-def curve_of(inputs: ChartInputs, held: dict[str, object]) -> LearningCurve | None:
+def curve_of(inputs: ChartInputs, fixed: dict[str, object]) -> LearningCurve | None:
     """Return the fitted curve of the cells with these axis values; None where there is none."""
     for curve in inputs.curves:
         if isinstance(curve, LearningCurve) and all(
-            str(held.get(name, value)) == str(value) for name, value in curve.held.items()
+            str(fixed.get(name, value)) == str(value) for name, value in curve.fixed.items()
         ):
             return curve
     return None
 
 
-def _law(inputs: ChartInputs, held: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
+def _law(inputs: ChartInputs, fixed: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
     """Yield the means with their intervals, and the law's line, band and limit."""
     sizes = sorted({row["x"] for row in runs})
-    curve = curve_of(inputs, held)
+    curve = curve_of(inputs, fixed)
     if curve is None:
         for size in sizes:
             mean = [row["y"] for row in runs if row["x"] == size]

@@ -26,7 +26,7 @@ class Chart:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class ReportFigure:
     """A chart under a title. `name` is the stem of its file; `alt` says in words what it shows.
 
     Figures of one section with the same `chooser` (the words beside it) change together.

@@ -119,22 +119,22 @@ def _key(value: Any) -> float | str | None:
     return None if value is None or pd.isna(value) else float(value)
 
 
-def along(chain: AxisSeries) -> Table:
+def along(series: AxisSeries) -> Table:
     """Return how each cost changes along an axis: its value, and its ratio to the one before.
 
     Values of an axis that are words stand in no order: without ratios.
     """
-    held = ", ".join(
-        f"{axis_word(name)} {format_value(value)}" for name, value in chain.held.items()
+    fixed = ", ".join(
+        f"{axis_word(name)} {format_value(value)}" for name, value in series.fixed.items()
     )
-    figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
-    repeated = bool((chain.values["runs"] > 1).any())
-    scale = pd.api.types.is_numeric_dtype(chain.values.index)  # words have no row before
+    figures = [name for name in series.ratios.columns if series.values[name].notna().any()]
+    repeated = bool((series.values["runs"] > 1).any())
+    scale = pd.api.types.is_numeric_dtype(series.values.index)  # words have no row before
     rows = []
     for value, figure, ratio in zip(
-        chain.values.index,
-        chain.values.to_dict("records"),
-        chain.ratios.to_dict("records"),
+        series.values.index,
+        series.values.to_dict("records"),
+        series.ratios.to_dict("records"),
         strict=True,
     ):
         texts = [_with_spread(name, figure) for name in figures]
@@ -142,9 +142,9 @@ def along(chain: AxisSeries) -> Table:
             texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
         runs = [f"{figure['runs']:.0f}"] if repeated else []
         rows.append((format_value(value), *runs, *texts))
-    heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
+    heads = [axis_word(series.axis), *(["runs"] if repeated else [])]
     return Table(
-        title=f"Along {axis_word(chain.axis)}, at {held}",
+        title=f"Along {axis_word(series.axis)}, at {fixed}",
         columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
         numeric=(scale, *(True,) * (len(heads) - 1 + len(figures))),

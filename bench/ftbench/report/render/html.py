@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from ftbench import __version__
 from ftbench.report.document import Document
-from ftbench.report.elements.figure import CHOSEN, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, ReportFigure, Row
 from ftbench.report.elements.tables import Table
 
 # Tables from so many rows on can be filtered, and scroll inside the page.
@@ -103,7 +103,7 @@ def _hash(block: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _data(figure: Figure) -> dict[str, Any]:
+def _data(figure: ReportFigure) -> dict[str, Any]:
     """Return a figure's specification and its choices, each as columns and rows of values."""
     drawing = figure.drawing
     spec = {name: value for name, value in drawing.spec.items() if name != "datasets"}
@@ -132,7 +132,7 @@ def _slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def _by_chooser(figures: Iterable[Figure]) -> Iterator[tuple[str, list[str], list[Figure]]]:
+def _by_chooser(figures: Iterable[ReportFigure]) -> Iterator[tuple[str, list[str], list[ReportFigure]]]:
     """Yield (chooser, labels to choose from, figures) for neighbours that share a chooser."""
     for chooser, group in itertools.groupby(figures, key=lambda figure: figure.chooser):
         members = list(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, FitGroup, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
 from ftbench.base.units import format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
@@ -27,7 +27,7 @@ LENGTH, BATCH = LENGTH_AND_BATCH
 _MOST_EXPONENTS = 60
 
 
-def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
+def fit_tables(groups: Sequence[FitGroup]) -> tuple[Table, ...]:
     """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
     rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
     heads = ("cost", "cells", "off inside", "off beyond", "weak", "law", "constants", "from")
@@ -36,10 +36,10 @@ def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
     return tuple(table for table in found if table.rows)
 
 
-def refusals(groups: Sequence[Group]) -> Iterator[str]:
+def refusals(groups: Sequence[FitGroup]) -> Iterator[str]:
     """Yield why costs have no fit, a sentence for each reason."""
     for group in groups:
-        of = point_text(group.held)
+        of = point_text(group.fixed)
         for reason in dict.fromkeys(one.reason for one in group.refused):
             costs = [one.cost for one in group.refused if one.reason == reason]
             *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
@@ -56,7 +56,7 @@ def learning_section(
     notes = (*([note] if fitted else []), *no_curves(curves))
     rows = tuple(
         (
-            point_text(curve.held) or "all",
+            point_text(curve.fixed) or "all",
             str(sum(seeds for _, seeds in curve.points.values())),
             _error(curve.interpolation),
             _error(curve.extrapolation),
@@ -79,20 +79,20 @@ def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     """Yield each reason that cells have no learning curve for, once."""
     refused = [curve for curve in curves if isinstance(curve, Refusal)]
     for reason in dict.fromkeys(one.reason for one in refused):
-        of = [point_text(one.held) for one in refused if one.reason == reason]
+        of = [point_text(one.fixed) for one in refused if one.reason == reason]
         whose = f" of {of[0]}" if of[0] else ""
         more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
         yield f"No learning curve{whose}{more}: {reason}."
 
 
-def _row(group: Group, fit: Fit) -> tuple[str, ...]:
+def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
     form = _bytes if fit.cost.endswith("_bytes") else "{:.3g}".format
     constants = "; ".join(
         f"{name} = {_interval(at, form)}" for name, at in fit.coefficients.items()
     )
     return (
         FIGURE_WORDS.get(fit.cost, fit.cost),
-        point_text(group.held) or "all",
+        point_text(group.fixed) or "all",
         _error(fit.interpolation),
         _error(fit.extrapolation),
         fit.weak or ABSENT,
@@ -119,13 +119,13 @@ def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> s
     return value if low == high else f"{value} ({low} to {high})"
 
 
-def _doublings(groups: Sequence[Group]) -> Table:
+def _doublings(groups: Sequence[FitGroup]) -> Table:
     """Return what a doubling along each axis costs, a row a place and a column a cost."""
     costs = list(dict.fromkeys(one.cost for group in groups for one in group.exponents))
     places: dict[tuple[str, ...], dict[str, str]] = {}
     for group in groups:
         for one in group.exponents:
-            of = point_text({**group.held, **one.held})
+            of = point_text({**group.fixed, **one.fixed})
             key = (axis_word(one.axis), f"{format_value(one.start)} to {format_value(one.end)}", of)
             places.setdefault(key, {})[one.cost] = times(one.exponent)
     rows = tuple(
@@ -136,10 +136,10 @@ def _doublings(groups: Sequence[Group]) -> Table:
     return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)
 
 
-def _documents(groups: Sequence[Group]) -> Table:
+def _documents(groups: Sequence[FitGroup]) -> Table:
     """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
     rows = tuple(
-        (word, point_text(group.held) or "all", format_value(length), *_slope(fit, int(length)))
+        (word, point_text(group.fixed) or "all", format_value(length), *_slope(fit, int(length)))
         for group in groups
         for cost, fit in group.fits.items()
         if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
@@ -156,7 +156,7 @@ def _documents(groups: Sequence[Group]) -> Table:
     )
 
 
-def _values(group: Group, cost: str, axis: str) -> list[float]:
+def _values(group: FitGroup, cost: str, axis: str) -> list[float]:
     """Return the values of an axis that a cost was measured at."""
     along = [one for one in group.exponents if (one.cost, one.axis) == (cost, axis)]
     return sorted({end for one in along for end in (one.start, one.end)})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Exponent, FitGroup, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
 from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, headline_score
 from ftbench.base.units import format_ratio, format_value
@@ -34,7 +34,7 @@ _AXIS_NOUNS = {
 def headlines(
     table: pd.DataFrame,
     axes: Sequence[str],
-    groups: Sequence[Group] = (),
+    groups: Sequence[FitGroup] = (),
     curves: Sequence[LearningCurve | Refusal] = (),
 ) -> list[str]:
     """Return the sentences in order: what finished, score by training examples, then each axis's cost."""
@@ -44,8 +44,8 @@ def headlines(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
         )
         scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
-        chains = series_along(table, axis, axes) if scale and not fitted else []
-        lines += fitted or [_ends(chain, table) for chain in chains[:1]]
+        several = series_along(table, axis, axes) if scale and not fitted else []
+        lines += fitted or [_ends(series, table) for series in several[:1]]
     return lines
 
 
@@ -69,7 +69,7 @@ def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
     (first, _), (last, _) = curve.points[sizes[0]], curve.points[sizes[-1]]
-    held = point_text(curve.held)
+    fixed = point_text(curve.fixed)
     others = len(fitted) - 1
     below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
     way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
@@ -77,7 +77,7 @@ def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     yield (
         f"{word[:1].upper()}{word[1:]} {way} from {_rounded(first, curve)} at {format_value(sizes[0])} training"
         f" examples to {_rounded(last, curve)} at"
-        f" {format_value(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
+        f" {format_value(sizes[-1])}{f' ({fixed})' if fixed else ''}, {_seeds(curve)}."
         f"{evaluation_words([curve])}{_more(curve)}{below}"
     )
 
@@ -114,7 +114,7 @@ def _rounded(of: Interval, curve: LearningCurve) -> str:
     return f"{of.value:.3f}" + (f" ({low} to {high})" if low != high else "")
 
 
-def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterator[str]:
+def _costs(groups: Sequence[FitGroup], axis: str, memory: str, word: str) -> Iterator[str]:
     """Yield, for each group, what a doubling along an axis costs: the step there up the axis."""
     differing = _differing(groups)
     words = _COST_WORDS | {memory: f"the {word}"}
@@ -126,20 +126,20 @@ def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterat
         same = [
             one
             for one in group.exponents
-            if (one.axis, one.start, one.end, one.held) == (axis, last.start, last.end, last.held)
+            if (one.axis, one.start, one.end, one.fixed) == (axis, last.start, last.end, last.fixed)
         ]
         by_cost = {one.cost: one for one in same}
         said = [
             f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
         ]
-        mine = point_text({name: group.held[name] for name in differing})
+        mine = point_text({name: group.fixed[name] for name in differing})
         yield _sentence(last, said, mine)
 
 
 def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
     noun = _AXIS_NOUNS.get(one.axis, one.axis)
-    held = point_text({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
-    at = f" ({held})" if held else ""
+    fixed = point_text({name: value for name, value in one.fixed.items() if name in REQUIRED_AXES})
+    at = f" ({fixed})" if fixed else ""
     doubling = one.end == 2 * one.start
     what = (
         f"Doubling {noun} from {format_value(one.start)} to {format_value(one.end)}{at} costs"
@@ -165,26 +165,26 @@ def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | Non
     found = [one for one in exponents if one.axis == axis and one.cost == cost]
     return max(
         found,
-        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.held)),
+        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.fixed)),
         default=None,
     )
 
 
-def _size(held: Mapping[str, Any]) -> float:
+def _size(fixed: Mapping[str, Any]) -> float:
     """Return how large a cell is: the product of the main axes that are held."""
-    return math.prod(float(value) for name, value in held.items() if name in REQUIRED_AXES)
+    return math.prod(float(value) for name, value in fixed.items() if name in REQUIRED_AXES)
 
 
-def _differing(groups: Sequence[Group]) -> list[str]:
+def _differing(groups: Sequence[FitGroup]) -> list[str]:
     """Return the names of what tells groups apart."""
-    names = dict.fromkeys(name for group in groups for name in group.held)
-    return [name for name in names if len({repr(group.held.get(name)) for group in groups}) > 1]
+    names = dict.fromkeys(name for group in groups for name in group.fixed)
+    return [name for name in names if len({repr(group.fixed.get(name)) for group in groups}) > 1]
 
 
-def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
+def _ends(series: AxisSeries, table: pd.DataFrame) -> str:
     """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
-    first, last = chain.values.iloc[0], chain.values.iloc[-1]
-    low, high = chain.values.index[0], chain.values.index[-1]
+    first, last = series.values.iloc[0], series.values.iloc[-1]
+    low, high = series.values.index[0], series.values.index[-1]
     parts = []
     words = {"step_median_s": "a step", "total_s": "the whole run"}
     for name, word in (words | {headline_memory(table): memory_word(table)}).items():
@@ -194,12 +194,12 @@ def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
                 f" ({format_ratio(last[name] / first[name])})"
             )
     score = headline_score(table)
-    if chain.axis == "train_size" and pd.notna(first[score.column]):
+    if series.axis == "train_size" and pd.notna(first[score.column]):
         ends = f"{first[score.column]:.3f} to {last[score.column]:.3f}"
         parts.insert(0, f"{score.word} from {ends}")
-    held = point_text(chain.held)
-    word = axis_word(chain.axis)
-    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
+    fixed = point_text(series.fixed)
+    word = axis_word(series.axis)
+    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {fixed}): {'; '.join(parts)}."
 
 
 def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]]:
