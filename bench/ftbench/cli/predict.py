@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
 
 TrainSizeOption = Annotated[
-    int | None, typer.Option("--train-size", min=1, help="Documents to train on.")
+    int | None, typer.Option("--train-size", min=1, help="Training examples.")
 ]
 MaxLengthOption = Annotated[
-    int | None, typer.Option("--max-length", min=1, help="Tokens a document is cut at.")
+    int | None, typer.Option("--max-length", min=1, help="Tokens that an example is cut at.")
 ]
-BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Documents per batch.")]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
 PricesOption = Annotated[
     list[float] | None,
     typer.Option(
@@ -187,14 +187,14 @@ def estimate(
 ) -> None:
     """Estimate time, memory, money and accuracy of a run that was not made, with intervals.
 
-    What is not given is the profile's largest. On a card that no run was made on, time is a roofline
+    Values that are not given are the profile's largest. On a card that no run was made on, time is a roofline
     interval; without --gpu the estimate is for the machine that runs were measured on.
     """
     from ftbench.estimate import estimate as estimates
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
-    from ftbench.report.commands.estimate import estimate_json
+    from ftbench.report.commands.estimate import estimate_json, nothing_to_estimate_on
 
     loaded = load_profile(profile, overrides or ())
     gpus, kernel = gpus_of(gpu), attention_of(attention)
@@ -207,6 +207,8 @@ def estimate(
     target = estimates.target_of(loaded, model, data, given)
     folder = runs or Path("results") / loaded.name
     known = estimates.read_measured(folder, target, asked=runs is not None)
+    if not gpus and not known.evidence:
+        raise nothing_to_estimate_on(known)
     cards, on_cpu = estimates.devices_of(gpus, known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
     one = Grid(axes=(), cells=(target.cell,))
@@ -229,8 +231,9 @@ def estimate(
 
 
 def _show_estimate(found: Estimate) -> None:
-    """Show an estimate: what of, a table a device, and what must be known about it."""
+    """Show an estimate: its run, one table per device, and the notes."""
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
+    from ftbench.report.commands.estimate_sentences import note_words
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
@@ -239,7 +242,7 @@ def _show_estimate(found: Estimate) -> None:
     for device in found.devices:
         show_table(console, device_table(device, found.score))
         for note in device.notes:
-            console.print(f"(!) {note}", soft_wrap=True)
+            console.print(f"(!) {note_words(note)}", soft_wrap=True)
     console.print()
-    for note in (LEGEND, *found.notes):
-        console.print(note, soft_wrap=True, style="dim")
+    for text in (LEGEND, *map(note_words, found.notes)):
+        console.print(text, soft_wrap=True, style="dim")

@@ -176,9 +176,7 @@ def _own(cell: Cell) -> set[str]:
     return {*NON_TRAINER_AXES, *(name for name in cell.facets if name.startswith("lora."))}
 
 
-def _differences(
-    theirs: Mapping[str, Any], ours: Mapping[str, Any]
-) -> list[SettingDifference]:
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[SettingDifference]:
     names = sorted(theirs.keys() | ours.keys())
     return [
         SettingDifference(name, theirs.get(name), ours.get(name))

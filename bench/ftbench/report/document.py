@@ -1,4 +1,4 @@
-"""Document: what a report says, in order, whatever it is rendered to."""
+"""Document: the sections of a report in order, whatever it is rendered to."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def build(
 ) -> Document:
     """Return the report of a run directory's records; `damaged` names those that can't be read.
 
-    `groups` and `fitted_curves` are the fits, `tries` and `predicted` what is known of the largest
+    `groups` and `fitted_curves` are the fits, `tries` and `predicted` the evidence for the largest
     batch; `samples` reads a record's samples of memory. With `usd_per_hour` the cells that are worth
     their time have its money beside it.
     """
@@ -100,7 +100,11 @@ def build(
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(inputs),
         choices_section(table, axes),
-        Section("What documents bring", *learning_section(fitted_curves), tuple(learning(inputs))),
+        Section(
+            "What training examples bring",
+            *learning_section(fitted_curves),
+            tuple(learning(inputs)),
+        ),
         _buying(inputs, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
         Section("Cells", tables=(cells(table, axes),)),
@@ -123,11 +127,11 @@ def build(
 
 
 _SCALING_NOTE = (
-    "Each table along an axis holds every other axis; in brackets is the ratio to the row above. "
+    "In a table along an axis every other axis is fixed; in brackets is the ratio to the row above. "
     "Costs are medians over replicates, scores are their mean."
 )
 # Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
-_MOST_CHAINS = 6
+_MOST_SERIES = 6
 
 
 def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
@@ -142,7 +146,7 @@ def _scaling(inputs: ChartInputs) -> Section:
     tables = [
         along(series)
         for axis in inputs.varying()
-        for series in series_along(inputs.table, axis, inputs.axes)[:_MOST_CHAINS]
+        for series in series_along(inputs.table, axis, inputs.axes)[:_MOST_SERIES]
     ]
     laws = fit_tables(inputs.groups)
     notes = (
@@ -176,7 +180,7 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
     split = preparation.eval_split
     if split == "from-train":
         notes.append(
-            "Evaluation documents are held out from the training split (the last part of each class, so that"
+            "Evaluation examples are held out from the training split (the last part of each class, so that"
             " near-duplicates stay together): scores are not comparable with the official test split."
         )
     if profile.settings["save_strategy"] == "no":

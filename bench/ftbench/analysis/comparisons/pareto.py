@@ -146,7 +146,10 @@ def _on_front(cells: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def _is_worse(
-    cell: Point, other: Point, scores: Mapping[Point, MeanEstimate], costs: Mapping[Point, MeanEstimate]
+    cell: Point,
+    other: Point,
+    scores: Mapping[Point, MeanEstimate],
+    costs: Mapping[Point, MeanEstimate],
 ) -> bool:
     """Return whether a cell that is behind another is so by more than noise in either figure."""
     if difference(scores[other], scores[cell]).verdict == "more":

@@ -64,7 +64,7 @@ class Validation:
     reach: Mapping[str, Reach]
 
     def margin(self, point: Mapping[str, float]) -> float:
-        """Return the least half-width of an interval at a point; on an axis that the point does not have, it counts as inside."""
+        """Return the least half-width of an interval at a point; on an axis that it lacks, it counts as inside."""
         beyond = sum(
             reach.margin(float(point[axis])) for axis, reach in self.reach.items() if axis in point
         )
@@ -81,7 +81,9 @@ class _Errors:
     half: Numbers
 
 
-def cross_validate(runs: Columns, cost: str, axes: Sequence[str], estimate: Estimator) -> Validation:
+def cross_validate(
+    runs: Columns, cost: str, axes: Sequence[str], estimate: Estimator
+) -> Validation:
     """Return how an estimate of a cost does on cells left out; cells differ on `axes`."""
     cells, cell = cells_of([runs[axis] for axis in axes])
 

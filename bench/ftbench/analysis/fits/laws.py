@@ -95,7 +95,7 @@ class Exponent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class FitGroup:
     """The fits of cells that differ in length, batch and training examples only; `fixed` is the same in all."""
 
     fixed: Mapping[str, Any]

@@ -78,7 +78,9 @@ def learning_curves(
     return tuple(found) or (Refusal(score.column, NoSizesToCompare()),)
 
 
-def _curve(fixed: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind) -> LearningCurve | Refusal:
+def _curve(
+    fixed: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind
+) -> LearningCurve | Refusal:
     column = kind.column
     # Repeats of one seed are the same training again, and no further evidence.
     means = runs.groupby([AXIS, "seed"], as_index=False)[column].mean()

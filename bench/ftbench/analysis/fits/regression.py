@@ -297,7 +297,10 @@ def _solve(law: Law, sample: CellMeans, weights: Numbers) -> tuple[tuple[Numbers
 
 
 def _solve_pieces(
-    columns: Sequence[Numbers], free: Sequence[NDArray[np.bool_]], sample: CellMeans, weights: Numbers
+    columns: Sequence[Numbers],
+    free: Sequence[NDArray[np.bool_]],
+    sample: CellMeans,
+    weights: Numbers,
 ) -> tuple[tuple[Numbers, ...], Numbers]:
     """Fit two pieces: for every split of the cells ordered by cost, each to its side; keep the best.
 

@@ -25,10 +25,10 @@ from ftbench.analysis.fits.reasons import (
     Weakness,
 )
 from ftbench.analysis.fits.regression import (
+    CellMeans,
     Law,
     Model,
     Numbers,
-    CellMeans,
     TooFewCellsError,
     cells_of,
     fit,

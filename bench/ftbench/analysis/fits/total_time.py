@@ -22,10 +22,10 @@ from ftbench.analysis.fits.held_out import Columns
 from ftbench.analysis.fits.laws import Interval
 from ftbench.analysis.fits.regression import (
     SPARE_CELLS,
+    CellMeans,
     Law,
     Model,
     Numbers,
-    CellMeans,
     cells_of,
     fit,
     least_squares,

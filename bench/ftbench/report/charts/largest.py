@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _TRIED = NOT_SEARCHED | {"max_length"}
 
 
-def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[ReportFigure]:
+def largest(
+    tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]
+) -> Iterator[ReportFigure]:
     """Yield the largest batch by length, where anything was tried or predicted."""
     rows = [*_measured(tries), *_predicted(predicted)]
     if not rows:

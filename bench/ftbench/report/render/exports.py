@@ -2,6 +2,7 @@
 
 JSON schema history
     1  2026-11  first version
+    2  2026-11  fits: `fixed` was `held`, `weak` is a list, `source` is a name; the unit `example` was `document`
 """
 
 from __future__ import annotations
@@ -17,22 +18,24 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ftbench import __version__
+from ftbench.analysis.fits.reasons import Reason, Weakness
 from ftbench.base.files import write_atomically
 from ftbench.records.figures import BY_NAME
+from ftbench.report.elements.reasons import reason_words, weakness_words
 from ftbench.report.render import latex
 
 if TYPE_CHECKING:
     from ftbench.report.document import Document
 
-SCHEMA_VERSION = 1
-# What a column's values count if it is no figure of a measurement: by its name, or the end of it.
+SCHEMA_VERSION = 2
+# Units of columns that are no figure of a measurement: by name, or the end of it.
 _UNITS = (
     ("_bytes", "byte"),
     ("_j", "J"),
     ("_s", "s"),
     ("max_length", "token"),
-    ("per_device_train_batch_size", "document"),
-    ("train_size", "document"),
+    ("per_device_train_batch_size", "example"),
+    ("train_size", "example"),
 )
 # Units of what is counted one by one: a table of cells has floats for them where some are absent.
 _WHOLE = ("byte", "step")
@@ -141,8 +144,12 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def plain(value: Any) -> Any:
     """Return a value as JSON data: dataclasses by field, what is absent or no number as None.
 
-    Functions (a fit's `predict`) are left out.
+    Functions (a fit's `predict`) are left out; reasons are in words.
     """
+    if isinstance(value, Reason):
+        return reason_words(value)
+    if isinstance(value, Weakness):
+        return weakness_words(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
         return {name: plain(one) for name, one in fields.items() if not callable(one)}

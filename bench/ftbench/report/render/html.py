@@ -132,7 +132,9 @@ def _slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def _by_chooser(figures: Iterable[ReportFigure]) -> Iterator[tuple[str, list[str], list[ReportFigure]]]:
+def _by_chooser(
+    figures: Iterable[ReportFigure],
+) -> Iterator[tuple[str, list[str], list[ReportFigure]]]:
     """Yield (chooser, labels to choose from, figures) for neighbours that share a chooser."""
     for chooser, group in itertools.groupby(figures, key=lambda figure: figure.chooser):
         members = list(group)

@@ -1,4 +1,4 @@
-"""Fits as tables: each law with its error on cells that it has not seen, and what a doubling costs."""
+"""Fits as tables: each law with its error on held-out cells, and the cost of a doubling."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ftbench.analysis.fits.laws import Fit, FitGroup, HeldOut, Interval, Learnin
 from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
 from ftbench.base.units import format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
 from ftbench.report.elements.words import point_text
 from ftbench.report.sections.headlines import times
@@ -19,7 +20,7 @@ NOTE = (
     " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
 )
 LEARNING_NOTE = (
-    "The law is 1 - score = floor + a x examples ^ -b, fitted over seeds. It is held against sizes that it was not"
+    "The law is 1 - score = floor + a x examples ^ -b, fitted over seeds. It is checked on sizes that it was not"
     " given: one at a time (inside), and the largest (beyond); the errors are shares of the score."
 )
 LENGTH, BATCH = LENGTH_AND_BATCH
@@ -28,11 +29,11 @@ _MOST_EXPONENTS = 60
 
 
 def fit_tables(groups: Sequence[FitGroup]) -> tuple[Table, ...]:
-    """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
+    """Return the laws, the cost of a doubling, and the memory of an example; empty if nothing is fitted."""
     rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
     heads = ("cost", "cells", "off inside", "off beyond", "weak", "law", "constants", "from")
     laws = Table("The laws", heads, rows, (False, False, True, True) + (False,) * 4)
-    found = (laws, _doublings(groups), _documents(groups))
+    found = (laws, _doublings(groups), _examples(groups))
     return tuple(table for table in found if table.rows)
 
 
@@ -44,7 +45,7 @@ def refusals(groups: Sequence[FitGroup]) -> Iterator[str]:
             costs = [one.cost for one in group.refused if one.reason == reason]
             *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
             named = f"{', '.join(words)} or {last}" if words else last
-            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason}."
+            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason_words(reason)}."
 
 
 def learning_section(
@@ -60,7 +61,7 @@ def learning_section(
             str(sum(seeds for _, seeds in curve.points.values())),
             _error(curve.interpolation),
             _error(curve.extrapolation),
-            curve.weak or ABSENT,
+            weak_words(curve.weak) or ABSENT,
             *(_interval(of) for of in (curve.floor, curve.a, curve.b)),
         )
         for curve in fitted
@@ -82,7 +83,7 @@ def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
         of = [point_text(one.fixed) for one in refused if one.reason == reason]
         whose = f" of {of[0]}" if of[0] else ""
         more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
-        yield f"No learning curve{whose}{more}: {reason}."
+        yield f"No learning curve{whose}{more}: {reason_words(reason)}."
 
 
 def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
         point_text(group.fixed) or "all",
         _error(fit.interpolation),
         _error(fit.extrapolation),
-        fit.weak or ABSENT,
+        weak_words(fit.weak) or ABSENT,
         fit.law,
         constants,
         f"{fit.runs} runs of {fit.cells} cells",
@@ -120,7 +121,7 @@ def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> s
 
 
 def _doublings(groups: Sequence[FitGroup]) -> Table:
-    """Return what a doubling along each axis costs, a row a place and a column a cost."""
+    """Return the cost of a doubling along each axis: one row per place and one column per cost."""
     costs = list(dict.fromkeys(one.cost for group in groups for one in group.exponents))
     places: dict[tuple[str, ...], dict[str, str]] = {}
     for group in groups:
@@ -136,8 +137,8 @@ def _doublings(groups: Sequence[FitGroup]) -> Table:
     return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)
 
 
-def _documents(groups: Sequence[FitGroup]) -> Table:
-    """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
+def _examples(groups: Sequence[FitGroup]) -> Table:
+    """Return the memory of one more example of a batch, at each length at which the batch sets the peak."""
     rows = tuple(
         (word, point_text(group.fixed) or "all", format_value(length), *_slope(fit, int(length)))
         for group in groups
@@ -146,9 +147,9 @@ def _documents(groups: Sequence[FitGroup]) -> Table:
         for length in _values(group, cost, LENGTH)
         if has_slope(fit, {LENGTH: length, BATCH: max(_values(group, cost, BATCH), default=1)})
     )
-    heads = ("memory", "of", "length", "a document", "a token")
+    heads = ("memory", "of", "length", "per example", "per token")
     return Table(
-        "What one more document of a batch takes",
+        "Memory of one more example of a batch",
         heads,
         rows,
         (False, False, True, True, True),
@@ -163,9 +164,9 @@ def _values(group: FitGroup, cost: str, axis: str) -> list[float]:
 
 
 def _slope(fit: Fit, length: int) -> tuple[str, str]:
-    """Return the bytes a document and a token, each with its interval."""
-    document = slope_per_sample(fit, length)
-    ends = (document.value, document.low, document.high)
+    """Return the bytes per example and per token, each with its interval."""
+    example = slope_per_sample(fit, length)
+    ends = (example.value, example.low, example.high)
     texts = []
     for share in (1, length):
         value, low, high = (format_bytes(round(end / share)) for end in ends)

@@ -1,6 +1,6 @@
 """Headlines: the first sentences of a report, written from the fits with their intervals.
 
-Where an axis has no fit, the sentence says what was measured at both ends of its longest chain.
+If an axis has no fit, the sentence has the figures at both ends of its longest series.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, head
 from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import axis_word, format_figure, memory_word
 from ftbench.report.elements.words import counted, point_text
 
@@ -27,7 +28,7 @@ _COST_WORDS = {"step_median_s": "the step time", "total_s": "the total time"}
 _AXIS_NOUNS = {
     "max_length": "the length",
     "per_device_train_batch_size": "the batch",
-    "train_size": "the documents",
+    "train_size": "the training examples",
 }
 
 
@@ -44,8 +45,8 @@ def headlines(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
         )
         scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
-        several = series_along(table, axis, axes) if scale and not fitted else []
-        lines += fitted or [_ends(series, table) for series in several[:1]]
+        measured = series_along(table, axis, axes) if scale and not fitted else []
+        lines += fitted or [_ends(series, table) for series in measured[:1]]
     return lines
 
 
@@ -60,11 +61,11 @@ def _finished(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield what training examples bring by the curve that is known best, or why there is none."""
+    """Yield the effect of training examples by the curve that is known best, or why there is none."""
     fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
     if not fitted:
         reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
-        yield from (f"No learning curve: {reason}." for reason in list(reasons)[:1])
+        yield from (f"No learning curve: {reason_words(reason)}." for reason in list(reasons)[:1])
         return
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
@@ -97,14 +98,14 @@ def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:
 
 
 def _more(curve: LearningCurve) -> str:
-    """Return what the fitted law says of twice the documents, and of ever more."""
+    """Return the scores that the fitted law gives for twice the training examples, and its limit."""
     if curve.weak:
-        return f" The law fitted to it is weak: {curve.weak}."
+        return f" The law fitted to it is weak: {weak_words(curve.weak)}."
     twice = 2 * max(curve.points)
     limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
     return (
-        f" By the fitted law, {format_value(twice)} examples would bring"
-        f" {_rounded(curve.predict(twice), curve)}, and ever more would near {_rounded(limit, curve)}."
+        f" By the fitted law, {format_value(twice)} training examples would give"
+        f" {_rounded(curve.predict(twice), curve)}, and the limit is {_rounded(limit, curve)}."
     )
 
 
@@ -115,7 +116,7 @@ def _rounded(of: Interval, curve: LearningCurve) -> str:
 
 
 def _costs(groups: Sequence[FitGroup], axis: str, memory: str, word: str) -> Iterator[str]:
-    """Yield, for each group, what a doubling along an axis costs: the step there up the axis."""
+    """Yield, for each group, the cost of the last doubling along an axis."""
     differing = _differing(groups)
     words = _COST_WORDS | {memory: f"the {word}"}
     costs = ("total_s",) if axis == "train_size" else ("step_median_s", memory)
@@ -171,7 +172,7 @@ def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | Non
 
 
 def _size(fixed: Mapping[str, Any]) -> float:
-    """Return how large a cell is: the product of the main axes that are held."""
+    """Return how large a cell is: the product of its fixed values of the main axes."""
     return math.prod(float(value) for name, value in fixed.items() if name in REQUIRED_AXES)
 
 
@@ -182,7 +183,7 @@ def _differing(groups: Sequence[FitGroup]) -> list[str]:
 
 
 def _ends(series: AxisSeries, table: pd.DataFrame) -> str:
-    """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
+    """Return the figures at the ends of a series: `Length 32 to 128 (at ...): a step from ...`."""
     first, last = series.values.iloc[0], series.values.iloc[-1]
     low, high = series.values.index[0], series.values.index[-1]
     parts = []

@@ -81,4 +81,6 @@ def _named(one: Choice) -> str:
 def _varying(one: Choice) -> list[str]:
     """Return the axes that tell the pairs apart."""
     first, *rest = one.pairs
-    return [name for name, value in first.fixed.items() if any(p.fixed[name] != value for p in rest)]
+    return [
+        name for name, value in first.fixed.items() if any(p.fixed[name] != value for p in rest)
+    ]

@@ -57,7 +57,7 @@ def test_a_weak_fit_and_a_refused_one_are_said_in_words():
 
 
 def test_a_fit_is_that_of_its_own_group():
-    other = group(held={"attn_implementation": "eager"})
+    other = group(fixed={"attn_implementation": "eager"})
     found = figures(inputs(groups=(other,)))["step-median-length"].drawing
     assert not any("low" in row for row in rows(found))
 
@@ -86,14 +86,14 @@ def with_methods(*groups):
 
 
 def test_several_groups_send_the_reader_to_the_table():
-    both = with_methods(group(held={"method": "full"}), group(held={"method": "lora"}))
+    both = with_methods(group(fixed={"method": "full"}), group(fixed={"method": "lora"}))
     said = figures(both)["step-median-length"].caption
     assert "the table of laws has their errors." in said
     assert "join the medians" not in said
 
 
 def test_lines_without_a_fit_are_not_called_one():
-    figure = figures(with_methods(group(held={"method": "full"})))["step-median-length"]
+    figure = figures(with_methods(group(fixed={"method": "full"})))["step-median-length"]
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits if "low" in row} == {"full"}
     assert {row["series"] for row in fits if "low" not in row} == {"lora"}
@@ -102,7 +102,7 @@ def test_lines_without_a_fit_are_not_called_one():
 
 
 def test_a_fit_that_is_not_drawn_is_not_spoken_of():
-    other = group(held={"attn_implementation": "eager"})
+    other = group(fixed={"attn_implementation": "eager"})
     said = figures(inputs(groups=(other,)))["step-median-length"].caption
     assert said == "Points are runs. Lines join the medians."
 
@@ -110,7 +110,7 @@ def test_a_fit_that_is_not_drawn_is_not_spoken_of():
 def test_two_environments_are_two_lines_each_with_its_own_fit():
     moved = [one.model_copy(update={"environment_id": "elsewhere"}) for one in MEASURED]
     here = MEASURED[0].environment_id
-    groups = [group(held={"environment_id": name}) for name in (here, "elsewhere")]
+    groups = [group(fixed={"environment_id": name}) for name in (here, "elsewhere")]
     figure = figures(inputs([*MEASURED, *moved], groups=groups))["step-median-length"]
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits} == {here, "elsewhere"}

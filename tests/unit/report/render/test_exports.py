@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
+from ftbench.analysis.fits.laws import Exponent, Fit, FitGroup, HeldOut, Interval, Refusal
 from ftbench.records.record import Failure
 from ftbench.report.document import Document, build
 from ftbench.report.elements.section import Section
@@ -161,11 +161,11 @@ def test_fits_are_data_without_their_functions():
     exponent = Exponent(
         "total_s", "max_length", {"train_size": 16}, 16, 32, Interval(1.0, 0.9, 1.1)
     )
-    group = Group(
+    group = FitGroup(
         {"method": "full"}, {"total_s": fit()}, (Refusal("mfu", "no cells"),), (exponent,)
     )
     data = strict(dumped({"fits": [plain(group)]}))["fits"][0]
-    assert data["held"] == {"method": "full"}
+    assert data["fixed"] == {"method": "full"}
     one = data["fits"]["total_s"]
     assert one["law"] == "t0 + t1*x"
     assert one["coefficients"]["t0"] == {"value": 1.0, "low": 0.5, "high": None}

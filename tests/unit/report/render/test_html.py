@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ftbench.report.document import Document
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render import html
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 def figure(name="f", rows=(), choices=None, chooser=""):
     spec = {"mark": "bar", "datasets": {CHOSEN: list(rows)}}
-    return Figure(
+    return ReportFigure(
         name, "A title", "A caption.", "In words.", lambda: Chart(spec, choices or {}), chooser
     )
 

@@ -26,21 +26,21 @@ def test_memory_elsewhere_is_not_put_beside_the_time():
 
 
 def test_the_step_up_the_axis_is_the_last_in_the_largest_cells():
-    low = exponent(start=64, end=128, held={"per_device_train_batch_size": 16})
-    small = exponent(held={"per_device_train_batch_size": 4})
+    low = exponent(start=64, end=128, fixed={"per_device_train_batch_size": 16})
+    small = exponent(fixed={"per_device_train_batch_size": 4})
     (line,) = (one for one in said(group(low, exponent(), small)) if "the length" in one)
     assert "from 128 to 256 (batch 8)" in line
 
 
 def test_an_axis_that_was_not_doubled():
     line = "From documents 1000 to 3000, a doubling costs 1.9 to 2.1 times the total time."
-    assert line in said(group(exponent("total_s", "train_size", 1000, 3000, held={})))
+    assert line in said(group(exponent("total_s", "train_size", 1000, 3000, fixed={})))
 
 
 def test_groups_are_told_apart_by_what_differs():
     groups = [
         group(
-            exponent(high=high, low=high), held={"attn_implementation": name, "padding": "longest"}
+            exponent(high=high, low=high), fixed={"attn_implementation": name, "padding": "longest"}
         )
         for name, high in (("eager", 1.77), ("sdpa", 1.0))
     ]
@@ -93,8 +93,8 @@ def test_how_far_other_evaluation_documents_would_move_the_curve():
 
 
 def test_of_several_curves_the_best_known_is_told():
-    weak = learning_curve(weak="the median error is 9 %", held={"max_length": 64})
-    line = said(curves=(weak, learning_curve(held={"max_length": 128})))[1]
+    weak = learning_curve(weak="the median error is 9 %", fixed={"max_length": 64})
+    line = said(curves=(weak, learning_curve(fixed={"max_length": 128})))[1]
     assert "(length 128)" in line
     assert line.endswith("1 more curve is below.")
 
