@@ -29,7 +29,7 @@ End = Literal["slow", "usual"]
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A share or a rate that is not known: the slow end that is found, and what is usual.
+    """A share or a rate that is not known: the slow end that is found, and the usual value.
 
     At the fast end stands the peak itself.
     """
@@ -66,7 +66,7 @@ DISK_BYTES_PER_S = Range(100e6, 1e9)
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a device could do at best: FLOP/s of products in one type, and bytes/s of its memory.
+    """The peak rates of a device: FLOP/s of products in one type, and bytes/s of its memory.
 
     `full_eval` has the rates of evaluations if the settings ask for another type there.
     """

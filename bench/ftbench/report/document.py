@@ -135,14 +135,14 @@ _MOST_SERIES = 6
 
 
 def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
-    """Return the front of the score against each cost, with what is said of it."""
+    """Return the front of the score against each cost, in words and figures."""
     said = buying_section(inputs.table, inputs.axes, usd_per_hour=usd_per_hour)
     figures = tuple(pareto(inputs))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
 
 
 def _scaling(inputs: ChartInputs) -> Section:
-    """Return the laws and what was measured along each axis."""
+    """Return the laws, and the measured figures along each axis."""
     tables = [
         along(series)
         for axis in inputs.varying()
@@ -165,7 +165,7 @@ def _damage(damaged: Sequence[str]) -> list[str]:
 
 
 def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparation) -> list[str]:
-    """Return what the figures mean and what they do not."""
+    """Return notes on how to read the figures."""
     table, records = inputs.table, inputs.records
     notes = []
     if ENVIRONMENT in inputs.axes:
@@ -204,7 +204,7 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
 
 
 def _score_notes(inputs: ChartInputs) -> Iterator[str]:
-    """Yield what the scores mean, or why there are none."""
+    """Yield notes on the scores, or why there are none."""
     table = inputs.table
     score = headline_score(table)
     word = f"{score.word[:1].upper()}{score.word[1:]}"

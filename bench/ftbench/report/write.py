@@ -25,7 +25,7 @@ STEP_SUMMARY = "step-summary"
 
 
 def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None) -> Document:
-    """Return the report of a run directory; raises RunDirectoryError where it has no record."""
+    """Return the report of a run directory; raises RunDirectoryError if it has no record."""
     records, damaged = directory.survey()
     if not records:
         raise RunDirectoryError(
@@ -76,13 +76,13 @@ def write_report(
                 expected=f"a list of {', '.join(known)}",
                 nearest=nearest_name(name, known),
             )
-    wanted.sort(key=lambda name: name != STEP_SUMMARY)  # nothing is written where this is refused
+    wanted.sort(key=lambda name: name != STEP_SUMMARY)  # nothing is written if this is refused
     make_folder(folder)
     return [file for name in wanted for file in known[name](document, folder)]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder where it is not there; raises RunDirectoryError."""
+    """Make a folder if it does not exist; raises RunDirectoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

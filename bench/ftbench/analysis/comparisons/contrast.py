@@ -269,7 +269,7 @@ def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Mea
 
 @dataclasses.dataclass(frozen=True)
 class PointFigures:
-    """What is known of every cell: its score over its seeds, and the logarithm of each cost."""
+    """The figures of every cell: its score over its seeds, and the logarithm of each cost."""
 
     scores: Mapping[Point, MeanScore]
     costs: Mapping[str, Mapping[Point, MeanEstimate]]
@@ -278,7 +278,7 @@ class PointFigures:
     def of(
         cls, runs: Mapping[Point, Sequence[Run]], costs: Iterable[str], score: str
     ) -> PointFigures:
-        """Return what the runs of each point say of a score and of these costs, by their columns."""
+        """Return the score and these costs of each point, from its runs, by their columns."""
         return cls(mean_scores(runs, score), {cost: log_costs(runs, cost) for cost in costs})
 
     def gain(self, pairs: Sequence[tuple[Point, Point]]) -> Contrast | None:

@@ -57,7 +57,7 @@ _LEVELS = 6
 
 
 def money(seconds: float, usd_per_hour: float) -> float:
-    """Return what so much time costs at an hourly price, in USD: its front is that of time."""
+    """Return the price of a time at an hourly price, in USD: its front is that of time."""
     return seconds * usd_per_hour / SECONDS_PER_HOUR
 
 
@@ -189,7 +189,7 @@ def cheapest_for(cells: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Doubling:
-    """The next measured step of one axis from a cell, as what a doubling buys and costs.
+    """The next measured step of one axis from a cell: the gain and the cost of a doubling.
 
     Between `start` and `end`, with all of `fixed` the same: `gain` is the score and `cost_ratio` the cost
     of a doubling (a step of another size is taken to its root). `worth` is the gain in score that a doubling
@@ -280,7 +280,7 @@ def _widest(
 
 
 def _size(cell: Point, axes: Sequence[str]) -> float:
-    """Return how large a cell is: the product of what can be bought."""
+    """Return how large a cell is: the product of its values of the axes that can be bought."""
     named = zip(axes, cell, strict=True)
     values = [float(str(v)) for name, v in named if name in BOUGHT and isinstance(v, numbers.Real)]
     return math.prod(values)

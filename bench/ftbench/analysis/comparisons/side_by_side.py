@@ -173,7 +173,7 @@ def _run_differences(a: Side, b: Side) -> list[Difference]:
 
 
 def _environment_differences(a: Side, b: Side) -> list[Difference]:
-    """Return what differs between the environments, packages last."""
+    """Return the differences between the environments, packages last."""
     described = [[one.flat() for one in side.used] for side in (a, b)]
     names = {name: None for side in described for one in side for name in one}
     del names["device.uuid"]  # says nothing of a card's speed
@@ -221,7 +221,7 @@ class _Evidence:
     def of(
         cls, table: pd.DataFrame, axes: Sequence[str], costs: Sequence[str], score: ScoreKind
     ) -> _Evidence:
-        """Return what a table of cells knows."""
+        """Return the evidence in a table of cells."""
         runs = points(table, axes)
         statuses: dict[Point, dict[str, None]] = {}
         for row in table.to_dict("records"):
@@ -238,7 +238,7 @@ class _Evidence:
 def _contrasts(
     a: _Evidence, b: _Evidence, costs: Sequence[str]
 ) -> dict[Point, dict[str, Contrast]]:
-    """Return what can be said of every cell that both have, by cost and score."""
+    """Return the contrasts of every cell that both have, by cost and score."""
     found: dict[Point, dict[str, Contrast]] = {}
     for point in a.runs:
         if point not in b.runs:

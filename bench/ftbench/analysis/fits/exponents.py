@@ -25,7 +25,7 @@ SPARE_RUNS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """The relative standard deviation of one run's cost, its degrees of freedom, and what it is known from."""
+    """The relative standard deviation of one run's cost, its degrees of freedom, and its source."""
 
     deviation: float
     freedom: int

@@ -48,7 +48,7 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why there is no fit of a cost; `fixed` has what the cells that it is about have in common."""
+    """Why there is no fit of a cost; `fixed` has the settings of the cells that it is about."""
 
     cost: str
     reason: Reason

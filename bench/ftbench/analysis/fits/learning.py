@@ -196,7 +196,7 @@ _NO_VARIANCE = 1e-12
 
 
 def variance_shape(error: Numbers, kind: ScoreKind) -> Numbers:
-    """Return what a run's variance is proportional to, by its error, which is 1 less the score.
+    """Return a run's variance up to a factor, by its error, which is 1 less the score.
 
     p(1 - p) of a share, (1 - r^2)^2 of a correlation, as if none were nearer to perfect than half a per cent.
     """

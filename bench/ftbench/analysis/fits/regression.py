@@ -53,7 +53,7 @@ _SINGULAR = 1e-11
 
 
 class TooFewCellsError(ValueError):
-    """There are not the cells that a law needs; `reason` says what is missing."""
+    """A law needs more cells, or other ones; `reason` has the values."""
 
     def __init__(self, reason: Reason) -> None:
         """Keep the reason."""
@@ -245,7 +245,7 @@ def _left_out_error(law: Law, sample: CellMeans) -> float:
 
 
 def _fitted(law: Law, sample: CellMeans) -> Model:
-    """Return a law fitted to all cells, with what its intervals need."""
+    """Return a law fitted to all cells, with the covariances for its intervals."""
     coefficients, costs = _solve(law, sample, np.ones((1, len(sample))))
     residuals = costs[0] / sample.cost - 1
     freedom = len(sample) - law.constants
@@ -390,7 +390,7 @@ def _best(
 
 
 def _refined(rows: Numbers, weights: Numbers, found: Numbers, normal: Numbers) -> Numbers:
-    """Return solutions after one step of refinement, which takes back what squaring lost."""
+    """Return solutions after one step of refinement, which recovers the precision that squaring lost."""
     residual = (1 - found @ rows.T) * weights
     zero = found == 0
     step = np.where(zero, 0, residual @ rows)

@@ -47,7 +47,7 @@ def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _counts(record: Record, measured: Measurement) -> dict[str, Any]:
-    """Return what `cells_table` does not say of a run; it is the same in all runs of a cell."""
+    """Return the columns that `cells_table` lacks; they are the same in all runs of a cell."""
     cell, phases = record.cell, measured.phases
     settings = cell.settings
     steps = sum(phases[n].steps or 0 for n in ("first_steps", "train") if n in phases)

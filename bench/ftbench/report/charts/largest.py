@@ -24,7 +24,7 @@ _TRIED = NOT_SEARCHED | {"max_length"}
 def largest(
     tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]
 ) -> Iterator[ReportFigure]:
-    """Yield the largest batch by length, where anything was tried or predicted."""
+    """Yield the largest batch by length, if anything was tried or predicted."""
     rows = [*_measured(tries), *_predicted(predicted)]
     if not rows:
         return
@@ -43,7 +43,7 @@ def largest(
 
 
 def _measured(tries: Sequence[BatchProbe]) -> Iterator[Row]:
-    """Yield the largest batch that was tried and fitted, by length, limit and what else is the same."""
+    """Yield the largest batch that was tried and fitted, by length, limit and the other settings."""
     groups: dict[tuple[str, int], list[BatchProbe]] = {}
     for one in tries:
         facets = {name: value for name, value in one.cell.facets.items() if name not in _TRIED}

@@ -1,4 +1,4 @@
-"""Memory of one cell: bars of what each phase held, and the samples over its time."""
+"""Memory of one cell: bars of the memory of each phase, and the samples over its time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PARTS = ("before the cell", "added by the cell", "tensors", "kept by the alloca
 
 
 def cell_memory(inputs: ChartInputs) -> Iterator[ReportFigure]:
-    """Yield the bars of a chosen cell, and its timeline where any cell has samples."""
+    """Yield the bars of a chosen cell, and its timeline if any cell has samples."""
     labels = _labelled(inputs)
     if not labels:
         return
@@ -36,7 +36,7 @@ def cell_memory(inputs: ChartInputs) -> Iterator[ReportFigure]:
     what = "peak allocated, reserved and process" if card else "peak RSS"
     yield ReportFigure(
         name="memory-phases",
-        title="What each phase held",
+        title="Memory of each phase",
         caption=(
             "Tensors are peak allocated, above them what the allocator kept (reserved) and the context."
             if card
@@ -106,7 +106,7 @@ def _bars(record: Record, card: bool, unit: Unit) -> Iterator[Row]:
 
 
 def _host_parts(memory: Memory, idle: Memory) -> dict[str, int]:
-    """Return peak RSS in two parts: what there was before the cell, and the rest."""
+    """Return peak RSS in two parts: that before the cell, and the rest."""
     if memory.peak_rss_bytes is None:
         return {}
     before = min(idle.peak_rss_bytes or 0, memory.peak_rss_bytes)

@@ -36,7 +36,7 @@ CHOOSER = "Cells with"
 
 
 def surfaces(inputs: ChartInputs) -> Iterator[ReportFigure]:
-    """Yield a heat map of memory and one of step time, where two lengths and two batches were run."""
+    """Yield a heat map of memory and one of step time, if two lengths and two batches were run."""
     table = inputs.finished
     if table[LENGTH].nunique() < 2 or table[BATCH].nunique() < 2:
         return
@@ -124,7 +124,7 @@ def _chart(cost: str, unit: Unit, values: list[float]) -> AnyChart:
         alt.Tooltip("runs:Q", title="runs"),
     ]
     fields = base.mark_rect(cornerRadius=3, stroke="transparent", strokeWidth=2)
-    # As large as five characters have room for; not at all where nobody could read them.
+    # As large as five characters have room for; left out if nobody could read them.
     size = f"min(12, bandwidth('x') / {_CHARACTERS_WIDE})"
     shown = alt.ExprRef(f"{size} < {_LEAST_FONT} ? 0 : 1")
     texts = base.mark_text(fontSize=alt.ExprRef(size), opacity=shown).encode(

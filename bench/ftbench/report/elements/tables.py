@@ -113,7 +113,7 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
 
 
 def _key(value: Any) -> float | str | None:
-    """Return what a value sorts by: a number, or its text; None if it is absent."""
+    """Return the sort key of a value: a number, or its text; None if it is absent."""
     if isinstance(value, str):
         return value
     return None if value is None or pd.isna(value) else float(value)

@@ -37,7 +37,7 @@ _UNITS = (
     ("per_device_train_batch_size", "example"),
     ("train_size", "example"),
 )
-# Units of what is counted one by one: a table of cells has floats for them where some are absent.
+# Units of what is counted one by one: a table of cells has floats for them if some are absent.
 _WHOLE = ("byte", "step")
 
 
@@ -65,7 +65,7 @@ def write_latex(document: Document, folder: Path) -> list[Path]:
 
 
 def unit_of(column: str) -> str | None:
-    """Return what a column counts; None where it is no figure."""
+    """Return the unit of a column; None if it is no figure."""
     name = column
     for suffix in ("_ratio", "_verdict"):
         if name.removesuffix("_low").removesuffix("_high").endswith(suffix):
@@ -78,7 +78,7 @@ def unit_of(column: str) -> str | None:
 
 
 def parquet(table: pd.DataFrame) -> bytes:
-    """Return a table as a Parquet file; whole numbers stay whole where some are absent."""
+    """Return a table as a Parquet file; whole numbers stay whole even if some are absent."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -112,7 +112,7 @@ def _typed(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def report_data(document: Document) -> dict[str, Any]:
-    """Return a report as JSON data; what is absent is None."""
+    """Return a report as JSON data; absent values are None."""
     profile = document.profile
     return {
         "schema_version": SCHEMA_VERSION,
@@ -142,7 +142,7 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON data: dataclasses by field, what is absent or no number as None.
+    """Return a value as JSON data: dataclasses by field, absent values and NaN as None.
 
     Functions (a fit's `predict`) are left out; reasons are in words.
     """

@@ -120,7 +120,7 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 
 def text(plain: str) -> Markup:
-    """Return a text as HTML: escaped, with what stands in backticks as code."""
+    """Return a text as HTML: escaped, with text in backticks as code."""
     parts = plain.split("`")
     if len(parts) < 3 or len(parts) % 2 == 0:  # none, or a backtick of a record, with no other
         return escape(plain)
@@ -163,7 +163,7 @@ def _example(table: Table) -> str:
 
 
 def _cells(table: Table) -> Iterator[list[tuple[str, str | None]]]:
-    """Yield the cells of each row: the text, and what it sorts by if that is not the text."""
+    """Yield the cells of each row: the text, and its sort key if that is not the text."""
     for row, keys in itertools.zip_longest(table.rows, table.keys, fillvalue=()):
         yield list(itertools.zip_longest(row, map(_key, keys)))
 

@@ -38,7 +38,7 @@ def headlines(
     groups: Sequence[FitGroup] = (),
     curves: Sequence[LearningCurve | Refusal] = (),
 ) -> list[str]:
-    """Return the sentences in order: what finished, score by training examples, then each axis's cost."""
+    """Return the sentences in order: runs that finished, score by training examples, then the cost of each axis."""
     lines = [*_finished(table), *_learning(curves)]
     for axis in axes:
         fitted = list(
@@ -154,7 +154,7 @@ def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
 
 
 def times(exponent: Interval) -> str:
-    """Return what a doubling multiplies a cost by, as an interval in words: `1.9 to 2.1 times`."""
+    """Return the factor of a cost over a doubling, as an interval in words: `1.9 to 2.1 times`."""
     low, high = 2**exponent.low, 2**exponent.high
     digits = 1 if high - low >= 0.1 else 2
     ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
@@ -177,7 +177,7 @@ def _size(fixed: Mapping[str, Any]) -> float:
 
 
 def _differing(groups: Sequence[FitGroup]) -> list[str]:
-    """Return the names of what tells groups apart."""
+    """Return the settings that differ between groups."""
     names = dict.fromkeys(name for group in groups for name in group.fixed)
     return [name for name in names if len({repr(group.fixed.get(name)) for group in groups}) > 1]
 

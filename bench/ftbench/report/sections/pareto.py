@@ -59,7 +59,7 @@ def buying_section(
     *,
     usd_per_hour: float | None = None,
 ) -> Section | None:
-    """Return what a table of cells says about what to buy; None if it says nothing.
+    """Return the section on what to buy; None if the table of cells says nothing on it.
 
     With `usd_per_hour` times have their money beside them: its front is that of time.
     """
@@ -97,7 +97,7 @@ def _single(ranked: dict[str, pd.DataFrame]) -> bool:
 
 
 def buying_note(score: str, eval_size: int) -> str:
-    """Return how to read what is said about what to buy."""
+    """Return a note on how to read the section on what to buy."""
     return _NOTE.format(score=score, examples=f"{eval_size:,}")
 
 
@@ -242,7 +242,7 @@ def _step_words(steps: Sequence[Doubling], score: str) -> Iterator[str]:
 
 
 def _worth(told: int, steps: int, score: str) -> str:
-    """Return what is known of the best step whose gain is distinguishable: one whose gain is not may bring more."""
+    """Return the worth of the best step whose gain is distinguishable; one whose gain is not may bring more."""
     if steps == 1:
         return "is worth this"
     if told == 1:
@@ -297,7 +297,7 @@ _AVERAGES = {"mean": "geometric mean", "median": "median"}
 
 
 def _method_words(one: MethodComparison, score: str) -> str:
-    """Return what full fine-tuning costs over another method, and what it brings, in a sentence."""
+    """Return the cost of full fine-tuning over another method, and its gain, in a sentence."""
     several = len(one.pairs) > 1
     costs = ", ".join(
         f"{ratio_text(found)} the {cost_word(cost)}{'' if found.interval else f' ({NO_INTERVAL})'}"

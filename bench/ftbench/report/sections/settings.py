@@ -1,4 +1,4 @@
-"""What a setting costs: one value of it beside another, in words and a row a pair of cells."""
+"""The cost of a setting: one value beside another, in words and with one row per pair of cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNTOLD = {"not distinguishable": f" ({NO_DIFFERENCE})", "not known": f" ({NO_IN
 
 
 def choices_section(table: pd.DataFrame, axes: Sequence[str]) -> Section:
-    """Return what each value of a setting costs over its first; empty if none was varied."""
+    """Return the cost of each value of a setting over its first; empty if none was varied."""
     found = choices(table, axes)
     score = headline_score(table).word
     tables = tuple(choice_table(one, score) for one in found)
