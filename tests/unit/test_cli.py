@@ -474,7 +474,7 @@ def test_an_estimate_asks_for_one_cell_with_its_work(planted, command, elsewhere
     )  # fmt: skip
     assert (code, err) == (0, "")
     for text in (
-        "length 512, batch 4, documents 25,000 (6,250 steps",
+        "length 512, batch 4, training examples 25,000 (6,250 steps",
         "On l4, 0.8 USD an hour",
         "roofline, not measured: 8.1 TFLOP/s fp32",
         "absent: no run of its kind was measured",

@@ -15,15 +15,15 @@ def figures(of):
 
 def test_a_figure_for_each_axis_that_varies_and_each_cost():
     names = ["step-median-length", "peak-rss-length", "step-median-batch", "peak-rss-batch"]
-    assert list(figures(inputs())) == [*names, "total-documents"]
+    assert list(figures(inputs())) == [*names, "total-training-examples"]
     one_size = inputs(synthetic.records((64, 128), (4,), (100,), noise=0))
-    assert not figures(one_size).keys() & {"total-documents", "step-median-batch"}
+    assert not figures(one_size).keys() & {"total-training-examples", "step-median-batch"}
 
 
 def test_every_run_is_a_point_and_the_fit_a_line_with_its_band():
     found = figures(inputs(groups=(group(),)))["step-median-length"].drawing
     runs = [row for row in rows(found) if row["kind"] == "run"]
-    assert len(runs) == 3 * 2 * 2  # lengths, batches, replicates; documents are chosen
+    assert len(runs) == 3 * 2 * 2  # lengths, batches, replicates; training examples are chosen
     assert {row["series"] for row in runs} == {"4", "8"}
     (at,) = (r for r in rows(found) if r["kind"] == "fit" and r["series"] == "8" and r["x"] == 128)
     true = synthetic.step_seconds(128, 8) * 1000
@@ -142,8 +142,8 @@ def test_colours_are_an_axis_that_varies_in_the_cells_that_are_shown():
     assert {row["series"] for row in rows(by_length)} == {"4", "8", "16"}
     lines = [row for row in rows(by_length) if row["kind"] == "fit"]
     assert all(sum(row["series"] == batch for row in lines) == 3 for batch in ("4", "8", "16"))
-    assert not by_length.choices  # there is one, documents 64 of the method full
-    assert {row["series"] for row in rows(found["total-documents"].drawing)} == {
+    assert not by_length.choices  # there is one, training examples 64 of the method full
+    assert {row["series"] for row in rows(found["total-training-examples"].drawing)} == {
         "full",
         "head",
         "lora",

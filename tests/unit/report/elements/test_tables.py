@@ -63,7 +63,7 @@ def test_along_has_ratios_in_brackets():
     ]
     (series,) = series_along(cells_table(records), "max_length", varying_axes(records))
     table = along(series)
-    assert table.title == "Along length, at batch 4, documents 16"
+    assert table.title == "Along length, at batch 4, training examples 16"
     step = table.columns.index("step (median)")
     assert [row[step] for row in table.rows] == ["160 ms", "320 ms (2.00x)"]
 
