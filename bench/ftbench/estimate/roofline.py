@@ -151,21 +151,21 @@ def _seconds(job: Schedule, work: CellWork, rates: Rates, end: End) -> float:
     """Return the seconds of a job at one end of the shares."""
     steps = job.documents / work.step.documents
     trained = _pass_seconds(work.step, steps, job.steps, rates, end)
-    documents = job.eval_documents * job.evaluations / work.evaluation.documents
+    examples = job.eval_documents * job.evaluations / work.evaluation.documents
     batches = job.eval_batches * job.evaluations / work.evaluation.batches
-    evaluated = _pass_seconds(work.evaluation, documents, batches, rates.evaluating, end)
+    evaluated = _pass_seconds(work.evaluation, examples, batches, rates.evaluating, end)
     saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)
     once = START_S.at(end) + job.steps * STEP_S.at(end)
     return trained + evaluated + saved + once
 
 
 def _pass_seconds(
-    work: PassWork, by_documents: float, times: float, rates: Rates, end: End
+    work: PassWork, by_examples: float, times: float, rates: Rates, end: End
 ) -> float:
     """Return the seconds of passes: FLOPs go with examples, bytes and kernels at most with passes."""
     products = TENSOR_PRODUCTS if rates.dtype != "fp32" else PLAIN_PRODUCTS
     bandwidth = rates.bandwidth_bytes_per_s * BANDWIDTH.at(end)
-    computing = work.flops * by_documents / (rates.peak_flops * products.at(end))
+    computing = work.flops * by_examples / (rates.peak_flops * products.at(end))
     moving = work.product_bytes * times / bandwidth
     rest = work.other_bytes * times / bandwidth
     starting = work.kernels * times * LAUNCH_S.at(end)

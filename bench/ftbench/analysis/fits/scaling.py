@@ -105,7 +105,7 @@ def _group(fixed: Mapping[str, Any], table: pd.DataFrame) -> FitGroup:
             fits[cost], residual = fitted(runs, cost)
         except TooFewCellsError as error:
             refused.append(Refusal(cost, error.reason, fixed))
-        alike = _of_as_many_documents(runs) if cost in MEASURED_MEMORY else runs
+        alike = _of_one_size(runs) if cost in MEASURED_MEMORY else runs
         known = EXACT if cost.startswith("predicted_") else noise(alike, cost, axes, residual)
         if known is not None:
             found += exponents(alike, cost, axes, known)
@@ -133,12 +133,12 @@ def _fit_step(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 
 def _fit_memory(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
     if cost in MEASURED_MEMORY:
-        alike = _of_as_many_documents(runs)
+        alike = _of_one_size(runs)
         return _fit_cells(alike, cost, MEMORY_LAWS, WEAK_MEASURED_MEMORY, others=runs)
     return _fit_cells(runs, cost, MEMORY_LAWS, WEAK_PREDICTED_MEMORY)
 
 
-def _of_as_many_documents(runs: pd.DataFrame) -> pd.DataFrame:
+def _of_one_size(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of one train_size that all lengths and batches were run with; all runs if there is none.
 
     A process's peak grows a little with its steps: cells of more training examples would bend a law of length

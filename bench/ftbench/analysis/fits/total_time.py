@@ -230,16 +230,16 @@ class Total:
         step = fit(STEP_LAWS, CellMeans.of_runs(length, batch, runs["step_median_s"]))
         work = full_steps(step, runs) * runs["step_median_s"]
         _, cell = cells_of([length, batch, runs["train_size"]])
-        documents, checkpoints = runs["eval_documents"], runs["checkpoints"]
+        examples, checkpoints = runs["eval_documents"], runs["checkpoints"]
         # Evaluation has a batch size of its own: if there are enough lengths for a law, each is one cell.
         alike = len(np.unique(length)) >= _ENOUGH_LENGTHS
         evaluated_in = np.ones_like(batch) if alike else batch
-        evaluation = CellMeans.of_runs(length, evaluated_in, runs["evaluation_s"] / documents)
+        evaluation = CellMeans.of_runs(length, evaluated_in, runs["evaluation_s"] / examples)
         return cls(
             step=step,
             training=Line.of(work, runs["train_s"], cell),
             evaluation=fit(_EVALUATION_LAWS, evaluation),
-            evaluated=Count.of(runs["optimizer_steps"], documents),
+            evaluated=Count.of(runs["optimizer_steps"], examples),
             load=Constant.of(runs["load_s"]),
             saving=Alike(float(checkpoints[0]), Constant.of(runs["save_s"]))
             if np.ptp(checkpoints) == 0
@@ -261,8 +261,8 @@ class Total:
         work = full_steps(self.step, points) * self.step.cost(length, batch)
         train = self.training.seconds(work)
         spread = np.hypot(self.step.half_width(length, batch), self.training.half_width(work))
-        documents = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
-        evaluation = documents * self.evaluation.cost(length, batch)
+        examples = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
+        evaluation = examples * self.evaluation.cost(length, batch)
         checkpoints = points.get("checkpoints", self.saved.at(points["optimizer_steps"]))
         return {
             "load": (self.load.mean * ones, self.load.half * ones),
@@ -288,8 +288,8 @@ class Total:
 def full_steps(step: Model, points: Columns) -> Numbers:
     """Return the steps of a run as so many full ones, by the law of the step time."""
     length, batch = points["max_length"], points["per_device_train_batch_size"]
-    documents, an_epoch = points["examples_per_step"], points["examples_per_epoch"]
-    rest = np.mod(an_epoch, documents)
-    share = step.cost(length, batch * rest / documents) / step.cost(length, batch)
-    whole = np.floor(an_epoch / documents) + np.where(rest > 0, share, 0)
-    return np.asarray(points["optimizer_steps"] * whole / np.ceil(an_epoch / documents))
+    examples, an_epoch = points["examples_per_step"], points["examples_per_epoch"]
+    rest = np.mod(an_epoch, examples)
+    share = step.cost(length, batch * rest / examples) / step.cost(length, batch)
+    whole = np.floor(an_epoch / examples) + np.where(rest > 0, share, 0)
+    return np.asarray(points["optimizer_steps"] * whole / np.ceil(an_epoch / examples))

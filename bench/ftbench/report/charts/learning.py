@@ -149,11 +149,11 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y, score: str, *, fitted: bool) ->
     import altair as alt
 
     said = alt.Tooltip("y:Q", title=score, format=".3f")
-    documents = alt.Tooltip("x:Q", title="training examples", format=",")
+    examples = alt.Tooltip("x:Q", title="training examples", format=",")
     runs = base.transform_filter("datum.kind === 'run'")
     means = base.transform_filter("datum.kind === 'mean'")
     single = runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
-        x=x, y=y, tooltip=[documents, said, alt.Tooltip("seed:N", title="seed")]
+        x=x, y=y, tooltip=[examples, said, alt.Tooltip("seed:N", title="seed")]
     )
     if not fitted:
         return [single]
@@ -162,6 +162,6 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y, score: str, *, fitted: bool) ->
         means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(x=x, y=low, y2="high:Q"),
         single,
         means.mark_point(filled=True, size=80, color=CATEGORIES[1]).encode(
-            x=x, y=y, tooltip=[documents, said, alt.Tooltip("seeds:Q", title="seeds")]
+            x=x, y=y, tooltip=[examples, said, alt.Tooltip("seeds:Q", title="seeds")]
         ),
     ]

@@ -72,7 +72,7 @@ def spacing(values: Sequence[float]) -> str:
 def log_ticks(values: Sequence[float]) -> list[float]:
     """Return the places of a logarithmic axis that are labelled: 1, 2 and 5 times powers of ten.
 
-    Where those are more than a dozen only powers of ten; the axis begins and ends at such places.
+    If those are more than a dozen, only powers of ten; the axis begins and ends at such places.
     """
     low, high = min(values), max(values)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))

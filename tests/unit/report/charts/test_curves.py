@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from ftbench.analysis.fits.laws import Refusal
+from ftbench.analysis.fits.reasons import CellsTooAlike, NoneHeldOut
 from ftbench.report.charts.curves import curves
 from tests import synthetic
 from tests.factories import cell, record
@@ -46,14 +47,18 @@ def test_the_errors_on_cells_left_out_stand_beside_the_fit():
 
 
 def test_a_weak_fit_and_a_refused_one_are_said_in_words():
-    weak = group(fits={"step_median_s": step_fit(weak="the median error is 30 %")})
+    weak = group(fits={"step_median_s": step_fit(weak=(NoneHeldOut(),))})
     assert (
-        "A weak fit: the median error is 30 %"
+        "A weak fit: too few cells to hold any out"
         in figures(inputs(groups=(weak,)))["step-median-length"].caption
     )
-    refused = group(fits={}, refused=[Refusal("step_median_s", "3 cells, 5 are needed")])
+    refused = group(fits={}, refused=[Refusal("step_median_s", CellsTooAlike())])
     said = figures(inputs(groups=(refused,)))["step-median-length"].caption
-    assert "No fit: 3 cells, 5 are needed. Lines join the medians." in said
+    assert (
+        "No fit: the lengths and batches differ too little to tell the terms of a law apart."
+        in said
+    )
+    assert said.endswith("Lines join the medians.")
 
 
 def test_a_fit_is_that_of_its_own_group():
@@ -98,7 +103,7 @@ def test_lines_without_a_fit_are_not_called_one():
     assert {row["series"] for row in fits if "low" in row} == {"full"}
     assert {row["series"] for row in fits if "low" not in row} == {"lora"}
     assert figure.caption.startswith("Points are runs. Lines are the fit, bands its 95 % interval.")
-    assert figure.caption.endswith(" Where there is no fit, lines join the medians.")
+    assert figure.caption.endswith(" If there is no fit, lines join the medians.")
 
 
 def test_a_fit_that_is_not_drawn_is_not_spoken_of():

@@ -59,7 +59,7 @@ def test_the_caption_says_what_is_drawn_for_cells_with_and_without_a_law():
         " Cells that no law is fitted to have their runs, and a line that joins the means."
     )
     none = figure(curves=(learning_curve(fixed={"max_length": 999}),)).caption
-    assert none == "Points are runs, one a seed. No law is fitted; the line joins the means."
+    assert none == "Points are runs, one per seed. No law is fitted; the line joins the means."
 
 
 def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():

@@ -61,8 +61,8 @@ def test_the_next_doubling_is_said_and_shown():
     found = section(GOOD, eval_size=10_000)
     said = next(text for text in found.paragraphs if "next doubling" in text)
     assert said.startswith(
-        "The next doubling of training examples (measured from 16 to 32 at length 16, batch 4) is the only one whose"
-        " gain in accuracy is distinguishable from none: +0.200"
+        "The next doubling of training examples (measured from 16 to 32 at length 16, batch 4) is the only one"
+        " whose gain in accuracy is distinguishable from none: +0.200"
     )
     rows = table(found, "next doubling").rows
     assert [(row[0], row[-1]) for row in rows] == [
@@ -88,8 +88,8 @@ def test_a_gain_within_noise_is_not_said():
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
     assert (
-        "No next doubling has a gain in accuracy that is distinguishable from none (training examples from 16 to 32 at"
-        " length 16, batch 4)." in text
+        "No next doubling has a gain in accuracy that is distinguishable from none (training examples from 16 to 32"
+        " at length 16, batch 4)." in text
     )
     assert "how far another seed's score would lie is not known" in text
 
