@@ -13,8 +13,8 @@ from ftbench.report.elements.words import score_word
 
 HEADING = "Scores"
 _NOTE = (
-    "Each score is the mean over seeds; in brackets are the ends of its 95 % interval over evaluation examples, also"
-    " means over seeds. Guessing is the score of a model that does not read the text: it answers the most"
+    "Each score is the mean over seeds; in brackets are the ends of its 95 % interval over evaluation examples,"
+    " also means over seeds. Guessing is the score of a model that does not read the text: it answers the most"
     " frequent class, or the mean, of its training examples."
 )
 
