@@ -62,9 +62,7 @@ def run(
     keep_requests: KeepRequestsOption = False,
 ) -> None:
     """Run the missing cells of a profile, then print and write the tables."""
-    from ftbench.cli.progress import RunDisplay
     from ftbench.execute.engines.base import make_engine
-    from ftbench.execute.runner import Runner
     from ftbench.plan.devices import choose_device
     from ftbench.plan.grid import axis_order, kept_cells
     from ftbench.plan.profile_file import load_profile
@@ -77,6 +75,12 @@ def run(
     whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
+    engine = make_engine(loaded.run, device)
+    engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
+
+    from ftbench.cli.progress import RunDisplay
+    from ftbench.execute.runner import Runner
+
     console = open_console()
     display = RunDisplay(console, axis_order(axis.name for axis in grid.axes))
     with display, _ended_early(directory, "finished cells"):
@@ -84,7 +88,7 @@ def run(
             loaded,
             grid,
             directory,
-            make_engine(loaded.run, device),
+            engine,
             device,
             display,
             kept=kept,
