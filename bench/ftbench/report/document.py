@@ -13,6 +13,7 @@ from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, headline_score, varying_axes
 from ftbench.analysis.tables.memory_table import memory_table
+from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import format_flops, format_value
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
@@ -34,6 +35,7 @@ from ftbench.report.sections.headlines import headlines, stats
 from ftbench.report.sections.memory import memory_section
 from ftbench.report.sections.pareto import HEADING, buying_note, buying_section
 from ftbench.report.sections.provenance import environment_section
+from ftbench.report.sections.scores import scores_section
 from ftbench.report.sections.settings import choices_section
 from ftbench.report.sections.warnings import warnings_section
 
@@ -51,6 +53,7 @@ class Document:
     sections: tuple[Section, ...]
     cells: pd.DataFrame
     ledger: pd.DataFrame
+    scores: pd.DataFrame = dataclasses.field(default_factory=lambda: scores_table(()))
     profile: Profile | None = None
     environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
     stem: str = "report"
@@ -92,6 +95,7 @@ def build(
     """
     table = cells_table(records)
     axes = separating_axes(table, varying_axes(records))
+    scores = scores_table(records)
     inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
     found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
@@ -108,6 +112,7 @@ def build(
         _buying(inputs, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
         Section("Cells", tables=(cells(table, axes),)),
+        scores_section(table, scores, axes),
         Section("Warnings", *warnings_section(records)),
         Section("How to read this", tuple(_reading_notes(inputs, profile, preparation))),
         Section("Where it was measured", *environment_section(records, environments, preparation)),
@@ -118,6 +123,7 @@ def build(
         sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
         cells=table,
         ledger=memory_table(records),
+        scores=scores,
         profile=profile,
         environments=environments,
         groups=groups,

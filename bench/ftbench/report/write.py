@@ -128,8 +128,12 @@ def _figures(document: Document, folder: Path, kind: Literal["svg", "png"]) -> l
 
 
 def _csv(document: Document, folder: Path) -> list[Path]:
-    """Write `cells.csv` and `ledger.csv`."""
-    tables = {"cells.csv": document.cells, "ledger.csv": document.ledger}
+    """Write `cells.csv`, `ledger.csv` and `scores.csv`."""
+    tables = {
+        "cells.csv": document.cells,
+        "ledger.csv": document.ledger,
+        "scores.csv": document.scores,
+    }
     for name, table in tables.items():
         write_atomically(folder / name, table.to_csv(index=False))
     return [folder / name for name in tables]

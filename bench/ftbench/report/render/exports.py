@@ -42,8 +42,12 @@ _WHOLE = ("byte", "step")
 
 
 def write_parquet(document: Document, folder: Path) -> list[Path]:
-    """Write `cells.parquet` and `ledger.parquet`: types kept, each column's unit in its metadata."""
-    tables = {"cells.parquet": document.cells, "ledger.parquet": document.ledger}
+    """Write the tables of cells, of memory and of scores: types kept, each column's unit in its metadata."""
+    tables = {
+        "cells.parquet": document.cells,
+        "ledger.parquet": document.ledger,
+        "scores.parquet": document.scores,
+    }
     for name, table in tables.items():
         write_atomically(folder / name, parquet(table))
     return [folder / name for name in tables]
@@ -125,6 +129,7 @@ def report_data(document: Document) -> dict[str, Any]:
         },
         "units": units(document.cells),
         "cells": rows(document.cells),
+        "scores": rows(document.scores),
         "fits": [plain(group) for group in document.groups],
         "learning_curves": [plain(curve) for curve in document.curves],
     }

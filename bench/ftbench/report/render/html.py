@@ -24,6 +24,7 @@ from ftbench import __version__
 from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, ReportFigure, Row
 from ftbench.report.elements.tables import Table
+from ftbench.report.render.vega import script as vega_script
 
 # Tables from so many rows on can be filtered, and scroll inside the page.
 _LONG = 12
@@ -35,7 +36,7 @@ FINDINGS = "What was found"
 def render(document: Document) -> str:
     """Return a document as one HTML page."""
     style = _part("page.css")
-    script, vega = _inside_script(_part("page.js")), _inside_script(_vega())
+    script, vega = _inside_script(_part("page.js")), _inside_script(vega_script())
     description = document.profile.description if document.profile else ""
     page = _templates().get_template("page.html")
     return page.render(
@@ -74,14 +75,6 @@ def _templates() -> jinja2.Environment:
 
 def _part(name: str) -> str:
     return files("ftbench.report.render").joinpath("page", name).read_text(encoding="utf-8")
-
-
-@cache
-def _vega() -> str:
-    """Return the Vega libraries as one script, made once per process: it takes seconds."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _inside_script(code: str) -> str:

@@ -80,7 +80,7 @@ def test_types_and_units_are_kept(tmp_path):
         cell(max_length=64), status="oom", measurement=None, failure=Failure(message=HOSTILE)
     )
     files = write_parquet(document(record(), failed), tmp_path)
-    assert [file.name for file in files] == ["cells.parquet", "ledger.parquet"]
+    assert [file.name for file in files] == ["cells.parquet", "ledger.parquet", "scores.parquet"]
     cells = pq.read_table(files[0])
     types = {field.name: str(field.type) for field in cells.schema}
     assert types["peak_rss_bytes"] == types["max_length"] == types["step_warmup_steps"] == "int64"

@@ -20,7 +20,7 @@ VEGA = 'window.vegaEmbed = () => "</script><!--";'
 @pytest.fixture(autouse=True)
 def little_vega(monkeypatch):
     """The real libraries take seconds to put together, and are none of these tests' business."""
-    monkeypatch.setattr(html, "_vega", lambda: VEGA)
+    monkeypatch.setattr(html, "vega_script", lambda: VEGA)
 
 
 class Page(HTMLParser):

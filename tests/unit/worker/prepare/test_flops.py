@@ -99,7 +99,7 @@ def test_a_model_that_is_no_quadratic_has_no_flops(model, monkeypatch):
     )
     assert fit_flops(model, 128) is None
     monkeypatch.setattr(
-        "ftbench.worker.prepare.flops.count_flops", lambda model, length: length // 16
+        "ftbench.worker.prepare.flops.count_flops", lambda model, length, label: length // 16
     )
     assert fit_flops(model, 128) is None
 
