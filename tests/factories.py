@@ -17,11 +17,11 @@ from ftbench.records.prediction import (
     CellPrediction,
     CellWork,
     Composition,
-    Figure,
     MemoryBreakdown,
     Moment,
     Part,
     PassWork,
+    PredictedBytes,
     Predictions,
     Share,
 )
@@ -238,11 +238,11 @@ MIB = 2**20
 
 def figure(
     value: int, low: int | None = None, high: int | None = None, certainty: Any = "simulated"
-) -> Figure:
+) -> PredictedBytes:
     """Return a figure in MiB; without an interval low and high are its value."""
     ends = (value if low is None else low, value if high is None else high)
     low_bytes, high_bytes = (end * MIB for end in ends)
-    return Figure(
+    return PredictedBytes(
         value_bytes=value * MIB, low_bytes=low_bytes, high_bytes=high_bytes, certainty=certainty
     )
 

@@ -72,7 +72,7 @@ def _record(cell, replicate, draw, noise):
     score = accuracy(cell.train_size) + draw.gauss(0, 0.012)
     steps = max(14, EPOCHS * cell.train_size // batch)
     phases = _phases(step_s, steps, peak, length)
-    warned = (run_warning("other processes took 31% of the processors"),) * (draw.random() < 0.02)
+    warned = (run_warning("other processes used 31% of the processors"),) * (draw.random() < 0.02)
     measured = measurement(
         memory={"peak_rss_bytes": peak},
         step_median_s=step_s,

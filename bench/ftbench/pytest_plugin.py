@@ -1,4 +1,4 @@
-"""The pytest plugin: `gpu_memory`, a fixture that holds training steps to a limit or to a baseline.
+"""The pytest plugin: `gpu_memory`, a fixture that compares training steps with a memory limit or a baseline.
 
     def make_step(device):                  # builds model, optimizer and batch; returns one step
         model = Net().to(device)
@@ -11,8 +11,8 @@
     def test_step_needs_no_more_than_it_did(gpu_memory):
         gpu_memory.compare("net", make_step)    # baseline: pytest --gpu-memory-update
 
-The steps run without data and without a GPU (`ftbench.predict.trace`): the figure is what tensors ask for at
-their peak, exact, and the same on every machine. Nothing heavy is imported until a test asks for it.
+The steps run without data and without a GPU (`ftbench.predict.trace`): the figure is the peak of the bytes that
+tensors request, exact, and the same on every machine. torch is imported only when a test uses the fixture.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ftbench.records.prediction import MemoryBreakdown
 
     Step = Callable[[], Any]
-    MakeStep = Callable[[Any], Step]  # of a torch.device
+    MakeStep = Callable[[Any], Step]  # takes a torch.device
 
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"
 _RESERVED = "gpu_memory_reserved_bytes"
-_LINES = 12  # of a peak's parts
+_LINES = 12  # the number of a peak's parts that are shown
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,40 +44,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--gpu-memory-update",
         action="store_true",
-        help="write what gpu_memory.compare() finds as the baseline, instead of comparing",
+        help="let gpu_memory.compare() write its figures as the baseline instead of comparing",
     )
     group.addoption(
         "--gpu-memory-across-versions",
         action="store_true",
-        help="compare with a baseline although its versions of torch or transformers differ",
+        help="compare with a baseline even if its versions of torch or transformers differ",
     )
 
 
 @pytest.fixture
 def gpu_memory(request: pytest.FixtureRequest) -> GpuMemory:
-    """Hold training steps to a limit or to a baseline, without a GPU."""
+    """Compare training steps with a memory limit or a baseline, without a GPU."""
     return GpuMemory(request)
 
 
 class GpuMemory:
-    """What the fixture is: `check` against a limit, `compare` with a baseline."""
+    """The fixture's value: `check` compares with a limit, `compare` with a baseline."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
         self._last: Baseline | None = None
 
     def check(self, make_step: MakeStep, *, limit: str | int, gpu: str | None = None) -> int:
-        """Fail if the steps' peak is above a limit; return the peak, in bytes.
+        """Fail if the peak of the steps is above a limit; return the peak, in bytes.
 
         `make_step(device)` builds model, optimizer and batch on the device that it is given, and returns
-        the function that runs one step; `limit` is bytes, or a text such as "2 GiB". With `gpu`, a name of
-        the catalogue, the figure is what that card's allocator would reserve, simulated.
+        the function that runs one step; `limit` is in bytes, or a text such as "2 GiB". With `gpu`, the name
+        of a card in the catalogue, the figure is the simulated peak of that card's reserved memory.
         """
         from ftbench.base.units import format_bytes, parse_bytes
 
         allowed = parse_bytes(limit) if isinstance(limit, str) else limit
         trace, baseline = self._traced("step", make_step, gpu)
-        peak, what = trace.peak_bytes, "tensors ask for"
+        peak, what = trace.peak_bytes, "tensors request"
         if gpu is None:
             self._note_peak(baseline)
             self._last = baseline
@@ -93,11 +93,11 @@ class GpuMemory:
         return peak
 
     def compare(self, name: str, make_step: MakeStep | None = None) -> int:
-        """Fail if the steps need more or less memory than their baseline says; return the peak, in bytes.
+        """Fail if the steps need more or less memory than in their baseline; return the peak, in bytes.
 
-        Without `make_step` the steps are those that this test checked last, of no card. The baseline is
-        `gpu_memory/TEST_FILE/NAME.json` beside the test file. One of other versions of torch or
-        transformers is not compared with, unless --gpu-memory-across-versions is given.
+        Without `make_step`, the steps are those of this test's last `check` without `gpu`. The baseline is
+        `gpu_memory/TEST_FILE/NAME.json` beside the test file. If its versions of torch or transformers
+        differ, the test fails unless --gpu-memory-across-versions is given.
         """
         from ftbench.base.errors import BaselineError
         from ftbench.gate.baseline_file import read_baseline, write_baseline
@@ -156,12 +156,12 @@ class GpuMemory:
         self._note({PEAK: peak, VERSIONS: found.versions})
 
     def _note(self, figures: dict[str, Any]) -> None:
-        """Put figures into pytest-benchmark's JSON, where this test is a benchmark too."""
+        """Add figures to pytest-benchmark's JSON if this test is a benchmark as well."""
         if "benchmark" in self._request.fixturenames:
             self._request.getfixturevalue("benchmark").extra_info.update(figures)
 
     def _tell(self, text: str) -> None:
-        """Show a text in a section of its own, should the test fail; over xdist as well."""
+        """Show a text in a section of its own if the test fails; works with xdist."""
         self._request.node.add_report_section("call", _SECTION, text)
 
 
@@ -175,18 +175,18 @@ def _reserved_bytes(trace: Trace, gpu: str) -> int:
 
 
 def _peak_lines(parts: MemoryBreakdown) -> Iterator[str]:
-    """Yield what a peak consists of, the largest first."""
+    """Yield lines with the parts of a peak, the largest first."""
     from ftbench.base.units import format_bytes
 
     moment = parts.moment
     where = " in ".join(filter(None, (moment.operator or moment.phase, moment.module)))
     yield f"at the peak (step {moment.step}, {where}):"
-    there = [part for part in parts.parts if part.nbytes.get("peak")]
-    for part in there[:_LINES]:
+    live = [part for part in parts.parts if part.nbytes.get("peak")]
+    for part in live[:_LINES]:
         line = f" ({part.source})" if part.source else ""
         named = ", ".join(filter(None, (part.role, part.module, part.operator, part.dtype)))
         yield f"  {format_bytes(part.nbytes['peak']):>10}  {named}{line}"
-    rest = sum(part.nbytes["peak"] for part in there[_LINES:])
+    rest = sum(part.nbytes["peak"] for part in live[_LINES:])
     if rest:
         yield f"  {format_bytes(rest):>10}  the rest"
 
@@ -198,12 +198,12 @@ def _result_lines(result: GateResult) -> Iterator[str]:
 
 
 def _peak_bytes(found: Baseline) -> int:
-    """Return the peak of steps: the one figure of a baseline of steps."""
+    """Return the peak of the steps, the only figure of their baseline."""
     return found.groups[0].cells[0].tensors_bytes
 
 
 def _verdict(name: str, result: GateResult) -> str:
-    """Return what a test fails with."""
+    """Return the message of a failed test."""
     from ftbench.gate.result import BytesChange
     from ftbench.report.commands.gate_sentences import reason_words, signed
 

@@ -42,7 +42,13 @@ FAULTS = [
     Fault(
         "half_a_line", "crashed", "without an answer", "answer cut off", "half a line, then exit"
     ),
-    Fault("nonsense", "invalid", "no measurement", "answer of no meaning", "well-formed nonsense"),
+    Fault(
+        "nonsense",
+        "invalid",
+        "not a valid measurement",
+        "answer of no meaning",
+        "well-formed nonsense",
+    ),
     Fault("hang", "timeout", "time limit", "hang", "sleep at step 3"),
     Fault("hang_in_native_code", "timeout", "time limit", "hang", "native code that holds the GIL"),
     Fault("stopped", "timeout", "time limit", "hang", "SIGSTOP"),
@@ -158,7 +164,7 @@ def test_memory_that_really_runs_out_under_a_control_group(tmp_path, reliability
     assert code == 1, said
     assert records[4].status == "ok"
     assert records[256].status == "oom", records[256].failure
-    assert "memory of its control group ran out" in records[256].failure.message
+    assert "its control group ran out of memory" in records[256].failure.message
     reliability("out of memory, host", "a real kill by the kernel (control group)", 1, "`oom`")
 
 

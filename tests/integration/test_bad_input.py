@@ -16,11 +16,11 @@ pytestmark = pytest.mark.integration
         ),
         (
             {"grid__train_size": "[90000]"},
-            ["grid.train_size: more documents than", "at most 19892"],
+            ["grid.train_size: more examples than", "at most 19892"],
         ),
         (
             {"workload__eval_size": "90000"},
-            ["workload.eval_size: more documents than", "at most 4972"],
+            ["workload.eval_size: more examples than", "at most 4972"],
         ),
         (
             {"workload__text_column": "txt"},
@@ -42,7 +42,7 @@ def test_refused_before_anything_runs(tmp_path, settings, said):
     ("arguments", "said"),
     [
         (("--limit", "much"), "not a size"),
-        ((), "a limit is needed on the CPU"),
+        ((), "a memory limit is required on the CPU"),
         (("--limit", "4GiB", "--max-batch", "0"), "--max-batch"),
     ],
 )

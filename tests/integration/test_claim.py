@@ -62,9 +62,11 @@ def local_cells(*lengths):
 
 
 def peaks(cells, *, full_batches=False):
-    documents = SequenceLengths(lengths=(max(LENGTHS),)) if full_batches else SequenceLengths()
+    sequence_lengths = (
+        SequenceLengths(lengths=(max(LENGTHS),)) if full_batches else SequenceLengths()
+    )
     request = PredictRequest(cells=tuple(cells), explain=True)
-    answer = predict(cells, documents=documents, request=request)
+    answer = predict(cells, sequence_lengths=sequence_lengths, request=request)
     assert not answer.refused
     return [peak_of(*pair) for pair in zip(cells, answer.cells, strict=True)]
 

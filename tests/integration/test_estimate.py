@@ -13,7 +13,7 @@ from ftbench.plan.sources import resolve_model
 from ftbench.predict.trace.trace_trainer import Batches
 from ftbench.predict.trace.tracer import Target
 from ftbench.predict.trace.work import count_work
-from ftbench.worker.measure.steps import document_flops
+from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.tasks.tasks import TASKS
@@ -66,7 +66,7 @@ def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
         TASKS["text-classification"],
         attn_implementation="eager",
     )
-    document = document_flops(fit_flops(model, 128), 128)
+    document = example_flops(fit_flops(model, 128), 128)
     job = on_l4["job"]
     assert (job["steps"], job["documents"], job["evaluations"]) == (250, 2000, 3)
     assert job["flops"] == 2000 * document + 3 * 16 * document / 3

@@ -141,7 +141,7 @@ def test_the_same_command_again_runs_nothing(smoke):
     }
     again = run("smoke", smoke.directory.path)
     assert again.process.returncode == 0
-    assert "4 of 4 runs are there already" in again.process.stdout
+    assert "4 of 4 runs are done already" in again.process.stdout
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 

@@ -83,4 +83,4 @@ def test_classes_are_no_numbers_and_say_so_before_anything_runs(similar, tmp_pat
         tmp_path / "run", similar, workload__label_column="first", workload__text_column="second"
     )
     assert done.process.returncode == 2
-    assert "a regression learns numbers" in done.process.stderr
+    assert "a regression needs labels that are numbers" in done.process.stderr

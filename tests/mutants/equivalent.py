@@ -24,8 +24,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "a None in an array of bools is False",
     (
         "predict/shapes/shapes.py",
-        "apart = {length for _, length in odd if every_batch and not workload.regular((2, length))}",
-        "apart = {length for _, length in odd if every_batch and not workload.regular((3, length))}",
+        "apart = {length for _, length in odd if every_batch and not shape_tracer.regular((2, length))}",
+        "apart = {length for _, length in odd if every_batch and not shape_tracer.regular((3, length))}",
     ): "every batch above 1 is as regular",
     (
         "predict/simulate/allocator.py",

@@ -190,7 +190,10 @@ def test_two_run_directories_are_put_side_by_side(run_directory, tmp_path):
 
 def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
     for arguments, said in (
-        ((run_directory, run_directory, run_directory), "one, or two to put side by side"),
+        (
+            (run_directory, run_directory, run_directory),
+            "one, or two for a comparison side by side",
+        ),
         ((run_directory, run_directory, "--out", run_directory), "neither of them"),
         ((run_directory, run_directory, "--format", "md"), "--out: two run directories"),
         ((run_directory, tmp_path), "not a run directory"),
@@ -356,7 +359,7 @@ def test_explain_shows_one_cell(planted, command):
 def test_explain_of_several_cells_is_of_the_first(planted, command):
     code, _, err = command("explain", "smoke", "--cell", "max_length=32")
     assert code == 0
-    assert "the first of 2 cells; --cell names one" in err
+    assert "the first of 2 cells; --cell selects another" in err
     assert len(planted.requests[0].cells) == 1
 
 

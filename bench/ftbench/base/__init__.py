@@ -1,1 +1,1 @@
-"""What every room stands on: errors, units, files that are whole or absent, secrets taken out."""
+"""The ground floor: errors, units, files that are whole or absent, and the removal of secrets."""

@@ -1,15 +1,15 @@
-"""Every error a user can meet, and the exit code of each class.
+"""Every error that a user can meet, and the exit code of each class.
 
     FtbenchError               2   the base; never raised itself
     ├── ProfileError           2   a profile, an override or a selection that cannot be used
-    ├── WorkloadError          2   a model or a data set that is not there, or does not fit the profile
-    │   └── HubUnreachable     2   a hub id, and neither a network nor a local copy
+    ├── WorkloadError          2   a model or a data set that is missing, or does not fit the profile
+    │   └── HubUnreachable     2   a hub id, with neither a network nor a local copy
     ├── RunDirectoryError      2   a run directory that cannot be read or written
     │   ├── EnvironmentMismatch 2  a run directory measured under another environment
-    │   └── DamagedFile        2   a file in it that is broken, or was changed afterwards
-    ├── BaselineError          2   a baseline that is not there, cannot be read, or is of something else
-    ├── PredictionError        2   something that prediction does not cover
-    │   └── PatchError         2   a version of torch or transformers that it does not know
+    │   └── DamagedFile        2   a file in it that is broken, or was changed after it was written
+    ├── BaselineError          2   a baseline that is missing, cannot be read, or belongs to another profile
+    ├── PredictionError        2   a setting, model or optimizer that prediction does not cover
+    │   └── PatchError         2   a version of torch or transformers that prediction does not know
     └── WorkerError            2   a worker that ended without an answer before the first cell
 
 A cell that fails raises nothing: it is a record with its status (see `ftbench.records.record`), and the
@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
-# A text from a file or a worker may not move the cursor of the terminal that it is shown on.
+# A text from a file or a worker may not move the cursor of the terminal that shows it.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 _DETAILS = ("where", "got", "expected", "nearest", "hint")
 
@@ -33,7 +33,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects after Ctrl-C
 
 
 class FtbenchError(Exception):
-    """Says what is wrong, where, what was got against what was expected, and what to do next."""
+    """Says what is wrong and where, the value got, the values expected, and what to do next."""
 
     exit_code: ClassVar[int] = EXIT_BAD_INPUT
 
@@ -73,11 +73,11 @@ class FtbenchError(Exception):
     def from_json(data: dict[str, Any]) -> FtbenchError:
         """Return the error that `to_json` described; an unknown class becomes a `WorkerError`.
 
-        The data comes from another process: what is missing or not a text is left out.
+        The data comes from another process: a detail that is missing or not a text is left out.
         """
         fields = {name: data[name] for name in _DETAILS if isinstance(data.get(name), str)}
         made = _CLASSES.get(str(data.get("class")), WorkerError)
-        return made(str(data.get("what", "a refusal that says nothing")), **fields)
+        return made(str(data.get("what", "an error without a message")), **fields)
 
     def at(self, where: str) -> Self:
         """Return this error with its place put in front of the one it already names."""
@@ -90,11 +90,11 @@ class ProfileError(FtbenchError):
 
 
 class WorkloadError(FtbenchError):
-    """A model or a data set that is not there, or does not fit what the profile asks of it."""
+    """A model or a data set that is missing, or does not fit the profile."""
 
 
 class HubUnreachable(WorkloadError):  # noqa: N818 - reads better than ...Error
-    """A hub id, where the hub cannot be reached and nothing of it is in the local cache."""
+    """A hub id that is not in the local cache, while the hub cannot be reached."""
 
 
 class RunDirectoryError(FtbenchError):
@@ -110,15 +110,15 @@ class DamagedFile(RunDirectoryError):  # noqa: N818 - reads better than ...Error
 
 
 class BaselineError(FtbenchError):
-    """A baseline that is not there, cannot be read, or is of something else."""
+    """A baseline that is missing, cannot be read, or belongs to another profile."""
 
 
 class PredictionError(FtbenchError):
-    """Something that prediction does not cover, by name: it refuses, and never guesses."""
+    """A setting, model or optimizer that prediction does not cover: it refuses rather than guesses."""
 
 
 class PatchError(PredictionError):
-    """A private name of torch or transformers that this version of it does not have."""
+    """A private name that the installed version of torch or transformers does not have."""
 
 
 class WorkerError(FtbenchError):
@@ -143,6 +143,6 @@ _CLASSES: dict[str, type[FtbenchError]] = {
 
 
 def nearest_name(name: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name closest to a mistyped one, or None where none is close."""
+    """Return the valid name closest to a mistyped one, or None if none is close."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return matches[0] if matches else None

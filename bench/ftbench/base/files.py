@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, and JSON that is checked before it is believed.
+"""Files that are whole or absent: atomic writes, checksums, and JSON that is checked before it is used.
 
 A link is never followed, NaN is not accepted, and a file far larger than any real one is not read.
 """
@@ -24,20 +24,20 @@ MAX_JSON_BYTES = 64 * MIB
 
 
 def checksum(data: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of JSON data, however it is laid out and in whatever order its keys are."""
+    """Return the SHA-256 of JSON data; layout and the order of keys make no difference."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+    """Write a file so that a reader sees the old content or the new, never a part, even after a crash.
 
-    Text is written as UTF-8, with the ends of lines that it has.
+    Text is written as UTF-8; its line endings are kept. Raises RunDirectoryError.
     """
     data = content if isinstance(content, bytes) else content.encode()
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        beside.unlink(missing_ok=True)  # were it a link, opening it would follow it
+        beside.unlink(missing_ok=True)  # opening a link would follow it
         with beside.open("xb") as stream:
             stream.write(data)
             stream.flush()
@@ -49,13 +49,13 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
 
 def remove_link(place: Path) -> None:
-    """Remove a link that waits where something of ours is about to be written."""
+    """Remove a symbolic link from a place that is about to be written to."""
     if place.is_symlink():
         place.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> RunDirectoryError:
-    """Return the error for a path that cannot be written, with what to do about it."""
+    """Return the error for a path that cannot be written, with a hint at the remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return RunDirectoryError(
         "the disk is full" if full else f"cannot be written: {error.strerror}",
@@ -66,7 +66,7 @@ def unwritable(path: Path, error: OSError) -> RunDirectoryError:
     )
 
 
-MOVE_AWAY = "move the file away and run again: what it held is made anew"
+MOVE_AWAY = "move the file away and run again: its content is made anew"
 
 
 def load_json(file: Path) -> Any:
@@ -88,12 +88,12 @@ def load_json(file: Path) -> Any:
 
 
 def read_json(file: Path, model: type[Model]) -> Model:
-    """Return what a JSON file holds; raises RunDirectoryError that says what is wrong with it."""
+    """Return the content of a JSON file as a model; raises DamagedFile that says what is wrong with it."""
     return validated(load_json(file), file, model)
 
 
 def validated(data: Any, file: Path, model: type[Model]) -> Model:
-    """Return JSON data as the model that it is; raises DamagedFile that names the first wrong field."""
+    """Return JSON data as an instance of `model`; raises DamagedFile that names the first wrong field."""
     try:
         return model.model_validate(data)
     except (ValidationError, RecursionError) as error:

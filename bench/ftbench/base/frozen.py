@@ -1,4 +1,4 @@
-"""The base of every plain value here, and the scalar types that profiles are made of."""
+"""The base class of all plain values, and the scalar types that profiles consist of."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NonNegativeInt = Annotated[StrictInt, Field(ge=0)]
 
 
 class FrozenModel(BaseModel):
-    """Base of every plain value here: immutable, and nothing but the named fields."""
+    """Base class of all plain values: immutable, with no fields but the named ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other values; what was worked out from the old ones is not copied with them.
+        """Return a copy with other values, without the cached properties of the original.
 
-        pydantic's own keeps the values of cached properties: a changed cell would have the old one's id. It
-        also takes names that are no fields, which raise TypeError here.
+        pydantic's own method copies cached properties: a changed cell would keep the old cell's id. It also
+        accepts names that are not fields; here these raise TypeError.
         """
         unknown = set(update or ()) - type(self).model_fields.keys()
         if unknown and self.model_config.get("extra") != "allow":
@@ -41,7 +41,7 @@ class FrozenModel(BaseModel):
         return copied
 
     def flat(self) -> dict[str, Any]:
-        """Return the values as JSON has them, by dotted name: `device.name`."""
+        """Return the values as JSON data, by dotted name: `device.name`."""
         return dict(_flat(self.model_dump(mode="json")))
 
 

@@ -1,7 +1,7 @@
-"""Redaction: the values of secret environment variables are taken out of whatever is written down.
+"""Redaction: the values of secret environment variables are removed from everything that is written.
 
-Workers need some of them (a hub token opens a gated model), and an error message or a library's log
-may repeat one. Records, logs and reports never hold it.
+Workers need some of these variables (a hub token opens a gated model), and an error message or a library's
+log may repeat one. Records, logs and reports never contain them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(
 )
 # A value as short as this ("1", "true", "github") is no secret, and is found in every text.
 _SHORTEST = 8
-# Kept by what they begin with even where no variable holds them: hub, GitHub, OpenAI-like, AWS ids.
+# Recognised by their first characters even if no variable has them: hub, GitHub, OpenAI-like, AWS ids.
 _SECRET_TEXT = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|\bgithub_pat_\w{20,}"
     r"|\b(?:hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16})\b"
@@ -35,7 +35,7 @@ def secret_values(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _is_path(value: str) -> bool:
-    """Return whether a value names a file that is there (a socket, a file of credentials)."""
+    """Return whether a value names an existing file (a socket, a file of credentials)."""
     try:
         return value.startswith("/") and Path(value).exists()
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def redact_file(file: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Rewrite a text file without the secrets in it; one that has none is not touched."""
+    """Rewrite a text file without the secrets in it; a file without secrets is not touched."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:

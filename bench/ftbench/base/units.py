@@ -1,7 +1,7 @@
-"""Bytes, seconds and rates: parsing and formatting, at the edges of the program only.
+"""Bytes, seconds and rates: parsing and formatting, used only where the program reads or prints.
 
 Inside, memory is an `int` of bytes and time a `float` of seconds, with the unit in the name.
-Memory is printed in powers of 1024 and says so (MiB, GiB); rates in powers of 1000 (GFLOP/s).
+Memory is printed in powers of 1024 (MiB, GiB), rates in powers of 1000 (GFLOP/s).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def parse_bytes(text: str) -> int:
     Raises ValueError for anything else; a number without a unit is bytes.
     """
     try:
-        # ByteSize looks at the front of a text only: it reads `1,5GiB` as one byte.
+        # ByteSize checks only the beginning of a text: it reads `1,5GiB` as one byte.
         if ByteSize.byte_string_re.fullmatch(text.strip()):
             return int(_BYTES.validate_python(text))
     except ValidationError:
-        pass  # a unit that there is not
+        pass  # an unknown unit
     raise ValueError(f"not a size: {text!r}; expected a number and a unit, such as 4GiB")
 
 
 def format_value(value: Any) -> str:
-    """Return a setting or a count as text: `25,000`, `512` even if a table made it a float, `2e-05`, a word."""
+    """Return a setting or a count as text: `25,000`, `512` (also for a float 512.0), `2e-05`, a word."""
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -76,5 +76,5 @@ def format_flops(rate: float) -> str:
 
 
 def format_ratio(ratio: float) -> str:
-    """Return a ratio as text with the sign people read it by: `1.98x`."""
+    """Return a ratio as text: `1.98x`."""
     return f"{ratio:.2f}x"

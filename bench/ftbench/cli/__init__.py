@@ -24,14 +24,14 @@ from ftbench.cli.options import fail
 
 app = typer.Typer(
     name="ftbench",
-    help="Run a complete fine-tune over a grid; measure accuracy, time and peak memory of every cell.",
+    help="Measure and predict time, peak memory and accuracy of full fine-tuning over a grid of settings.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-# In the order of --help: before a run, a run, after it.
+# In the order of --help: commands before a run, of a run, after it.
 for command in (
     planning.plan,
     planning.predict,
@@ -59,7 +59,7 @@ def main() -> None:
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Hold the options that come before a subcommand."""
+    """Handle the options that come before a command."""
     if version:
         print(f"ftbench {__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""Commands that guard memory: what was accepted, and whether it still holds."""
+"""Commands that guard memory: they write accepted figures as a baseline, and compare new figures with it."""
 
 from __future__ import annotations
 
@@ -41,20 +41,22 @@ if TYPE_CHECKING:
 FileOption = Annotated[
     Path | None,
     typer.Option(
-        "--baseline", metavar="FILE", help="The baseline; else reports/baselines/PROFILE.json."
+        "--baseline",
+        metavar="FILE",
+        help="The baseline's file.  [default: reports/baselines/PROFILE.json]",
     ),
 ]
 
 RunsOption = Annotated[
     Path | None,
-    typer.Option("--runs", metavar="RUN_DIR", help="Measured runs, as `ftbench run` wrote them."),
+    typer.Option("--runs", metavar="RUN_DIR", help="A directory with runs of `ftbench run`."),
 ]
 
 GatedArgument = Annotated[
     str,
     typer.Argument(
         metavar="PROFILE",
-        help="A name under profiles/, a path to a TOML file, or pytest-benchmark's JSON.",
+        help="A profile's name or TOML file, or a JSON file of pytest-benchmark.",
     ),
 ]
 BaseOption = Annotated[
@@ -62,35 +64,40 @@ BaseOption = Annotated[
     typer.Option(
         "--base",
         metavar="PATH",
-        help="Compare with this run directory, or this JSON of pytest-benchmark, instead.",
+        help="Compare with this instead of a baseline: a run directory (with --runs),"
+        " or a JSON file of pytest-benchmark.",
     ),
 ]
 TimeOption = Annotated[
     bool,
     typer.Option(
-        "--require-time", help="Time must be judged: exit with 2 if the runs do not allow it."
+        "--require-time",
+        help="With --runs: exit with 2 if the runs do not allow a verdict on time.",
     ),
 ]
 ToleranceOption = Annotated[
-    str, typer.Option("--tolerance", metavar="SIZE", help="By how much requested bytes may differ.")
+    str,
+    typer.Option(
+        "--tolerance", metavar="SIZE", help="The largest accepted change of a peak, such as 1MiB."
+    ),
 ]
 AcrossVersionsOption = Annotated[
     bool,
-    typer.Option("--across-versions", help="Judge although the versions of the libraries differ."),
+    typer.Option("--across-versions", help="Compare even if versions of the libraries differ."),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML too.")
+    Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")
 ]
 CommentOption = Annotated[
     Path | None,
-    typer.Option("--comment", metavar="FILE", help="Write a comment in Markdown too."),
+    typer.Option("--comment", metavar="FILE", help="Also write a Markdown comment."),
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML page.")
 ]
 
 baseline_app = typer.Typer(
-    no_args_is_help=True, help="Write down what cells need of memory, for `ftbench gate`."
+    no_args_is_help=True, help="Write or update the baseline that `ftbench gate` compares with."
 )
 
 
@@ -103,16 +110,17 @@ def write_baseline(
     runs: RunsOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Predict every cell of a profile and write the first baseline; with --gpu for these cards too.
+    """Predict the memory of all cells and write a baseline.
 
-    With --runs the baseline keeps the figures of these runs as well.
+    With --gpu, the baseline also has the predicted figures for these cards; with --runs, the measured
+    figures of these runs.
     """
     from ftbench.gate.baseline_file import baseline_path, write_baseline
 
     path = file or baseline_path(profile_name(profile))
     if path.exists():
         raise BaselineError(
-            "there is a baseline already",
+            "the baseline exists already",
             where=str(path),
             hint="`ftbench baseline update` shows what changes and replaces it",
         )
@@ -134,11 +142,14 @@ def update_baseline(
     file: FileOption = None,
     runs: RunsOption = None,
     overrides: SetOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write it without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Write the baseline without asking for confirmation.")
+    ] = False,
 ) -> None:
-    """Show what would change in a baseline, and why; write it if that is accepted.
+    """Show the changes to a baseline, and write it on confirmation.
 
-    Cards and kernel are the baseline's, unless others are named. A file of an older format is written anew.
+    Cards and attention kernel stay as in the baseline unless --gpu or --attention names others. A file in an
+    older format is converted.
     """
     from ftbench.gate.baseline_file import (
         baseline_path,
@@ -154,7 +165,9 @@ def update_baseline(
     kernel = attention_of(attention) if attention else before.attention_kernel
     loaded, grid = resolved_grid(profile, overrides, None)
     found = _predicted_whole(loaded.name, grid, gpus, kernel)
-    same = not differing(before.workload, found.workload)  # else its runs are of something else
+    same = not differing(
+        before.workload, found.workload
+    )  # else its runs belong to another workload
     kept = _accepted(runs, grid) if runs is not None else before.measured if same else None
     found = found.model_copy(update={"measured": kept})
     if baseline_text(found) == path.read_text(encoding="utf-8"):
@@ -163,9 +176,9 @@ def update_baseline(
     result = compare(before, found, across_versions=True, across_workloads=True)
     _show(result, f"What changes in {path}:", accept="--yes")
     if baseline_text(found) == baseline_text(before):
-        print("no figure: only the format of the file")
+        print("no figure changes, only the format of the file")
     if kept != before.measured:
-        print("the figures of the measured runs change too")
+        print("the figures of the measured runs change as well")
     if not yes:
         if not sys.stdin.isatty():
             raise BaselineError(
@@ -193,10 +206,13 @@ def gate(
     html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict every cell and compare with the baseline: 0 it holds, 1 it does not, 2 cannot be judged.
+    """Compare predicted memory with the baseline, for CI.
 
-    With --runs, measured runs are compared instead: their memory and accuracy with the baseline's, or with
-    those of --base, and then their time too. On GitHub Actions the verdict is on the page of the run.
+    The exit code is 0 if nothing moved, 1 if something moved, and 2 if that cannot be judged.
+
+    With --runs, memory and accuracy of measured runs are compared with those in the baseline; with --runs and
+    --base, memory, accuracy and time are compared with those of other runs. On GitHub Actions, the verdict
+    is also shown on the run's summary page.
     """
     allowed = size_of(tolerance, "--tolerance") or 0
     asked = _Asked(
@@ -204,7 +220,7 @@ def gate(
     )
     try:
         result = _judge(asked)
-    except FtbenchError as error:  # a forge is to show it too
+    except FtbenchError as error:  # files and summaries show it, too
         result = _nothing_to_judge(profile, error)
     if as_json:
         from ftbench.report.commands.gate import gate_json
@@ -218,7 +234,7 @@ def gate(
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """What `gate` is to compare, and how strictly."""
+    """The arguments of `gate`: the figures to compare, and the tolerance."""
 
     profile: str
     overrides: list[str] | None
@@ -236,7 +252,7 @@ class _Asked:
 
     @property
     def baseline(self) -> Path:
-        """Return the file of the baseline."""
+        """Return the path of the baseline."""
         from ftbench.gate.baseline_file import baseline_path
 
         return self.file or baseline_path(self.name)
@@ -249,14 +265,14 @@ def _judge(asked: _Asked) -> GateResult:
 
 
 def _refuse_options(what: str, given: Mapping[str, object]) -> None:
-    """Raise if an option was given that does not apply to what is compared."""
+    """Raise BaselineError if an option was given that does not apply to this comparison."""
     for option, value in given.items():
         if value:
             raise BaselineError(f"{option} does not apply to {what}", where="gate")
 
 
 def _judge_benchmarks(asked: _Asked) -> GateResult:
-    """Return how the peaks in two of pytest-benchmark's files differ."""
+    """Return the comparison of the peaks in two JSON files of pytest-benchmark."""
     from ftbench.gate.compare import compare_peaks
     from ftbench.gate.pytest_benchmark import read_peaks
 
@@ -275,7 +291,7 @@ def _judge_benchmarks(asked: _Asked) -> GateResult:
 
 
 def _judge_runs(asked: _Asked) -> GateResult:
-    """Return how measured runs differ from those of --base, or from those that the baseline keeps."""
+    """Return the comparison of measured runs with those of --base, or with those in the baseline."""
     from ftbench.gate.compare_runs import compare_measured
     from ftbench.gate.measured_runs import read_kept_runs, read_runs
 
@@ -299,7 +315,7 @@ def _judge_runs(asked: _Asked) -> GateResult:
 
 
 def _judge_predictions(asked: _Asked) -> GateResult:
-    """Return how predictions differ from the baseline."""
+    """Return the comparison of predictions with the baseline."""
     from ftbench.gate.baseline_file import read_baseline
     from ftbench.gate.compare import compare
     from ftbench.gate.predicted import select
@@ -328,7 +344,7 @@ def _nothing_to_judge(profile: str, error: FtbenchError) -> GateResult:
 
 
 def _write(result: GateResult, junit: Path | None, comment: Path | None, html: Path | None) -> None:
-    """Write what was asked for, and the step's summary if a forge has one."""
+    """Write the requested files, and the job's summary if the CI service has one."""
     from ftbench.base.files import write_atomically
     from ftbench.report.commands import gate as texts
     from ftbench.report.render import step_summary
@@ -349,24 +365,24 @@ def _write(result: GateResult, junit: Path | None, comment: Path | None, html: P
     if os.environ.get(step_summary.VARIABLE):
         try:
             step_summary.append(texts.gate_document(result))
-        except FtbenchError as error:  # nobody asked for it: the verdict stands without
+        except FtbenchError as error:  # not requested, so the verdict does not depend on it
             print(f"ftbench: no step summary: {error}", file=sys.stderr)
 
 
 def profile_name(profile: str) -> str:
-    """Return the name of a profile, which may be given as a path."""
+    """Return the name of a profile that is given by its name or its path."""
     return Path(profile).stem if profile.endswith(".toml") else profile
 
 
 def _accepted(path: Path, grid: Grid) -> Measured:
-    """Return the runs of a run directory as a baseline keeps them; raises BaselineError for doubtful ones."""
+    """Return the runs of a run directory for a baseline; raises BaselineError if they are not complete."""
     from ftbench.gate.measured_runs import measured_of, read_runs
     from ftbench.report.commands.gate_sentences import reason_words
 
     runs = read_runs(path, grid.cells)
     if not runs.complete:
         raise BaselineError(
-            "no baseline from runs that did not finish, or with figures that cannot be right",
+            "a baseline needs runs that finished, and whose figures break no rule",
             where=str(path),
             got="; ".join(map(reason_words, runs.doubts)) or None,
             hint="`ftbench run --rerun-noisy` runs them again",
@@ -377,7 +393,7 @@ def _accepted(path: Path, grid: Grid) -> Measured:
 def _predicted_whole(
     profile: str, grid: Grid, gpus: Sequence[Gpu], kernel: AttentionKernel | None
 ) -> Baseline:
-    """Return what is predicted of all cells of a grid; raises BaselineError if some are refused."""
+    """Return the predictions of all cells of a grid; raises BaselineError if some cannot be predicted."""
     from ftbench.gate.predicted import require_all, select
 
     found, refused = _predicted(profile, grid, select(grid), gpus, kernel)
@@ -392,7 +408,7 @@ def _predicted(
     gpus: Sequence[Gpu],
     kernel: AttentionKernel | None,
 ) -> tuple[Baseline, tuple[RefusedGroup, ...]]:
-    """Return what is predicted of the chosen cells, and the groups that are not in it."""
+    """Return the predictions of the chosen cells, and the groups that cannot be predicted."""
     from ftbench.gate.predicted import baseline_of, refused_groups
 
     predictions = forecast_of(
@@ -407,7 +423,7 @@ def _predicted(
 
 
 def _show(result: GateResult, heading: str | None = None, **accept: str) -> None:
-    """Print a result: a heading or the verdict, what moved and by what."""
+    """Print a result: a heading or the verdict, and the changes with their causes."""
     from ftbench.report.commands.gate import changes_table, headline, lines
     from ftbench.report.render.terminal import show_table
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands share, and functions that read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftbench.plan.profile import Profile
     from ftbench.records.prediction import AttentionKernel, Predictions
 
-PLAIN_WIDTH = 200  # columns where the output is no terminal: a log is not wrapped
+PLAIN_WIDTH = 200  # columns if the output is not a terminal, so that a log is not wrapped
 
 ProfileArgument = Annotated[
     str, typer.Argument(metavar="PROFILE", help="A name under profiles/, or a path to a TOML file.")
@@ -27,15 +27,21 @@ ProfileArgument = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a dotted key with a TOML value; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the profile, such as run.repeats=3; repeatable.",
     ),
 ]
 OnlyOption = Annotated[
     str | None,
-    typer.Option("--only", metavar="KEY=VALUE,...", help="Only the cells with these values."),
+    typer.Option(
+        "--only",
+        metavar="KEY=VALUE,...",
+        help="Only the cells with these values on the axes, such as max_length=512.",
+    ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+    bool, typer.Option("--json", help="Print one JSON document instead of tables.")
 ]
 
 
@@ -44,7 +50,7 @@ GpuOption = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help="A card of the catalogue, or a memory size such as 24GiB; repeatable.",
+        help="A card by its name, such as t4, or a memory size, such as 24GiB; repeatable.",
     ),
 ]
 AttentionOption = Annotated[
@@ -52,16 +58,21 @@ AttentionOption = Annotated[
     typer.Option(
         "--attention",
         metavar="KERNEL",
-        help="math, efficient, flash or cudnn; else each card's own choice.",
+        help="The kernel of scaled dot product attention: math, efficient, flash or cudnn."
+        "  [default: each card's choice]",
     ),
 ]
 ExpandableOption = Annotated[
-    bool, typer.Option("--expandable-segments", help="As with PYTORCH_ALLOC_CONF set so.")
+    bool,
+    typer.Option(
+        "--expandable-segments",
+        help="Simulate PYTORCH_ALLOC_CONF=expandable_segments:True.",
+    ),
 ]
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say why on stderr, and end with this exit code."""
+    """Print a message on stderr, and end with this exit code."""
     print(f"ftbench: {message}", file=sys.stderr)
     sys.exit(code)
 
@@ -69,7 +80,7 @@ def fail(message: str, code: int) -> NoReturn:
 def resolved_grid(
     profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
 ) -> tuple[Profile, Grid]:
-    """Return a profile, and the part of its grid that is asked for."""
+    """Return a profile, and the selected part of its grid; raises ProfileError, WorkloadError."""
     from ftbench.plan.profile_file import load_profile, parse_selection
     from ftbench.plan.resolve import resolve
 
@@ -80,14 +91,14 @@ def resolved_grid(
 
 
 def gpus_of(names: list[str] | None) -> list[Gpu]:
-    """Return the cards that --gpu names, each once."""
+    """Return the cards that --gpu names, each once; raises ProfileError."""
     from ftbench.plan.gpus import find_gpu
 
     return list({gpu.name: gpu for gpu in map(find_gpu, names or ())}.values())
 
 
 def attention_of(name: str | None) -> AttentionKernel | None:
-    """Return the kernel that --attention names; raises ProfileError for another."""
+    """Return the kernel that --attention names; raises ProfileError if there is no such kernel."""
     from ftbench.base.errors import nearest_name
     from ftbench.records.prediction import AttentionKernel
 
@@ -104,7 +115,7 @@ def attention_of(name: str | None) -> AttentionKernel | None:
 
 
 def predictor() -> LocalEngine:
-    """Return the engine of predictions, which shows its worker no card: none may matter."""
+    """Return the engine of predictions; its workers see no card, since no card may influence them."""
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import Placement
 
@@ -112,7 +123,7 @@ def predictor() -> LocalEngine:
 
 
 class PredictOptions(TypedDict, total=False):
-    """What may be asked of predictions, as in `PredictRequest`."""
+    """Options of predictions, as in `PredictRequest`."""
 
     largest_batch: bool
     explain: bool
@@ -125,7 +136,7 @@ class PredictOptions(TypedDict, total=False):
 
 
 def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOptions]) -> Predictions:
-    """Return a worker's predictions of a grid; what it is at goes to stderr."""
+    """Return a worker's predictions of a grid; its progress is shown on stderr."""
     from ftbench.cli.progress import phases_on
     from ftbench.execute.prediction_worker import forecast, processes
     from ftbench.records.prediction import PredictRequest
@@ -139,7 +150,7 @@ def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOption
 
 
 def size_of(text: str | None, option: str) -> int | None:
-    """Return the bytes that an option says; raises ProfileError where it says none."""
+    """Return the bytes that an option gives, None without it; raises ProfileError if it is not a size."""
     from ftbench.base.units import parse_bytes
 
     try:
@@ -149,14 +160,14 @@ def size_of(text: str | None, option: str) -> int | None:
 
 
 def selection_of(only: str | None) -> dict[str, object]:
-    """Return the axis values that --only asks for."""
+    """Return the axis values that --only selects; raises ProfileError."""
     from ftbench.plan.profile_file import parse_selection
 
     return parse_selection(only, option="--only") if only else {}
 
 
 def open_console() -> Console:
-    """Return where tables are printed: as wide as the terminal, or wide enough for a log."""
+    """Return the console for tables: as wide as the terminal, or `PLAIN_WIDTH` columns without one."""
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH

@@ -1,4 +1,4 @@
-"""Commands before a run: what a profile has, and what its cells are predicted to cost."""
+"""Commands before a run: they list a profile's cells, and predict their memory, time and cost."""
 
 from __future__ import annotations
 
@@ -30,21 +30,31 @@ if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
 
 TrainSizeOption = Annotated[
-    int | None, typer.Option("--train-size", min=1, help="Training examples.")
+    int | None,
+    typer.Option("--train-size", metavar="N", min=1, help="The number of training examples."),
 ]
 MaxLengthOption = Annotated[
-    int | None, typer.Option("--max-length", min=1, help="Tokens that an example is cut at.")
+    int | None,
+    typer.Option("--max-length", metavar="N", min=1, help="The sequence length, in tokens."),
 ]
-BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", metavar="N", min=1, help="Training examples per batch.")
+]
 PricesOption = Annotated[
     list[float] | None,
     typer.Option(
-        "--usd-per-hour", metavar="USD", help="What a device costs: one for all, or one each."
+        "--usd-per-hour",
+        metavar="USD",
+        help="The price of a device: give one for all devices, or one for each --gpu.",
     ),
 ]
 RunsOption = Annotated[
     Path | None,
-    typer.Option("--runs", metavar="RUN_DIR", help="Runs to fit; results/PROFILE if it is there."),
+    typer.Option(
+        "--runs",
+        metavar="RUN_DIR",
+        help="Measured runs to extrapolate from.  [default: results/PROFILE if it exists]",
+    ),
 ]
 
 
@@ -55,12 +65,15 @@ def plan(
     predicted: Annotated[
         bool,
         typer.Option(
-            "--predict/--no-predict", help="Show the predicted peak memory of tensors on a GPU."
+            "--predict/--no-predict", help="Predict the peak memory of the tensors of each cell."
         ),
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the cells of a profile, with the GPU memory they are predicted to need; runs nothing."""
+    """List the cells of a profile and their predicted memory.
+
+    Nothing is run.
+    """
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import plan_grid
     from ftbench.report.commands.plan import plan_json, plan_table
@@ -78,7 +91,7 @@ def plan(
         except FtbenchError as error:
             print(f"ftbench: no predicted memory: {error}", file=sys.stderr)
         else:
-            reasons = {one.reason for one in peaks.refused}
+            reasons = {refused.reason for refused in peaks.refused}
             for text in (*peaks.notes, *(f"not predicted: {reason}" for reason in reasons)):
                 print(f"ftbench: {text}", file=sys.stderr)
     if as_json:
@@ -96,7 +109,10 @@ def predict(
     only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the peak GPU memory of every cell, and the largest batch that fits; needs no GPU."""
+    """Predict peak GPU memory without a GPU.
+
+    With --gpu: also whether each cell fits on these cards, and the largest batch that fits.
+    """
     from ftbench.report.commands.prediction import (
         LEGEND,
         largest_table,
@@ -117,7 +133,7 @@ def predict(
     if as_json:
         print(json.dumps(predictions_json(grid, predictions, loaded.name), indent=1))
     else:
-        console, names = open_console(), [one.name for one in gpus]
+        console, names = open_console(), [card.name for card in gpus]
         show_table(console, predictions_table(grid, predictions, names))
         if predictions.largest:
             show_table(console, largest_table(grid, predictions, names))
@@ -130,7 +146,12 @@ def predict(
 def explain(
     profile: ProfileArgument,
     cell: Annotated[
-        str | None, typer.Option("--cell", metavar="KEY=VALUE,...", help="The cell, by its axes.")
+        str | None,
+        typer.Option(
+            "--cell",
+            metavar="KEY=VALUE,...",
+            help="The cell, by its values on the axes.  [default: the first cell]",
+        ),
     ] = None,
     gpu: GpuOption = None,
     attention: AttentionOption = None,
@@ -138,7 +159,10 @@ def explain(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the predicted peak of one cell consists of, and its memory over the steps."""
+    """Break down the predicted memory peak of one cell.
+
+    Shows the largest kinds of tensors, modules and operators at the peak, and memory over the steps.
+    """
     from ftbench.report.commands.prediction import (
         explanation_tables,
         moment_text,
@@ -148,10 +172,10 @@ def explain(
     from ftbench.report.render.terminal import show_table
 
     loaded, grid = resolved_grid(profile, overrides, cell, option="--cell")
-    one = grid.model_copy(update={"cells": grid.cells[:1]})
+    chosen = grid.model_copy(update={"cells": grid.cells[:1]})
     gpus = gpus_of(gpu)
     predictions = forecast_of(
-        one,
+        chosen,
         gpus,
         explain=True,
         attention=attention_of(attention),
@@ -160,16 +184,20 @@ def explain(
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
     if as_json:
-        print(json.dumps(predictions_json(one, predictions, loaded.name), indent=1))
+        print(json.dumps(predictions_json(chosen, predictions, loaded.name), indent=1))
         return
-    console, found = open_console(), predictions.cells[0]
+    console, prediction = open_console(), predictions.cells[0]
     if len(grid.cells) > 1:
-        print(f"ftbench: the first of {len(grid.cells)} cells; --cell names one", file=sys.stderr)
-    for table in explanation_tables(found):
+        print(
+            f"ftbench: this is the first of {len(grid.cells)} cells; --cell selects another",
+            file=sys.stderr,
+        )
+    composition = prediction.composition
+    assert composition is not None
+    for table in explanation_tables(prediction):
         show_table(console, table)
-    assert found.composition is not None
     console.print()
-    for line in (*timeline_chart(found.composition), "", moment_text(found.composition)):
+    for line in (*timeline_chart(composition), "", moment_text(composition)):
         console.print(line, soft_wrap=True)
 
 
@@ -185,10 +213,11 @@ def estimate(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate time, memory, money and accuracy of a run that was not made, with intervals.
+    """Estimate time, memory, cost and accuracy of a run.
 
-    Values that are not given are the profile's largest. On a card that no run was made on, time is a roofline
-    interval; without --gpu the estimate is for the machine that runs were measured on.
+    Each figure has an interval. For an option that is not given, the largest value of the profile is taken.
+    Without --gpu, the estimate is for the machine of the measured runs. For a card without measured runs, the
+    estimate of time is an interval from a roofline model.
     """
     from ftbench.estimate import estimate as estimates
     from ftbench.plan.grid import Grid
@@ -211,15 +240,15 @@ def estimate(
         raise nothing_to_estimate_on(known)
     cards, on_cpu = estimates.devices_of(gpus, known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
-    one = Grid(axes=(), cells=(target.cell,))
+    grid = Grid(axes=(), cells=(target.cell,))
     found = estimates.estimate(
         target,
         gpus,
         known,
-        on_cards=forecast_of(one, cards, largest_batch=True, work=True, attention=kernel)
+        on_cards=forecast_of(grid, cards, largest_batch=True, work=True, attention=kernel)
         if cards
         else None,
-        on_cpu=forecast_of(one, (), on_cpu=True) if on_cpu else None,
+        on_cpu=forecast_of(grid, (), on_cpu=True) if on_cpu else None,
         usd_per_hour=usd_per_hour or (),
     )
     if as_json:

@@ -1,4 +1,4 @@
-"""Progress: how a run goes on, as a live display on a terminal and as plain lines elsewhere."""
+"""The progress of a run: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ftbench.records.run_directory import Damaged
 from ftbench.report.elements.tables import axis_word
 from ftbench.report.elements.words import score_word
 
-REFRESHES_PER_S = 2.0  # the display must not take a core from what is measured
+REFRESHES_PER_S = 2.0  # the display must not take a core from the measured process
 
 
 class RunDisplay:
@@ -68,7 +68,7 @@ class RunDisplay:
         self._jobs = len(jobs)
         self._remaining_work = sum(job.work for job in jobs)
         if done:
-            self._say(f"{len(done)} of {len(jobs) + len(done)} runs are there already")
+            self._say(f"{len(done)} of {len(jobs) + len(done)} runs are done already")
         if self._live is not None and jobs:
             self._overall = self._live.add_task("cells", total=len(jobs), note="")
             self._current = self._live.add_task("preparing", total=None, note="")
@@ -76,7 +76,7 @@ class RunDisplay:
             self._say(f"preparing {len(jobs)} runs")
 
     def preparing(self, progress: Progress) -> None:
-        """Show where the prepare stage is."""
+        """Show the progress of the prepare stage."""
         if self._live is not None and self._current is not None:
             self._live.update(self._current, note=progress.phase)
 
@@ -87,7 +87,7 @@ class RunDisplay:
             self._live.reset(self._current, total=None, description=self.name(job), note="starting")
 
     def progress(self, job: Job, progress: Progress) -> None:
-        """Show where the cell is."""
+        """Show the progress of the cell."""
         if self._live is None or self._current is None:
             return
         phase = progress.phase.replace("_", " ")
@@ -105,7 +105,7 @@ class RunDisplay:
         )
 
     def finished(self, job: Job, record: Record) -> None:
-        """Show how the cell ended, and the time left."""
+        """Show the cell's result, and the time left."""
         self._done += 1
         self._remaining_work -= job.work
         if record.status == "ok":
@@ -129,7 +129,7 @@ class RunDisplay:
             self._live.update(self._overall, advance=1, note=note)
 
     def seconds_left(self) -> float | None:
-        """Return the time left, from the work that finished cells did a second; None before the first."""
+        """Return the time left, from the work per second of finished cells; None before the first."""
         work = sum(work for work, _ in self._finished)
         return self._remaining_work * sum(s for _, s in self._finished) / work if work else None
 
@@ -140,31 +140,31 @@ class RunDisplay:
         return ", ".join([*values, *(f"{word} {number}" for word, number in runs if number)])
 
     def set_aside(self, damaged: Damaged, kept: Path) -> None:
-        """Say that a record could not be read, and where it is now."""
-        self._say(f"{damaged.file.name} {damaged.reason}; moved to {kept}: its cell is run again")
+        """Show that a record could not be read, and its new path."""
+        self._say(f"{damaged.file.name} {damaged.reason}; moved to {kept}, its cell is run again")
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
 
 class FrontierDisplay:
-    """A `Listener` of the frontier: a line a try."""
+    """A `SearchListener` that prints one line per probe."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def preparing(self, progress: Progress) -> None:
-        """Say where the prepare stage is."""
+        """Show the progress of the prepare stage."""
         self._console.print(Text(f"preparing: {progress.phase}"), soft_wrap=True)
 
-    def tried(self, one: BatchProbe) -> None:
-        """Say how a try ended."""
-        verdict = {True: "fits", False: "does not fit", None: one.status}[one.fits]
-        peak = f", peak {format_bytes(one.peak_bytes)}" if one.peak_bytes is not None else ""
+    def tried(self, probe: BatchProbe) -> None:
+        """Show a probe's result."""
+        verdict = {True: "fits", False: "does not fit", None: probe.status}[probe.fits]
+        peak = f", peak {format_bytes(probe.peak_bytes)}" if probe.peak_bytes is not None else ""
         self._console.print(
             Text(
-                f"length {one.cell.max_length}, batch {one.batch}: {verdict}{peak},"
-                f" {format_seconds(one.wall_s)}"
+                f"length {probe.cell.max_length}, batch {probe.batch}: {verdict}{peak},"
+                f" {format_seconds(probe.wall_s)}"
             ),
             soft_wrap=True,
         )
@@ -172,7 +172,7 @@ class FrontierDisplay:
 
 @contextmanager
 def phases_on(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
-    """Show what a worker is at as one line that is gone afterwards; nothing where it is no terminal."""
+    """Show a worker's phase in one line that disappears at the end; nothing if `stream` is not a terminal."""
     console = Console(file=stream)
     if not console.is_terminal:
         yield lambda _: None

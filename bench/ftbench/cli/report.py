@@ -1,4 +1,4 @@
-"""Commands after a run: its report."""
+"""Commands after a run: the report of one run directory, or of two side by side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN_DIR",
-            help="What `ftbench run` wrote; two of them are put side by side.",
+            help="A directory of `ftbench run`; two are compared side by side.",
         ),
     ],
     formats: Annotated[
@@ -31,7 +31,8 @@ def report(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help="Of md, html, csv, json, parquet, latex, png, step-summary; md,html,csv if not given.",
+            help="One or more of md, html, csv, json, parquet, latex, png, step-summary."
+            "  [default: md,html,csv]",
         ),
     ] = None,
     out: Annotated[
@@ -39,17 +40,23 @@ def report(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where to write it: else the run directory; of two, nothing is written.",
+            help="The folder for the files.  [default: the run directory; for two, none]",
         ),
     ] = None,
     usd_per_hour: Annotated[
         float | None,
         typer.Option(
-            "--usd-per-hour", min=0.0, help="A price: the cells worth their time show its money."
+            "--usd-per-hour",
+            metavar="USD",
+            min=0.0,
+            help="The price of the device; the report then shows costs as well.",
         ),
     ] = None,
 ) -> None:
-    """Print the tables of a run directory and write its report; or put two side by side."""
+    """Show and write the report of a run directory.
+
+    Given two run directories, it compares them side by side, and writes files only with --out or --format.
+    """
     from ftbench.records.run_directory import RunDirectory
 
     if len(run_dirs) > 2:
@@ -57,7 +64,7 @@ def report(
             "too many run directories",
             where="RUN_DIR",
             got=", ".join(map(str, run_dirs)),
-            expected="one, or two to put side by side",
+            expected="one, or two for a comparison side by side",
         )
     wanted = tuple(name.strip() for name in formats.split(",")) if formats is not None else None
     directories = [RunDirectory.open(path) for path in run_dirs]
@@ -70,7 +77,7 @@ def report(
 
 
 def schema() -> None:
-    """Print the JSON Schema of a profile, for editors."""
+    """Print the JSON Schema of profiles, for editors."""
     from ftbench.plan.profile_file import profile_schema
 
     print(json.dumps(profile_schema(), indent=1))
@@ -93,14 +100,14 @@ def show_report(
 def _side_by_side(
     a: RunDirectory, b: RunDirectory, folder: Path | None, formats: tuple[str, ...] | None
 ) -> None:
-    """Show two run directories side by side, and write that where a folder is named."""
+    """Show two run directories side by side, and write the comparison if a folder or formats are given."""
     from ftbench.report.commands.side_by_side import build, load_side_by_side, writers
     from ftbench.report.write import write_report
 
     nowhere = formats is not None and set(formats) != {"step-summary"} and folder is None
     if nowhere or (folder is not None and folder.resolve() in (a.path.resolve(), b.path.resolve())):
         raise ProfileError(
-            "two run directories side by side are written into a folder of their own",
+            "a comparison of two run directories needs a folder of its own",
             where="--out",
             got=str(folder) if folder else None,
             expected="a folder that is neither of them",
@@ -115,7 +122,7 @@ def _side_by_side(
 
 
 def _show(document: Document, written: list[Path]) -> None:
-    """Print a document, and the files that it was written to."""
+    """Print a document, and the names of the files written."""
     from ftbench.report.render.terminal import show
 
     console = open_console()

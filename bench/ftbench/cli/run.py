@@ -25,24 +25,29 @@ from ftbench.cli.report import DEFAULT_FORMATS, show_report
 if TYPE_CHECKING:
     from ftbench.records.run_directory import RunDirectory
 
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run directory.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
+]
 OtherEnvironmentOption = Annotated[
     bool,
     typer.Option(
-        "--allow-other-environment", help="Add to a directory measured under another environment."
+        "--allow-other-environment",
+        help="Add to a run directory even if its packages or hardware differ.",
     ),
 ]
 RerunNoisyOption = Annotated[
     bool,
     typer.Option(
         "--rerun-noisy",
-        help="Run cells again whose load or spread passed a threshold, or with untrusted figures.",
+        help="Repeat cells that were disturbed (see Warnings in the report), or whose figures are untrusted.",
     ),
 ]
 SkipUnfitOption = Annotated[
     bool,
     typer.Option(
-        "--skip-unfit", help="Do not run cells that are predicted not to fit; recorded as such."
+        "--skip-unfit",
+        help="Do not run cells that are predicted not to fit in memory; record them as unfit.",
     ),
 ]
 KeepRequestsOption = Annotated[
@@ -64,7 +69,10 @@ def run(
     skip_unfit: SkipUnfitOption = False,
     keep_requests: KeepRequestsOption = False,
 ) -> None:
-    """Run the missing cells of a profile, then print and write the tables."""
+    """Run the missing cells of a profile; show and write the report.
+
+    Cells that have a finished record in the run directory are not run again.
+    """
     from ftbench.execute.engines.base import make_engine
     from ftbench.plan.devices import choose_device
     from ftbench.plan.grid import axis_order, kept_cells
@@ -113,17 +121,24 @@ def frontier(
     limit: Annotated[
         str | None,
         typer.Option(
-            "--limit", metavar="SIZE", help="Memory of a worker, as 4GiB; else the card's."
+            "--limit",
+            metavar="SIZE",
+            help="The memory limit, such as 4GiB; required on the CPU.  [default: the card's memory]",
         ),
     ] = None,
     max_batch: Annotated[
-        int, typer.Option("--max-batch", min=1, help="Look no further than this batch size.")
+        int,
+        typer.Option("--max-batch", metavar="N", min=1, help="The largest batch size to try."),
     ] = 4096,
     out: OutOption = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
 ) -> None:
-    """Search the largest batch of each length that completes two optimizer steps under a limit."""
+    """Find the largest batch within a memory limit, by running it.
+
+    For each length, batch sizes are tried until the largest is found that completes two optimizer steps
+    within the limit. Each try is a process of its own.
+    """
     from ftbench.cli.progress import FrontierDisplay
     from ftbench.execute.batch_search import Frontier
     from ftbench.execute.engines.local import LocalEngine

@@ -34,8 +34,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import schedule_of
 from ftbench.plan.scores import ACCURACY
-from ftbench.records.prediction import CellPrediction
-from ftbench.records.prediction import Figure as Bytes
+from ftbench.records.prediction import CellPrediction, PredictedBytes
 
 # The kind of an interval: it holds 95 of 100 runs; nothing can lie outside; nothing that the allocator's rules
 # allow lies outside; or there is one value.
@@ -178,7 +177,7 @@ def roofline_time(
     )
 
 
-def from_prediction(name: str, figure: Bytes, source: Source) -> EstimatedFigure:
+def from_prediction(name: str, figure: PredictedBytes, source: Source) -> EstimatedFigure:
     """Return a predicted number of bytes as an answer."""
     meaning: dict[str, Meaning] = {"interval": "bounds", "simulated": "simulated", "exact": "exact"}
     return EstimatedFigure(

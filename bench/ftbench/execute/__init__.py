@@ -1,1 +1,1 @@
-"""Cells go out to worker processes, records come back."""
+"""Runs cells in worker processes, and turns their answers into records."""

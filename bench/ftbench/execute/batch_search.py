@@ -1,7 +1,7 @@
-"""Frontier: the largest batch of each length that two optimizer steps get through, measured.
+"""Frontier: the largest batch of each length at which two optimizer steps complete, measured.
 
-Like the runner, cells -> engine -> store, but the next cell depends on how the last one ended. Each
-try is a process of its own; tries are kept, so an interrupted search goes on where it stopped.
+Like the runner, cells -> engine -> run directory, but the next batch depends on the result of the last. Each
+probe is a process of its own; probes are kept, so that an interrupted search continues where it stopped.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ ENFORCED = "enforced"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One length (and whatever else varies but the batch), and its edge."""
+    """One shape, a length and the other axes without the batch, and its edge."""
 
     cell: Cell
     edge: Edge
 
 
-class Listener(Protocol):
-    """Is told how the search goes on."""
+class SearchListener(Protocol):
+    """Receives the progress of a search; the command line shows it."""
 
     def preparing(self, progress: Progress) -> None:
-        """Tell where the prepare stage is."""
+        """Receive the progress of the prepare stage."""
 
-    def tried(self, one: BatchProbe) -> None:
-        """Tell how a try ended."""
+    def tried(self, probe: BatchProbe) -> None:
+        """Receive a probe when it has ended."""
 
 
 def shapes(grid: Grid) -> list[Cell]:
-    """Return one cell of each length, and of each value of the other axes, in rising length."""
+    """Return one cell per shape (length and the other axes without the batch), the shortest first."""
     first: dict[str, Cell] = {}
     for cell in grid.cells:
         facets = {name: value for name, value in cell.facets.items() if name not in NOT_SEARCHED}
@@ -59,13 +59,13 @@ def shapes(grid: Grid) -> list[Cell]:
 
 
 def with_batch(cell: Cell, batch: int) -> Cell:
-    """Return the cell at another batch size, on as many documents as two steps need at least."""
+    """Return the cell at another batch size, with the training examples of two steps."""
     of_batch = cell.with_shape(batch, cell.max_length)
     return of_batch.model_copy(update={"train_size": 2 * of_batch.examples_per_step})
 
 
 class Frontier:
-    """Searches the largest batch of each shape of a grid."""
+    """Searches for the largest batch of each shape of a grid."""
 
     def __init__(
         self,
@@ -74,17 +74,17 @@ class Frontier:
         directory: RunDirectory,
         engine: Engine,
         device: Placement,
-        listener: Listener,
+        listener: SearchListener,
         *,
         limit_bytes: int | None,
         largest: int,
     ) -> None:
-        """Make a search; raises ProfileError without a limit on a device that has none of its own."""
+        """Make a search; raises ProfileError if the device is the CPU and no limit is given."""
         if limit_bytes is None and device.kind == "cpu":
             raise ProfileError(
-                "a limit is needed on the CPU",
+                "a memory limit is required on the CPU",
                 where="--limit",
-                expected="how much memory a worker may have, such as 4GiB",
+                expected="the memory that a worker may use, such as 4GiB",
             )
         self._profile = profile
         self._grid = grid
@@ -96,7 +96,7 @@ class Frontier:
         self._largest = largest
 
     def run(self) -> list[Row]:
-        """Make the tries that are missing and return a row a shape; raises what prepare refuses."""
+        """Make the missing probes and return one row per shape; raises the errors of `prepare`."""
         with self._directory.lock():
             preparation = prepare(
                 self._profile,
@@ -112,28 +112,27 @@ class Frontier:
             return [self._search(cell, limit, preparation) for cell in shapes(self._grid)]
 
     def _search(self, cell: Cell, limit: int, preparation: Preparation) -> Row:
-        """Return the edge of one shape, from the tries that are there and those still needed."""
-        tries = self._made(cell, limit, preparation)
-        while (batch := next_batch(tries, limit, self._largest)) is not None:
-            one = self._try(with_batch(cell, batch), batch, limit, preparation)
-            self._directory.write_try(one)
-            self._listener.tried(one)
-            tries.append(one)
-        return Row(cell, edge(tries))
+        probes = self._earlier_probes(cell, limit, preparation)
+        while (batch := next_batch(probes, limit, self._largest)) is not None:
+            probe = self._probe(with_batch(cell, batch), batch, limit, preparation)
+            self._directory.write_try(probe)
+            self._listener.tried(probe)
+            probes.append(probe)
+        return Row(cell, edge(probes))
 
-    def _made(self, cell: Cell, limit: int, preparation: Preparation) -> list[BatchProbe]:
-        """Return the tries of a shape that were made before, under the same limit and environment."""
+    def _earlier_probes(self, cell: Cell, limit: int, preparation: Preparation) -> list[BatchProbe]:
+        """Return the decisive probes of a shape from earlier searches with the same limit and environment."""
         environment = preparation.environment.environment_id
         return [
-            one
-            for one in self._directory.tries()
-            if one.cell == with_batch(cell, one.batch)
-            and (one.limit_bytes, one.environment_id) == (limit, environment)
-            and one.fits is not None
+            probe
+            for probe in self._directory.tries()
+            if probe.cell == with_batch(cell, probe.batch)
+            and (probe.limit_bytes, probe.environment_id) == (limit, environment)
+            and probe.fits is not None
         ]
 
-    def _try(self, cell: Cell, batch: int, limit: int, preparation: Preparation) -> BatchProbe:
-        """Return how two steps at a batch size ended, in a process of its own."""
+    def _probe(self, cell: Cell, batch: int, limit: int, preparation: Preparation) -> BatchProbe:
+        """Run two steps at a batch size in a process of its own."""
         on_host = self._device.kind == "cpu"
         output = self._directory.path / "checkpoints" / "try"
         remove_link(output)
@@ -175,7 +174,7 @@ class Frontier:
 
 
 def _peak(parsed: WorkerResult[TwoStepPass], *, on_host: bool) -> int | None:
-    """Return what the limit is held against: RSS on the host, reserved memory on a card."""
+    """Return the peak that is compared with the limit: RSS on the host, reserved memory on a card."""
     if parsed.result is None:
         return None
     memory = parsed.result.memory
@@ -185,10 +184,13 @@ def _peak(parsed: WorkerResult[TwoStepPass], *, on_host: bool) -> int | None:
 def _fits(
     parsed: WorkerResult[Any], outcome: Outcome, peak: int | None, judged_against: int | None
 ) -> bool | None:
-    """Return whether a try kept within its limit; None where it ended for another reason."""
+    """Return whether a probe stayed within its limit; None if it failed for another reason than memory.
+
+    `judged_against` is the limit if nothing enforces it, else None.
+    """
     if parsed.status == "oom":
         return False
-    # Under a limit that nothing enforces here, a kill from outside is the machine's own limit.
+    # If no limit is enforced, a kill from outside means that the machine itself ran out of memory.
     if judged_against is not None and outcome.exit_code == -9 and not outcome.timed_out:
         return False
     if parsed.status != "ok":

@@ -20,7 +20,10 @@ TENSOR_SOURCE = "torch's CPU allocator through its profiler, in a two-step pass 
 
 
 def two_step_key(cell: Cell) -> str:
-    """Return what decides the tensors' memory of two steps: of training examples, no more than a step takes."""
+    """Return a key that is equal for cells whose tensors need the same memory in two steps.
+
+    Of `train_size`, only the examples of one step count.
+    """
     shape = (cell.max_length, cell.per_device_train_batch_size)
     examples = min(cell.train_size, cell.examples_per_step)
     return json.dumps([shape, examples, memory_view(cell.facets)], sort_keys=True, default=str)
@@ -33,7 +36,7 @@ def without_tensors(measured: Measurement, reason: str) -> Measurement:
 
 
 def merge_two_step_pass(measured: Measurement, two_step: TwoStepPass) -> Measurement:
-    """Return the measurement with the peaks of the CPU tensors in the ledgers that the two_step knows."""
+    """Return the measurement with the CPU tensors' peaks of a two-step pass, for each phase that it has."""
 
     def with_peak(memory: Memory, of: Memory | None) -> Memory:
         peak = of.peak_cpu_tensors_bytes if of else None

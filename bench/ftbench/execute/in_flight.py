@@ -1,7 +1,7 @@
-"""Jobs in flight: as many at a time as an engine has places, each told from start to end as one generator.
+"""Jobs in flight: as many at a time as an engine has places, each written as one generator.
 
-A flight yields the future of each piece of work that it needs, is sent its outcome, and returns a result. All
-flights run in the thread that calls `fly`; only the engine waits in others.
+A flight yields the future of each piece of work that it needs, receives its outcome, and returns a result. All
+flights run in the thread that calls `fly`; only the engine waits in other threads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ftbench.execute.engines.base import Engine, Outcome
 
 Result = TypeVar("Result")
 Flight = Generator[Future[Outcome], Outcome, Result]
-# What is to be called in the thread of `fly`: engines report progress from their own.
+# Posts a call to the thread of `fly`: engines report progress from threads of their own.
 Post = Callable[[Callable[[], None]], None]
 
 
 def fly(engine: Engine, flights: Iterable[Callable[[Post], Flight[Result]]]) -> Iterator[Result]:
-    """Yield what flights return, in the order in which they end; each is started when a place is free.
+    """Yield the results of flights, in the order in which they end; each is started when a place is free.
 
     An exception of a flight, or an interruption, ends all workers and is raised.
     """
@@ -31,7 +31,7 @@ def fly(engine: Engine, flights: Iterable[Callable[[Post], Flight[Result]]]) -> 
     flying = 0
 
     def go_on(flight: Flight[Result], outcome: Outcome | None) -> None:
-        """Let a flight run until it waits for a future again, or ends."""
+        """Run a flight until it waits for a future again, or ends."""
         nonlocal flying
         try:
             future = next(flight) if outcome is None else flight.send(outcome)
@@ -65,7 +65,7 @@ def fly(engine: Engine, flights: Iterable[Callable[[Post], Flight[Result]]]) -> 
     finally:
         for flights_of in waiting.values():
             for flight in flights_of:
-                flight.close()  # each clears away what it has begun
+                flight.close()  # each removes its unfinished files
 
 
 def _taken(ended: list[Result]) -> Iterator[Result]:

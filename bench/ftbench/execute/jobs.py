@@ -1,4 +1,4 @@
-"""Jobs: the runs of the cells, in the seeded random order that they are run in."""
+"""Jobs: the runs of the cells, in a seeded random order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftbench.records.record import (
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run of a cell: a replicate has a seed of its own, its repeats have the same one."""
+    """One run of a cell: each replicate has its own seed, and its repeats have the same seed."""
 
     cell: Cell
     replicate: int
@@ -24,17 +24,17 @@ class Job:
 
     @property
     def identity(self) -> Identity:
-        """Return what names the job's record."""
+        """Return the identity of the job's record."""
         return Identity(self.cell.cell_id, self.replicate, self.repeat)
 
     @property
     def seed(self) -> int:
-        """Return the seed that this replicate runs with."""
+        """Return the seed of this replicate."""
         return self.cell.seed + self.replicate
 
     @property
     def work(self) -> float:
-        """Return roughly how much there is to do, in forward passes over a token.
+        """Return the approximate amount of work, in forward passes over one token.
 
         A training step costs about three forward passes. Good enough to foretell the time left from cells
         that finished.
@@ -45,9 +45,9 @@ class Job:
 
 
 def plan_jobs(profile: Profile, grid: Grid) -> list[Job]:
-    """Return every run of every cell, in the seeded random order that they are run in.
+    """Return every run of every cell, in a seeded random order.
 
-    In the order of the grid a machine that slows down would look like an effect of an axis.
+    In the grid's own order, a machine that slows down would look like an effect of an axis.
     """
     jobs = [
         Job(cell, replicate, repeat)

@@ -1,4 +1,4 @@
-"""Listener: who is told how a run goes on."""
+"""Listener: receives the progress of a run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ftbench.records.run_directory import Damaged
 
 
 class Listener(Protocol):
-    """Is told how a run goes on; the command line shows it."""
+    """Receives the progress of a run; the command line shows it."""
 
     def planned(self, jobs: Sequence[Job], done: Sequence[Job]) -> None:
-        """Tell what is to be run, and what is there already."""
+        """Receive the jobs that will be run, and those that earlier runs have done."""
 
     def preparing(self, progress: Progress) -> None:
-        """Tell where the prepare stage is."""
+        """Receive the progress of the prepare stage."""
 
     def started(self, job: Job) -> None:
-        """Tell that a cell begins."""
+        """Receive a job when it starts."""
 
     def progress(self, job: Job, progress: Progress) -> None:
-        """Tell where a cell is."""
+        """Receive the progress of a job."""
 
     def finished(self, job: Job, record: Record) -> None:
-        """Tell how a cell ended."""
+        """Receive a job and its record when it has ended."""
 
     def set_aside(self, damaged: Damaged, kept: Path) -> None:
-        """Tell that a record could not be read, and where it was moved."""
+        """Receive a record that could not be read, and the path that it was moved to."""

@@ -1,6 +1,6 @@
-"""Outcome: how a worker's process ended, read as a status with a result or a failure.
+"""Outcome: the end of a worker's process, turned into a status with a result or a failure.
 
-An answer is checked strictly before it is believed; no answer is a failure with what is known of it.
+An answer is validated strictly; without an answer, the failure describes how the process ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIGKILL = 9
 
 @dataclasses.dataclass(frozen=True)
 class WorkerResult(Generic[Model]):
-    """A status, with a result where it is `ok` and a failure where it is not."""
+    """A status, with a result if it is `ok` and a failure if it is not."""
 
     status: Status
     result: Model | None = None
@@ -31,7 +31,7 @@ class WorkerResult(Generic[Model]):
 
 
 def parse_result(outcome: Outcome, key: str, model: type[Model]) -> WorkerResult[Model]:
-    """Return what came of a worker whose answer holds a `model` under `key`."""
+    """Return the result of a worker whose answer has a `model` under `key`, or its failure."""
     if outcome.answer is None:
         return _without_answer(outcome)
     try:
@@ -40,18 +40,18 @@ def parse_result(outcome: Outcome, key: str, model: type[Model]) -> WorkerResult
             return WorkerResult(status, model.model_validate(outcome.answer.get(key)))
         failure = Failure.model_validate(outcome.answer.get("failure"))
     except ValidationError as error:
-        message = f"an answer that is no {key}: {error}"
+        message = f"the worker's answer is not a valid {key}: {error}"
         return _failed("invalid", outcome, message)
-    if status == "crashed" and outcome.oom_killed:  # a child of the worker was: it lived to tell
+    if status == "crashed" and outcome.oom_killed:  # the kernel killed a child, the worker survived
         status = "oom"
-    said = {"message": redact(failure.message), "log_tail": outcome.log_tail}
-    return WorkerResult(status, failure=failure.model_copy(update=said))
+    details = {"message": redact(failure.message), "log_tail": outcome.log_tail}
+    return WorkerResult(status, failure=failure.model_copy(update=details))
 
 
 def require_answer(outcome: Outcome, stage: str, model: type[Model], log: Path | None) -> Model:
-    """Return the answer of a worker that a command cannot do without.
+    """Return the answer of a worker as a `model`.
 
-    Raises what it refused, and WorkerError where it has no answer, or one that is no `model`.
+    Raises the worker's own error, and WorkerError if there is no answer or it is not a `model`.
     """
     if outcome.refusal is not None:
         raise outcome.refusal
@@ -62,16 +62,16 @@ def require_answer(outcome: Outcome, stage: str, model: type[Model], log: Path |
     try:
         return model.model_validate(outcome.answer)
     except ValidationError as error:
-        what = f"the {stage} gave an answer that is none"
+        what = f"the {stage} gave an answer that is not valid"
         raise WorkerError(what, where=where, got=str(error)) from error
 
 
 def how_it_ended(outcome: Outcome) -> str:
-    """Return how a worker ended that gave no answer, in words that follow its name."""
+    """Return a phrase for the end of a worker without an answer, to follow its name."""
     if outcome.timed_out:
         return f"was stopped at its time limit, after {outcome.wall_s:.0f} s"
     if outcome.exit_code == -_SIGKILL and outcome.oom_killed:
-        return "was killed by the kernel: the memory of its control group ran out"
+        return "was killed by the kernel because its control group ran out of memory"
     if outcome.exit_code is not None and outcome.exit_code < 0:
         return f"was killed by signal {-outcome.exit_code}"
     return f"ended without an answer, exit code {outcome.exit_code}"
@@ -81,7 +81,7 @@ def _without_answer(outcome: Outcome) -> WorkerResult[Model]:
     if outcome.refusal is not None:
         return _failed("invalid", outcome, redact(str(outcome.refusal)))
     status: Status = "timeout" if outcome.timed_out else "crashed"
-    # A SIGKILL alone says nothing of memory: anybody may have sent it. The kernel's count does.
+    # Anybody may have sent a SIGKILL: only the kernel's own count shows that memory ran out.
     if outcome.exit_code == -_SIGKILL and outcome.oom_killed and not outcome.timed_out:
         status = "oom"
     return _failed(status, outcome, f"the worker {how_it_ended(outcome)}")

@@ -1,4 +1,4 @@
-"""Predictions asked of a worker process, since tracing needs torch."""
+"""Predictions made in a worker process, since tracing needs torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_PROCESSES = 4
 
 
 def processes() -> int:
-    """Return how many processes a forecast traces and simulates in: one a core, up to four."""
+    """Return the number of processes that trace and simulate: one per core, at most four."""
     return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
 
 
@@ -33,7 +33,7 @@ def forecast(
     log_file: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Predictions:
-    """Return what a worker predicts; raises what it refuses, and WorkerError where it has no answer."""
+    """Return a worker's predictions; raises the worker's own error, and WorkerError if it has no answer."""
     with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
         log = log_file or Path(scratch) / "predict.log"
         outcome = engine.run(
@@ -47,14 +47,17 @@ def forecast(
 
 
 def gpu_of(device: Device) -> Gpu:
-    """Return the catalogue's entry for the card of this machine, with the memory that it reports."""
+    """Return the catalogue's entry for the card of this machine, with the memory that the card reports.
+
+    Raises PredictionError if the card is not in the catalogue.
+    """
     assert device.total_memory_bytes is not None
     total = device.total_memory_bytes
     try:
         gpu = find_gpu(device.name)
-    except ProfileError as error:  # its kernels and workspaces are not known
+    except ProfileError as error:  # the card's kernels and workspaces are not known
         raise PredictionError(
-            "this machine's card is not in the catalogue: what fits it cannot be foretold",
+            "this machine's card is not in the catalogue, so memory on it cannot be predicted",
             where="--skip-unfit",
             got=device.name,
         ) from error
@@ -62,7 +65,7 @@ def gpu_of(device: Device) -> Gpu:
 
 
 def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | None:
-    """Return why a cell does not fit on a machine's device, whatever is unknown; None where it may."""
+    """Return the reason that a cell cannot fit on a machine's device; None if it may fit."""
     if environment.device.kind == "cpu":
         need, room = prediction.tensors.low_bytes, environment.memory_bytes
         if need <= room:
@@ -73,14 +76,14 @@ def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | 
     for card in prediction.cards:
         if card.verdict == "does not fit":
             room = card.capacity_high_bytes
-            return f"predicted not to fit: out of memory with {format_bytes(room)} to reserve"
+            return f"predicted not to fit: it runs out of the {format_bytes(room)} of the card"
     return None
 
 
 def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
-    """Return the single figures of a prediction, to stand beside what is measured."""
+    """Return the middle values of a prediction, for comparison with the measured ones."""
     card = prediction.cards[0] if prediction.cards else None
-    fits = card is not None and card.verdict == "fits"  # else some had failed where they stand
+    fits = card is not None and card.verdict == "fits"  # else the figures end at a failure
     return PredictedPeaks(
         tensors_bytes=prediction.tensors.value_bytes,
         allocated_bytes=card.allocated.value_bytes if card and fits else None,

@@ -1,4 +1,4 @@
-"""The prepare stage of a run, and whether a run directory's records are of the same environment."""
+"""The prepare stage of a run, and the check that all records of a run directory have the same environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepare(
     device: Placement,
     on_progress: Callable[[Progress], None],
 ) -> Preparation:
-    """Probe and tokenise what cells need, in a worker; raises what it refuses."""
+    """Probe the workload and tokenise the data of the cells, in a worker; raises the worker's error."""
     request = PrepareRequest(
         cells=tuple(dict.fromkeys(cells)),
         device=device.kind,
@@ -50,23 +50,24 @@ def require_same_environment(
     environment: Environment, records: Iterable[Record], directory: RunDirectory
 ) -> None:
     """Raise EnvironmentMismatch if records of the directory come from another environment."""
-    there = directory.environments()
+    environments = directory.environments()
     used = {record.environment_id for record in records if record.status == "ok"}
     others = sorted(used - {environment.environment_id})
     if not others:
         return
-    changes = _differences(there[others[0]], environment) if others[0] in there else ["unknown"]
+    known = environments.get(others[0])
+    changes = ["unknown"] if known is None else _differences(known, environment)
     raise EnvironmentMismatch(
         "its records were measured under another environment",
         where=str(directory.path),
         got="; ".join(changes),
-        expected="the environment that the other cells ran under",
-        hint="--out for a new directory, or --allow-other-environment to put both into one",
+        expected="the environment of the other cells",
+        hint="--out for a new directory, or --allow-other-environment to have both in one",
     )
 
 
 def _differences(old: Environment, new: Environment) -> list[str]:
-    """Return what changed between two environments, one text for each value."""
+    """Return the differences between two environments, one text per value."""
     before, after = old.flat(), new.flat()
     return [
         f"{name} {before.get(name)} -> {after.get(name)}"

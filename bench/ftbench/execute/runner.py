@@ -1,7 +1,7 @@
-"""Runner: cells -> engine -> store. Decides what is missing, in which order, and what came of each.
+"""Runner: cells -> engine -> run directory. Finds the missing runs, runs them, and writes their records.
 
-Every fault of a worker becomes a record with its status, and the run goes on. What ends a run is the
-parent's own: an interruption, a full disk, a run directory that somebody else holds.
+Every fault of a worker becomes a record with its status, and the run continues. Only faults of the parent end a
+run: an interruption, a full disk, a run directory that another process has locked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from ftbench.records.run_directory import RunDirectory
 CELL = "ftbench.worker.cell"
 
 
-# Bytes a parameter in a checkpoint: fp32 weights, and two fp32 moments of Adam.
+# Bytes per parameter in a checkpoint: fp32 weights, and two fp32 moments of Adam.
 _CHECKPOINT_BYTES = 12
 _WEIGHT_BYTES = 4
 
@@ -84,10 +84,10 @@ class Runner:
         predictor: Engine | None = None,
         keep_requests: bool = False,
     ) -> None:
-        """Make a runner; the checkpoints of the cells in `kept` stay.
+        """Make a runner; the checkpoints of the cells in `kept` are not removed.
 
-        `predictor` runs predictions: an engine that shows its worker no card. With `keep_requests` each
-        worker's request stays beside its log, for `python -m ftbench.worker`.
+        `predictor` is the engine of predictions, whose worker sees no card. With `keep_requests`, each
+        worker's request is kept beside its log, for `python -m ftbench.worker`.
         """
         self._profile = profile
         self._grid = grid
@@ -99,7 +99,7 @@ class Runner:
         self._predictor = predictor or engine
         self._keep_requests = keep_requests
         self._workspace = engine.workspace(directory.path.absolute())
-        self._earlier: dict[Identity, Record] = {}  # what the directory has of each run
+        self._earlier: dict[Identity, Record] = {}  # the directory's record of each run
         self._two_steps: dict[str, Future[Outcome]] = {}  # two-step passes, by `two_step_key`
         self._predicted: Predictions | None = None
 
@@ -110,15 +110,14 @@ class Runner:
         rerun_noisy: bool = False,
         skip_unfit: bool = False,
     ) -> list[Record]:
-        """Run what is missing and return the records of the whole grid; a failed cell is tried again.
+        """Run the missing and the failed cells, and return the records of the whole grid.
 
-        With `skip_unfit` memory is predicted first, and a cell that does not fit the device whatever
-        is unknown gets a record that says so, and is not run.
-        With `rerun_noisy` so is one whose load or spread passed a named threshold, or with a figure
-        that is untrusted; its earlier record is kept aside. A record that cannot be read is moved
-        away and its cell run again. Raises EnvironmentMismatch where the directory's records come
-        from another environment, unless `allow_other_environment`; WorkloadError or ProfileError where prepare
-        refuses the workload; RunDirectoryError where the disk is full.
+        With `skip_unfit`, memory is predicted first, and a cell that cannot fit on the device gets a record
+        with the status `unfit` instead of a run. With `rerun_noisy`, cells are run again if a warning passed a
+        named threshold or a figure is untrusted; the earlier record moves to `superseded/`. A record that
+        cannot be read is moved away, and its cell run again. Raises EnvironmentMismatch if the directory has
+        records of another environment, unless `allow_other_environment`; WorkloadError or ProfileError if the
+        workload cannot be prepared; RunDirectoryError if the disk is full.
         """
         with self._directory.lock():
             records, broken = self._directory.survey()
@@ -153,13 +152,13 @@ class Runner:
                 finished |= {i: record for i, record in unfit.items() if record is not None}
                 missing = [job for job in missing if unfit[job.identity] is None]
                 for record in fly(self._engine, self._flights(missing, preparation)):
-                    # A rerun that failed takes nothing away from the run before it.
+                    # A rerun that failed does not replace the result of an earlier run.
                     if record.status == "ok" or record.identity not in finished:
                         finished[record.identity] = record
             return [finished[job.identity] for job in jobs]
 
     def _predict(self, jobs: Sequence[Job], environment: Environment) -> Predictions:
-        """Return what the cells need of this machine's device."""
+        """Return the predicted memory of the cells on this machine's device."""
         on_cpu = self._device.kind == "cpu"
         request = PredictRequest(
             cells=tuple(dict.fromkeys(job.cell for job in jobs)),
@@ -172,13 +171,13 @@ class Runner:
         return forecast(request, self._predictor, log_file=log, on_progress=listener)
 
     def _unfit(self, job: Job, environment: Environment) -> Record | None:
-        """Return the record of a job whose cell will not fit; None where it may.
+        """Return the record of a job whose cell cannot fit; None if it may fit.
 
-        One that is there already stays: a measured end says more, and the same prediction the same.
+        An earlier record is kept: it is either measured or has the same prediction.
         """
-        found = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        why = None if found is None else does_not_fit(found, environment)
-        if why is None:
+        prediction = self._predicted.of(job.cell.cell_id) if self._predicted else None
+        reason = None if prediction is None else does_not_fit(prediction, environment)
+        if reason is None:
             return None
         earlier = self._earlier.get(job.identity)
         if earlier is not None:
@@ -190,25 +189,28 @@ class Runner:
             started_at=_now(),
             wall_s=0.0,
             status="unfit",
-            failure=Failure(message=why),
+            failure=Failure(message=reason),
         )
         self._directory.write_record(record)
         self._listener.finished(job, record)
         return record
 
     def _peaks(self, job: Job) -> PredictedPeaks | None:
-        found = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        return None if found is None else predicted_peaks(found)
+        prediction = self._predicted.of(job.cell.cell_id) if self._predicted else None
+        return None if prediction is None else predicted_peaks(prediction)
 
     def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
-        """Raise RunDirectoryError if the disk can't hold what stays, and the largest that run at once."""
+        """Raise RunDirectoryError if the disk has too little space for the checkpoints.
+
+        It must hold all that are kept, and the largest ones of as many jobs as run at once.
+        """
         sizes = [(checkpoint_bytes(job.cell, parameters), job.cell in self._kept) for job in jobs]
         stays = sum(size for size, kept in sizes if kept)
         passing = sorted((size for size, kept in sizes if not kept), reverse=True)
         self._directory.require_free(stays + sum(passing[: self._engine.places]))
 
     def _clear_remains(self, finished: Mapping[Identity, Record]) -> None:
-        """Remove the checkpoints of cells that never finished: a run was killed over them."""
+        """Remove the checkpoints of unfinished cells, which a killed run has left."""
         names = {identity.name for identity in finished}
         for folder in (self._directory.path / "checkpoints").iterdir():
             remove_link(folder)
@@ -218,13 +220,13 @@ class Runner:
     def _flights(
         self, jobs: Sequence[Job], preparation: Preparation
     ) -> Iterator[Callable[[Post], Flight[Record]]]:
-        """Yield each job as a flight, if the disk has room for what it writes."""
+        """Yield each job as a flight; raises RunDirectoryError if the disk has no room for its checkpoints."""
         for number, job in enumerate(jobs):
             self._require_free(jobs[number:], preparation.parameters)
             yield functools.partial(self._flight, job, preparation)
 
     def _flight(self, job: Job, preparation: Preparation, post: Post) -> Flight[Record]:
-        """Run one job, write its record, and clear away its checkpoints unless they are to stay."""
+        """Run one job, write its record, and remove its checkpoints unless they are to be kept."""
         earlier = self._earlier.get(job.identity)
         attempt = earlier.attempt + 1 if earlier else 0
         name = attempt_name(job.identity, attempt)
@@ -240,7 +242,7 @@ class Runner:
             samples_file=f"samples/{name}.parquet",
             reports=f"logs/{name}",
         )
-        # What a run that was cut off has left there.
+        # A run that was cut off may have left files there.
         self._workspace.clear(
             request.output, request.steps_file, request.samples_file, request.reports
         )
@@ -279,7 +281,7 @@ class Runner:
     def _submit(
         self, module: str, request: WorkspaceRequest, name: str, on_progress: OnProgress
     ) -> Future[Outcome]:
-        """Hand a request to the engine, and keep it for a run by hand if that is asked for."""
+        """Pass a request to the engine, and write it to a file as well if `keep_requests` is set."""
         text = request.model_dump_json()
         if self._keep_requests:
             environment = dict(self._device.environment)
@@ -291,7 +293,7 @@ class Runner:
         return self._engine.submit(work, on_progress)
 
     def _record(self, job: Job, environment: Environment, **how: Any) -> Record:
-        """Return the record of a job; `how` is how it was run and how it ended."""
+        """Return the record of a job; `how` has the fields that describe the run and its end."""
         return Record(
             cell_id=job.cell.cell_id,
             replicate=job.replicate,
@@ -307,14 +309,14 @@ class Runner:
     def _with_tensors(
         self, job: Job, measured: Measurement, preparation: Preparation
     ) -> Flight[Measurement]:
-        """Return the measurement with the CPU tensors' peaks, from a two-step pass in its own process.
+        """Return the measurement with the CPU tensors' peaks, from a two-step pass in a process of its own.
 
-        Made once for all cells whose two steps need the same memory (`two_step_key`).
+        One pass serves all cells whose two steps need the same memory (`two_step_key`).
         """
         if self._device.kind != "cpu":
             return without_tensors(measured, "the cell ran on CUDA: its tensors are on the card")
         if not self._profile.run.cpu_tensors:
-            return without_tensors(measured, "not asked for (run.cpu_tensors)")
+            return without_tensors(measured, "turned off by run.cpu_tensors")
         key = two_step_key(job.cell)
         if key not in self._two_steps:
             request = TwoStepRequest(
@@ -345,9 +347,9 @@ def _now() -> str:
 
 
 def checkpoint_bytes(cell: Cell, parameters: int) -> int:
-    """Return the disk space that a cell's checkpoints and final model take at most.
+    """Return the most disk space, in bytes, that a cell's checkpoints and final model take.
 
-    Where not all parameters are trained, those that are have next to no optimizer state.
+    If only some parameters are trained, the optimizer state is negligible.
     """
     settings = cell.settings
     model = _WEIGHT_BYTES * parameters

@@ -1,1 +1,1 @@
-"""What is asked for: a profile becomes a grid of cells. Light: no torch, no records."""
+"""The plan: a profile becomes a grid of cells. Imports neither torch nor records."""

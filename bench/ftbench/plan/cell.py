@@ -1,4 +1,4 @@
-"""A cell: one point of the grid, a complete fine-tune, named by the content of all that decides it."""
+"""A cell: one point of the grid, a complete fine-tune, named by the hash of all that decides it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CELL_ID_DIGITS = 12
 
 
 class Cell(FrozenModel):
-    """One point of the grid: a complete fine-tune, named by the content of all that decides it."""
+    """One point of the grid: a complete fine-tune, named by the hash of all that decides it."""
 
     model: ModelSource
     data: DataSource
@@ -25,9 +25,9 @@ class Cell(FrozenModel):
     train_size: int
     padding: str
     attn_implementation: str
-    training: tuple[tuple[str, str], ...]  # name and value as JSON text: hashable, whatever it is
+    training: tuple[tuple[str, str], ...]  # name, and the value as JSON text, which is hashable
     method: Method = "full"
-    lora: LoraSettings | None = None  # where the method is LoRA, and only there
+    lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
     malloc: Malloc = "default"
 
     @cached_property
@@ -51,21 +51,21 @@ class Cell(FrozenModel):
 
     @property
     def per_device_train_batch_size(self) -> int:
-        """Return the batch size, in documents."""
+        """Return the batch size of one forward pass, in training examples."""
         return int(self.settings["per_device_train_batch_size"])
 
     @property
     def examples_per_step(self) -> int:
-        """Return how many documents an optimizer step takes: the accumulated batches."""
+        """Return the training examples per optimizer step: those of all accumulated batches."""
         accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
         return self.per_device_train_batch_size * accumulated
 
     @cached_property
     def facets(self) -> Mapping[str, Any]:
-        """Return all that tells cells apart, by the name a table has for it; each value is plain.
+        """Return everything in which cells may differ, by its column in tables; each value is plain.
 
-        Axes and training settings have their own names; the rest of the workload comes after. A setting that
-        is written out at its default value is not among them, as if it were left out.
+        Axes and training settings keep their names. A setting written out at its default value is left out, as
+        if the profile did not name it.
         """
         data = self.data.model_dump(mode="json", exclude={"source"})
         data = without_defaults(data, kept=data.keys() - {"task"})
@@ -86,33 +86,34 @@ class Cell(FrozenModel):
 
     @property
     def _lora_facets(self) -> dict[str, Any]:
-        """Return LoRA's settings that are not the default ones.
+        """Return LoRA's settings that differ from their defaults.
 
-        So cells of other methods beside such of LoRA differ in `method`, not in six columns.
+        So LoRA cells differ from cells of other methods in `method` only, not in six columns.
         """
         chosen = self.lora.model_dump(mode="json", exclude_defaults=True) if self.lora else {}
         return {f"lora.{name}": plain_value(value) for name, value in chosen.items()}
 
     def setting(self, name: str) -> Any:
-        """Return an axis of the cell's own or a training setting as it is; its default if it is not named."""
+        """Return the cell's value of an axis or a training setting, or its default if the cell does not name it."""
         if name in NON_TRAINER_AXES:
             return getattr(self, name)
         return self.settings.get(name, setting(name).default)
 
     def value(self, axis: str) -> Any:
-        """Return this cell's value on an axis, its default if the cell does not name it; None if it has none."""
+        """Return the cell's value on an axis as a plain value: its default if not named, None without a default."""
         return self.facets.get(axis, plain_value(setting(axis).default))
 
     @cached_property
     def cell_id(self) -> str:
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
-        del identity["model"]["weights_format"]  # the files' hash says what was read
-        if self.method == "full":  # cells had no method once: their names stay
+        del identity["model"]["weights_format"]  # the hash of the files says which were read
+        # Fields that older cells did not have: at its default value each is left out, so that ids stay.
+        if self.method == "full":
             del identity["method"]
-        if self.malloc == "default":  # and no malloc
+        if self.malloc == "default":
             del identity["malloc"]
-        if is_default("task", self.data.task):  # and there was one task
+        if is_default("task", self.data.task):
             del identity["data"]["task"]
         if self.lora is None:
             del identity["lora"]
@@ -127,7 +128,7 @@ class Cell(FrozenModel):
 
 
 def training_of(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return training settings as a cell keeps them: sorted by name, each value as JSON text."""
+    """Return training settings as a cell has them: sorted by name, each value as JSON text."""
     return tuple(sorted((name, json.dumps(v, sort_keys=True)) for name, v in settings.items()))
 
 

@@ -1,4 +1,4 @@
-"""Which devices a cell runs on, found without torch: by UUID, through NVML."""
+"""The devices that a cell runs on, by UUID, found through NVML and without torch."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Placement(FrozenModel):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables that a worker is started with: it sees these cards alone."""
-        # The NVML check answers torch.cuda.is_available() without making a CUDA context.
+        """Return the environment variables of a worker, which make it see these cards only."""
+        # With the NVML check, torch.cuda.is_available() makes no CUDA context.
         return {
             "CUDA_VISIBLE_DEVICES": ",".join(self.devices),
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
@@ -45,7 +45,7 @@ class Placement(FrozenModel):
 def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Placement:
     """Return the device of `run.device`: `auto` takes the first visible GPU, else the CPU.
 
-    Raises ProfileError where a GPU is asked for that is not there.
+    Raises ProfileError if the GPU asked for does not exist.
     """
     if setting == "cpu":
         return Placement(kind="cpu")
@@ -66,17 +66,17 @@ def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Plac
 
 
 def _visible_gpus(environ: Mapping[str, str]) -> list[str]:
-    """Return the visible GPUs: the user's own list where there is one, else NVML's UUIDs."""
+    """Return the visible GPUs: those of `CUDA_VISIBLE_DEVICES` if it is set, else NVML's UUIDs."""
     uuids = _uuids()
     named = environ.get("CUDA_VISIBLE_DEVICES")
     if named is None or not uuids:
         return uuids
-    # An index counts in CUDA's order, which need not be NVML's: it is handed on as it is.
+    # An index counts in CUDA's order, which need not be NVML's: it is passed on unchanged.
     return [name for name in named.split(",") if name and not name.startswith("-")]
 
 
 def _uuids() -> list[str]:
-    """Return the UUID of each NVIDIA card; none where there is no driver."""
+    """Return the UUID of each NVIDIA card; none if there is no driver."""
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]

@@ -1,7 +1,7 @@
-"""The GPUs that memory is predicted for: what each holds, how fast it is, and where each figure is from.
+"""The catalogue of GPUs that memory is predicted for: memory, speed, and the source of each figure.
 
-The table is `gpus.toml`; here it is read, checked and looked up. Nothing here asks a device: a GPU
-that is in this machine is `ftbench.plan.devices`.
+The table is `gpus.toml`; this module reads, checks and searches it. Nothing here asks a device; the GPUs
+of this machine are found by `ftbench.plan.devices`.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ _CAPABILITIES = (
 )
 
 # The context of one card differs with the driver, the CUDA release and the kernels that a model loads.
-# With these margins any one measurement covers all others of the same chip (a test holds it).
+# With these margins, any one measurement covers all others of the same chip (a test checks this).
 CONTEXT_LOW_SHARE = 0.65
 CONTEXT_HIGH_SHARE = 1.3
-CONTEXT_GROWTH_BYTES = 100 * MIB  # at the least: during one run a context grew by 94 MiB
-# The cards measured in gpus.toml lie between 2.5 and 5.5 MiB a multiprocessor.
+CONTEXT_GROWTH_BYTES = 100 * MIB  # at least: a context grew by 94 MiB during one run
+# The cards measured in gpus.toml take between 2.5 and 5.5 MiB per multiprocessor.
 CONTEXT_PER_MULTIPROCESSOR_BYTES = (2 * MIB, round(6.5 * MIB))
-# Of an unknown card: all that a card in gpus.toml may take by its measurements, T4 to B200.
+# For an unknown card: the range over all measured cards in gpus.toml, T4 to B200.
 UNKNOWN_CONTEXT_BYTES = (64 * MIB, 926 * MIB)
 ESTIMATED = (
     "estimated from the number of multiprocessors: 2 to 6.5 MiB each, as on the cards measured"
 )
 
-# What CUDA reports of a card's size on the box: 0.91 (a T4, ECC on) to 0.996 (an RTX PRO 6000).
+# CUDA reports 0.91 (a T4, ECC on) to 0.996 (an RTX PRO 6000) of the size printed on the box.
 NOMINAL_SHARE = 0.90
 _BARE_SIZE = re.compile(r"\s*[\d.]+\s*([KMGT]i?)?B\s*", re.IGNORECASE)
 
 
 class Gpu(FrozenModel):
-    """One kind of card. `gpus.toml` says what each field holds and how its figure was found."""
+    """One kind of card. `gpus.toml` explains each field and how its figure was found."""
 
     name: Name
     products: tuple[Name, ...] = Field((), description="The names that the driver gives it.")
@@ -67,19 +67,21 @@ class Gpu(FrozenModel):
     context_measured_bytes: tuple[Size, ...] = ()
     context_source: Name = ESTIMATED
     bandwidth_bytes_per_s: Rate | None = None
-    peak_flops: dict[Dtype, Rate] = Field({}, description="Dense FLOP/s, where there are any.")
+    peak_flops: dict[Dtype, Rate] = Field(
+        {}, description="Dense FLOP/s of each type that the card computes in."
+    )
     spec_source: str = ""
     spec_check: str = ""
     note: str = ""
 
     @property
     def context_low_bytes(self) -> int:
-        """Return the least that a process's CUDA context takes of the card's memory."""
+        """Return the least memory of the card that a process's CUDA context takes."""
         return self._context_bytes[0]
 
     @property
     def context_high_bytes(self) -> int:
-        """Return the most that it takes, with CUDA >= 11.7 and kernels loaded lazily (the default)."""
+        """Return the most memory that the context takes, with kernels loaded lazily (CUDA >= 11.7's default)."""
         return self._context_bytes[1]
 
     @property
@@ -100,17 +102,17 @@ class Gpu(FrozenModel):
         if self.memory_low_bytes > self.memory_bytes:
             raise ValueError("memory_low_bytes is more than memory_bytes")
         if self.memory_low_bytes <= self.context_high_bytes:
-            raise ValueError("the CUDA context leaves nothing of the memory")
+            raise ValueError("the CUDA context would take all of the memory")
         if bool(self.context_measured_bytes) != (not self.context_source.startswith("estimated")):
             raise ValueError("context_measured_bytes and context_source go together")
         return self
 
 
 def capacity_bytes(gpu: Gpu) -> tuple[int, int]:
-    """Return the least and the most that torch may reserve on an otherwise empty card.
+    """Return the least and the most bytes that torch may reserve on an otherwise empty card.
 
     That is the card's total less the CUDA context, each an interval. A display, another process or
-    NCCL takes its share from it.
+    NCCL reduces it further.
     """
     low = gpu.memory_low_bytes - gpu.context_high_bytes
     return low, gpu.memory_bytes - gpu.context_low_bytes
@@ -125,7 +127,7 @@ def load_gpus() -> Mapping[str, Gpu]:
 
 
 def find_gpu(text: str) -> Gpu:
-    """Return the GPU of a `--gpu`: a name of the catalogue, a product's name, or a bare size.
+    """Return the GPU that `--gpu` names: by its name in the catalogue, a product's name, or a memory size.
 
     Capitals and separators make no difference: `rtx-3060`, `GeForce-RTX-3060` and `NVIDIA GeForce
     RTX 3060` are one card. For a size such as `24GiB` see `custom_gpu`. Raises ProfileError.
@@ -147,22 +149,22 @@ def find_gpu(text: str) -> Gpu:
 
 
 def _nearest(wanted: str, text: str, names: Collection[str]) -> str | None:
-    """Return the names that the given one is the beginning of (`a100`), else the closest one."""
+    """Return the names that begin with the given one (`a100`), else the closest name."""
     longer = [name for name in names if wanted and _comparable(name).startswith(wanted)]
     return ", ".join(longer[:3]) or nearest_name(text.lower().replace(" ", "-"), names)
 
 
 def _comparable(name: str) -> str:
-    """Return a card's name without capitals, separators and the maker's brands."""
+    """Return a card's name without capitals, separators and brand names."""
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\b(nvidia|geforce|tesla)\b", "", name.lower()))
 
 
 def custom_gpu(memory: str, compute_capability: tuple[int, int] = (8, 0)) -> Gpu:
-    """Return an unnamed card with this much memory; an Ampere card unless it is said otherwise.
+    """Return an unnamed card with this much memory; an Ampere card by default.
 
-    A size in GB, GiB or more is the one on the box, of which CUDA reports 90 to 100 %; one in bytes,
-    KiB, MiB is what CUDA reports, and is taken as it is. The context is any that a known card takes.
-    Raises ProfileError.
+    A size in GB, GiB or larger units is the one on the box, of which CUDA reports 90 to 100 %. A size in
+    bytes, KiB or MiB is the total that CUDA reports, and is taken as it is. The context's interval is that of
+    all known cards. Raises ProfileError.
     """
     if compute_capability not in _CAPABILITIES:
         known = ", ".join(f"{major}.{minor}" for major, minor in _CAPABILITIES)
@@ -180,7 +182,7 @@ def custom_gpu(memory: str, compute_capability: tuple[int, int] = (8, 0)) -> Gpu
             "too little memory for a GPU",
             where="--gpu",
             got=memory,
-            expected=f"more than the CUDA context alone may take, {format_bytes(context_high)}",
+            expected=f"more than the {format_bytes(context_high)} that the CUDA context alone may take",
         )
     return Gpu(
         name=memory.strip(),
@@ -188,6 +190,6 @@ def custom_gpu(memory: str, compute_capability: tuple[int, int] = (8, 0)) -> Gpu
         memory_kind="nominal" if nominal else "reported",
         memory_low_bytes=low,
         memory_bytes=total,
-        memory_source="the size that was asked for",
-        context_source="estimated: any that a card in the catalogue was seen to take",
+        memory_source="the size given by --gpu",
+        context_source="estimated: the range over all cards of the catalogue",
     )

@@ -1,7 +1,7 @@
 """Grid: a profile's blocks of axes, expanded into cells. Pure.
 
-A `Cell` says what is run, by content: two profiles that ask for the same work have the same cell.
-Its replicate r runs with `seed + r`; a record's identity is (cell_id, replicate, repeat).
+A `Cell` is identified by its content: two profiles that ask for the same work have the same cell.
+Replicate r of a cell runs with `seed + r`; a record's identity is (cell_id, replicate, repeat).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def selects(selection: Mapping[str, Any], cell: Cell) -> bool:
 
 
 def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
-    """Return the cells whose checkpoints stay; raises ProfileError for a selection of none."""
+    """Return the cells whose checkpoints are kept; raises ProfileError for a selection without cells."""
     where = "run.keep_checkpoints"
     selections = [parse_selection(text, option=where) for text in profile.run.keep_checkpoints]
     return frozenset(
@@ -83,9 +83,9 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
         for name, options in block.axes.items():
             written = (canonical(name, option) for option in options)
             values.setdefault(name, {}).update({repr(option): option for option in written})
-    for name, known in values.items():  # where a block leaves an axis to the profile
-        there = [cell.setting(name) for cell in cells]
-        known.update({repr(value): value for value in there if value is not None})
+    for name, known in values.items():  # a block without this axis takes the profile's value
+        of_cells = [cell.setting(name) for cell in cells]
+        known.update({repr(value): value for value in of_cells if value is not None})
     axes = tuple(
         Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
     )
@@ -106,17 +106,17 @@ def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
 
 
 def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
-    """Return the cell at a point: the profile's settings, with the axes' values over them."""
+    """Return the cell at a point: the profile's settings, overridden by the axes' values."""
     own = {name: point.get(name, getattr(profile, name, None)) for name in NON_TRAINER_AXES}
     axes = {name: value for name, value in point.items() if name not in NON_TRAINER_AXES}
-    # A setting written out at its default value asks for the same run as one that is left out.
+    # A setting at its default value asks for the same run as a setting that is left out.
     settings = without_defaults(resolve_settings(profile.training | axes, data.task), kept=RECIPE)
     lora = profile.lora if own["method"] == "lora" else None
     return Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
 
 
 def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return axis values in rising order where they are numbers, else as the profile has them."""
+    """Return axis values in ascending order if all are numbers, else in the profile's order."""
     options = list(values)
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
     return tuple(sorted(options)) if numbers else tuple(options)

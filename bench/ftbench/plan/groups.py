@@ -11,16 +11,16 @@ from ftbench.base.frozen import FrozenModel, PositiveInt
 from ftbench.plan.cell import Cell
 from ftbench.plan.settings import SHAPE, memory_view, setting
 
-# Names of what has a revision beside it: where it was read from is no part of what it is.
+# Facets whose revision is a facet of its own: the place that it was read from does not matter.
 SOURCE_NAMES = frozenset({"model", "dataset"})
-# What of a cell's facets tells groups apart: `memory_view`, or another reduction.
+# Reduces a cell's facets to those that separate groups: `memory_view`, or another.
 View = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class CellShape(FrozenModel):
-    """Which cell of its group: its length and batch.
+    """The shape of a cell, which identifies it within its group: sequence length and batch size.
 
-    `train_size` is set only in a group in which cells of one length and batch differ in training examples.
+    `train_size` is set only if the group has cells of the same length and batch but different training sizes.
     """
 
     max_length: PositiveInt
@@ -35,16 +35,16 @@ class CellShape(FrozenModel):
 
 @dataclasses.dataclass(frozen=True)
 class CellGroup:
-    """The cells of a group by shape, the smallest first; `settings` is what tells groups apart.
+    """The cells of a group by shape, the smallest first; `settings` are those that differ between groups.
 
-    Cells that differ only in what the view leaves out (for memory: a seed, the learning rate) share a shape.
+    Cells that differ only in settings that the view leaves out (for memory: seed, learning rate) share a shape.
     """
 
     settings: Mapping[str, Any]
     cells: Mapping[CellShape, tuple[Cell, ...]]
 
     def only(self, chosen: Collection[Cell]) -> CellGroup:
-        """Return the group with the chosen cells alone, at the shapes that they have among all."""
+        """Return the group with the chosen cells only; their shapes stay as they are in the whole group."""
         kept = {
             shape: tuple(cell for cell in cells if cell in chosen)
             for shape, cells in self.cells.items()
@@ -53,7 +53,7 @@ class CellGroup:
 
     @property
     def first_cells(self) -> dict[CellShape, Cell]:
-        """Return the cell that stands for each shape."""
+        """Return the first cell of each shape, which represents it."""
         return {shape: cells[0] for shape, cells in self.cells.items()}
 
     @property
@@ -67,26 +67,26 @@ def groups_of(cells: Iterable[Cell], view: View = memory_view) -> tuple[CellGrou
     cells = list(cells)
     facets = [_facets(cell, view) for cell in cells]
     differing = _differing(facets)
-    found: dict[str, tuple[dict[str, Any], list[Cell]]] = {}
+    groups: dict[str, tuple[dict[str, Any], list[Cell]]] = {}
     for cell, facet in zip(cells, facets, strict=True):
         settings = {name: facet.get(name, setting(name).default) for name in differing}
-        found.setdefault(settings_key(settings), (settings, []))[1].append(cell)
+        groups.setdefault(settings_key(settings), (settings, []))[1].append(cell)
     return tuple(
-        CellGroup(settings, _by_shape(own)) for _, (settings, own) in sorted(found.items())
+        CellGroup(settings, _by_shape(own)) for _, (settings, own) in sorted(groups.items())
     )
 
 
 def _by_shape(cells: Sequence[Cell]) -> dict[CellShape, tuple[Cell, ...]]:
     several = len(set(map(_shape, cells))) > len({_shape(cell)[:2] for cell in cells})
-    found: dict[CellShape, list[Cell]] = {}
+    by_shape: dict[CellShape, list[Cell]] = {}
     for cell in sorted(cells, key=_shape):
         shape = CellShape(
             max_length=cell.max_length,
             per_device_train_batch_size=cell.per_device_train_batch_size,
             train_size=cell.train_size if several else None,
         )
-        found.setdefault(shape, []).append(cell)
-    return {shape: tuple(own) for shape, own in found.items()}
+        by_shape.setdefault(shape, []).append(cell)
+    return {shape: tuple(own) for shape, own in by_shape.items()}
 
 
 def _shape(cell: Cell) -> tuple[int, int, int]:
@@ -99,7 +99,7 @@ def _facets(cell: Cell, view: View) -> dict[str, Any]:
 
 
 def common_facets(cells: Sequence[Cell], view: View = memory_view) -> dict[str, Any]:
-    """Return what all cells have in common of what matters, but for length, batch and training examples."""
+    """Return the view's facets that are equal in all cells, without length, batch and training examples."""
     facets = [_facets(cell, view) for cell in cells]
     differing = set(_differing(facets))
     first = facets[0] if facets else {}
@@ -108,9 +108,9 @@ def common_facets(cells: Sequence[Cell], view: View = memory_view) -> dict[str, 
 
 def _differing(facets: Sequence[Mapping[str, Any]]) -> list[str]:
     names = sorted(set().union(*facets))
-    return [name for name in names if len({settings_key(one.get(name)) for one in facets}) > 1]
+    return [name for name in names if len({settings_key(facet.get(name)) for facet in facets}) > 1]
 
 
 def settings_key(value: Any) -> str:
-    """Return settings as text that is the same for the same settings."""
+    """Return settings as text, equal for equal settings."""
     return json.dumps(value, sort_keys=True)

@@ -1,8 +1,8 @@
-"""Profile: what a run is asked to do. Frozen, validated when built, read from a TOML file.
+"""Profile: the request for a run. Frozen, validated when built, read from a TOML file.
 
 A profile has four tables: `[workload]` (model and data), `[[grid]]` (blocks of axes),
 `[training]` (fields of `transformers.TrainingArguments`) and `[run]` (how cells are run). A fifth,
-`[lora]`, has the settings of LoRA where `method` asks for it.
+`[lora]`, has the settings of LoRA for cells whose `method` is LoRA.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Padding = Literal["max_length", "longest"]
-# What is learned: one class of several for each text or pair of texts, or a number.
+# The label of each text or pair of texts: one of several classes, or a number.
 TaskName = Literal["text-classification", "text-regression"]
-# What is trained: every parameter, the classification head alone, or LoRA's matrices and the head.
+# The trained parameters: all, the classification head only, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
-# What the C library does with memory that was freed: as it comes, or it never gives any back to the kernel.
+# The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 
-# The recipe's own settings where a profile is silent; the rest is transformers' default.
+# The recipe's own defaults; all other settings have those of transformers.
 RECIPE: dict[str, Any] = {
     "num_train_epochs": 3,
     "learning_rate": 2e-5,
@@ -48,14 +48,14 @@ RECIPE: dict[str, Any] = {
     "report_to": "none",
     "seed": 42,
 }
-# What another task does otherwise.
+# Defaults that differ for a task.
 _RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
     "text-regression": {"metric_for_best_model": "loss"},
 }
 
 
 class Workload(FrozenModel):
-    """The model and the data set, and how documents are read out of it."""
+    """The model, the data set, and the rules by which examples are read from it."""
 
     task: TaskName = "text-classification"
     model: Name = Field(
@@ -96,7 +96,7 @@ class Workload(FrozenModel):
         if len(set(texts)) < len(texts):
             raise ValueError("text_column: the two texts of a pair must be two columns")
         if self.balanced and self.task == "text-regression":
-            raise ValueError("balanced: a regression has no classes that could be")
+            raise ValueError("balanced: a regression has no classes to balance")
         return self
 
 
@@ -139,7 +139,7 @@ class GridBlock(FrozenModel):
 
 
 class LoraSettings(FrozenModel):
-    """LoRA's settings, under the names of `peft.LoraConfig`; the head is always trained beside it.
+    """LoRA's settings, under the names of `peft.LoraConfig`; the head is always trained as well.
 
     The defaults are those of most published classifiers (rank 8, dropout 0.1) and twice the rank for
     `lora_alpha`. peft's own choice of modules, query and value, is made for a few architectures only
@@ -158,18 +158,22 @@ class LoraSettings(FrozenModel):
 class Run(FrozenModel):
     """How cells are run: replicates, limits, isolation, device, and what is kept."""
 
-    replicates: PositiveInt = Field(1, description="Runs of a cell with other seeds, for accuracy.")
-    repeats: PositiveInt = Field(1, description="Runs of each replicate with its seed, for time.")
+    replicates: PositiveInt = Field(
+        1, description="Runs per cell, each with another seed; shows the spread of accuracy."
+    )
+    repeats: PositiveInt = Field(
+        1, description="Runs per replicate, all with its seed; shows the spread of time."
+    )
     cpu_tensors: StrictBool = Field(
         True,
-        description="Read the CPU tensors' peak, in a two-step pass after the cell (CPU only).",
+        description="Measure the peak of the CPU tensors in a two-step pass after the cell (CPU only).",
     )
     timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
     isolation: Literal["auto", "forkserver", "spawn"] = "auto"
     device: StrictStr = Field("auto", description="auto, cpu, cuda, or a GPU's UUID.")
     order_seed: NonNegativeInt = Field(0, description="Seed of the random order of the cells.")
     keep_checkpoints: tuple[StrictStr, ...] = Field(
-        (), description="Cells whose checkpoints stay, each written KEY=VALUE,... ."
+        (), description="Cells whose checkpoints are kept, each as KEY=VALUE,KEY=VALUE."
     )
 
 
@@ -186,26 +190,26 @@ class Profile(FrozenModel):
     malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
     run: Run = Run()
-    # Not written in a file: how the profile was asked for, to say how to reproduce a run.
+    # Not written in a file: the name and the overrides given, which a report needs to reproduce a run.
     name: StrictStr
     reference: StrictStr = ""
     overrides: tuple[StrictStr, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return the training settings in force where no axis says otherwise."""
+        """Return the training settings in force, without those of the axes."""
         return resolve_settings(self.training, self.workload.task)
 
 
 def resolve_settings(
     given: Mapping[str, Any], task: TaskName = "text-classification"
 ) -> dict[str, Any]:
-    """Return the recipe's training settings with those given over them.
+    """Return the recipe's training settings, overridden by those given.
 
     The best model is loaded at the end unless there is nothing to choose it from: no checkpoint, or
-    no evaluation. It is the one with the highest accuracy, or with the lowest loss in a regression, whose
-    correlations are not defined for a model that answers the same throughout. transformers takes every
-    metric whose name does not end in `loss` for one that should be high: of the others it is told.
+    no evaluation. It is the model with the highest accuracy, or in a regression the one with the lowest loss
+    (correlations are not defined for a model whose predictions are constant). transformers assumes that
+    higher is better for every metric whose name does not end in `loss`; `greater_is_better` corrects this.
     """
     settings = RECIPE | _RECIPE_OF.get(task, {}) | dict(given)
     best = SCORE_KINDS.get(str(settings["metric_for_best_model"]).removeprefix("eval_"))

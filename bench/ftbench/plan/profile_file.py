@@ -1,4 +1,4 @@
-"""A profile's file: TOML read, `--set` applied, and every error named by file, key and value."""
+"""Profile files: TOML is read, `--set` applied, and every error names the file, the key and the value."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def profile_schema() -> dict[str, Any]:
 
 
 def profile_folders() -> tuple[Path, ...]:
-    """Return the folders that a profile's name is looked up in: the user's own, then the shipped ones."""
-    package = Path(__file__).parents[1]  # in a checkout the folder is two above it
+    """Return the folders in which a profile's name is looked up: the user's, then the shipped ones."""
+    package = Path(__file__).parents[1]  # in a checkout, the folder is two levels above it
     return (Path("profiles"), package / "profiles", package.parents[1] / "profiles")
 
 
@@ -107,7 +107,7 @@ def build_profile(data: Mapping[str, Any], *, where: str) -> Profile:
 def _checked_block(profile: Profile, block: GridBlock, *, where: str) -> GridBlock:
     """Return a block with its values in the types of their settings.
 
-    Raises ProfileError unless every axis is one that cells have, and is set in one place only.
+    Raises ProfileError unless every axis is a known setting and is set in one place only.
     """
     checked: dict[str, tuple[Any, ...]] = {}
     for name, values in block.axes.items():
@@ -124,7 +124,7 @@ def _checked_block(profile: Profile, block: GridBlock, *, where: str) -> GridBlo
             values = tuple(check_setting(name, v, where=place, also=also) for v in values)
             checked[name] = values
         if len(set(map(repr, values))) != len(values):
-            raise ProfileError("a value twice", where=place, got=repr(list(values)))
+            raise ProfileError("the same value twice", where=place, got=repr(list(values)))
     return GridBlock.model_validate({**block.axes, **checked, **block.model_dump(include=_DESIGN)})
 
 
@@ -132,22 +132,23 @@ _DESIGN = {"design", "center"}
 
 
 def _profile_error(error: ValidationError, where: str) -> ProfileError:
-    """Return the most specific of pydantic's findings in the form that every error here has."""
+    """Return the most specific of pydantic's findings as a ProfileError."""
     findings = error.errors(include_url=False)
-    finding = max(findings, key=lambda one: len(one["loc"]))
+    finding = max(findings, key=lambda candidate: len(candidate["loc"]))
     location, kind, value = finding["loc"], finding["type"], finding["input"]
     if kind == "extra_forbidden":
         return _unknown_key(str(location[-1]), value, location[:-1], where)
     path = _key_path(location)
-    messages = [one["msg"] for one in findings if _key_path(one["loc"]) == path]  # a union has many
+    # A union has one finding per member.
+    messages = [other["msg"] for other in findings if _key_path(other["loc"]) == path]
     expected = dict.fromkeys(re.sub("^(Input should be|Value error,) ", "", m) for m in messages)
     valid = re.findall(r"'([^']+)'", str(finding.get("ctx", {}).get("expected")))  # a literal's
     return ProfileError(
         "missing" if kind == "missing" else "not usable",
         where=f"{where}: {path}" if path else where,
-        # Of these two the value is the table as a whole.
+        # For these two kinds, the value is the whole table.
         got=None if kind in ("missing", "value_error") else f"{value!r} ({type(value).__name__})",
-        expected=re.sub("[Tt]uple", "list", ", or ".join(expected)),  # as TOML calls it
+        expected=re.sub("[Tt]uple", "list", ", or ".join(expected)),  # TOML's word for it
         nearest=nearest_name(str(value), valid),
     )
 
@@ -166,7 +167,7 @@ def _unknown_key(
     )
 
 
-# How pydantic names a union's members, in the place of a finding: those of `Scalar` and `Name | tuple`.
+# pydantic's names of a union's members in the location of a finding: those of `Scalar` and `Name | tuple`.
 _UNION_MEMBERS = {"bool", "int", "float", "str", "constrained-str", "tuple[constrained-str, ...]"}
 
 
@@ -193,7 +194,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def parse_value(text: str) -> Any:
-    """Return a TOML value from the command line; a bare word that is no TOML value is a string."""
+    """Return a TOML value from the command line; a bare word is a string. Raises ProfileError."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -205,7 +206,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_assignment(text: str, *, option: str) -> tuple[str, Any]:
-    """Return (key, value) of a `KEY=VALUE`; raises ProfileError that names the option."""
+    """Return (key, value) of `KEY=VALUE`; raises ProfileError that names the option."""
     key, separator, value = text.partition("=")
     if not separator or not re.fullmatch(r"[A-Za-z_][\w.]*", key.strip()):
         raise ProfileError("not an assignment", where=option, got=text, expected="KEY=VALUE")
@@ -229,7 +230,7 @@ def _apply_override(data: dict[str, Any], text: str) -> None:
         if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
             raise ProfileError("the profile has no [[grid]] block", where=f"--set {key}")
         if isinstance(data.get("training"), dict):
-            data["training"].pop(name, None)  # asked for as an axis now
+            data["training"].pop(name, None)  # the axis replaces the setting
         for block in blocks:
             block[name] = value if name == "design" or isinstance(value, (list, dict)) else [value]
         return

@@ -1,4 +1,4 @@
-"""From a profile to its grid: the one way for all commands."""
+"""From a profile to its grid, for all commands."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ftbench.plan.sources import DataSource, ModelSource, Source, resolve_data, 
 def resolve(profile: Profile) -> Grid:
     """Return the whole grid of a profile, each cell named by the content of its model and data.
 
-    Raises WorkloadError if one of them is not there, HubUnreachable if the hub cannot say which it is.
+    Raises WorkloadError if one of them is missing, HubUnreachable if the hub cannot be asked for a revision.
     """
     return expand(profile, resolve_model(profile.workload), resolve_data(profile.workload))
 
 
 def plan_grid(profile: Profile, selection: Mapping[str, Any]) -> tuple[Grid, HubUnreachable | None]:
-    """Return the grid, and why its cells have no id where the hub could not be asked for a revision."""
+    """Return the grid, and None; or, if the hub cannot be reached, a grid without ids and the error."""
     try:
         return resolve(profile).only(selection), None
     except HubUnreachable as error:
@@ -28,7 +28,7 @@ def plan_grid(profile: Profile, selection: Mapping[str, Any]) -> tuple[Grid, Hub
 
 
 def _unresolved(profile: Profile) -> tuple[ModelSource, DataSource]:
-    """Return sources without a revision, good for counting cells only."""
+    """Return sources without a revision, sufficient for counting cells."""
     workload = profile.workload
 
     def source(reference: str) -> Source:

@@ -1,4 +1,4 @@
-"""Schedule: how often a complete run does what, from a cell and the number of its processes. Pure.
+"""Schedule: the numbers of steps, evaluations and checkpoints of a cell's complete run. Pure.
 
 The arithmetic of `Trainer.train` and `DefaultFlowCallback` (transformers 5), and of the recipe around it.
 """
@@ -15,12 +15,12 @@ from ftbench.plan.cell import Cell
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How often a complete run does what: optimizer steps, documents trained on, evaluations, checkpoints.
+    """The counts of a complete run: optimizer steps, training examples, evaluations, checkpoints.
 
-    There are `world_size` processes, one per device, and each steps, evaluates and saves as often as is said
-    here; `documents` and `examples_per_epoch` are those of all together. `eval_documents` and `eval_batches` are
-    those of one evaluation. A checkpoint is one of those that training saves; the model that the recipe saves
-    at its end is not in it.
+    There are `world_size` processes, one per device; `steps`, `evaluations`, `eval_batches` and `checkpoints`
+    are counts per process. `documents` (training examples over all epochs) and `examples_per_epoch` are summed
+    over the processes. `eval_documents` (examples) and `eval_batches` are those of one evaluation. `checkpoints`
+    are those that training saves, without the model that the recipe saves at its end.
     """
 
     steps: int
@@ -34,54 +34,54 @@ class Schedule:
 
 
 def schedule_of(cell: Cell, world_size: int = 1) -> Schedule:
-    """Return what the Trainer does in a cell's run, and the recipe after it.
+    """Return the counts of a cell's run: those of the Trainer, and the recipe's evaluation after it.
 
-    A part of an accumulation at an epoch's end is a step. Several processes take the batches in turn; at an
-    epoch's end they are filled up from its beginning, so that all have as many and whole ones (accelerate's
-    `BatchSamplerShard` with `even_batches`), or what is left is dropped.
+    An incomplete accumulation at the end of an epoch is a step. Several processes take the batches in turn. At
+    the end of an epoch, batches are filled up with examples from its beginning, so that all processes have
+    the same number of whole batches (accelerate's `BatchSamplerShard` with `even_batches`); with
+    `dataloader_drop_last` the rest is dropped instead.
     """
     settings = cell.settings
     batches = cell.train_size / cell.per_device_train_batch_size
     rounded = math.floor if settings.get("dataloader_drop_last") else math.ceil
     whole = rounded(rounded(batches) / world_size)  # of each process
     accumulated = int(settings.get("gradient_accumulation_steps") or 1)
-    an_epoch = max(1, math.ceil(whole / accumulated))
+    per_epoch = max(1, math.ceil(whole / accumulated))
     most = int(settings.get("max_steps") or -1)
     epochs = float(settings["num_train_epochs"])
-    steps = most if most > 0 else math.ceil(epochs * an_epoch)
+    steps = most if most > 0 else math.ceil(epochs * per_epoch)
     trained = whole * cell.per_device_train_batch_size * world_size
     if world_size == 1:
         trained = min(cell.train_size, trained)
     evaluated = math.ceil(cell.data.eval_size / int(settings["per_device_eval_batch_size"]))
     return Schedule(
         steps=steps,
-        documents=trained * steps / an_epoch,
+        documents=trained * steps / per_epoch,
         examples_per_epoch=trained,
-        evaluations=_times("eval", settings, steps, an_epoch)
+        evaluations=_times("eval", settings, steps, per_epoch)
         + int(bool(settings.get("eval_on_start")))
         + 1,  # the recipe ends with one
         eval_documents=cell.data.eval_size,
         eval_batches=math.ceil(evaluated / world_size),
-        checkpoints=_times("save", settings, steps, an_epoch),
+        checkpoints=_times("save", settings, steps, per_epoch),
         world_size=world_size,
     )
 
 
 def _times(
-    what: Literal["eval", "save"], settings: Mapping[str, Any], steps: int, an_epoch: int
+    what: Literal["eval", "save"], settings: Mapping[str, Any], steps: int, per_epoch: int
 ) -> int:
-    """Return how often training evaluates or saves, by its strategy.
+    """Return how often training evaluates or saves, by its strategy: every n steps, and at the last step.
 
-    At every so many steps and at the last. What is the best so far is saved at most as often as it is
-    evaluated, which is what `best` counts as.
+    The strategy `best` saves at most once per evaluation, and is counted as once per evaluation.
     """
     strategy = str(settings.get(f"{what}_strategy", "no"))
     if strategy == "no":
         return 0
     if strategy == "best":
-        return _times("eval", settings, steps, an_epoch)
+        return _times("eval", settings, steps, per_epoch)
     every, unit = (
-        (an_epoch, an_epoch) if strategy == "epoch" else (_every(what, settings, steps), 1)
+        (per_epoch, per_epoch) if strategy == "epoch" else (_every(what, settings, steps), 1)
     )
     first = float(settings.get("eval_delay") or 0) * unit if what == "eval" else 0.0
     if first > steps:
@@ -91,7 +91,10 @@ def _times(
 
 
 def _every(what: str, settings: Mapping[str, Any], steps: int) -> int:
-    """Return the steps between two, or their share of all: what `TrainingArguments` falls back to."""
+    """Return the number of steps between two evaluations or saves; a value below 1 is a share of all steps.
+
+    The fallbacks are those of `TrainingArguments`.
+    """
     other = settings.get("logging_steps") if what == "eval" else None
     every = float(settings.get(f"{what}_steps") or other or 500)
     return math.ceil(every * steps) if every < 1 else int(every)

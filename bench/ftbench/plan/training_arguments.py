@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ftbench.base.errors import ProfileError, nearest_name
 
-# What the harness itself decides: one process and one device a cell, outputs in the run directory.
+# Decided by ftbench itself: one process and one device per cell, outputs in the run directory.
 RESERVED_ARGUMENTS: dict[str, str] = {
     "output_dir": "a cell writes into its run directory",
     "use_cpu": "name the device with run.device",
@@ -65,7 +65,7 @@ _PLAIN_TYPES: dict[str, Any] = {
 
 
 class _TypeNames(dict[str, Any]):
-    """Names that annotations use; one that is not known here may be anything."""
+    """Names that annotations use; an unknown name stands for any type."""
 
     def __missing__(self, key: str) -> Any:
         return Any
@@ -76,7 +76,7 @@ def training_fields() -> dict[str, Any]:
     """Return the type of each field of the installed `TrainingArguments`, by name.
 
     An enum is a Literal of its values, which is how a profile writes them. Raises ProfileError
-    where transformers is not installed or its source cannot be read.
+    if transformers is not installed or its source has no such class.
     """
     classes = _class_definitions()
     if "TrainingArguments" not in classes:
@@ -111,7 +111,7 @@ def _class_definitions() -> dict[str, ast.ClassDef]:
 
 
 def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
-    """Return the values of an enum of strings; nothing for any other class."""
+    """Return the values of an enum of strings; empty for any other class."""
     if not any("Enum" in ast.unparse(base) for base in node.bases):
         return ()
     values = [
@@ -123,7 +123,7 @@ def _enum_values(node: ast.ClassDef) -> tuple[str, ...]:
 
 
 def check_setting(name: str, value: object, *, where: str, also: Iterable[str] = ()) -> Any:
-    """Return the value of a training setting in its own type (a float where 2 is written for 2.0).
+    """Return the value of a training setting in its own type (2 becomes 2.0 for a float).
 
     Raises ProfileError for a name that a profile may not give, or a value of another type; `also`
     holds other names valid in that place, for the suggestion.
@@ -179,5 +179,5 @@ def _describe(kind: Any) -> str:
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    """Return the values that an enum allows; nothing for any other type."""
+    """Return the values that an enum allows; empty for any other type."""
     return get_args(kind) if get_origin(kind) is Literal else ()

@@ -5,11 +5,11 @@
     from ftbench.predict.simulate.simulation import simulate
     from ftbench.predict.shapes.fit import fit_events
 
-    traced = trace(factory)                   # any module: what its steps allocate
-    traced = trace_trainer(cell)              # a cell of a profile: its own Trainer's steps
+    traced = trace(factory)                   # the allocations of any module's training steps
+    traced = trace_trainer(cell)              # those of a cell's own Trainer
     peaks = simulate(traced, AllocatorSettings(capacity_bytes=...))
     fitted = fit_events({(batch, length): traced, ...})
     fitted.peak_bytes(16, 512)                # any other shape, to the byte
 
-`ftbench.predict.predict_cells.predict` does all of it for the cells of a grid, on cards of the catalogue.
+`ftbench.predict.predict_cells.predict` does all of this for the cells of a grid, on cards of the catalogue.
 """

@@ -1,4 +1,4 @@
-"""Sequence lengths: what a workload's data decide of its memory: how many labels, and how long batches are."""
+"""Sequence lengths: the properties of a data set that memory depends on, its labels and the lengths of batches."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ftbench.worker.recipe.model import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.tasks.text import lengths as encoded_lengths
 
-# Enough to see whether any is short, and how lengths are spread.
+# Enough examples to see whether any is short, and how lengths are distributed.
 SAMPLE = 2000
-# Orders of lengths that a cell with varying batches is simulated in.
+# The number of random orders of lengths in which a cell with varying batches is simulated.
 ORDERS = 8
-# Lengths in an order are rounded up to this: at others masks are padded, and the steps differ.
+# Lengths in an order are rounded up to a multiple of this: otherwise masks are padded, and the steps differ.
 ROUNDED_TO = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceLengths:
-    """The labels' names, and the tokens of training documents, cut at the longest cell; none if unknown.
+    """The names of the labels, and the lengths of training examples in tokens; no lengths if unknown.
 
-    `complete` says that they are all that the cells train on, and none evaluated on is longer; else
-    they are a sample, and what the longest or the shortest is remains open.
+    Lengths are truncated at the `max_length` of the longest cell. `complete` means that they are those of all
+    training examples, and no evaluation example is longer; else they are a sample, and the longest and the
+    shortest are unknown.
     """
 
     labels: tuple[str, ...] = ("0", "1")
@@ -35,7 +36,7 @@ class SequenceLengths:
     complete: bool = True
 
     def padded(self, max_length: int) -> bool:
-        """Return whether a batch of this length can have padding in it."""
+        """Return whether a batch of this length can contain padding."""
         return not (self.lengths and self.complete) or min(self.lengths) < max_length
 
     def longest(self, max_length: int, train_size: int | None = None) -> int:
@@ -45,15 +46,15 @@ class SequenceLengths:
         return min(max_length, max(self.lengths[:train_size], default=max_length))
 
     def mean(self, max_length: int) -> int:
-        """Return the mean length of documents cut at `max_length`, rounded down; 8 if unknown."""
+        """Return the mean length of examples truncated at `max_length`, rounded down; 8 if unknown."""
         cut = [min(length, max_length) for length in self.lengths] or [ROUNDED_TO]
         rounded = sum(cut) // len(cut) // ROUNDED_TO * ROUNDED_TO
         return min(max(rounded, ROUNDED_TO), max_length)
 
     def orders(self, batch: int, max_length: int, steps: int) -> list[tuple[int, ...]]:
-        """Return the lengths of successive batches, as draws of documents make them; seeded.
+        """Return several orders of the lengths of successive batches, drawn at random with a fixed seed.
 
-        The first has the longest throughout; the others come from the documents, if there are any.
+        In the first order all batches have the largest length; the others are drawn from `lengths`, if known.
         """
         longest = self.longest(max_length)
         found = {(longest,) * steps: None}
@@ -67,7 +68,7 @@ class SequenceLengths:
 
 
 def read_lengths(cells: Sequence[Cell]) -> SequenceLengths:
-    """Return what the data of a profile's cells say; raises WorkloadError where they can't be read."""
+    """Return the sequence lengths of the cells' data; raises WorkloadError if the data cannot be read."""
     datasets.disable_progress_bars()
     pools = load_pools(cells[0].data)
     task, tokenizer = TASKS[cells[0].data.task], load_tokenizer(cells[0].model)

@@ -1,4 +1,4 @@
-"""Cells: predictions for the cells of a profile on cards: peaks, verdicts, largest batches."""
+"""Predictions for the cells of a profile on cards: peaks, verdicts, largest batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes.fit import Shape
-from ftbench.predict.shapes.shapes import Map, ShapeTraces, Workload, trace_shapes
+from ftbench.predict.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
@@ -30,14 +30,14 @@ from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
     CellWork,
-    Figure,
     LargestBatch,
+    PredictedBytes,
     Predictions,
     PredictRequest,
     Refused,
 )
 
-# Nobody trains on more at once on one card; a search ends here.
+# The search for the largest batch ends here.
 LARGEST_BATCH = 1 << 16
 
 
@@ -45,17 +45,17 @@ def predict(
     cells: Sequence[Cell],
     gpus: Sequence[Gpu] = (),
     *,
-    documents: SequenceLengths | None = None,
+    sequence_lengths: SequenceLengths | None = None,
     request: PredictRequest | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Predictions:
     """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
 
-    `documents` is what is known of the data (`read_lengths`); without it two labels are assumed,
-    and padding. `request` has the options. Cells that are not covered are refused, one by one.
+    `sequence_lengths` comes from the data (`read_lengths`); without it, two labels and padding are assumed.
+    `request` has the options. Cells that prediction does not cover are in `Predictions.refused`.
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
-    documents = documents or SequenceLengths()
+    sequence_lengths = sequence_lengths or SequenceLengths()
     cards = [card_of(gpu) for gpu in gpus]
     order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
@@ -64,12 +64,12 @@ def predict(
         run = _runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
         largest: list[LargestBatch] = []
-        for group in _groups(covered, documents):
+        for group in _groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
             for target, its_cards in _targets(group[0], cards, request):
                 try:
-                    workload = _Group(group, target, documents, request, its_cards, run)
-                    workload.trace()
+                    traced = _Group(group, target, sequence_lengths, request, its_cards, run)
+                    traced.trace()
                 except (PredictionError, WorkloadError, ProfileError) as error:
                     on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
                     for cell in group:
@@ -79,45 +79,45 @@ def predict(
                     largest = [one for one in largest if one.cell_id not in names]
                     break
                 on_progress(f"simulating {len(group)} cells")
-                for prediction in workload.predictions():
+                for prediction in traced.predictions():
                     before = found.get(prediction.cell_id)
                     found[prediction.cell_id] = _joined(before, prediction, order)
                 if request.largest_batch:
-                    largest += workload.largest()
+                    largest += traced.largest()
     return Predictions(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=_notes(cells, documents, request),
+        notes=_notes(cells, sequence_lengths, request),
         versions=patches.library_versions(),
     )
 
 
 class _Group:
-    """The cells of one workload, on the cards that run it in the same way."""
+    """The cells of one workload, on cards that choose the same attention kernels."""
 
     def __init__(
         self,
         cells: Sequence[Cell],
         target: Target,
-        documents: SequenceLengths,
+        sequence_lengths: SequenceLengths,
         request: PredictRequest,
         cards: Sequence[Card],
         run: Map,
     ) -> None:
         self._cells = cells
-        self._documents = documents
+        self._sequence_lengths = sequence_lengths
         self._request = request
         self._cards = cards
         self._run = run
-        target = dataclasses.replace(target, padding=_has_padding(cells[0], documents))
-        self._workload = Workload(cells[0], target, documents)
-        self._shapes = {cell.cell_id: _shape_of(cell, documents) for cell in cells}
+        target = dataclasses.replace(target, padding=_has_padding(cells[0], sequence_lengths))
+        self._shape_tracer = ShapeTracer(cells[0], target, sequence_lengths)
+        self._shapes = {cell.cell_id: _shape_of(cell, sequence_lengths) for cell in cells}
 
     def trace(self) -> None:
-        """Trace what all of the cells can be told from."""
+        """Trace the shapes from which the predictions of all cells follow."""
         self._traces = trace_shapes(
-            self._workload,
+            self._shape_tracer,
             set(self._shapes.values()),
             self._run,
             every_batch=self._request.largest_batch or self._cells[0].padding == "longest",
@@ -138,27 +138,27 @@ class _Group:
         ]
 
     def _works(self, shapes: Sequence[Shape]) -> dict[Shape, dict[str, CellWork]]:
-        """Return the work of each shape; where batches' lengths vary, the least it may be too.
+        """Return the work of each shape, and a lower bound of it if the lengths of batches vary.
 
-        Work grows faster than length, and a batch is no shorter than its documents: all of the mean
-        length is a lower bound.
+        Work grows faster than linearly with length, and a batch is at least as long as its examples, so the
+        work at the mean length is a lower bound.
         """
-        counted = dict(zip(shapes, self._run(self._workload.work, shapes), strict=True))
+        counted = dict(zip(shapes, self._run(self._shape_tracer.work, shapes), strict=True))
         found = {shape: {"work": work} for shape, work in counted.items()}
         if self._varying() is not None:
-            least = [(batch, self._documents.mean(length)) for batch, length in shapes]
-            for shape, work in zip(shapes, self._run(self._workload.work, least), strict=True):
+            least = [(batch, self._sequence_lengths.mean(length)) for batch, length in shapes]
+            for shape, work in zip(shapes, self._run(self._shape_tracer.work, least), strict=True):
                 found[shape]["least_work"] = work
         return found
 
     def _simulator(self) -> _Simulator:
         return _Simulator(
-            self._workload, self._traces, tuple(self._cards), self._request, self._varying()
+            self._shape_tracer, self._traces, tuple(self._cards), self._request, self._varying()
         )
 
     def _varying(self) -> SequenceLengths | None:
-        """Return the documents that decide the batches' lengths, where they vary."""
-        return self._documents if self._cells[0].padding == "longest" else None
+        """Return the sequence lengths if the lengths of batches vary, else None."""
+        return self._sequence_lengths if self._cells[0].padding == "longest" else None
 
     def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
         shape = self._shapes[cell.cell_id]
@@ -171,7 +171,7 @@ class _Group:
         return CellPrediction(
             cell_id=cell.cell_id,
             source="traced" if shape in self._traces.traced else "fitted",
-            tensors=Figure(
+            tensors=PredictedBytes(
                 value_bytes=peak,
                 low_bytes=low,
                 high_bytes=peak,
@@ -195,21 +195,23 @@ class _Group:
             if self._traces.fitted(self._shapes[cell.cell_id][1]) is not None
         ]
         found: list[LargestBatch] = self._run(self._simulator().largest_batch, jobs)
-        return [one.model_copy(update={"cell_ids": alike[one.max_length]}) for one in found]
+        return [
+            largest.model_copy(update={"cell_ids": alike[largest.max_length]}) for largest in found
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Simulator:
-    """Simulates the shapes of a workload on cards. It goes whole to the process that does it."""
+    """Simulates the shapes of a workload on cards. It is pickled for the process that simulates."""
 
-    workload: Workload
+    shape_tracer: ShapeTracer
     shape_traces: ShapeTraces
     cards: tuple[Card, ...]
     request: PredictRequest
     varying: SequenceLengths | None
 
     def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
-        """Return what a shape comes to on every card."""
+        """Return the prediction of a shape on every card."""
         traces = [
             self.shape_traces.at(shape),
             *_other_orders(self.shape_traces, shape, self.varying),
@@ -217,10 +219,10 @@ class _Simulator:
         return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
     def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
-        """Return the largest batch of a length on a card: by bisection, from above by what tensors need.
+        """Return the largest batch of a length on a card, by bisection below the limit that tensors alone set.
 
-        Reserved memory does not always grow with the batch; the edges found are ones where the next
-        larger batch tried does not fit. A batch of one takes a course of its own, and is traced.
+        Reserved memory does not always grow with the batch; at the edges found, the next larger batch that
+        was tried does not fit. A batch of one has events of its own, and is traced.
         """
         length, cell, card = job
         fitted = self.shape_traces.fitted(length)
@@ -228,10 +230,10 @@ class _Simulator:
         limit = card.capacity[1]
         top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
-        @functools.cache  # the two searches meet, and what they find is asked for once more
+        @functools.cache  # the two searches overlap, and the result is needed once more
         def simulated(batch: int) -> Simulated:
             if batch == 1:
-                return self._simulated([self.workload.trace((1, length))], card)
+                return self._simulated([self.shape_tracer.trace((1, length))], card)
             orders = _other_orders(self.shape_traces, (batch, length), self.varying)
             return self._simulated([fitted.at(batch, length), *orders], card)
 
@@ -264,7 +266,7 @@ class _Simulator:
 def _other_orders(
     shape_traces: ShapeTraces, shape: Shape, varying: SequenceLengths | None
 ) -> list[Trace]:
-    """Return a shape's traces for other orders of lengths than the longest throughout."""
+    """Return a shape's traces for the random orders of lengths; none if lengths do not vary."""
     if varying is None:
         return []
     batch, length = shape
@@ -272,7 +274,10 @@ def _other_orders(
 
 
 def _last(holds: Callable[[int], bool], most: int) -> int:
-    """Return the largest number up to `most` for which something holds that holds for smaller ones; or 0."""
+    """Return the largest number up to `most` for which a condition holds, or 0.
+
+    The condition must hold for all smaller numbers as well.
+    """
     low, high = 0, most + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -281,7 +286,7 @@ def _last(holds: Callable[[int], bool], most: int) -> int:
 
 
 def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
-    """Return the same, for an expensive test and an answer that is near `most`."""
+    """Return the same as `_last`, with fewer calls if the answer is near `most`."""
     fails, step = most + 1, max(1, most // 64)
     low = most
     while low > 0 and not holds(low):
@@ -289,10 +294,10 @@ def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
     return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
-def _groups(cells: Sequence[Cell], documents: SequenceLengths) -> list[list[Cell]]:
-    """Return cells by workload: what differs within one is batch, length and what does not matter.
+def _groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[list[Cell]]:
+    """Return cells by workload; cells of a workload differ only in shape and in settings without effect on memory.
 
-    Where no document is shorter than a cell's length its batches have no padding, and no mask.
+    If no example is shorter than a cell's length, its batches have neither padding nor a mask.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -304,24 +309,24 @@ def _groups(cells: Sequence[Cell], documents: SequenceLengths) -> list[list[Cell
             cell.attn_implementation,
             cell.method,
             cell.lora.model_dump() if cell.lora else None,
-            _has_padding(cell, documents),
+            _has_padding(cell, sequence_lengths),
             settings,
         )
         groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
     return list(groups.values())
 
 
-def _has_padding(cell: Cell, documents: SequenceLengths) -> bool:
-    """Return whether batches have padding; of those padded to their longest, only that one has none."""
-    return cell.padding == "longest" or documents.padded(cell.max_length)
+def _has_padding(cell: Cell, sequence_lengths: SequenceLengths) -> bool:
+    """Return whether batches can have padding, as all have that are padded to their longest example."""
+    return cell.padding == "longest" or sequence_lengths.padded(cell.max_length)
 
 
 def _targets(
     cell: Cell, cards: Sequence[Card], request: PredictRequest
 ) -> list[tuple[Target, list[Card]]]:
-    """Return the devices to trace: one for cards that choose the same kernels of attention.
+    """Return the devices to trace: one for all cards that choose the same attention kernels.
 
-    In float32 all do.
+    In float32, all cards choose the same.
     """
     if request.on_cpu:
         return [(Target(device="cpu"), [])]
@@ -337,21 +342,21 @@ def _targets(
     ]
 
 
-# Where `choose_attention` makes a difference: cuDNN first on 9.x and 10.x, wide heads on 12.x and
-# 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
+# Compute capabilities at which `choose_attention` changes: cuDNN first on 9.x and 10.x, wide heads on 12.x
+# and 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
 _GENERATIONS = ((12, 0), (9, 0), (8, 6), (8, 0), (7, 0), (0, 0))
 
 
 def _generation(capability: tuple[int, int]) -> tuple[int, int]:
-    """Return the first capability of those that choose kernels of attention alike."""
+    """Return the lowest capability that chooses the same attention kernels."""
     return next(first for first in _GENERATIONS if capability >= first)
 
 
-def _shape_of(cell: Cell, documents: SequenceLengths) -> Shape:
+def _shape_of(cell: Cell, sequence_lengths: SequenceLengths) -> Shape:
     """Return the batch and length of a cell's largest step."""
     batch = min(cell.per_device_train_batch_size, cell.train_size)
     length = cell.max_length
-    return batch, documents.longest(
+    return batch, sequence_lengths.longest(
         length, cell.train_size
     ) if cell.padding == "longest" else length
 
@@ -359,7 +364,7 @@ def _shape_of(cell: Cell, documents: SequenceLengths) -> Shape:
 def _joined(
     before: CellPrediction | None, new: CellPrediction, order: Mapping[str, int]
 ) -> CellPrediction:
-    """Return one prediction from those on two groups of cards, which are put in order."""
+    """Return one prediction from those on two groups of cards, with the cards in order."""
     if before is None:
         return new
     cards = sorted(before.cards + new.cards, key=lambda card: order[card.gpu])
@@ -375,30 +380,32 @@ def _refusal(cell: Cell) -> str | None:
 
 
 def _notes(
-    cells: Sequence[Cell], documents: SequenceLengths, request: PredictRequest
+    cells: Sequence[Cell], sequence_lengths: SequenceLengths, request: PredictRequest
 ) -> tuple[str, ...]:
     notes = []
     if not request.data_at_hand:
         classes = cells[0].data.task == "text-classification"
         assumed = "two classes, and padding in batches, are" if classes else "padding in batches is"
-        notes.append(f"the data set is not at hand: {assumed} assumed")
+        notes.append(f"the data set could not be read: {assumed} assumed")
     if any(cell.padding == "longest" for cell in cells):
-        what = "draws of its documents" if documents.lengths else "no documents"
         notes.append(
-            "batches padded to their longest document vary: intervals are over orders of lengths"
-            f" from {what}"
+            "batches padded to their longest example vary in length: intervals are over random orders of the"
+            " lengths in the data"
+            if sequence_lengths.lengths
+            else "batches padded to their longest example vary in length, but the lengths are not known:"
+            " figures are for batches of the maximum length"
         )
     return tuple(notes)
 
 
 def _runner(stack: ExitStack, processes: int) -> Map:
-    """Return what runs jobs: here, or in processes forked from this one, which has torch loaded."""
+    """Return a function that runs jobs in this process, or in processes forked from it, which has torch loaded."""
     if processes <= 1:
         return lambda function, jobs: [function(job) for job in jobs]
     pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("fork")))
 
     def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-        # The function is pickled with each chunk: it may hold a workload's traces.
+        # The function is pickled once per chunk, and may contain a workload's traces.
         chunk = max(1, len(jobs) // (8 * processes))
         return list(pool.map(function, jobs, chunksize=chunk))
 

@@ -1,1 +1,1 @@
-"""What is written down: records, predictions, messages between processes, and what makes them believable."""
+"""The data that is written: records, their invariants, predictions, and messages between processes."""

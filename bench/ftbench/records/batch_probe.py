@@ -1,4 +1,4 @@
-"""Tries of the batch search: whether two optimizer steps at a batch size kept within a limit."""
+"""Probes of the batch search: whether two optimizer steps at a batch size stay within a memory limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ftbench.records.record import SCHEMA_VERSION, Failure, Status
 
 
 class BatchProbe(FrozenModel):
-    """One try of the frontier: whether two optimizer steps at a batch size kept within a limit.
+    """One probe of the batch search: whether two optimizer steps at a batch size stayed within a memory limit.
 
-    `fits` is None where it ended for another reason than memory. `limit` says how the limit held:
-    `enforced` by a control group, by torch's allocator or by the card itself, or why it was only
-    judged against the peak afterwards.
+    `fits` is None if the probe failed for a reason other than memory. `limit` says that the limit was
+    `enforced` (by a control group, torch's allocator or the card itself), or why the peak was only compared
+    with it afterwards.
     """
 
     schema_version: StrictInt = SCHEMA_VERSION
@@ -33,5 +33,5 @@ class BatchProbe(FrozenModel):
 
     @property
     def name(self) -> str:
-        """Return the name of the try's file."""
+        """Return the name of the probe's file."""
         return f"{self.cell.cell_id}-{self.limit_bytes}"

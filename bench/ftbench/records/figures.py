@@ -1,7 +1,7 @@
-"""One table of figures: what a cell is measured by, in which unit, and where a record has it.
+"""One table of the measured figures of a cell: for each, its unit and its path in a record.
 
 Columns of tables and exports, the memory table, invariants and comparisons are derived from it. A new meter of
-memory is its own file in `worker/measure/meters/`, a place in the list of `memory_meters.py`, and one row here.
+memory needs a file in `worker/measure/meters/`, an entry in the list of `memory_meters.py`, and one row here.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 Unit = Literal[
     "byte", "s", "J", "share", "step", "fault", "example/s", "token/s", "FLOP/s", "count", ""
 ]
-# Where a memory figure is read: by torch's allocator, to the byte; of the card, or of the host, else.
+# The origin of a memory figure: torch's allocator (exact to the byte), the card, or the host.
 Place = Literal["torch", "card", "host"]
 
 
 class Figure(NamedTuple):
     """One figure of a measurement.
 
-    `name` is its column. `word` is the head of that column in a table that people read; a figure without one is
-    in files only. `path` is where a measurement has it, which is also how a record names a figure that is
-    absent or untrusted; `read` works out one that has no place of its own. `nested_in` is the figure that holds
-    this one, so that it cannot be larger; `follows` is the path of a figure without which this one cannot be
-    trusted either. `depth` orders the readings of memory, from the inside out. `narrow` is the order in which a
-    narrow table leaves figures out, 0 for never.
+    `name` is its column in files. `word` heads that column in a table that people read; a figure without a word
+    is in files only. `path` is its place in a measurement, by which a record also names a figure that is absent
+    or untrusted; `read` computes a figure that has no place of its own. `nested_in` is the figure that contains
+    this one and so cannot be smaller; `follows` is the path of a figure: if that is untrusted, so is this one.
+    `depth` orders the readings of memory, from the innermost out. `narrow` is the order in which a narrow table
+    leaves figures out, 0 for never.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Figure(NamedTuple):
 
 
 def energy_j(measured: Measurement) -> float | None:
-    """Return the joules that the card took over all phases; None if one of them was not counted."""
+    """Return the joules that the card used over all phases; None if a phase has no count."""
     joules = [phase.energy_j for phase in measured.phases.values()]
-    known = [each for each in joules if each is not None]
+    known = [value for value in joules if value is not None]
     return sum(known) if known and len(known) == len(joules) else None
 
 
@@ -85,7 +85,7 @@ def _score(name: str) -> Callable[[Measurement], float | None]:
 
 
 def _score_figure(kind: ScoreKind) -> Figure:
-    """Return the figure of a score: the one that stands for a run is never left out of a table."""
+    """Return the figure of a score; a narrow table never leaves out a headline score."""
     unit: Unit = "share" if kind.scale == "share" else ""
     narrow = 0 if kind in HEADLINES else 2
     path = f"scores.{kind.name}"
@@ -144,7 +144,7 @@ FIRST = (
 FIGURES = (
     *FIRST,
     *(_score_figure(kind) for kind in SCORES if kind not in HEADLINES),
-    # Of the score that stands for the run.
+    # Both belong to the run's headline score.
     Figure("score_se", read=_headline("standard_error")),
     Figure("score_guess", read=_headline("guess")),
     Figure("train_loss", "", "", "train_loss"),
@@ -197,8 +197,10 @@ FIGURES = (
     Figure("page_faults_per_step", "fault", read=_page_faults_per_step),
 )
 BY_NAME: Mapping[str, Figure] = MappingProxyType({figure.name: figure for figure in FIGURES})
-# The readings of memory, from the inside out, the card's first: the fields of `Memory`.
-READINGS = tuple(sorted((one for one in FIGURES if one.reading), key=lambda one: one.depth))
+# The readings of memory (fields of `Memory`): the card's, then the host's, each from the innermost out.
+READINGS = tuple(
+    sorted((figure for figure in FIGURES if figure.reading), key=lambda figure: figure.depth)
+)
 
 
 def value_of(figure: Figure, measured: Measurement) -> Any:
@@ -214,6 +216,6 @@ def value_of(figure: Figure, measured: Measurement) -> Any:
 
 
 def withheld_with(path: str) -> tuple[str, ...]:
-    """Return the columns of the figures that cannot be trusted if the one at a path cannot."""
-    found = tuple(one.name for one in FIGURES if path in (one.path, one.follows))
-    return found or (path.rpartition(".")[2],)
+    """Return the columns that are untrusted if the figure at `path` is."""
+    columns = tuple(figure.name for figure in FIGURES if path in (figure.path, figure.follows))
+    return columns or (path.rpartition(".")[2],)

@@ -1,9 +1,9 @@
-"""Trust: the invariants that every record is held to, and the figures that break them.
+"""Invariants: the rules that every record is checked against, and the figures that break them.
 
-Published figures in this field have been 0.0 MB (NVML did not know a container's PID), 316,579 MB (a
-running maximum that was added to) and throughput multiplied by the number of steps, all in good
-faith. Each rule here would have caught one. A figure that breaks a rule is untrusted: it stays in
-the record with the reason, and no table shows it.
+Figures published in this field include 0.0 MB (NVML did not know a container's PID), 316,579 MB (maxima
+were added up) and throughput multiplied by the number of steps. A rule here catches each of these
+mistakes. A figure that breaks a rule is untrusted: it stays in the record with the reason, and no table
+shows it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ftbench.records.record import (
 )
 from ftbench.records.scores import Score
 
-Finding = tuple[str, str]  # the path of a figure in the measurement, and what is wrong with it
+Finding = tuple[str, str]  # the path of a figure in the measurement, and the reason not to trust it
 
-_ON_CARD = tuple(one.reading for one in READINGS if one.place in ("torch", "card"))
-# Sampled figures that grow this steadily in the second half of training (`Sampling.growth`) depend on
-# how long they were sampled. What only ever adds up reads about 1.5 there; a steady one reads 1.
+_ON_CARD = tuple(figure.reading for figure in READINGS if figure.place in ("torch", "card"))
+# A sampled figure that grows by more in the second half of training (`Sampling.growth`) depends on the
+# duration of sampling. A sum of all samples has about 1.5, a constant figure 1.
 GROWTH_LIMIT = 1.25
-# The driver's own share of a card, which NVML counts in its total and torch does not (a few per cent).
+# NVML counts the driver's own memory in a card's total, torch does not (a few per cent).
 DEVICE_SLACK = 1.10
-# Two clocks (CUDA events and the host's) and the moments between steps: times agree this well.
+# Tolerance of times: there are two clocks (CUDA events and the host's), and moments between steps.
 CLOCK_SLACK = 1.02
 CLOCK_SLACK_S = 0.5
 _ROUNDING = 1e-6
@@ -40,10 +40,10 @@ _SUM_SLACK = 1 + 1e-6
 
 
 def broken_invariants(record: Record, environment: Environment | None = None) -> dict[str, str]:
-    """Return the figures of a record that cannot be right, by path, each with every reason.
+    """Return the figures of a record that break a rule, by path, each with all reasons.
 
-    With the record's environment, peaks are also held against the machine's memory. Empty for a
-    record that is whole, and for one that has no measurement.
+    With the record's environment, peaks are also compared with the machine's memory. Empty for a
+    record that breaks no rule, and for a record without a measurement.
     """
     measured = record.measurement
     if measured is None:
@@ -57,14 +57,14 @@ def broken_invariants(record: Record, environment: Environment | None = None) ->
 
 
 def untrusted_figures(record: Record) -> dict[str, str]:
-    """Return what the record says is untrusted, and what breaks an invariant whatever it says."""
+    """Return the figures that the record marks as untrusted, and those that break a rule regardless."""
     return broken_invariants(record) | record.untrusted
 
 
 def _findings(
     record: Record, measured: Measurement, environment: Environment | None
 ) -> Iterator[Finding]:
-    for name, memory in _ledgers(measured):
+    for name, memory in _memories(measured):
         yield from _order(name, memory)
         yield from _nothing(name, memory)
     yield from _totals(measured)
@@ -79,17 +79,17 @@ def _findings(
         yield from _score(score)
 
 
-def _ledgers(measured: Measurement) -> Iterator[tuple[str, Memory]]:
+def _memories(measured: Measurement) -> Iterator[tuple[str, Memory]]:
     yield "the cell", measured.memory
     for name, phase in measured.phases.items():
         yield name, phase.memory
 
 
 def _order(where: str, memory: Memory) -> Iterator[Finding]:
-    """Yield both figures of each pair where the inner one is larger: either may be the wrong one.
+    """Yield both figures of each pair whose inner one is larger, since either may be wrong.
 
-    But for reserved and process: the first is exact, the second is sampled and may have missed a
-    peak that torch gave back (`empty_cache`, retries). Then only the second is wrong.
+    Reserved and process memory are an exception: the first is exact, the second is sampled and may miss a
+    short peak that torch returned (`empty_cache`, retries). Then only the second is wrong.
     """
     for inner, outer in _nested(memory):
         small, large = memory.reading(inner.reading), memory.reading(outer.reading)
@@ -101,7 +101,8 @@ def _order(where: str, memory: Memory) -> Iterator[Finding]:
                 f" is more than {_word(outer.name)} ({format_bytes(large)})"
             )
             exact = inner.place == "torch" and outer.place != "torch"
-            yield from ((one.path, reason) for one in (outer, *(() if exact else (inner,))))
+            wrong = (outer,) if exact else (outer, inner)
+            yield from ((figure.path, reason) for figure in wrong)
             names = (inner.name, outer.name)
             if memory.context_bytes is not None and "peak_process_bytes" in names:
                 yield "memory.context_bytes", reason
@@ -119,7 +120,7 @@ def _order(where: str, memory: Memory) -> Iterator[Finding]:
 
 
 def _nested(memory: Memory) -> Iterator[tuple[Figure, Figure]]:
-    """Yield each reading with the next one outside it that is there."""
+    """Yield each reading that is present with the next outer one that is present."""
     for inner in READINGS:
         outer = BY_NAME.get(inner.nested_in)
         while outer is not None and memory.reading(outer.reading) is None:
@@ -135,7 +136,7 @@ def _nothing(where: str, memory: Memory) -> Iterator[Finding]:
 
 
 def _totals(measured: Measurement) -> Iterator[Finding]:
-    """Yield each peak of the cell that is not the largest of its phases: a sum, or a stale reading."""
+    """Yield each peak of the cell that is not the maximum over its phases: a sum, or a stale reading."""
     for name, total in measured.memory:
         if name == "context_bytes":
             continue
@@ -153,27 +154,27 @@ def _limits(measured: Measurement, environment: Environment | None) -> Iterator[
         "peak_device_bytes": card * DEVICE_SLACK if card else None,
     }
     if environment is not None:
-        host = (one.reading for one in READINGS if one.place == "host")
+        host = (figure.reading for figure in READINGS if figure.place == "host")
         limits |= dict.fromkeys(host, float(environment.memory_bytes))
     for name, limit in limits.items():
         value = measured.memory.reading(name)
         if value is not None and limit is not None and value > limit:
-            yield f"memory.{name}", f"{format_bytes(value)} is more than there is"
+            yield f"memory.{name}", f"{format_bytes(value)} is more memory than the machine has"
 
 
 def _place(rank: RankMeasurement) -> Iterator[Finding]:
-    """Yield the figures of a device that is not the one the model was on."""
+    """Yield the figures that were read from another device than the model's."""
     device = rank.device
     expected = "cpu" if device.kind == "cpu" else device.uuid
     read = rank.sampling.device_uuid if rank.sampling else None
     if rank.model_device != expected:
-        reason = f"the model was on {rank.model_device}, the figures are of {expected}"
-        names = tuple(one.reading for one in READINGS) if device.kind == "cpu" else _ON_CARD
+        reason = f"the model was on {rank.model_device}, the figures are those of {expected}"
+        names = tuple(figure.reading for figure in READINGS) if device.kind == "cpu" else _ON_CARD
         yield from ((f"memory.{name}", reason) for name in _present(rank.memory, names))
         yield "steps.median_s", reason
     if read is not None and read != device.uuid:
         reason = f"NVML read {read}, the model was on {device.uuid}"
-        outer = tuple(one.reading for one in READINGS if one.place == "card")
+        outer = tuple(figure.reading for figure in READINGS if figure.place == "card")
         yield from ((f"memory.{name}", reason) for name in _present(rank.memory, outer))
 
 
@@ -182,8 +183,8 @@ def _growth(measured: Measurement) -> Iterator[Finding]:
         if ratio > GROWTH_LIMIT:
             yield (
                 f"memory.{name}",
-                f"its readings went on growing to the end of training (by a factor of {ratio:.2f} in its"
-                " second half): it depends on how long it was sampled",
+                f"its readings kept growing until training ended (by a factor of {ratio:.2f} in the second"
+                " half): it depends on the duration of sampling",
             )
 
 
@@ -195,17 +196,17 @@ def _times(record: Record, measured: Measurement) -> Iterator[Finding]:
     if not math.isclose(sum(trained), measured.train_s, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         yield "train_s", "it is not the sum of its phases"
     if measured.total_s > record.wall_s * CLOCK_SLACK + CLOCK_SLACK_S:
-        yield "total_s", "it is longer than the worker lived"
+        yield "total_s", "it is longer than the worker's lifetime"
 
 
 def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
-    """Yield rates that their own samples and seconds do not give."""
+    """Yield rates that disagree with their own samples and seconds."""
     booked = [measured.phases[n] for n in ("first_steps", "train") if n in measured.phases]
     samples = sum(phase.samples or 0 for phase in booked)
     seconds = sum(phase.wall_s for phase in booked)
     rate = steps.samples / steps.seconds if steps.seconds > 0 else math.inf
     if not math.isclose(rate, steps.samples_per_s, rel_tol=_ROUNDING):
-        yield "steps.samples_per_s", "it is not the samples divided by the seconds they took"
+        yield "steps.samples_per_s", "it is not the number of samples divided by the seconds"
     if samples and steps.samples > samples:
         yield "steps.samples_per_s", "it counts more samples than were trained on"
     if steps.seconds > seconds * CLOCK_SLACK + CLOCK_SLACK_S:
@@ -220,17 +221,17 @@ def _rates(measured: Measurement, steps: StepSummary) -> Iterator[Finding]:
     if steps.mfu is not None and (
         not peak or flops is None or not math.isclose(steps.mfu, flops / peak, rel_tol=_ROUNDING)
     ):
-        yield "steps.mfu", "it is not the FLOP/s divided by those of the matrix product"
+        yield "steps.mfu", "it is not the FLOP/s divided by the peak FLOP/s of a matrix product"
     if steps.real_tokens_per_s > steps.padded_tokens_per_s * (1 + _ROUNDING):
-        yield "steps.real_tokens_per_s", "more real tokens than padded ones"
+        yield "steps.real_tokens_per_s", "it is more than the padded tokens per second"
     if not steps.q1_s <= steps.median_s <= steps.q3_s:
         yield "steps.median_s", "it is not between its quartiles"
     if steps.min_s is not None and not 0 < steps.min_s <= steps.q1_s:
-        yield "steps.min_s", "the fastest step is slower than a quarter of them"
+        yield "steps.min_s", "it is not between 0 and the first quartile"
     if not steps.median_low_s <= steps.median_s <= steps.median_high_s:
-        yield "steps.median_s", "it is not in its own interval"
+        yield "steps.median_s", "it is not within its own confidence interval"
     if steps.mfu is not None and not 0 < steps.mfu <= 1:
-        yield "steps.mfu", f"{steps.mfu:.2f} is no share of the fastest matrix product"
+        yield "steps.mfu", f"{steps.mfu:.2f} is not between 0 and 1"
 
 
 def _score(score: Score) -> Iterator[Finding]:

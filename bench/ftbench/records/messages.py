@@ -1,7 +1,7 @@
-"""What the parent and a worker say to each other: plain JSON, nothing pickled.
+"""The messages between the parent and a worker: plain JSON, nothing pickled.
 
-Down goes one request (`Preparation` asked for, or one replicate of a cell); up come progress
-events and, last, one answer.
+The parent sends one request (for a `Preparation`, a replicate of a cell, or a two-step pass); the worker
+sends progress events and, at the end, one answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ftbench.records.record import Environment, Memory, PhaseName
 
 
 class PrepareRequest(FrozenModel):
-    """Asks for a workload to be probed and tokenised, and the device's matmul peak measured."""
+    """Asks a worker to probe and tokenise a workload, and to measure the device's matmul peak."""
 
     cells: tuple[Cell, ...]
     device: str
@@ -33,14 +33,14 @@ class TokenisedPools(FrozenModel):
 
 
 class StepFlops(FrozenModel):
-    """The FLOPs of training on one document, c0 + c1*S + c2*S^2; or why there is no such formula."""
+    """The FLOPs per training example of length S, c0 + c1*S + c2*S^2; or why there is no such formula."""
 
     coefficients: tuple[int, int, int] | None = None
     absent: str | None = None
 
 
 class Preparation(FrozenModel):
-    """What the prepare stage found and made, once for all cells."""
+    """The results of the prepare stage, which runs once for all cells."""
 
     environment: Environment
     labels: tuple[str, ...]
@@ -49,31 +49,31 @@ class Preparation(FrozenModel):
     eval_pool: int
     eval_split: str
     tokenised: dict[str, TokenisedPools]  # by `tokenised_key`
-    flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 a document
+    flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 per example
     flops_absent: str | None = None
-    # Of the cells' other methods; `flops` is full fine-tuning's.
+    # Those of the cells' other methods; `flops` are those of full fine-tuning.
     flops_by_method: dict[Method, StepFlops] = Field(default_factory=dict)
     peak_matmul_flops: dict[str, float] = Field(default_factory=dict)  # FLOP/s by dtype
     seconds: float = 0.0
 
     def step_flops(self, method: Method) -> StepFlops:
-        """Return the FLOPs of one method's training."""
+        """Return the FLOPs per training example of one method."""
         full = StepFlops(coefficients=self.flops, absent=self.flops_absent)
         return full if method == "full" else self.flops_by_method[method]
 
 
 class WorkspaceRequest(FrozenModel):
-    """A request whose names are relative to the folder that the engine has laid out for its worker."""
+    """A request whose file names are relative to the folder that the engine prepares for its worker."""
 
     workspace: str = ""
 
     def path(self, name: str) -> str:
-        """Return the path of a name of this request, where the worker runs."""
+        """Return the path of one of the request's file names on the worker's machine."""
         return str(Path(self.workspace) / name)
 
 
 class CellRequest(WorkspaceRequest):
-    """Asks for one replicate of a cell, with what was prepared for it."""
+    """Asks for one replicate of a cell, and carries the preparation."""
 
     cell: Cell
     replicate: int
@@ -81,16 +81,16 @@ class CellRequest(WorkspaceRequest):
     device: str
     preparation: Preparation
     output: str  # a folder of the cell's own, for checkpoints and the trained model
-    steps_file: str  # Parquet, one row a step
-    samples_file: str  # Parquet, one row a sample of memory
-    reports: str  # a folder for what `report_to` writes; its name is the run's
+    steps_file: str  # Parquet, one row per step
+    samples_file: str  # Parquet, one row per sample of memory
+    reports: str  # a folder for the trackers of `report_to`; its name is the run's
 
 
 class TwoStepRequest(WorkspaceRequest):
-    """Asks for two optimizer steps of a cell on its longest documents.
+    """Asks for two optimizer steps of a cell on its longest training examples.
 
-    With `tensors` torch's own CPU allocator is metered through the profiler, and one batch is
-    evaluated; else the ledger is kept as in a cell, and nothing is evaluated.
+    With `tensors`, torch's CPU allocator is metered through the profiler, and one batch is evaluated. Without,
+    memory is read as in a cell, and nothing is evaluated.
     """
 
     cell: Cell
@@ -103,7 +103,7 @@ class TwoStepRequest(WorkspaceRequest):
 
 
 class TwoStepPass(FrozenModel):
-    """What two steps of a cell took, by phase; and over all of them."""
+    """The memory of two steps of a cell, by phase and over all phases."""
 
     phases: dict[PhaseName, Memory]
     memory: Memory
@@ -111,7 +111,7 @@ class TwoStepPass(FrozenModel):
 
 
 class Progress(FrozenModel):
-    """Where a running cell is."""
+    """The position of a running cell."""
 
     phase: str
     step: int | None = None
@@ -121,7 +121,7 @@ class Progress(FrozenModel):
 
 
 class Event(FrozenModel):
-    """One line from a worker: progress, or its answer, or a refusal to be raised in the parent."""
+    """One line from a worker: progress, its answer, or an error that the parent raises (`refusal`)."""
 
     kind: Literal["progress", "answer", "refusal"]
     body: dict[str, Any]

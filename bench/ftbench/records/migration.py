@@ -1,4 +1,4 @@
-"""Migration: records of an older schema, as JSON data, turned into those of this one."""
+"""Migration: converts records of an older schema, as JSON data, to the current schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftbench.plan.scores import ACCURACY
 from ftbench.records.record import SCHEMA_VERSION
 from ftbench.records.scores import share_variance
 
-# The oldest schema that is still read: earlier ones lack figures that this version asks of a record.
+# The oldest schema that is still read: earlier ones lack figures that this version requires.
 OLDEST = 3
 # Fields of a measurement that belong to a rank since schema 4.
 _OF_RANK = ("device", "model_device", "phases", "steps", "memory", "idle", "sampling")
@@ -20,9 +20,9 @@ _UNTRUSTED = {"eval_accuracy": f"scores.{ACCURACY.name}"}
 
 
 def migrated(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of a record or a batch probe as this schema has it; raises KeyError, TypeError.
+    """Return the data of a record or a batch probe in the current schema; raises KeyError, TypeError.
 
-    Whether it is a valid record is for its model to say. A version that is not known is left as it is.
+    The result is not validated. Data of an unknown version is returned unchanged.
     """
     if data.get("schema_version") != OLDEST:
         return data
@@ -38,7 +38,7 @@ def migrated(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measurement(old: dict[str, Any], eval_size: int) -> dict[str, Any]:
-    """Return a measurement with one rank, and with accuracy as a score; what guessing gives is not known."""
+    """Return a measurement with one rank, and with accuracy as a score without the score of a guess."""
     rank = {"rank": 0} | {name: old[name] for name in _OF_RANK}
     kept = {name: value for name, value in old.items() if name not in (*_OF_RANK, "eval_accuracy")}
     accuracy = old["eval_accuracy"]

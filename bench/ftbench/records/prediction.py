@@ -1,8 +1,8 @@
-"""Prediction: what a training step is predicted to need of a card's memory. Plain data.
+"""Prediction: the predicted need of a training step for a card's memory. Plain data.
 
-Every figure is in bytes and says what it is: `exact` (to the byte, whatever the card), `simulated` (by
-the allocator's own rules, for one answer to each question that has no documented one) or `interval`
-(nobody can know it beforehand; the middle is a guess). Low and high hold over all those answers.
+Every figure is in bytes and states its certainty: `exact` (to the byte, on any card), `simulated` (by the
+allocator's own rules, with one assumption for each behaviour that is not documented) or `interval` (cannot
+be known beforehand; the middle is a guess). Low and high are bounds over all such assumptions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Verdict = Literal["fits", "does not fit", "too close to call"]
 AttentionKernel = Literal["math", "efficient", "flash", "cudnn"]
 
 
-class Figure(FrozenModel):
-    """A number of bytes, the interval that holds it, and how sure it is."""
+class PredictedBytes(FrozenModel):
+    """A predicted number of bytes, the interval that contains it, and its certainty."""
 
     value_bytes: int
     low_bytes: int
@@ -28,14 +28,14 @@ class Figure(FrozenModel):
 
 
 class Share(FrozenModel):
-    """A part of the peak: what it is of, and how much."""
+    """A part of the peak, by the name of a role, a module or an operator."""
 
     name: str
     nbytes: int
 
 
 class Moment(FrozenModel):
-    """When the peak is reached."""
+    """The moment at which the peak is reached."""
 
     phase: str
     step: int
@@ -44,9 +44,9 @@ class Moment(FrozenModel):
 
 
 class Composition(FrozenModel):
-    """What the peak of live tensors consists of, three ways, each from the largest down; and when.
+    """The composition of the peak of live tensors, in three ways, each from the largest part down.
 
-    `timeline` has the live bytes over the traced steps, as (event, bytes) at every turn worth drawing.
+    `timeline` has the live bytes over the traced steps, as (event, bytes) at every visible turning point.
     """
 
     moment: Moment
@@ -66,17 +66,17 @@ MarkName = Literal[
     "in evaluation",
     "most",
 ]
-# All in order: the peak; the last traced step before it begins, when its forward and when its backward pass
-# has ended; the peaks of its optimizer and of evaluation; and the most that a part is at any time.
+# In order: the peak; the last traced step before it begins, after its forward pass, and after its backward
+# pass; the peaks in its optimizer and in evaluation; and the largest size of a part at any time.
 MARKS: tuple[MarkName, ...] = get_args(MarkName)
 
 
 class Part(FrozenModel):
-    """What one operator of one module has in memory as one kind of tensor, in bytes at each mark.
+    """The memory of one operator of one module for one kind of tensor, in bytes at each mark.
 
-    `module` has the layers of a stack under one name (`layer.*`); `operator` is empty for parameters,
-    gradients and optimizer state. Marks at which it has nothing are left out. `source` is the line of
-    code that asked for the largest of it, where that is known.
+    `module` names all layers of a stack as one (`layer.*`); `operator` is empty for parameters, gradients
+    and optimizer state. Marks at which the part is empty are left out. `source` is the line of code that
+    allocated its largest tensor, empty if unknown.
     """
 
     role: str
@@ -88,42 +88,42 @@ class Part(FrozenModel):
 
     @property
     def name(self) -> str:
-        """Return the names that tell parts apart, as one."""
+        """Return the four names that identify the part, as one text."""
         return " | ".join((self.role, self.module, self.operator, self.dtype))
 
 
 class MemoryBreakdown(FrozenModel):
-    """All parts of a cell's memory, and when its peak is reached: what changes are attributed by."""
+    """All parts of a cell's memory, and the moment of its peak. Attribution compares two of these."""
 
     moment: Moment
     parts: tuple[Part, ...]
 
 
 class CardPrediction(FrozenModel):
-    """What a cell needs on one card, and whether it fits.
+    """The memory that a cell needs on one card, and whether it fits.
 
-    `requested` is what tensors and the workspaces of kernels ask for;
-    `allocated` and `reserved` are what `torch.cuda.max_memory_allocated` and `..._reserved` would say,
-    `process` what NVML would. Where it does not fit, they are what it had when it failed.
+    `requested` is the sum that tensors and the workspaces of kernels request. `allocated` and `reserved` are
+    the values that `torch.cuda.max_memory_allocated` and `..._reserved` would return, `process` is NVML's
+    value. If the cell does not fit, they are the values at its failure.
     """
 
     gpu: str
-    requested: Figure
-    allocated: Figure
-    reserved: Figure
-    process: Figure
+    requested: PredictedBytes
+    allocated: PredictedBytes
+    reserved: PredictedBytes
+    process: PredictedBytes
     capacity_low_bytes: int
     capacity_high_bytes: int
     verdict: Verdict
 
 
 class PassWork(FrozenModel):
-    """What some batches ask of a device: of an optimizer step, or of an evaluation.
+    """The work of some batches on a device: those of an optimizer step, or of an evaluation.
 
-    `flops` are those of matrix products and fused attention, all that are carried out. Bytes are what
-    operators read and write without caches: `product_bytes` of those with FLOPs, `other_bytes` of the
-    rest. `compulsory_bytes` are of what was there before and is read, and what is written to stay:
-    no cache and no fusion can do without. `kernels` is at least one an operator.
+    `flops` are all that matrix products and fused attention carry out. Bytes are those that operators read
+    and write without caches: `product_bytes` by operators with FLOPs, `other_bytes` by the rest.
+    `compulsory_bytes` are the data that existed before and are read, and the data that are written and stay:
+    no cache and no fusion avoids them. `kernels` counts at least one per operator. `documents` are examples.
     """
 
     documents: int
@@ -136,10 +136,10 @@ class PassWork(FrozenModel):
 
 
 class CellWork(FrozenModel):
-    """The work of a cell: of one full optimizer step, and of an evaluation of a few documents.
+    """The work of a cell: of one full optimizer step, and of an evaluation of a few examples.
 
-    `evaluation.compulsory_bytes` are of one batch. `checkpoint_bytes` is what parameters and
-    optimizer state take.
+    `evaluation.compulsory_bytes` are those of one batch. `checkpoint_bytes` is the size of parameters and
+    optimizer state.
     """
 
     step: PassWork
@@ -148,17 +148,17 @@ class CellWork(FrozenModel):
 
 
 class CellPrediction(FrozenModel):
-    """The prediction of one cell, for every card that was asked about.
+    """The prediction of one cell, for every card that was requested.
 
-    `tensors` is the peak of what tensors ask for: the same on every card but for its attention
-    kernels, and known without one. `work` is counted where that is asked for; where batches' lengths
-    vary it is of the longest, and `least_work` a lower bound. `breakdown` has all parts of the memory of
-    those cells that they are asked for of.
+    `tensors` is the peak of the bytes that tensors request, known without a card; only the choice of
+    attention kernels makes it differ between cards. `work` is counted on request. If the lengths of batches
+    vary, `work` is that of the longest, and `least_work` a lower bound. `breakdown` is set for the cells of
+    `PredictRequest.breakdown_of`.
     """
 
     cell_id: str
     source: Literal["traced", "fitted"]
-    tensors: Figure
+    tensors: PredictedBytes
     cards: tuple[CardPrediction, ...] = ()
     composition: Composition | None = None
     breakdown: MemoryBreakdown | None = None
@@ -167,10 +167,10 @@ class CellPrediction(FrozenModel):
 
 
 class LargestBatch(FrozenModel):
-    """The largest batch size that fits on a card at one length; 0 where none does.
+    """The largest batch size that fits on a card at one length; 0 if none does.
 
-    `certain` fits whatever is unknown; `possible` may. `cell_id` is of a cell of the same workload
-    and length, `cell_ids` of all of them; `reserved` is the figure at `certain` (None where that is 0).
+    `certain` fits under every assumption, `possible` under some. `cell_id` is one of the cells of this workload
+    and length, `cell_ids` are all of them; `reserved` is the prediction at `certain` (None if that is 0).
     """
 
     cell_id: str
@@ -179,23 +179,23 @@ class LargestBatch(FrozenModel):
     max_length: int
     certain: int
     possible: int
-    reserved: Figure | None
+    reserved: PredictedBytes | None
 
 
 class Refused(FrozenModel):
-    """A cell that is not predicted, and why."""
+    """A cell that is not predicted, and the reason."""
 
     cell_id: str
     reason: str
 
 
 class PredictRequest(FrozenModel):
-    """Asks for predictions of cells on cards; all cells are of one profile.
+    """Asks for predictions of cells on cards; all cells belong to one profile.
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
-    `data_at_hand` is False where the data set cannot be read. `work` asks for FLOPs and bytes too.
-    `full_batches` takes every document for as long as its cell's length, whatever the data set says.
-    `breakdown_of` names the cells whose parts are wanted.
+    `data_at_hand` is False if the data set cannot be read. `work` asks for FLOPs and bytes as well.
+    `full_batches` treats every example as long as its cell's `max_length`, without reading the data set.
+    `breakdown_of` names the cells whose memory is to be broken down into parts.
     """
 
     cells: tuple[Cell, ...]
@@ -222,5 +222,5 @@ class Predictions(FrozenModel):
     versions: tuple[tuple[str, str], ...] = ()
 
     def of(self, cell_id: str) -> CellPrediction | None:
-        """Return a cell's prediction; None where it was refused."""
+        """Return a cell's prediction; None if it was refused."""
         return next((cell for cell in self.cells if cell.cell_id == cell_id), None)

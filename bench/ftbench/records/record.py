@@ -1,15 +1,15 @@
-"""Record: what one replicate of one cell gave. Written once, read by everything after.
+"""Record: the result of one run of one cell. Written once; gates, estimates and reports read it.
 
-Bytes and seconds, the unit in the name. What could not be had is `None`, and `absent` says why:
-it maps the field's path (`memory.peak_process_bytes`) to the reason.
+Bytes and seconds, with the unit in the name. A figure that could not be measured is `None`, and `absent`
+maps its path (`memory.peak_process_bytes`) to the reason.
 
 Schema history
     1  2026-11  first version
-    2  2026-11  the ledger (PSS, CPU tensors, context, idle baselines, sources, energy, sampling),
+    2  2026-11  more readings of memory (PSS, CPU tensors, context, idle values, sources, energy, sampling),
                 named warnings, the steps' interval and warm-up, repeats, untrusted figures
     3  2026-11  predicted figures; the status `unfit`. Added since, each with a default: a cell's
                 method, LoRA settings and malloc, counts of parameters, packages of its own, page faults
-    4  2026-11  scores with standard errors and what guessing gives, instead of `eval_accuracy`; a
+    4  2026-11  scores with standard errors and the score of a guess, instead of `eval_accuracy`; a
                 measurement by rank; a cell's task. `ftbench.records.migration` reads schema 3
 """
 
@@ -30,9 +30,9 @@ from ftbench.records.scores import Score
 
 SCHEMA_VERSION = 4
 
-# `unfit`: predicted not to fit on the device, and not run because that was asked for.
+# `unfit`: not run because it is predicted not to fit on the device (`--skip-unfit`).
 Status = Literal["ok", "oom", "timeout", "crashed", "invalid", "unfit"]
-# "save" is every checkpoint, loading the best one at the end, and the final model and metrics.
+# "save" is the writing of checkpoints, the loading of the best one, and the writing of the final model.
 PhaseName = Literal["load", "first_steps", "train", "evaluation", "save"]
 PHASES: tuple[PhaseName, ...] = ("load", "first_steps", "train", "evaluation", "save")
 
@@ -45,7 +45,7 @@ CELL_ID = r"^[0-9a-f]{12}$"
 
 
 class Identity(NamedTuple):
-    """What tells one record of a run directory from another."""
+    """The identity of a record in its run directory."""
 
     cell_id: str
     replicate: int
@@ -58,7 +58,7 @@ class Identity(NamedTuple):
 
 
 def attempt_name(identity: Identity, attempt: int) -> str:
-    """Return the name of the files of one attempt: later ones never overwrite an earlier one's."""
+    """Return the name of the files of one attempt, so that a later attempt never overwrites an earlier one."""
     return identity.name + (f".{attempt}" if attempt else "")
 
 
@@ -84,24 +84,23 @@ class Environment(FrozenModel):
     device: Device
     driver: str | None = None
     cuda: str | None = None
-    variables: dict[str, str] = Field(default_factory=dict)  # set, and decisive for allocation
-    git_commit: str | None = None  # of the folder that the command ran in
+    variables: dict[str, str] = Field(default_factory=dict)  # variables set that change allocation
+    git_commit: str | None = None  # the commit of the folder that the command ran in
 
     @property
     def environment_id(self) -> str:
-        """Return the hash that two runs under the same environment share; the commit is not in it."""
-        # Environments had no variables once: theirs keep their hash.
+        """Return a hash that is equal for equal environments; the commit is not part of it."""
+        # Older environments have no variables: without any, the hash stays the same.
         left_out = {"git_commit"} | ({"variables"} if not self.variables else set())
         text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Memory(FrozenModel):
-    """The ledger: every reading of memory for one phase, or for the whole cell, in bytes.
+    """The readings of memory of one phase, or of the whole cell, in bytes.
 
-    Peaks since the phase began, but for `context_bytes`: what the driver holds for the process
-    beyond torch's reservation (peak process less peak reserved). `Measurement.sources` says where
-    each comes from.
+    Peaks since the phase began, except `context_bytes`: the driver's memory for the process beyond torch's
+    reservation (peak process less peak reserved). `Measurement.sources` names the source of each.
     """
 
     peak_rss_bytes: int | None = None  # resident set of the worker, from the kernel
@@ -109,13 +108,13 @@ class Memory(FrozenModel):
     peak_cpu_tensors_bytes: int | None = (
         None  # torch's CPU allocator, in a two-step pass of its own
     )
-    peak_allocated_bytes: int | None = None  # torch.cuda: held by tensors
+    peak_allocated_bytes: int | None = None  # torch.cuda: allocated by tensors
     peak_reserved_bytes: int | None = None  # torch.cuda: taken from the driver
     peak_process_bytes: int | None = None  # NVML: this process, sampled
     peak_device_bytes: int | None = None  # NVML: the whole card, sampled
     context_bytes: int | None = None
 
-    # A reading of a meter that this file does not know by name: `figures.FIGURES` does.
+    # Readings of other meters, by their names in `figures.FIGURES`.
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, int | None]
 
@@ -133,7 +132,7 @@ class Memory(FrozenModel):
 
 
 def largest_readings(memories: Sequence[Memory]) -> Memory:
-    """Return the largest of each reading; one that none has is absent."""
+    """Return the largest value of each reading; a reading is absent if it is in none of them."""
     if len(memories) == 1:
         return memories[0]
     peaks: dict[str, int] = {}
@@ -144,7 +143,7 @@ def largest_readings(memories: Sequence[Memory]) -> Memory:
 
 
 class Phase(FrozenModel):
-    """One phase of a cell, over all the times it was entered; counts where documents pass through."""
+    """One phase of a cell, summed over all its entries; sample and token counts only if it trains."""
 
     wall_s: float
     cpu_s: float
@@ -154,9 +153,9 @@ class Phase(FrozenModel):
     real_tokens: int | None = None
     padded_tokens: int | None = None
     data_wait_s: float | None = None
-    energy_j: float | None = None  # of the whole card
-    kernel_s: float | None = None  # of cpu_s; earlier records do not have it
-    page_faults: int | None = None  # minor ones: no disk was read
+    energy_j: float | None = None  # that of the whole card
+    kernel_s: float | None = None  # the part of cpu_s in the kernel; absent in earlier records
+    page_faults: int | None = None  # minor faults only, which read nothing from the disk
     memory: Memory
 
 
@@ -170,11 +169,11 @@ class Epoch(FrozenModel):
 
 
 class StepSummary(FrozenModel):
-    """Statistics of the full-size steps after warm-up; every step's time is in Parquet.
+    """Statistics of the full-size steps after warm-up; the Parquet file has the time of every step.
 
-    `warmup_steps` were left out: the first two, and those that the data shows to be unsteady. `min_s` is the
-    fastest, which earlier records do not have. The 95 % interval of the median is a bootstrap over blocks of
-    steps. Rates are over all the `samples` after warm-up: what was seen divided by the `seconds` it took.
+    `warmup_steps` are left out: the first two, and later ones that are still unsteady. `min_s` is the fastest
+    step; earlier records do not have it. The 95 % interval of the median is a bootstrap over blocks of steps.
+    Rates are counts over all `samples` after warm-up, divided by their `seconds`.
     """
 
     count: int
@@ -196,7 +195,7 @@ class StepSummary(FrozenModel):
 
 
 class Failure(FrozenModel):
-    """Why a cell has no result: the step it happened at, the message, the end of the log."""
+    """The reason that a cell has no result: the message, the phase and step, the end of the log."""
 
     message: str
     phase: str | None = None
@@ -207,34 +206,34 @@ class Failure(FrozenModel):
 class Load(FrozenModel):
     """How busy the machine was during the cell: load averages, and shares of all processors' time.
 
-    The shares are None where the kernel does not count them.
+    The shares are None if the kernel does not count them.
     """
 
     average_start: float
     average_end: float
     others_cpu_share: float | None
     steal_share: float | None
-    # Swapped in or out machine-wide; or in swap of the worker's at its end, where those are more.
+    # The larger of: pages swapped in or out machine-wide; pages of the worker in swap at its end.
     swapped_pages: int | None = None
-    throttle_events: int | None = None  # of processors that were too hot; cards are not in it
+    throttle_events: int | None = None  # those of overheated processors, without the cards
 
 
 class Sampling(FrozenModel):
-    """How the sampled figures were taken: by a process beside the worker's.
+    """How the sampled figures were taken, by a process beside the worker's.
 
-    `growth` says, for each sampled figure, how steadily it went on growing in the second half of
-    training, 1.0 for not at all: a figure that only ever grows says how long it was sampled.
+    `growth` is, for each sampled figure, its ratio of growth in the second half of training; 1.0 means no
+    growth. A figure that never stops growing depends on the duration of sampling.
     """
 
     period_s: float
     samples: int
     cpu_s: float
-    cpu_share: float  # of one processor, while the worker went on: it waits for the rest of cpu_s
+    cpu_share: float  # share of one processor while the worker ran; it waits for the rest of cpu_s
     device_uuid: str | None = None
     growth: dict[str, float] = Field(default_factory=dict)
 
 
-# What a warning in a record can be about. Those in NOISY are reasons to repeat a cell.
+# The kinds of warnings in a record. Those in NOISY are reasons to repeat a cell.
 WarningName = Literal[
     "spread",
     "drift",
@@ -257,7 +256,7 @@ NOISY: frozenset[WarningName] = frozenset(
 
 
 class RunWarning(FrozenModel):
-    """A warning that lives in the record: what was seen, against the named threshold it passed."""
+    """A warning in a record: a value that passed a named threshold, or a note."""
 
     name: WarningName
     message: str
@@ -268,7 +267,7 @@ class RunWarning(FrozenModel):
 class RankMeasurement(FrozenModel):
     """One process of a cell on one device: its phases, its steps, its memory.
 
-    `model_device` is where the parameters were: `cpu`, or the card's UUID. `idle` is the memory before the
+    `model_device` is the device of the parameters: `cpu`, or the card's UUID. `idle` is the memory before the
     cell began.
     """
 
@@ -283,20 +282,22 @@ class RankMeasurement(FrozenModel):
 
 
 class Measurement(FrozenModel):
-    """Everything that was measured in a cell that completed.
+    """All measurements of a cell that completed.
 
-    `ranks` has one entry per process. `sources` says where each figure of memory comes from. The first of the
-    `scores` stands for the run; there are none if the weights are random.
+    `ranks` has one entry per process. `sources` names the source of each memory figure. The first of the
+    `scores` is the headline score of the run; there are no scores if the weights are random.
     """
 
     ranks: Annotated[tuple[RankMeasurement, ...], Field(min_length=1)]
-    parameters: int | None = None  # LoRA's among them
+    parameters: int | None = None  # including LoRA's
     trainable_parameters: int | None = None
-    packages: dict[str, str] = Field(default_factory=dict)  # versions of those not all cells use
+    packages: dict[str, str] = Field(
+        default_factory=dict
+    )  # versions of packages that only some cells use
     epochs: tuple[Epoch, ...]
     sources: dict[str, str]
     worker_s: float
-    metering_s: float  # reading meters at the changes of phase: in no phase
+    metering_s: float  # the time of reading meters between phases; part of no phase
     total_s: float
     train_s: float
     train_loss: float | None
@@ -309,7 +310,7 @@ class Measurement(FrozenModel):
 
     @model_validator(mode="after")
     def _ranks_are_numbered(self) -> Self:
-        if [one.rank for one in self.ranks] != list(range(len(self.ranks))):
+        if [measured.rank for measured in self.ranks] != list(range(len(self.ranks))):
             raise ValueError("ranks: not numbered from 0")
         return self
 
@@ -318,12 +319,12 @@ class Measurement(FrozenModel):
         return next((score for score in self.scores if score.name == name), None)
 
     def with_rank(self, rank: int = 0, **changes: Any) -> Measurement:
-        """Return the measurement with other fields of one of its ranks."""
+        """Return the measurement with changed fields in one of its ranks."""
         ranks = list(self.ranks)
         ranks[rank] = ranks[rank].model_copy(update=changes)
         return self.model_copy(update={"ranks": tuple(ranks)})
 
-    # Of all ranks: they work in step, so time is the first's; what has to fit is the largest of memory.
+    # Ranks work in step, so times are those of the first; memory is the largest over all ranks.
 
     @property
     def device(self) -> Device:
@@ -338,7 +339,7 @@ class Measurement(FrozenModel):
     @cached_property
     def memory(self) -> Memory:
         """Return the largest of each reading over the ranks."""
-        return largest_readings([one.memory for one in self.ranks])
+        return largest_readings([measured.memory for measured in self.ranks])
 
     @property
     def idle(self) -> Memory:
@@ -355,7 +356,10 @@ class Measurement(FrozenModel):
             name: phase.model_copy(
                 update={
                     "memory": largest_readings(
-                        [phase.memory, *(o.phases[name].memory for o in others if name in o.phases)]
+                        [
+                            phase.memory,
+                            *(rank.phases[name].memory for rank in others if name in rank.phases),
+                        ]
                     )
                 }
             )
@@ -369,7 +373,7 @@ class Measurement(FrozenModel):
 
 
 class PredictedPeaks(FrozenModel):
-    """What the cell was predicted to need of its device; on the CPU, tensors alone."""
+    """The predicted memory of the cell on its device; on the CPU, tensors only."""
 
     tensors_bytes: int
     allocated_bytes: int | None = None
@@ -377,17 +381,17 @@ class PredictedPeaks(FrozenModel):
 
 
 class Record(FrozenModel):
-    """One run of one cell: what was asked, how it ended, what was measured.
+    """One run of one cell: the request, the status, the measurement.
 
-    A replicate runs with a seed of its own, a repeat again with the replicate's. `untrusted` maps
-    the path of each figure that broke an invariant to the reason (`ftbench.records.invariants`).
+    Each replicate has its own seed; its repeats run with the same seed. `untrusted` maps the path of each
+    figure that broke an invariant to the reason (`ftbench.records.invariants`).
     """
 
     schema_version: StrictInt = SCHEMA_VERSION
     cell_id: Annotated[str, Field(pattern=CELL_ID)]
     replicate: Annotated[int, Field(ge=0)]
     repeat: Annotated[int, Field(ge=0)] = 0
-    attempt: Annotated[int, Field(ge=0)] = 0  # how many records of the same run this one replaced
+    attempt: Annotated[int, Field(ge=0)] = 0  # number of earlier records of the same run
     seed: int
     cell: Cell
     axes: tuple[str, ...]
@@ -405,24 +409,24 @@ class Record(FrozenModel):
         if self.cell_id != self.cell.cell_id:
             raise ValueError(f"cell_id: its cell has the id {self.cell.cell_id}")
         if self.seed != self.cell.seed + self.replicate:
-            raise ValueError("seed: not its cell's and its replicate's")
+            raise ValueError("seed: not the sum of the cell's seed and the replicate's number")
         if (self.status == "ok") != (self.measurement is not None):
-            raise ValueError("measurement: there where the status is ok, and only there")
+            raise ValueError("measurement: required with the status ok, forbidden with any other")
         return self
 
     @property
     def identity(self) -> Identity:
-        """Return what names this record in a run directory."""
+        """Return the identity that names this record in a run directory."""
         return Identity(self.cell_id, self.replicate, self.repeat)
 
     @property
     def file_name(self) -> str:
-        """Return the name that this attempt's steps, samples and log share."""
+        """Return the common name of this attempt's steps, samples and log files."""
         return attempt_name(self.identity, self.attempt)
 
     @property
     def noisy(self) -> bool:
-        """Return whether something disturbed its figures enough to be a reason to run it again."""
+        """Return whether its figures are untrusted or so disturbed that it should be run again."""
         run_warnings = self.measurement.warnings if self.measurement else ()
         return bool(self.untrusted) or any(
             run_warning.name in NOISY for run_warning in run_warnings

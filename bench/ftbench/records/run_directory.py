@@ -1,22 +1,22 @@
-"""Run directory: one atomic file a record, and beside it what the records refer to.
+"""Run directory: one file per record, written atomically, and the files that records refer to.
 
 RUN_DIR/
-  profile.json          the profile as resolved by the run that wrote here last
+  profile.json          the profile as resolved by the latest run
   environments/ID.json  packages, hardware, driver, git commit
   preparation.json      pool sizes, FLOPs, matmul peak
-  records/NAME.json     one record a run of a cell: CELL-rN, or CELL-rN-tM for a repeat
-  steps/NAME.parquet    one row a step; NAME.K of a later attempt
-  samples/NAME.parquet  one row a sample of memory
-  logs/NAME.log         what the worker printed
-  logs/NAME/            what TensorBoard or W&B wrote of it; logs/mlflow.db, logs/trackio/ of all
-  tries/NAME.json       one try of `ftbench frontier` a file
+  records/NAME.json     one record per run of a cell: CELL-rN, or CELL-rN-tM for a repeat
+  steps/NAME.parquet    one row per step; NAME.K for a later attempt
+  samples/NAME.parquet  one row per sample of memory
+  logs/NAME.log         the worker's output
+  logs/NAME/            files of TensorBoard or W&B; logs/mlflow.db and logs/trackio/ are shared by all runs
+  tries/NAME.json       one file per probe of `ftbench frontier`
   superseded/NAME.K.json  the record of an earlier attempt, failed or noisy
   damaged/              records that could not be read, moved out of the way
-  checkpoints/          only those that were asked to stay
+  checkpoints/          the checkpoints selected by `run.keep_checkpoints`
   report.md, report.html, cells.csv, figures/  the report
 
 All of it is data: nothing in it is unpickled or run, no link in it is followed, and a record that
-does not match its own checksum is not believed.
+does not match its own checksum is rejected.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FOLDERS = (
     "damaged",
     "tries",
 )
-# Kept free for the record of the cell that is running when the disk fills up.
+# Disk space reserved for the record of the cell that is running when the disk fills up.
 RESERVE_BYTES = MIB
 
 
@@ -83,12 +83,12 @@ class RunDirectory:
 
     def __init__(self, path: Path, *, made: bool = False) -> None:
         self.path = path
-        self._made = made  # by this process, just now
+        self._made = made  # made by this process
         self._read: dict[Path, tuple[tuple[int, ...], Record]] = {}
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """Return the run directory, made where it is not there; raises RunDirectoryError."""
+        """Return the run directory, made if it does not exist; raises RunDirectoryError."""
         made = not path.exists()
         for name in FOLDERS:
             try:
@@ -104,7 +104,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Return an existing run directory; raises RunDirectoryError where there is none."""
+        """Return an existing run directory; raises RunDirectoryError if it is not one."""
         if not (path / "records").is_dir():
             raise RunDirectoryError(
                 "not a run directory",
@@ -115,15 +115,15 @@ class RunDirectory:
         return cls(path)
 
     def discard(self) -> None:
-        """Remove the directory again if this process made it and no record is in it."""
+        """Remove the directory if this process made it and it has no record."""
         if self._made and not any((self.path / "records").iterdir()):
             shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory for one parent; raises RunDirectoryError where another has it.
+        """Lock the directory for this process; raises RunDirectoryError if another process has the lock.
 
-        While it is held, a little disk space is kept back for a record (see `write_record`).
+        While it is locked, some disk space is reserved for a record (see `write_record`).
         """
         try:
             descriptor = os.open(
@@ -154,9 +154,9 @@ class RunDirectory:
         return self.path / kind / f"{name}{suffix}"
 
     def write_record(self, record: Record) -> None:
-        """Write a record with its checksum, whole or not at all; the one it replaces is kept aside.
+        """Write a record with its checksum, whole or not at all; an earlier one moves to `superseded/`.
 
-        Where the disk is full the space kept back is used: what a cell has measured is not lost.
+        If the disk is full, the reserved space is used, so that no measurement is lost.
         """
         file = self.file("records", record.identity.name, ".json")
         text = _sealed(record)
@@ -177,45 +177,45 @@ class RunDirectory:
                 write_atomically(kept, file.read_text(encoding="utf-8"))
         write_atomically(file, text)
 
-    def write_try(self, one: BatchProbe) -> None:
-        """Write a try of the frontier with its checksum."""
-        write_atomically(self.file("tries", one.name, ".json"), _sealed(one))
+    def write_try(self, probe: BatchProbe) -> None:
+        """Write a probe of the batch search with its checksum."""
+        write_atomically(self.file("tries", probe.name, ".json"), _sealed(probe))
 
     def tries(self) -> list[BatchProbe]:
-        """Return the tries of the frontier that can be read; one that cannot is made again."""
-        found = []
+        """Return the probes of the batch search that can be read; the search repeats the others."""
+        probes = []
         for file in sorted((self.path / "tries").glob("*.json")):
             with contextlib.suppress(DamagedFile):
-                found.append(_unsealed(file, BatchProbe))
-        return found
+                probes.append(_unsealed(file, BatchProbe))
+        return probes
 
     def write_environment(self, environment: Environment) -> None:
-        """Write an environment under its id; one that is there already stays."""
+        """Write an environment under its id, unless its file exists."""
         file = self.file("environments", environment.environment_id, ".json")
         if not file.exists():
             write_atomically(file, environment.model_dump_json(indent=1) + "\n")
 
     def write_profile(self, profile: Profile) -> None:
-        """Write the profile as resolved: with the recipe's settings in it."""
+        """Write the profile as resolved, including the recipe's settings."""
         data = profile.model_dump(mode="json") | {"training": profile.settings}
         write_atomically(self.path / "profile.json", json.dumps(data, indent=1) + "\n")
 
     def read_profile(self) -> Profile:
-        """Return the profile that was last run here."""
+        """Return the profile of the latest run; raises DamagedFile."""
         return read_json(self.path / "profile.json", Profile)
 
     def write_preparation(self, preparation: Preparation) -> None:
-        """Write what the prepare stage found."""
+        """Write the results of the prepare stage."""
         write_atomically(
             self.path / "preparation.json", preparation.model_dump_json(indent=1) + "\n"
         )
 
     def read_preparation(self) -> Preparation:
-        """Return what the prepare stage found."""
+        """Return the results of the prepare stage; raises DamagedFile."""
         return read_json(self.path / "preparation.json", Preparation)
 
     def describes_itself(self) -> bool:
-        """Return whether the files that say what was run here are there and can be read."""
+        """Return whether the profile and the preparation can be read."""
         try:
             self.read_profile()
             self.read_preparation()
@@ -224,13 +224,13 @@ class RunDirectory:
         return True
 
     def records(self) -> list[Record]:
-        """Return all records, by name; raises RunDirectoryError for the first unreadable one."""
+        """Return all records, sorted by file name; raises RunDirectoryError for the first unreadable one."""
         return [self._record(file) for file in self._record_files()]
 
     def survey(self) -> tuple[list[Record], list[Damaged]]:
         """Return the records that can be read, and the files that cannot.
 
-        Raises RunDirectoryError for a record of another schema: that is no damage.
+        Raises RunDirectoryError for a record of another schema, which does not count as damage.
         """
         records, damaged = [], []
         for file in self._record_files():
@@ -241,7 +241,7 @@ class RunDirectory:
         return records, damaged
 
     def set_aside(self, damaged: Damaged) -> Path:
-        """Move a damaged record out of the way, so that its cell is run again; return where it is."""
+        """Move a damaged record to `damaged/`, so that its cell is run again; return its new path."""
         target = self.path / "damaged" / damaged.file.name
         number = 0
         while target.exists() or target.is_symlink():
@@ -251,11 +251,13 @@ class RunDirectory:
         return target
 
     def _record(self, file: Path) -> Record:
-        """Return the record in a file, as it was read before if the file is still the same."""
+        """Return the record in a file; it is read again only if the file has changed."""
         known = self._read.get(file)
         if known is not None and known[0] == _signature(file):
             return known[1]
-        signature = _signature(file)  # before reading: a change in between is seen the next time
+        signature = _signature(
+            file
+        )  # taken before reading, so that a change in between is noticed later
         record = _read_record(file)
         self._read[file] = (signature, record)
         return record
@@ -264,8 +266,8 @@ class RunDirectory:
         return sorted((self.path / "records").glob("*.json"))
 
     def environments(self) -> dict[str, Environment]:
-        """Return the environments by id; raises RunDirectoryError where one is not what its id says."""
-        found = {}
+        """Return the environments by id; raises RunDirectoryError if one does not match its id."""
+        environments = {}
         for file in sorted((self.path / "environments").glob("*.json")):
             environment = read_json(file, Environment)
             if environment.environment_id != file.stem:
@@ -275,11 +277,11 @@ class RunDirectory:
                     got=f"an environment with the id {environment.environment_id}",
                     hint="its records cannot be compared with others: run them again",
                 )
-            found[file.stem] = environment
-        return found
+            environments[file.stem] = environment
+        return environments
 
     def require_free(self, needed_bytes: int) -> None:
-        """Raise RunDirectoryError where the disk has less free space than is needed."""
+        """Raise RunDirectoryError if the disk has less free space than needed."""
         free = shutil.disk_usage(self.path).free
         if free < needed_bytes:
             raise RunDirectoryError(
@@ -295,7 +297,7 @@ class RunDirectory:
         return self.path / "reserve"
 
     def _keep_reserve(self) -> None:
-        """Take the space for one more record; raises RunDirectoryError where there is not even that."""
+        """Reserve the space for one record; raises RunDirectoryError if the disk has too little."""
         self._reserve.unlink(missing_ok=True)
         try:
             with self._reserve.open("xb") as file:
@@ -305,14 +307,14 @@ class RunDirectory:
             raise unwritable(self.path, error) from error
 
     def _clear_halves(self) -> None:
-        """Remove the unfinished files of a writer that was killed; whoever holds the lock is alone."""
+        """Remove the unfinished files of a killed writer. Only the owner of the lock may call this."""
         for folder in (self.path, *(self.path / name for name in FOLDERS)):
             for half in folder.glob(".*.json.*"):
                 half.unlink(missing_ok=True)
 
 
 def _require_no_links(path: Path) -> None:
-    """Raise RunDirectoryError where a folder of the run directory leads out of it."""
+    """Raise RunDirectoryError if a folder of the run directory is a symbolic link."""
     for name in FOLDERS:
         if (path / name).is_symlink():
             raise RunDirectoryError(
@@ -324,20 +326,20 @@ def _require_no_links(path: Path) -> None:
 
 
 def _signature(file: Path) -> tuple[int, ...]:
-    """Return what changes if a file is written again or another takes its place; empty if it is gone."""
+    """Return a value that changes if a file is rewritten or replaced; empty if it does not exist."""
     try:
-        found = file.lstat()
+        status = file.lstat()
     except OSError:
         return ()
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read_record(file: Path) -> Record:
-    """Return a record that has its name and its checksum: a copy would count twice."""
+    """Return a record whose file has its name and checksum; a copy under another name would count twice."""
     record = _unsealed(file, Record)
     if file.stem != record.identity.name:
         raise DamagedFile(
-            "not the file of its record",
+            "the file's name does not match its record",
             where=str(file),
             expected=f"{record.identity.name}.json",
             hint=MOVE_AWAY,
@@ -346,17 +348,17 @@ def _read_record(file: Path) -> Record:
 
 
 def _sealed(model: BaseModel) -> str:
-    """Return a model as JSON text that carries its own checksum."""
+    """Return a model as JSON text with its own checksum."""
     data = model.model_dump(mode="json")
     return json.dumps({"sha256": checksum(data), **data}, indent=1) + "\n"
 
 
 def _unsealed(file: Path, model: type[Model]) -> Model:
-    """Return what a sealed file holds; raises DamagedFile where its checksum does not fit."""
+    """Return the model in a file with a checksum; raises DamagedFile if the checksum does not match."""
     data = load_json(file)
     if isinstance(data, dict):
         sealed = data.pop("sha256", None)
-        if sealed in (None, checksum(data)):  # whole, so its version is what it says
+        if sealed in (None, checksum(data)):  # only then can its version be relied on
             _require_this_schema(data.get("schema_version"), file)
         if sealed != checksum(data):
             raise DamagedFile(
@@ -369,7 +371,7 @@ def _unsealed(file: Path, model: type[Model]) -> Model:
 
 
 def _migrated(data: dict[str, Any], file: Path, model: type[Model]) -> dict[str, Any]:
-    """Return data as this schema has it; raises DamagedFile if an older record is not what it says."""
+    """Return data in the current schema; raises DamagedFile if it is not valid in its own, older one."""
     try:
         return migrated(data)
     except (KeyError, TypeError, AttributeError) as error:
@@ -381,7 +383,7 @@ def _migrated(data: dict[str, Any], file: Path, model: type[Model]) -> dict[str,
 
 
 def _require_this_schema(version: Any, file: Path) -> None:
-    """Raise RunDirectoryError for a whole record that another ftbench wrote."""
+    """Raise RunDirectoryError if the record's schema is older or newer than those this version reads."""
     if not isinstance(version, int) or isinstance(version, bool):
         return
     if OLDEST <= version <= SCHEMA_VERSION:
@@ -394,5 +396,5 @@ def _require_this_schema(version: Any, file: Path) -> None:
         expected=f"{OLDEST} to {SCHEMA_VERSION}",
         hint="upgrade ftbench; nothing was changed"
         if newer
-        else "its figures lack what this version asks of them: run it again with another --out",
+        else "it lacks figures that this version requires: run it again with another --out",
     )

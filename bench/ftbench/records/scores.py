@@ -1,20 +1,20 @@
-"""Scores: how well a trained model answers, each with its standard error and what guessing gives."""
+"""Scores of a trained model, each with its standard error and the score of a guess."""
 
 from __future__ import annotations
 
 from ftbench.base.frozen import FrozenModel
 
-# Examples that are added to both outcomes of a share, half each: a share of 1.0 is not certain either.
-# Agresti and Coull, "Approximate is better than exact" (1998).
+# Examples added to both outcomes of a share, half to each, so that a share of 1.0 has a variance, too
+# (Agresti and Coull, "Approximate is better than exact", 1998).
 _PLUS = 4
 
 
 class Score(FrozenModel):
     """One score of a trained model on the evaluation examples.
 
-    `standard_error` is that of another draw of as many evaluation examples, None if it is not known; `low` and
-    `high` are the ends of the 95 % interval that comes with it. `guess` is the score of a model that does not
-    read the text: the most frequent class, or the mean, of its training examples.
+    `standard_error` is the spread over other draws of as many evaluation examples, None if it is unknown; `low`
+    and `high` are the ends of the matching 95 % interval. `guess` is the score of a model that ignores the text
+    and always answers the most frequent class, or the mean, of the training examples.
     """
 
     name: str
@@ -27,6 +27,6 @@ class Score(FrozenModel):
 
 
 def share_variance(share: float, examples: int) -> float:
-    """Return the variance of a share of so many examples, which is not 0 for a share of 0 or 1 either."""
+    """Return the variance of a share of `examples`; it is above 0 even for a share of 0 or 1."""
     near = (share * examples + _PLUS / 2) / (examples + _PLUS)
     return near * (1 - near) / examples

@@ -1,7 +1,7 @@
-"""`python -m ftbench.worker REQUEST.json`: one worker's work in the foreground, for debugging.
+"""`python -m ftbench.worker REQUEST.json`: runs one worker's request in the foreground, for debugging.
 
 `ftbench run --keep-requests` leaves a request beside each log. Progress and prints go to stderr, the answer to
-stdout; what the worker writes goes where it went in the run, so work on a copy of the run directory.
+stdout. The worker overwrites the files of the run, so work on a copy of the run directory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ftbench.records.messages import Progress
 
 
 def main(arguments: list[str]) -> int:
-    """Run the request in a file; return 0 for an answer, else the exit code of what was refused."""
+    """Run the request in a file; return 0 for an answer, else the exit code of the error."""
     if len(arguments) != 1:
         print("usage: python -m ftbench.worker REQUEST.json", file=sys.stderr)
         return 2
@@ -26,11 +26,11 @@ def main(arguments: list[str]) -> int:
     os.environ.update(asked["environment"])
 
     def emit(progress: Progress) -> None:
-        said = progress.model_dump(exclude_none=True)
-        print(" ".join(f"{name}={value}" for name, value in said.items()), file=sys.stderr)
+        fields = progress.model_dump(exclude_none=True)
+        print(" ".join(f"{name}={value}" for name, value in fields.items()), file=sys.stderr)
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what the Trainer prints is no answer
+        with contextlib.redirect_stdout(sys.stderr):  # the Trainer's prints are not the answer
             answer = importlib.import_module(asked["module"]).main(asked["request"], emit)
     except FtbenchError as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -49,12 +49,13 @@ from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, ve
 from ftbench.worker.tasks.tasks import TASKS
 
 PROGRESS_INTERVAL_S = 0.5
-RANDOM = "the weights are random: only the cost means anything"
-MATMUL_AGAIN = "the fastest matrix product was measured again after training: at first it was slower than the steps"
-UNDEFINED = (
-    "it is not defined: the model answers the same throughout, or its answers are not numbers"
+RANDOM = "the weights are random, so only the cost is meaningful"
+MATMUL_AGAIN = (
+    "the peak FLOP/s of a matrix product were measured again after training: the first measurement was"
+    " below the rate of the steps"
 )
-DIVERGED = "a loss is not a number: the training diverged"
+UNDEFINED = "it is not defined: the model gives the same answer to all examples, or answers that are not numbers"
+DIVERGED = "a loss is not a finite number: the training diverged"
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -63,12 +64,12 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     request = CellRequest.model_validate(body)
     set_malloc(request.cell.malloc)
     device = torch_device(request.device)
-    ledger = MemoryMeters(device)
+    memory = MemoryMeters(device)
     phases = PhaseBook(
-        ledger.meters,
+        memory.meters,
         synchronize=synchronizer(device),
         on_enter=lambda phase: emit(Progress(phase=phase)),
-        energy_j=ledger.sampled.energy_j,
+        energy_j=memory.sampled.energy_j,
     )
     steps = StepBook()
     machine = MachineLoad()
@@ -78,15 +79,15 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         phases.enter(None)
         table = steps.table(request.preparation.step_flops(request.cell.method).coefficients)
         write_steps(table, request.path(request.steps_file))
-        sampling = ledger.close(request.path(request.samples_file))
+        sampling = memory.close(request.path(request.samples_file))
     except (Exception, MemoryError) as error:
         return failure_answer(error, phase=phases.failed, step=steps.finished)
-    notes = _Notes(absent=phases.absent(), warnings=ledger.run_warnings())
+    notes = _Notes(absent=phases.absent(), warnings=memory.run_warnings())
     if sampling is None:
         notes.absent["sampling"] = "the sampler ended before the cell did"
     booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
     notes.warnings += fault_warning(booked.get("train"), request.cell.malloc)
-    # All that adds to the notes, before a measurement is made of them.
+    # These calls add to the notes, so they come before the measurement is made.
     figures = {
         "epochs": _epochs(request.cell, result, steps, notes),
         **_results(request.cell, result, notes),
@@ -127,23 +128,23 @@ def _seconds(phases: dict[PhaseName, Phase]) -> dict[str, float]:
 
 
 def _own_packages(cell: Cell) -> dict[str, str]:
-    """Return the versions of what this cell used and others may not: peft, and what it reported to."""
+    """Return the versions of packages that only some cells use: peft, and the trackers of `report_to`."""
     reporting = [package for name in reports_to(cell.settings) for package in PACKAGES[name]]
     return versions((*(["peft"] if cell.method == "lora" else []), *reporting))
 
 
 @dataclasses.dataclass
 class _Notes:
-    """Why figures are absent, by their path, and what a reader must know before trusting the rest."""
+    """The reasons that figures are absent, by path, and the warnings of the cell."""
 
     absent: dict[str, str]
     warnings: list[RunWarning]
 
     def finite(self, path: str, value: float | None) -> float | None:
-        """Return a number that is one; else None, noted as a training that diverged."""
+        """Return a finite number; None for any other, with a note that the training diverged."""
         if value is None or math.isfinite(value):
             return value
-        self.absent[path] = f"it came out as {value}: the training diverged"
+        self.absent[path] = f"it is {value}: the training diverged"
         diverged = RunWarning(name="diverged", message=DIVERGED)
         if diverged not in self.warnings:
             self.warnings.append(diverged)
@@ -157,7 +158,7 @@ def _finetune(
     steps: StepBook,
     emit: Callable[[Progress], None],
 ) -> tuple[Result, tuple[Dataset, Dataset]]:
-    """Run the recipe on the prepared documents; return its result, and the documents."""
+    """Run the recipe on the prepared data; return its result, and both pools of examples."""
     cell = request.cell
     transformers.utils.logging.disable_progress_bar()
     files = request.preparation.tokenised[tokenised_key(cell)]
@@ -182,7 +183,7 @@ def _finetune(
 
 
 def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, Any]:
-    """Return losses and scores at the end of the recipe."""
+    """Return the final losses and scores."""
     random = cell.model.weights == "random"
     scores = () if random else result.scores
     if random:
@@ -200,10 +201,9 @@ def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, Any]:
 def _steps(
     request: CellRequest, table: pd.DataFrame, device: torch.device, notes: _Notes
 ) -> tuple[StepSummary | None, float | None]:
-    """Return the statistics of the steps and the peak that their MFU is against.
+    """Return the statistics of the steps, and the peak FLOP/s that their MFU refers to.
 
-    Steps that are faster than the fastest product show that it was measured on a busy machine: it is
-    measured again.
+    An MFU above 1 shows that the peak was measured on a busy machine: it is measured again.
     """
     preparation, dtype = request.preparation, compute_dtype(request.cell.settings)
     peak = preparation.peak_matmul_flops.get(dtype)
@@ -214,7 +214,7 @@ def _steps(
         summary = summarise(table, peak)
         notes.warnings.append(RunWarning(name="note", message=MATMUL_AGAIN))
     if summary is None:
-        notes.absent["steps"] = f"no step after the first {FIRST_STEPS}"
+        notes.absent["steps"] = f"the run had no step after the first {FIRST_STEPS}"
     elif absent:
         notes.absent["steps.flops_per_s"] = absent
         notes.absent["steps.mfu"] = absent
@@ -223,7 +223,7 @@ def _steps(
 
 
 def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
-    """Return the load of the machine during the cell, and note what disturbs its figures."""
+    """Return the load of the machine during the cell, and add its warnings to the notes."""
     load = machine.read()
     for name, value in load:
         if value is None:
@@ -234,7 +234,7 @@ def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
         notes.warnings.append(
             RunWarning(
                 name="loader_processes",
-                message=f"peak RSS leaves out {loaders} data-loader processes; PSS has them",
+                message=f"peak RSS does not include the {loaders} data-loader processes; PSS does",
                 value=loaders,
             )
         )
@@ -243,7 +243,7 @@ def _machine(cell: Cell, machine: MachineLoad, notes: _Notes) -> dict[str, Any]:
 
 def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple[Epoch, ...]:
     """Return losses and scores after each epoch; the last evaluation in it counts."""
-    # The recipe's closing `evaluate()` is reported apart: it is of the best model, not of an epoch.
+    # The recipe's final `evaluate()` is that of the best model, not of an epoch.
     evaluations = [entry for entry in result.log if "eval_loss" in entry][:-1]
     by_epoch = {math.ceil(entry["epoch"]): entry for entry in evaluations}
     random = cell.model.weights == "random"
@@ -273,7 +273,7 @@ def _with_counts(
     cell: Cell,
     notes: _Notes,
 ) -> dict[PhaseName, Phase]:
-    """Return the phases with the documents and tokens that passed through each."""
+    """Return the phases with the numbers of steps, examples and tokens of each."""
     counted = dict(phases)
     first = table["step"] <= FIRST_STEPS
     for name, rows in (("first_steps", table[first]), ("train", table[~first])):
@@ -288,15 +288,17 @@ def _with_counts(
                 }
             )
     phase = counted["evaluation"]
-    documents = len(evaluation) * phase.entries
+    examples = len(evaluation) * phase.entries
     mask = evaluation.with_format("arrow")[:]["attention_mask"].combine_chunks()
     real_tokens = pc.sum(mask.flatten()).as_py()
-    padded = documents * cell.max_length if cell.padding == "max_length" else None
+    padded = examples * cell.max_length if cell.padding == "max_length" else None
     if padded is None:
-        notes.absent["phases.evaluation.padded_tokens"] = "each batch is padded to its own longest"
+        notes.absent["phases.evaluation.padded_tokens"] = (
+            "each batch is padded to the length of its longest example"
+        )
     counted["evaluation"] = phase.model_copy(
         update={
-            "samples": documents,
+            "samples": examples,
             "real_tokens": real_tokens * phase.entries,
             "padded_tokens": padded,
         }
@@ -305,7 +307,7 @@ def _with_counts(
 
 
 class _Reporter(TrainerCallback):
-    """Tells the parent where the training is, at most twice a second."""
+    """Reports the progress of training to the parent, at most twice per second."""
 
     def __init__(
         self, emit: Callable[[Progress], None], phases: PhaseBook, steps: StepBook
@@ -318,7 +320,7 @@ class _Reporter(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Report the step and the loss: on CUDA the last that was logged, which needn't be waited for."""
+        """Report the step and the loss; on CUDA the last logged loss, which needs no synchronisation."""
         now = time.monotonic()
         if now - self._last < PROGRESS_INTERVAL_S:
             return

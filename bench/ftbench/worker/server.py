@@ -1,7 +1,7 @@
-"""Imported first by the fork server: it ends with the process that started it, however that ends.
+"""Imported first by the fork server: makes it end with the process that started it, even if that is killed.
 
-The server itself only notices that all its clients are gone, and the workers that it forks are
-clients too: one that sits in native code would keep it, and so itself, alive after the parent.
+By itself, the server ends only when all its clients have ended. The workers that it forks are clients as well: a
+worker that hangs in native code would keep the server alive after the parent's end.
 """
 
 from ftbench.worker.process.lifeline import set_death_signal

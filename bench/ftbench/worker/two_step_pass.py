@@ -1,8 +1,8 @@
-"""Trial: two optimizer steps of a cell, for the peak of memory alone.
+"""Two-step pass: two optimizer steps of a cell, to measure peak memory only.
 
-The recipe's own model, arguments and Trainer. Two steps, because Adam's state is made at the end
-of the first. Every batch is of the longest document in the pool, so none is wider in a cell that
-pads to the longest; how many documents there are is all that memory depends on besides.
+It uses the recipe's own model, arguments and Trainer, and takes two steps because Adam's state is created at
+the end of the first. All examples are copies of the longest in the pool, so that no batch of a cell that pads to
+the longest is wider. Beyond that, memory depends only on the number of examples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.finetune import make_trainer
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 
-# What is changed in a cell's settings beside where it ends: all that isn't a step.
+# Settings that turn off everything but steps.
 _SETTINGS: dict[str, Any] = {
     "eval_strategy": "no",
     "eval_on_start": False,
@@ -38,8 +38,8 @@ _SETTINGS: dict[str, Any] = {
     "report_to": "none",
 }
 _NOT_IN_IT: dict[PhaseName, str] = {
-    "train": "the pass ends after two steps: the first steps' peak is the later ones' too",
-    "save": "nothing is saved in the two-step pass",
+    "train": "the pass ends after two steps; later steps have the peak of the first steps",
+    "save": "the two-step pass saves nothing",
 }
 _NO_EVALUATION: dict[PhaseName, str] = {"evaluation": "this pass only trains"}
 
@@ -65,12 +65,12 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         phases.enter(None)
     except (Exception, MemoryError) as error:
         return failure_answer(error, phase=phases.failed, step=steps.finished)
-    two_step = _trial(phases, evaluated=request.tensors)
+    two_step = _result(phases, evaluated=request.tensors)
     return {"status": "ok", "two_step": two_step.model_dump(mode="json")}
 
 
 def _limit(device: torch.device, limit_bytes: int | None) -> None:
-    """Have torch reserve no more than this on a card; on the CPU the engine sees to a limit."""
+    """Limit the memory that torch may reserve on a card; on the CPU the engine enforces a limit."""
     if limit_bytes is None or device.type != "cuda":
         return
     total = torch.cuda.get_device_properties(device).total_memory
@@ -80,13 +80,13 @@ def _limit(device: torch.device, limit_bytes: int | None) -> None:
 def _trainer(
     request: TwoStepRequest, device: torch.device, phases: PhaseBook, steps: StepBook
 ) -> MeteredTrainer:
-    """Return the recipe's Trainer of the cell, cut to two steps."""
+    """Return the recipe's Trainer of the cell, limited to two steps."""
     transformers.utils.logging.disable_progress_bar()
     cell = first_steps_of(request.cell)
     files = request.preparation.tokenised[tokenised_key(cell)]
     evaluated = min(cell.data.eval_size, int(cell.settings["per_device_eval_batch_size"]))
     pools = (
-        _longest(files.train, _training_documents(cell)),
+        _longest(files.train, _training_examples(cell)),
         _longest(files.evaluation, evaluated),
     )
     return make_trainer(
@@ -102,31 +102,31 @@ def _trainer(
 
 
 def first_steps_of(cell: Cell, steps: int = FIRST_STEPS) -> Cell:
-    """Return the cell with the settings that end it after its first steps, and all that isn't a step off."""
+    """Return the cell limited to its first steps, without evaluation, logging and saving."""
     return cell.with_settings(**_SETTINGS, max_steps=steps)
 
 
-def _training_documents(cell: Cell) -> int:
-    """Return how many documents to train on: three steps' worth, or one step's where it has no more.
+def _training_examples(cell: Cell) -> int:
+    """Return the number of training examples: those of three steps, or all if one step takes all.
 
-    The third is there for the loader, which fetches the next batch while a step is under way.
+    The third step's examples are for the loader, which fetches the next batch during a step.
     """
     few = cell.train_size <= cell.examples_per_step
     return cell.train_size if few else 3 * cell.examples_per_step
 
 
 def _longest(file: str, count: int) -> Dataset:
-    """Return the longest document of a tokenised pool, `count` times, in torch format."""
+    """Return the longest example of a tokenised pool, `count` times, in torch format."""
     pool = Dataset.from_file(file)
     lengths = pc.list_value_length(pool.with_format("arrow")[:]["input_ids"])
     longest = int(lengths.to_numpy().argmax())
     return pool.select([longest] * count).with_format("torch")
 
 
-def _trial(phases: PhaseBook, *, evaluated: bool) -> TwoStepPass:
-    """Return the peaks of the phases that the pass is for, and why it has no others."""
+def _result(phases: PhaseBook, *, evaluated: bool) -> TwoStepPass:
+    """Return the peaks of the phases that the pass measures, and the reason that it has no others."""
     absent = _NOT_IN_IT if evaluated else _NOT_IN_IT | _NO_EVALUATION
-    # "train" is begun at the end of step 2, and nothing but the end of training is in it.
+    # "train" starts at the end of step 2, and consists only of the end of training.
     booked = {n: phase.memory for n, phase in phases.phases().items() if n not in absent}
     return TwoStepPass(
         phases=booked,

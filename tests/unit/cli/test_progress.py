@@ -69,4 +69,4 @@ def test_failures_do_not_count_for_the_time_left_and_say_why():
 def test_what_is_there_already_is_said():
     shown, file = display(terminal=False)
     shown.planned(JOBS[:1], JOBS[1:])
-    assert "2 of 3 runs are there already" in file.getvalue()
+    assert "2 of 3 runs are done already" in file.getvalue()

@@ -100,7 +100,7 @@ def test_a_card_has_a_limit_of_its_own(directory):
 
 
 def test_the_cpu_needs_a_limit(directory):
-    with pytest.raises(ProfileError, match="a limit is needed"):
+    with pytest.raises(ProfileError, match="a memory limit is required"):
         search(directory, Machine(), limit=None)
 
 

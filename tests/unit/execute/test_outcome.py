@@ -21,17 +21,17 @@ OK = {"status": "ok", "measurement": measurement().model_dump(mode="json")}
     [
         (outcome(exit_code=-9), "crashed", "killed by signal 9"),
         (outcome(exit_code=-9, oom_killed=False), "crashed", "killed by signal 9"),
-        (outcome(exit_code=-9, oom_killed=True), "oom", "memory of its control group ran out"),
+        (outcome(exit_code=-9, oom_killed=True), "oom", "its control group ran out of memory"),
         (outcome(exit_code=-11, oom_killed=True), "crashed", "killed by signal 11"),
         (outcome(exit_code=3), "crashed", "exit code 3"),
         (outcome(exit_code=None), "crashed", "exit code None"),
         (outcome(timed_out=True, exit_code=-9, oom_killed=True), "timeout", "time limit"),
         (outcome(refusal=WorkloadError("gone")), "invalid", "gone"),
         (outcome(answer={"status": "ok", "measurement": {"speed": 1}}), "invalid", "measurement"),
-        (outcome(answer={"status": "ok"}), "invalid", "no measurement"),
-        (outcome(answer={"status": "fine"}), "invalid", "no measurement"),
-        (outcome(answer={}), "invalid", "no measurement"),
-        (outcome(answer={"status": "oom"}), "invalid", "no measurement"),
+        (outcome(answer={"status": "ok"}), "invalid", "not a valid measurement"),
+        (outcome(answer={"status": "fine"}), "invalid", "not a valid measurement"),
+        (outcome(answer={}), "invalid", "not a valid measurement"),
+        (outcome(answer={"status": "oom"}), "invalid", "not a valid measurement"),
         (outcome(answer={"status": "oom", "failure": {"message": "m", "step": 7}}), "oom", "m"),
     ],
 )
@@ -75,5 +75,5 @@ def test_an_answer_that_a_command_needs(tmp_path):
         require_answer(outcome(refusal=WorkloadError("not there")), "stage", Measurement, None)
     with pytest.raises(WorkerError, match="the stage ended without an answer"):
         require_answer(outcome(exit_code=3), "stage", Measurement, tmp_path)
-    with pytest.raises(WorkerError, match="an answer that is none"):
+    with pytest.raises(WorkerError, match="an answer that is not valid"):
         require_answer(outcome(answer={"steps": "many"}), "stage", Measurement, None)

@@ -76,7 +76,7 @@ def test_a_refusal_is_raised_as_it_is():
         (outcome(exit_code=-11), "the prediction was killed by signal 11"),
         (outcome(exit_code=1), "without an answer, exit code 1"),
         (outcome(timed_out=True), "time limit"),
-        (outcome(exit_code=-9, oom_killed=True), "the memory of its control group ran out"),
+        (outcome(exit_code=-9, oom_killed=True), "its control group ran out of memory"),
     ],
 )
 def test_a_worker_without_an_answer_is_named_with_its_log(ended, said):
@@ -95,7 +95,7 @@ def test_a_worker_without_an_answer_is_named_with_its_log(ended, said):
     ],
 )
 def test_an_answer_that_is_no_prediction_is_refused(answer):
-    with pytest.raises(WorkerError, match="an answer that is none"):
+    with pytest.raises(WorkerError, match="an answer that is not valid"):
         forecast(REQUEST, FakeEngine(outcome(answer=answer)))
 
 
@@ -142,7 +142,7 @@ def test_a_cell_that_may_fit_is_run(verdict):
 
 def test_a_cell_that_does_not_fit_says_why():
     why = does_not_fit(on("does not fit"), ON_CARD)
-    assert why == "predicted not to fit: out of memory with 14.6 GiB to reserve"
+    assert why == "predicted not to fit: it runs out of the 14.6 GiB of the card"
 
 
 @pytest.mark.parametrize(

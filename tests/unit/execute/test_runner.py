@@ -172,9 +172,9 @@ def test_the_order_is_random_but_seeded():
         (
             outcome(answer={"status": "ok", "measurement": {"speed": 1}}),
             "invalid",
-            "no measurement",
+            "not a valid measurement",
         ),
-        (outcome(answer={"nothing": 1}), "invalid", "no measurement"),
+        (outcome(answer={"nothing": 1}), "invalid", "not a valid measurement"),
         (
             outcome(answer={"status": "oom", "failure": {"message": "out of memory", "step": 7}}),
             "oom",
@@ -380,7 +380,7 @@ def test_a_record_that_breaks_an_invariant_says_so_and_counts_as_noisy(directory
     answer = {"status": "ok", "measurement": wrong.model_dump(mode="json")}
     records = run(directory, FakeEngine([outcome(answer=answer)]))
     (bad,) = (r for r in records if r.untrusted)
-    assert "more than there is" in bad.untrusted["memory.peak_rss_bytes"]
+    assert "more memory than the machine has" in bad.untrusted["memory.peak_rss_bytes"]
     assert bad.status == "ok"
     engine = FakeEngine()
     assert not any(r.untrusted for r in run(directory, engine, rerun_noisy=True))
@@ -523,7 +523,7 @@ def test_a_cell_that_does_not_fit_is_recorded_and_not_run(directory):
     assert {body["cell"]["max_length"] for body in engine.cells()} == {16}
     for record in records:
         if record.status == "unfit":
-            assert record.failure.message.startswith("predicted not to fit: out of memory with")
+            assert record.failure.message.startswith("predicted not to fit: it runs out of the")
             assert record.measurement is None
             assert record.wall_s == 0
     assert sorted(r.identity for r in directory.records()) == sorted(r.identity for r in records)

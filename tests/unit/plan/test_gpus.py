@@ -246,7 +246,7 @@ def test_capacity_is_an_interval_inside_the_card(gib):
     ("change", "message"),
     [
         ({"memory_low_bytes": "17GiB"}, "more than memory_bytes"),
-        ({"memory_low_bytes": "200MiB"}, "leaves nothing"),
+        ({"memory_low_bytes": "200MiB"}, "take all of the memory"),
         ({"compute_capability": (1, 0)}, "not known"),
         ({"context_source": ESTIMATED}, "go together"),
         ({"memory_bytes": "much"}, "not a size"),

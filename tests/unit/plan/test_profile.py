@@ -159,7 +159,7 @@ def test_an_empty_axis():
 
 def test_a_value_twice():
     block = profile_data()["grid"][0]
-    assert refusal(grid=[block | {"max_length": [16, 16]}]).what == "a value twice"
+    assert refusal(grid=[block | {"max_length": [16, 16]}]).what == "the same value twice"
 
 
 def test_an_axis_that_training_sets_too():

@@ -162,7 +162,7 @@ def test_another_model_is_a_group_of_its_own():
 )
 def test_batches_without_padding_are_traced_as_such(planted, padding, lengths, padded):
     of = cells(padding=[padding])
-    found = predict(of, documents=SequenceLengths(lengths=lengths))
+    found = predict(of, sequence_lengths=SequenceLengths(lengths=lengths))
     assert [one.cell_id for one in found.cells] == [one.cell_id for one in of]
     traced = {(cell.max_length, target.padding) for cell, target, _ in planted.calls}
     if padding == "max_length":
@@ -293,7 +293,7 @@ def test_a_batch_is_no_larger_than_the_subset(planted):
 
 
 def test_the_data_say_how_many_labels_there_are(planted):
-    predict(cells(), documents=SequenceLengths(labels=("a", "b", "c")))
+    predict(cells(), sequence_lengths=SequenceLengths(labels=("a", "b", "c")))
     assert {batches.labels for _, _, batches in planted.calls} == {("a", "b", "c")}
 
 
@@ -424,14 +424,14 @@ def longest(**axes):
 
 @pytest.mark.parametrize("names", [(), ("t4",)])
 def test_a_batch_is_padded_to_the_longest_document(planted, names):
-    (found,) = predict(longest(), gpus(*names), documents=DOCUMENTS).cells
+    (found,) = predict(longest(), gpus(*names), sequence_lengths=DOCUMENTS).cells
     assert (4, 63) in planted.shapes  # the longest of the documents, not max_length
     assert found.tensors.value_bytes == trained(4, 63, 63, 63).peak_bytes
 
 
 @pytest.mark.parametrize("names", [(), ("t4",)])
 def test_varying_lengths_are_an_interval(names):
-    (found,) = predict(longest(), gpus(*names), documents=DOCUMENTS).cells
+    (found,) = predict(longest(), gpus(*names), sequence_lengths=DOCUMENTS).cells
     assert found.tensors.certainty == "interval"
     assert found.tensors.low_bytes < found.tensors.high_bytes == found.tensors.value_bytes
     for card in found.cards:
@@ -447,12 +447,12 @@ def test_without_documents_there_is_one_order():
 
 def test_notes_say_what_was_assumed():
     assert predict(cells()).notes == ()
-    (note,) = predict(longest(), documents=DOCUMENTS).notes
-    assert "draws of its documents" in note
+    (note,) = predict(longest(), sequence_lengths=DOCUMENTS).notes
+    assert "random orders" in note
     (note,) = predict(longest()).notes
-    assert "no documents" in note
+    assert "not known" in note
     (note,) = asking(cells(), data_at_hand=False).notes
-    assert "not at hand" in note
+    assert "could not be read" in note
 
 
 # The largest batch
@@ -480,7 +480,7 @@ def test_the_largest_batch_of_every_length_and_card():
 def test_lengths_that_documents_make_one_have_a_line_each():
     of = longest(max_length=[128, 256])
     request = PredictRequest(cells=of, gpus=gpus("t4"), largest_batch=True)
-    found = predict(of, gpus("t4"), documents=DOCUMENTS, request=request)
+    found = predict(of, gpus("t4"), sequence_lengths=DOCUMENTS, request=request)
     assert [one.max_length for one in found.largest] == [128, 256]
     assert found.largest[0].certain == found.largest[1].certain
 
@@ -608,8 +608,8 @@ def test_work_is_counted_where_that_is_asked_for(counted):
 
 def test_where_lengths_vary_the_least_work_is_of_documents_of_the_mean_length(counted):
     asked = cells(max_length=[32], padding=["longest"])
-    documents = SequenceLengths(lengths=(8, 24, 40), complete=True)
+    sequence_lengths = SequenceLengths(lengths=(8, 24, 40), complete=True)
     request = PredictRequest(cells=asked, work=True)
-    found = predict(asked, documents=documents, request=request).cells[0]
+    found = predict(asked, sequence_lengths=sequence_lengths, request=request).cells[0]
     assert found.work.checkpoint_bytes == 32
     assert found.least_work.checkpoint_bytes == 16  # of 8, 24 and 32, rounded down to eight

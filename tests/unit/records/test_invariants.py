@@ -124,7 +124,7 @@ def test_a_peak_that_was_added_up():
     ],
 )
 def test_more_than_there_is(name, value):
-    assert "more than there is" in broken(on_card(**{name: value}))[f"memory.{name}"]
+    assert "more memory than the machine has" in broken(on_card(**{name: value}))[f"memory.{name}"]
 
 
 @pytest.mark.parametrize("where", ["cpu", "GPU-2"])
@@ -186,7 +186,7 @@ def test_seconds_that_are_too_long_take_every_rate_along():
 def test_a_total_that_is_not_its_phases_or_longer_than_the_worker_lived():
     measured = measurement()
     assert "sum" in broken(measured.model_copy(update={"total_s": 11.0}))["total_s"]
-    assert "lived" in broken(measured, wall_s=5.0)["total_s"]
+    assert "lifetime" in broken(measured, wall_s=5.0)["total_s"]
 
 
 @pytest.mark.parametrize("accuracy", [-0.1, 1.5])

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.records.prediction import CellPrediction, Figure, Predictions, PredictRequest
+from ftbench.records.prediction import CellPrediction, PredictedBytes, Predictions, PredictRequest
 from tests.factories import grid, predicted_card, predicted_cell, predictions
 
 
@@ -38,8 +38,8 @@ def test_a_cell_is_found_by_its_id():
 @pytest.mark.parametrize(
     ("model", "fields"),
     [
-        (Figure, {"value_bytes": 1, "low_bytes": 1, "high_bytes": 1, "certainty": "sure"}),
-        (Figure, {"value_bytes": 1, "low_bytes": 1, "certainty": "exact"}),
+        (PredictedBytes, {"value_bytes": 1, "low_bytes": 1, "high_bytes": 1, "certainty": "sure"}),
+        (PredictedBytes, {"value_bytes": 1, "low_bytes": 1, "certainty": "exact"}),
         (CellPrediction, predicted_cell("x").model_dump() | {"source": "guessed"}),
         (CellPrediction, predicted_cell("x").model_dump() | {"speed": 1}),
         (Predictions, {"cells": [{}]}),

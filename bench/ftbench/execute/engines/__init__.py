@@ -1,1 +1,1 @@
-"""Where cells run."""
+"""Engines: they run worker processes."""

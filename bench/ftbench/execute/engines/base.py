@@ -1,4 +1,4 @@
-"""What runs workers: an engine takes work and gives a future of how it ended.
+"""The interface of engines, which run workers: an engine takes work and returns a future of its outcome.
 
 A new engine (another machine, a scheduler) is a class with `submit` and `cancel`; `make_engine` chooses one.
 """
@@ -29,8 +29,8 @@ OnProgress = Callable[[Progress], None]
 class Work:
     """One request to a worker process: `module.main` is called with the JSON data of `request`.
 
-    The worker's output goes into `log_file`. Under `memory_limit_bytes` the worker's memory is limited if the
-    engine can do so; the outcome says whether it was.
+    The worker's output goes into `log_file`. With `memory_limit_bytes`, the engine limits the worker's memory
+    if it can; the outcome says whether it did.
     """
 
     module: str
@@ -42,7 +42,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a worker ended. Without an answer, the exit code and the log say what happened."""
+    """The end of a worker. Without an answer, the exit code and the log show what happened."""
 
     answer: dict[str, Any] | None
     refusal: FtbenchError | None
@@ -50,29 +50,29 @@ class Outcome:
     timed_out: bool
     wall_s: float
     log_tail: str
-    last: Progress | None = None  # where it was when it was last heard of
+    last: Progress | None = None  # the last progress that it reported
     oom_killed: bool | None = None  # whether the kernel killed a process of its control group
-    limit: str | None = None  # of a memory limit: `enforced`, or the reason why it is not
+    limit: str | None = None  # with a memory limit: `enforced`, or the reason that it is not
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """A folder that a worker reads and writes in; requests have names relative to it.
+    """A folder in which a worker reads and writes; requests have names relative to it.
 
-    An engine whose workers see another file system lays out a folder of its own there.
+    An engine whose workers see another file system uses a folder there.
     """
 
     root: Path
 
     def path(self, name: str) -> Path:
-        """Return the path of a relative name; raises ValueError for one that leads out of the folder."""
+        """Return the path of a relative name; raises ValueError if it leads out of the folder."""
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
             raise ValueError(f"not a name within a workspace: {name}")
         return self.root / relative
 
     def clear(self, *names: str) -> None:
-        """Remove what is left at these names, links as such: something of ours is about to be written there."""
+        """Remove the files, folders or links with these names, so that new ones can be written there."""
         for name in names:
             place = self.path(name)
             remove_link(place)
@@ -84,7 +84,7 @@ class Workspace:
 
 
 class Engine(abc.ABC):
-    """Runs work in processes, so many at a time as it has places."""
+    """Runs work in processes, as many at a time as it has places."""
 
     places: int = 1
 
@@ -93,17 +93,17 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
-        """Start a worker as soon as a place is free; a worker that fails is an outcome, never an exception.
+        """Start a worker as soon as a place is free; its failure is an outcome, never an exception.
 
         `on_progress` may be called from another thread.
         """
 
     @abc.abstractmethod
     def cancel(self) -> None:
-        """End all workers, and return when they are gone."""
+        """End all workers, and return when they have ended."""
 
     def workspace(self, root: Path) -> Workspace:
-        """Return where workers read and write what belongs into a folder of this machine."""
+        """Return the workspace of the workers that stands for a folder of this machine."""
         return Workspace(root)
 
     def run(
@@ -116,7 +116,7 @@ class Engine(abc.ABC):
         on_progress: OnProgress = lambda _: None,
         memory_limit_bytes: int | None = None,
     ) -> Outcome:
-        """Run `module.main` on a JSON request and return how it ended; an interruption ends the worker first."""
+        """Run `module.main` on a JSON request and return its outcome; an interruption ends the worker first."""
         work = Work(module, request, log_file, timeout_s, memory_limit_bytes)
         future = self.submit(work, on_progress)
         try:
@@ -127,10 +127,10 @@ class Engine(abc.ABC):
 
 
 def make_engine(run: Run, device: Placement) -> Engine:
-    """Return the engine that a profile's cells run on, for the device that was chosen.
+    """Return the engine for a profile's cells on a device.
 
-    On a CPU workers are forked from a server that has imported torch already; where CUDA is used each is
-    spawned, since a process that has touched CUDA cannot be forked.
+    On the CPU, workers are forked from a server that has imported torch already. With CUDA, each worker is
+    spawned, since a process that has used CUDA cannot be forked.
     """
     from ftbench.execute.engines.local import LocalEngine
 

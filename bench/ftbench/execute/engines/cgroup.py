@@ -1,8 +1,9 @@
-"""Memory groups: a limit that the kernel enforces on a worker, and whether it killed one for memory.
+"""Control groups: the kernel enforces a worker's memory limit, and counts the processes killed for memory.
 
-Control groups of both versions (Linux, Documentation/admin-guide/cgroup-v1/memory.rst and
-cgroup-v2.rst). A group is made inside the one this process is in, so no limit above it is left.
-Not every machine lets one be made; then `CgroupUnavailable` says why, and limits are judged, not enforced.
+Both versions of control groups are supported (Linux, Documentation/admin-guide/cgroup-v1/memory.rst and
+cgroup-v2.rst). A new group is made inside the group of this process, so that all outer limits stay in force.
+Not every machine allows that; then `CgroupUnavailable` gives the reason, and the peak is compared with the
+limit afterwards.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _REMOVAL_S = 5.0
 _OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-class CgroupUnavailable(Exception):  # noqa: N818 - no error: limits are judged instead
-    """No memory group can be made here, with the reason."""
+class CgroupUnavailable(Exception):  # noqa: N818 - not an error: limits are compared afterwards
+    """No control group can be made here, with the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,21 +35,21 @@ class MemoryCgroup:
 
     @classmethod
     def own(cls, proc: Path = Path("/proc/self")) -> MemoryCgroup:
-        """Return the group that this process is in; raises Unavailable."""
+        """Return the group of this process; raises CgroupUnavailable."""
         try:
             lines = (proc / "cgroup").read_text().splitlines()
             mounts = (proc / "mountinfo").read_text().splitlines()
         except OSError as error:
             raise CgroupUnavailable(f"{proc}: {error.strerror}") from error
-        found = _mounted(lines, mounts)
-        if found is None:
+        group = _mounted(lines, mounts)
+        if group is None:
             raise CgroupUnavailable("no control group with a memory controller is mounted")
-        return found
+        return group
 
     def make(self, limit_bytes: int) -> MemoryCgroup:
-        """Return a new group inside this one that holds no more than `limit_bytes`, swap included.
+        """Return a new group inside this one with a limit of `limit_bytes`, including swap.
 
-        Raises Unavailable where the kernel or its owner does not allow it.
+        Raises CgroupUnavailable if the kernel or its owner does not allow it.
         """
         group = MemoryCgroup(
             self.path / f"ftbench-{os.getpid()}-{next(_SERIAL)}", version=self.version
@@ -70,32 +71,32 @@ class MemoryCgroup:
         if self.version == 1:
             (self.path / "memory.limit_in_bytes").write_text(str(limit_bytes))
             swap = self.path / "memory.memsw.limit_in_bytes"
-            if swap.exists():  # not where the kernel does not count swap
+            if swap.exists():  # absent if the kernel does not count swap
                 swap.write_text(str(limit_bytes))
             return
         (self.path / "memory.max").write_text(str(limit_bytes))
         swap = self.path / "memory.swap.max"
         if swap.exists():
             swap.write_text("0")
-        # One process that is killed takes the others with it: no half of a worker lives on.
+        # If one process is killed, so are the others: no part of a worker survives.
         (self.path / "memory.oom.group").write_text("1")
 
     @property
     def procs_file(self) -> Path:
-        """Return the file that a process writes its PID into to join."""
+        """Return the file into which a process writes its PID to join the group."""
         return self.path / "cgroup.procs"
 
     def oom_kills(self) -> int | None:
-        """Return how many processes of this group the kernel has killed for memory; None unknown."""
+        """Return the number of processes of this group that the kernel killed for memory; None if unknown."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         try:
-            found = _OOM_KILL.search((self.path / name).read_text())
+            count = _OOM_KILL.search((self.path / name).read_text())
         except OSError:
             return None
-        return int(found.group(1)) if found else None
+        return int(count.group(1)) if count else None
 
     def remove(self) -> None:
-        """Remove the group; it must be empty, which an ended process may leave it a moment later."""
+        """Remove the group once it is empty; a process may leave it a moment after its end."""
         deadline = time.monotonic() + _REMOVAL_S
         while self.path.exists():
             try:
@@ -107,7 +108,7 @@ class MemoryCgroup:
 
 
 def _mounted(lines: list[str], mounts: list[str]) -> MemoryCgroup | None:
-    """Return the group named in /proc/PID/cgroup, at the place where /proc/PID/mountinfo has it."""
+    """Return the group named in /proc/PID/cgroup, at its mount point from /proc/PID/mountinfo."""
     for line in lines:
         number, controllers, path = line.split(":", 2)
         version: Version = 2 if number == "0" and not controllers else 1

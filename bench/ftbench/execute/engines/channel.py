@@ -1,7 +1,7 @@
-"""Channel: the lines of JSON that a worker sends, read without ever waiting for the rest of one.
+"""Channel: the lines of JSON that a worker sends, read without ever waiting for the rest of a line.
 
-A worker can be stopped in the middle of a line. A reader that waits for the rest would hang with
-it, beyond any time limit; this one takes what is there.
+A worker can be stopped in the middle of a line. A reader that waits for the rest would hang beyond any time
+limit; this one takes only the bytes that have arrived.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pydantic import ValidationError
 from ftbench.records.messages import Event
 
 _CHUNK = 1 << 16
-# An answer is some tens of KiB. A line that grows beyond this is no answer.
+# An answer has some tens of KiB. A longer line than this is not an answer.
 MAX_LINE_BYTES = 64 << 20
 
 
 class ProtocolError(Exception):
-    """Something that is no event came up the channel."""
+    """The channel received data that is not an event."""
 
 
 class Channel:
     """The parent's end of a worker's pipe."""
 
     def __init__(self, descriptor: int) -> None:
-        """Read from a descriptor, which is set not to block."""
+        """Read from a descriptor, which is made non-blocking."""
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._unread = bytearray()
@@ -37,7 +37,7 @@ class Channel:
         return self._descriptor
 
     def take(self) -> Iterator[Event]:
-        """Yield the events whose lines are complete by now; raises Nonsense, EOFError at the end."""
+        """Yield the events whose lines are complete; raises ProtocolError, and EOFError at the end."""
         while chunk := self._chunk():
             *lines, rest = (self._unread + chunk).split(b"\n")
             self._unread = rest
@@ -47,7 +47,7 @@ class Channel:
                 yield _event(bytes(line))
 
     def _chunk(self) -> bytes | None:
-        """Return what is there; None for nothing now. Raises EOFError once the pipe is closed."""
+        """Return the bytes that have arrived; None if there are none. Raises EOFError if the pipe is closed."""
         try:
             chunk = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:

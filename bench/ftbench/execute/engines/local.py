@@ -1,8 +1,8 @@
-"""Cells on this machine, a process each, through a multiprocessing context.
+"""Runs cells on this machine, one process per cell, through a multiprocessing context.
 
 `forkserver` forks workers from a small server that has imported torch and transformers already: a
-worker starts in a tenth of a second instead of six. `spawn` starts a fresh interpreter, which a
-process that will touch CUDA needs. The parent waits in `connection.wait`, which does not spin.
+worker starts in a tenth of a second instead of six seconds. `spawn` starts a fresh interpreter, which
+CUDA requires. The parent waits in `connection.wait`, which does not spin.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ftbench.execute.engines.channel import Channel, ProtocolError
 from ftbench.records.messages import Event, Progress
 from ftbench.worker.process import entry
 
-SERVER = "ftbench.worker.server"  # what the fork server imports to end with this process
+SERVER = "ftbench.worker.server"  # makes the fork server end with this process
 LOG_TAIL_LINES = 20
 _EXIT_GRACE_S = 30.0
 
@@ -53,7 +53,7 @@ class LocalEngine(Engine):
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([SERVER, "ftbench.worker.preload"])
             self._process = context.Process
-        # Each waits for one worker: a thread that waits costs nothing.
+        # Each thread waits for one worker, which costs no processor time.
         self._threads = ThreadPoolExecutor(places, thread_name_prefix="ftbench-place")
         self._live: set[Future[Outcome]] = set()
         self._cancelled = os.eventfd(0)
@@ -69,8 +69,8 @@ class LocalEngine(Engine):
     def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
         """Start a worker as soon as a place is free.
 
-        Under a memory limit the worker is spawned, not forked: pages that a fork server has touched
-        are charged to the server, and the limit would not see them.
+        Under a memory limit the worker is spawned, not forked: the kernel charges the pages that a fork server
+        has touched to the server, so the limit would miss them.
         """
         if work.memory_limit_bytes is None:
             self.warm_up()
@@ -80,10 +80,10 @@ class LocalEngine(Engine):
         return future
 
     def cancel(self) -> None:
-        """End all workers, and return when they are gone."""
+        """End all workers, and return when they have ended."""
         live = list(self._live)
         for future in live:
-            future.cancel()  # one that has no place yet
+            future.cancel()  # has an effect only before its worker has started
         os.eventfd_write(self._cancelled, 1)
         wait(live)
         os.eventfd_read(self._cancelled)
@@ -106,11 +106,11 @@ class LocalEngine(Engine):
                 str(group.procs_file) if limit == "enforced" and group else None,
             ),
         )
-        heard: list[Progress] = []
+        latest: list[Progress] = []
         ended: int | None = None
 
         def listener(progress: Progress) -> None:
-            heard[:] = [progress]
+            latest[:] = [progress]
             on_progress(progress)
 
         try:
@@ -137,14 +137,14 @@ class LocalEngine(Engine):
             timed_out=timed_out,
             wall_s=time.monotonic() - began,
             log_tail=log_tail(work.log_file),
-            last=heard[0] if heard else None,
+            last=latest[0] if latest else None,
             oom_killed=None if before is None or after is None else after > before,
             limit=limit,
         )
 
 
 def _limited(memory_limit_bytes: int | None) -> tuple[MemoryCgroup | None, str | None]:
-    """Return (the group to watch, how a limit holds): `enforced`, or the reason why it does not."""
+    """Return the control group to watch, and the state of a limit: `enforced`, or the reason that it is not."""
     try:
         own = MemoryCgroup.own()
     except CgroupUnavailable as error:
@@ -162,9 +162,9 @@ def _oom_kills(group: MemoryCgroup | None) -> int | None:
 
 
 def _end_of(process: ForkServerProcess | SpawnProcess) -> int | None:
-    """Return a descriptor that is ready when the process has ended; None where it has already.
+    """Return a descriptor that becomes ready when the process ends; None if it has ended already.
 
-    Not `Process.sentinel`: children that the worker leaves behind would hold that one open.
+    Not `Process.sentinel`: children that the worker leaves behind would keep that one open.
     """
     assert process.pid is not None
     try:
@@ -180,9 +180,9 @@ def _listen(
     deadline: float,
     on_progress: Callable[[Progress], None],
 ) -> tuple[Event | None, bool]:
-    """Return (last event, timed out): wait for events until an answer, the end, or the deadline."""
+    """Return (last event, timed out): wait for events until an answer, the process's end, or the deadline."""
     while (remaining := deadline - time.monotonic()) > 0:
-        # What it left unread is read after its end, too.
+        # Events that are unread at the process's end are read as well.
         waited = (
             (channel.fileno(), cancelled) if ended is None else (channel.fileno(), cancelled, ended)
         )
@@ -194,17 +194,17 @@ def _listen(
                     return event, False
                 on_progress(Progress.model_validate(event.body))
         except (EOFError, ProtocolError, ValidationError):
-            return None, False  # closed, or cut off in the middle of a line: the worker died
+            return None, False  # closed, or cut off in the middle of a line: the worker has died
         if gone:
             return None, False
     return None, True
 
 
 def _end(process: ForkServerProcess | SpawnProcess) -> None:
-    """End a worker that still runs, with the children in its session."""
+    """End a worker that is still running, and the children in its session."""
     if process.pid is None:
         return
-    with contextlib.suppress(ProcessLookupError):  # all gone, or no group of its own yet
+    with contextlib.suppress(ProcessLookupError):  # all have ended, or it has no process group yet
         os.killpg(process.pid, signal.SIGKILL)
     if process.is_alive():
         process.kill()
@@ -212,7 +212,7 @@ def _end(process: ForkServerProcess | SpawnProcess) -> None:
 
 
 def log_tail(log_file: Path) -> str:
-    """Return the last lines of a worker's log; empty where there is none."""
+    """Return the last lines of a worker's log; empty if there is no log."""
     try:
         descriptor = os.open(log_file, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:

@@ -1,1 +1,1 @@
-"""What a peak consists of, by part of the model, operator and line."""
+"""The breakdown of a peak by part of the model, operator and line of code."""

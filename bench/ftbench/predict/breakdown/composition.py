@@ -1,4 +1,4 @@
-"""Composition: what the peak of a trace consists of, and when it is reached."""
+"""Composition of the peak of a trace, and the moment at which it is reached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace
 from ftbench.records.prediction import Composition, Moment, Share
 
-# Lines of a table of modules or operators; the rest are one line.
+# The number of lines in a table of modules or operators; the rest is summed in one line.
 LARGEST = 12
 TIMELINE_POINTS = 240
 REST = "the rest"
@@ -18,7 +18,7 @@ OUTSIDE = "(outside the model)"
 
 
 def compose(trace: Trace) -> Composition:
-    """Return what is live at the peak, by role, by module and by operator, and the memory timeline."""
+    """Return the live bytes at the peak by role, by module and by operator, and the memory timeline."""
     live = trace.live_at(trace.peak_event)
     roles = trace.roles()
 
@@ -41,13 +41,13 @@ def compose(trace: Trace) -> Composition:
 
 
 def moment_of(trace: Trace) -> Moment:
-    """Return when the peak is reached."""
+    """Return the moment at which the peak is reached."""
     site = trace.sites[trace.site[trace.peak_event]]
     return Moment(phase=site.phase, step=site.step, module=site.module, operator=site.operator)
 
 
 def module_of(trace: Trace, row: int) -> str:
-    """Return the module that an allocation belongs to; the layers of a stack under one name."""
+    """Return the module that an allocation belongs to, with one name for all layers of a stack."""
     name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return ".".join(parts) or OUTSIDE
@@ -61,7 +61,7 @@ def _largest(shares: tuple[Share, ...]) -> tuple[Share, ...]:
 
 
 def _timeline(trace: Trace) -> tuple[tuple[int, int], ...]:
-    """Return (event, live bytes): the largest of each of equal parts of the events."""
+    """Return (event, live bytes): the maximum of each of equal parts of the events."""
     live = trace.live_bytes
     edges = np.linspace(0, len(live), min(TIMELINE_POINTS, len(live)) + 1).astype(int)
     tops = [
@@ -72,7 +72,7 @@ def _timeline(trace: Trace) -> tuple[tuple[int, int], ...]:
 
 
 def _phases(trace: Trace) -> tuple[tuple[int, str], ...]:
-    """Return (event, name) where each step begins, and what comes before and after the steps."""
+    """Return (event, name) of the beginning of each step, and of the phases before and after the steps."""
     found: list[tuple[int, str]] = []
     for event, (kind, _, site) in enumerate(trace.rows()):
         place = trace.sites[site]

@@ -1,7 +1,7 @@
-"""Parts: what is live at those moments of a step that tell changes apart.
+"""Parts: the live memory at several moments of a step, so that changes can be attributed.
 
-The peak alone does not: a change that moves it from one moment to another exchanges most of what is live.
-So the same is said of fixed moments of the last traced step, and of the most that each part ever is.
+The peak alone is not enough: a change that moves the peak to another moment replaces most of the live parts.
+So each part also has its size at fixed moments of the last traced step, and its largest size at any time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def breakdown(trace: Trace) -> MemoryBreakdown:
 
 
 def _marks(trace: Trace) -> dict[MarkName, int]:
-    """Return the event of each mark; one that a trace does not have is left out."""
+    """Return the event of each mark that the trace has."""
     phases = np.array([site.phase for site in trace.sites])[trace.site]
     steps = np.array([site.step for site in trace.sites])[trace.site]
     live = trace.live_bytes
@@ -69,7 +69,7 @@ def _marks(trace: Trace) -> dict[MarkName, int]:
     found["before a step"] = max(int(own[0]) - 1, 0)
     backward = own[phases[own] == BACKWARD]
     if len(backward):
-        begins = backward[np.diff(backward, prepend=-2) > 1]  # of accumulated batches the last
+        begins = backward[np.diff(backward, prepend=-2) > 1]  # one per accumulated batch
         forward = own[(phases[own] == FORWARD) & (own < backward[-1])]
         begin = begins[begins > forward[-1]] if len(forward) else begins
         found["after forward"] = max(int((begin if len(begin) else begins)[0]) - 1, 0)
@@ -79,14 +79,14 @@ def _marks(trace: Trace) -> dict[MarkName, int]:
         ("in evaluation", EVALUATION, np.arange(len(phases))),
     )
     for name, phase, among in places:
-        there = among[phases[among] == phase]
-        if len(there):
-            found[name] = int(there[live[there].argmax()])
+        events = among[phases[among] == phase]
+        if len(events):
+            found[name] = int(events[live[events].argmax()])
     return found
 
 
 def _keys(trace: Trace) -> dict[int, _Key]:
-    """Return what each allocation is a part of, by its row: role, module, operator, element type."""
+    """Return the part that each allocation belongs to, by its row: role, module, operator, element type."""
     roles = trace.roles()
     found: dict[int, _Key] = {}
     for row, (kind, block, site) in enumerate(trace.rows()):
@@ -94,14 +94,14 @@ def _keys(trace: Trace) -> dict[int, _Key]:
             continue
         role, operator = roles[block], trace.sites[site].operator
         if role in ("parameters", "gradients", "optimizer state"):
-            operator = ""  # made by whatever came first: it says nothing of what it is
+            operator = ""  # which operator made it first has no meaning for these roles
         origin = trace.origins.get(block)
         found[row] = (role, module_of(trace, row), operator, origin.dtype if origin else "")
     return found
 
 
 def _most(trace: Trace, keys: dict[int, _Key]) -> dict[_Key, int]:
-    """Return the most bytes that each part has at any time."""
+    """Return the largest size of each part at any time, in bytes."""
     now: Counter[_Key] = Counter()
     most: dict[_Key, int] = {}
     key_of: dict[int, _Key] = {}
@@ -117,7 +117,7 @@ def _most(trace: Trace, keys: dict[int, _Key]) -> dict[_Key, int]:
 
 
 def _sources(trace: Trace, keys: dict[int, _Key]) -> dict[_Key, str]:
-    """Return the line of code that asked for the largest allocation of each part."""
+    """Return the line of code that made the largest allocation of each part."""
     largest: dict[_Key, tuple[int, str]] = {}
     for row, source in _sourced(trace, keys):
         size = int(trace.nbytes[row])

@@ -1,1 +1,1 @@
-"""Five traces become every batch size and length: which events are the same, and how sizes grow."""
+"""From five traces to every batch size and length: the events stay the same, and the sizes follow formulas."""

@@ -1,8 +1,8 @@
 """Fit: the size of every event as an exact function of batch size and length, from a few traces.
 
-The peak itself cannot be fitted: it is the largest of many sums, and which one is largest changes.
-But a single storage's size is a sum of at most two simple terms, and traces of one workload differ in
-nothing else. So a handful of small cells, traced, give every other cell to the byte, in microseconds.
+The peak itself cannot be fitted: it is the maximum of many sums, and which sum is the maximum changes.
+But the size of a single storage is a sum of at most two simple terms, and traces of one workload differ in
+nothing but sizes. So a few traced small cells give every other cell to the byte, in microseconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Shape = tuple[int, int]  # batch size, length
 # ATen/native/transformers/cuda/mem_eff_attention/kernel_forward.h).
 ATTENTION_TILE = 32
 
-# A storage of a transformer's step has one of these sizes times a constant, or a sum of two. The
-# last is the row sums of fused attention, which come in whole tiles.
+# The size of a storage in a transformer's step is one of these terms times a constant, or a sum of two such
+# terms. The last is that of the row sums of fused attention, which come in whole tiles.
 TERMS: dict[str, Callable[[int, int], int]] = {
     "1": lambda batch, length: 1,
     "B": lambda batch, length: batch,
@@ -36,20 +36,20 @@ TERMS: dict[str, Callable[[int, int], int]] = {
     "B ceil32(S)": lambda batch, length: batch * (-(-length // ATTENTION_TILE) * ATTENTION_TILE),
 }
 MOST_TERMS = 2
-# Two unknowns a size, and at least as many traces again to contradict a wrong choice of terms.
+# Each size has two unknowns; at least as many further traces can contradict a wrong choice of terms.
 FEWEST_TRACES = 5
 
 
 class FitError(PredictionError):
-    """Traces whose events cannot be told from a few of them: they have to be traced one by one."""
+    """Traces that cannot be fitted: each shape has to be traced by itself."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FittedTrace:
     """A trace whose sizes are functions of batch size and length.
 
-    `coefficients` has a row for every distinct size and a column for every term; `row` says which
-    row an event's size is, `kernel_rows` which rows a kernel's sizes are.
+    `coefficients` has one row per distinct size and one column per term; `row` is the row of each event's size,
+    `kernel_rows` are the rows of each kernel's sizes.
     """
 
     template: Trace
@@ -69,7 +69,7 @@ class FittedTrace:
     def in_order(self, batch: int, lengths: Sequence[int]) -> Trace:
         """Return the trace of steps whose batches have these lengths, one each, in this order.
 
-        What a step allocates has its own batch's length, wherever it is freed.
+        A block has the length of the batch of the step that allocated it, even if a later step frees it.
         """
         steps = np.array([site.step for site in self.template.sites])[self.template.site]
         place = np.clip(steps, 1, len(lengths)) - 1
@@ -99,9 +99,9 @@ class FittedTrace:
 
     @cached_property
     def _sums(self) -> NDArray[np.float64]:
-        """Return the coefficients of the live bytes after each event, those that can be the largest.
+        """Return the coefficients of the live bytes after each event, only of those that can be the peak.
 
-        Every term is positive, so a sum with no coefficient above another's is never above it.
+        Every term is positive, so a sum whose coefficients are all at most another's is never larger.
         """
         live = np.cumsum(self.template.signs[:, None] * self.coefficients[self.row], axis=0)
         sums: NDArray[np.float64] = np.unique(live, axis=0)[::-1]
@@ -113,11 +113,11 @@ class FittedTrace:
 
 
 def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
-    """Return what holds for all shapes, from the traces of at least five.
+    """Return a fitted trace for all shapes, from the traces of at least five shapes.
 
-    They hold for all lengths only if the traces have several, and for all batch sizes likewise.
-    Raises FitError where the traces differ in more than sizes, where a size is no exact whole
-    multiple of one term, or of two, or where the shapes are too much alike to tell which.
+    The fit holds for other lengths only if the traces have several lengths, and likewise for batch sizes.
+    Raises FitError if the traces differ in more than sizes, if a size is not an exact sum of whole
+    multiples of one or two terms, or if the shapes do not determine which terms.
     """
     if len(traces) < FEWEST_TRACES:
         raise FitError(
@@ -150,7 +150,7 @@ def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
 
 
 def _elsewhere(shapes: list[Shape]) -> list[Shape]:
-    """Return a few other shapes; of the same length or batch size where there is only one."""
+    """Return a few other shapes, with the same length or batch size if the shapes have only one."""
     batches, lengths = ({shape[axis] for shape in shapes} for axis in (0, 1))
     return [
         (
@@ -166,10 +166,10 @@ def _terms(batch: int, length: int) -> NDArray[np.float64]:
 
 
 def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[np.float64]:
-    """Return each size's coefficients: the fewest terms that give it exactly everywhere.
+    """Return each size's coefficients, with the fewest terms that give it exactly at all shapes.
 
-    Raises FitError where two choices of as many terms do, but are not the same at other shapes.
-    Sizes are whole numbers below 2**53, and so are coefficients: doubles hold both exactly.
+    Raises FitError if two choices of equally many terms do, but differ at other shapes.
+    Sizes and coefficients are whole numbers below 2**53, which doubles represent exactly.
     """
     terms, elsewhere = (np.array([_terms(*s) for s in of]) for of in (shapes, _elsewhere(shapes)))
     found = np.zeros((len(distinct), len(TERMS)))
@@ -190,7 +190,7 @@ def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[n
             rows, new = sizes[exact], left[sizes[exact]]
             if ((made @ elsewhere.T != found[rows] @ elsewhere.T).any(axis=1) & ~new).any():
                 raise FitError(
-                    "these shapes cannot tell sizes apart",
+                    "these shapes do not determine the formulas of sizes",
                     got=str(shapes),
                     expected="several batch sizes and lengths, and lengths that differ modulo 32",
                 )
@@ -198,5 +198,5 @@ def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[n
             left[rows] = False
     if left.any():
         unfit = dict(zip(shapes, distinct[left][0].tolist(), strict=True))
-        raise FitError("a size that is no sum of two terms", got=str(unfit))
+        raise FitError("a size is not a sum of two terms", got=str(unfit))
     return found

@@ -1,7 +1,7 @@
-"""The traces of one workload in every shape, from as few as will do.
+"""The traces of one workload in every shape, from as few real traces as possible.
 
-If five traces show the same sequence of events, whatever the batch and the length, all other shapes are read
-off them; a shape with other events (a batch of one, a length that makes masks be padded) is traced by itself.
+If five traces have the same sequence of events, whatever the batch and the length, all other shapes are computed
+from them. A shape with other events (a batch of one, a length for which masks are padded) is traced by itself.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ Taken = TypeVar("Taken")
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
 
 _FIT_BATCHES = (3, 5, 7, 2, 4)
-_CHECK = 11  # a batch that no fit is made from
+_CHECK = 11  # a batch that is not used for fits, only to check them
 _SHORTEST_FIT = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Workload:
-    """Cells that differ in nothing but batch, length and what memory does not depend on.
+class ShapeTracer:
+    """Traces one workload in any shape: cells that differ only in shape and in settings without effect on memory.
 
     The target says whether their batches have padding.
     """
 
     cell: Cell
     target: Target
-    documents: SequenceLengths
+    sequence_lengths: SequenceLengths
 
     def trace(self, shape: Shape) -> Trace:
         """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
@@ -66,20 +66,20 @@ class Workload:
         return self._traced(shape, lambda cell, batches: count_work(cell, self.target, batches))
 
     def _traced(self, shape: Shape, take: Callable[[Cell, Batches], Taken]) -> Taken:
-        """Return what `take` does of a cell of this shape, its errors in the words of a prediction."""
+        """Return the result of `take` for a cell of this shape; raises PredictionError for torch's errors."""
         batch, length = shape
         cell = self.cell.with_shape(batch, length)
         try:
-            return take(cell, Batches((length,), self.documents.labels))
+            return take(cell, Batches((length,), self.sequence_lengths.labels))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise PredictionError(
-                "the sizes of this model's tensors depend on what is in a batch",
+                "the sizes of this model's tensors depend on the content of a batch",
                 where=cell.model.source.reference,
                 got=str(error.func),
             ) from error
         except FtbenchError:
             raise
-        except Exception as error:  # whatever an unusual model raises without data
+        except Exception as error:  # an unusual model may raise anything without data
             traceback.print_exc()
             raise PredictionError(
                 f"this model could not be traced: {error}",
@@ -88,9 +88,9 @@ class Workload:
             ) from error
 
     def regular(self, shape: Shape) -> bool:
-        """Return whether a shape takes the course of most.
+        """Return whether a shape has the same events as most shapes.
 
-        With one document or one token dimensions fall away; fused attention pads the rows of a mask
+        With one example or one token, dimensions disappear; fused attention pads the rows of a mask
         to a multiple of eight.
         """
         batch, length = shape
@@ -107,11 +107,11 @@ class ShapeTraces:
     traced: dict[Shape, Trace]
 
     def fitted(self, length: int) -> FittedTrace | None:
-        """Return what gives all batch sizes at a length; None where there is nothing."""
+        """Return the fit for all batch sizes at a length; None if there is none."""
         return self.by_length.get(length, self.everywhere)
 
     def at(self, shape: Shape) -> Trace:
-        """Return the trace of a shape that was asked for."""
+        """Return the trace of a requested shape."""
         if shape in self.traced:
             return self.traced[shape]
         fitted = self.fitted(shape[1])
@@ -126,7 +126,7 @@ class ShapeTraces:
         return fitted.peak_bytes(*shape)
 
     def in_orders(self, batch: int, orders: Iterable[Sequence[int]]) -> list[Trace]:
-        """Return the traces of steps whose batches have these lengths, where they can be told."""
+        """Return the traces of steps whose batches have these lengths; none if there is no fit for them."""
         fitted = self.everywhere
         if fitted is None or batch == 1:
             return []
@@ -134,54 +134,56 @@ class ShapeTraces:
 
 
 def trace_shapes(
-    workload: Workload, shapes: Collection[Shape], run: Map, *, every_batch: bool
+    shape_tracer: ShapeTracer, shapes: Collection[Shape], run: Map, *, every_batch: bool
 ) -> ShapeTraces:
-    """Return the courses of a workload for these shapes; with `every_batch`, for all batch sizes.
+    """Return the traces of a workload for these shapes; with `every_batch`, for all batch sizes.
 
-    A fit is believed only if it also gives a shape that it was not made from, event by event.
+    A fit is accepted only if it also reproduces, event by event, a shape that it was not made from.
     """
-    regular = sorted(shape for shape in shapes if workload.regular(shape))
+    regular = sorted(shape for shape in shapes if shape_tracer.regular(shape))
     if not every_batch and len(regular) <= FEWEST_TRACES:
         wanted = sorted(shapes)
-        return ShapeTraces(None, {}, dict(zip(wanted, run(workload.trace, wanted), strict=True)))
+        return ShapeTraces(
+            None, {}, dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
+        )
     odd = sorted(set(shapes) - set(regular))
     made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
     longest = max(length for _, length in made_from)
     check = [shape for shape in regular if shape not in made_from][-1:] or [(_CHECK, longest)]
     wanted = list(dict.fromkeys([*made_from, *check, *odd]))
-    traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
+    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
     traced = {shape: traces[shape] for shape in odd}
     everywhere = _fit({shape: traces[shape] for shape in made_from}, traces, check)
-    # Lengths whose every batch takes a course of its own.
-    apart = {length for _, length in odd if every_batch and not workload.regular((2, length))}
+    # Lengths at which every batch has other events.
+    apart = {length for _, length in odd if every_batch and not shape_tracer.regular((2, length))}
     if everywhere is None:
-        return _by_length(workload, regular, apart, traced, run)
-    fits, _ = _fits_of(workload, apart, run)
+        return _by_length(shape_tracer, regular, apart, traced, run)
+    fits, _ = _fits_of(shape_tracer, apart, run)
     return ShapeTraces(everywhere, fits, traced)
 
 
 def _by_length(
-    workload: Workload,
+    shape_tracer: ShapeTracer,
     regular: Sequence[Shape],
     apart: Collection[int],
     traced: dict[Shape, Trace],
     run: Map,
 ) -> ShapeTraces:
-    """Return the courses where lengths differ in more than sizes: each length is fitted alone."""
-    fits, traces = _fits_of(workload, {length for _, length in regular}.union(apart), run)
+    """Return the traces if lengths differ in more than sizes: each length is fitted by itself."""
+    fits, traces = _fits_of(shape_tracer, {length for _, length in regular}.union(apart), run)
     left = [shape for shape in regular if fits[shape[1]] is None and shape not in traces]
-    traces |= dict(zip(left, run(workload.trace, left), strict=True))
+    traces |= dict(zip(left, run(shape_tracer.trace, left), strict=True))
     rest = {shape: traces[shape] for shape in regular if fits[shape[1]] is None}
     return ShapeTraces(None, fits, traced | rest)
 
 
 def _fits_of(
-    workload: Workload, lengths: Collection[int], run: Map
+    shape_tracer: ShapeTracer, lengths: Collection[int], run: Map
 ) -> tuple[dict[int, FittedTrace | None], dict[Shape, Trace]]:
-    """Return what gives all batch sizes at each length, None where nothing does, and the traces."""
+    """Return the fit for all batch sizes at each length, None if there is none, and the traces."""
     batches = (*_FIT_BATCHES, _CHECK)
     wanted = [(batch, length) for length in sorted(lengths) for batch in batches]
-    traces = dict(zip(wanted, run(workload.trace, wanted), strict=True))
+    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
     fits = {
         length: _fit(
             {(batch, length): traces[batch, length] for batch in _FIT_BATCHES},
@@ -201,17 +203,17 @@ def _fit(
     except FitError:
         return None
     for shape in check:
-        told, seen = fitted.at(*shape), traces[shape]
-        if not (seen.same_events(told) and np.array_equal(seen.nbytes, told.nbytes)):
+        computed, traced = fitted.at(*shape), traces[shape]
+        if not (traced.same_events(computed) and np.array_equal(traced.nbytes, computed.nbytes)):
             return None
     return fitted
 
 
 def _fit_shapes(lengths: Sequence[int]) -> list[Shape]:
-    """Return five small shapes with lengths that are multiples of eight, spread over those asked for."""
+    """Return five small shapes with lengths that are multiples of eight, spread over the given lengths."""
     longest = max(max(lengths) // ROUNDED_TO * ROUNDED_TO, _SHORTEST_FIT + 4 * ROUNDED_TO)
     shortest = min(max(min(lengths), _SHORTEST_FIT), longest - 4 * ROUNDED_TO)
     spread = np.linspace(shortest, longest, len(_FIT_BATCHES)) // ROUNDED_TO * ROUNDED_TO
-    if len(set(spread % ATTENTION_TILE)) == 1:  # whole tiles could not be told from lengths
+    if len(set(spread % ATTENTION_TILE)) == 1:  # else whole tiles and lengths would be proportional
         spread[1:4] -= np.array([3, 2, 1]) * ROUNDED_TO
     return list(zip(_FIT_BATCHES, map(int, spread), strict=True))

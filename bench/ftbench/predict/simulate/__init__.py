@@ -1,1 +1,1 @@
-"""Events become the peaks of a card: its workspaces, its caching allocator, its reserve."""
+"""Simulation of a card: from a trace's events to its peaks, with workspaces and the caching allocator."""

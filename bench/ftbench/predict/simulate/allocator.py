@@ -1,12 +1,12 @@
-"""The CUDA caching allocator, simulated: what torch reserves for a stream of allocations and frees.
+"""The CUDA caching allocator, simulated: the memory that torch reserves for a stream of allocations and frees.
 
 It follows torch's native allocator (`c10/cuda/CUDACachingAllocator.cpp`; these rules are the same from
 2.6 to 2.13) for one device and one stream in its default configuration: no `max_split_size_mb`, no
 `roundup_power2_divisions`, no `garbage_collection_threshold`, no CUDA graphs. The name beside a rule
-is the function of that file it comes from. Nothing here imports torch.
+is the function of that file that it comes from. Nothing here imports torch.
 
-Three figures, each a sum over live allocations, from the inside out: *requested* (what was asked for),
-*allocated* (whole blocks: rounding, and a rest too small to split off), *reserved* (segments held).
+Three figures, each larger than the one before: *requested* (the bytes of live requests), *allocated* (their
+whole blocks, with rounding and rests too small to split off), *reserved* (all segments).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ftbench.predict.simulate.segments import SMALL_SIZE, Block, SegmentPool
 _UNLIMITED = 1 << 62
 
 
-class OutOfMemory(Exception):  # noqa: N818  (it is an outcome of a simulation, not a fault)
-    """A segment did not fit, even after every cached segment was given back. All figures in bytes."""
+class SimulatedOutOfMemory(Exception):  # noqa: N818  (it is an outcome of a simulation, not a fault)
+    """A segment did not fit, even after every cached segment was released. All figures in bytes."""
 
     def __init__(self, requested: int, reserved: int, capacity: int):
         super().__init__(f"{requested} B requested, {reserved} B of {capacity} B reserved")
@@ -29,7 +29,7 @@ class OutOfMemory(Exception):  # noqa: N818  (it is an outcome of a simulation, 
 
 
 class CachingAllocator:
-    """The allocator of one device, as one stream sees it. All figures in bytes.
+    """The allocator of one device, for one stream. All figures in bytes.
 
     The peaks are those of `torch.cuda.memory_stats`: `requested_bytes`, `allocated_bytes` and
     `reserved_bytes`, `.all.peak`; `retries` is its `num_alloc_retries`.
@@ -59,9 +59,9 @@ class CachingAllocator:
         self.retries = 0
 
     def malloc(self, nbytes: int) -> Block | None:
-        """Return a block for a request (`malloc`); None for zero bytes, which take nothing.
+        """Return a block for a request (`malloc`); None for zero bytes, which need no block.
 
-        Raises OutOfMemory; what is allocated is then as it was before.
+        Raises SimulatedOutOfMemory, and then leaves the allocations as they were.
         """
         if nbytes <= 0:
             if nbytes < 0:
@@ -83,7 +83,7 @@ class CachingAllocator:
         return block
 
     def free(self, block: Block | None) -> None:
-        """Take a block back into its pool (`free_block`). None, from zero bytes, is nothing to do."""
+        """Return a block to its pool (`free_block`); does nothing for None, the block of zero bytes."""
         if block is None:
             return
         if block.free:
@@ -94,13 +94,13 @@ class CachingAllocator:
         block.pool.put(block)
 
     def release_cached(self) -> None:
-        """Give unused memory back to the device (`release_cached_blocks`, torch.cuda.empty_cache)."""
+        """Release unused memory to the device (`release_cached_blocks`, torch.cuda.empty_cache)."""
         self._large.release()
         self._small.release()
         self.reserved = self._small.reserved + self._large.reserved
 
     def _extend(self, pool: SegmentPool, size: int, nbytes: int) -> Block:
-        # malloc, where nothing free fits: new memory, or give back what is cached and try once more.
+        # malloc if no free block fits: new memory; else release cached segments and try once more.
         # Between the two it calls release_available_cached_blocks, which does nothing unless
         # max_split_size is set.
         block = pool.extend(size, self._capacity - self.reserved)
@@ -111,7 +111,7 @@ class CachingAllocator:
             block = pool.extend(size, self._capacity - self.reserved)
         self._note_reserved()
         if block is None:
-            raise OutOfMemory(nbytes, self.reserved, self._capacity)
+            raise SimulatedOutOfMemory(nbytes, self.reserved, self._capacity)
         return block
 
     def _note_reserved(self) -> None:

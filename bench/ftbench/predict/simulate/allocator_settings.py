@@ -1,4 +1,4 @@
-"""What a simulation of the CUDA caching allocator depends on besides its events."""
+"""The settings of a simulated CUDA caching allocator."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Literal
 class AllocatorSettings:
     """A process's limit, and how its allocator makes segments.
 
-    `capacity_bytes` is what the process may reserve: the card's total less the CUDA context; None is
-    no limit. `address_order` says on which side of the earlier segments a new one lies. It decides
-    ties between free blocks of one size, and NVIDIA documents neither.
+    `capacity_bytes` is the memory that the process may reserve: the card's total less the CUDA context; None is
+    no limit. `address_order` says whether the addresses of new segments rise or fall. It decides which of two
+    free blocks of the same size is used; NVIDIA does not document it.
     """
 
     capacity_bytes: int | None = None

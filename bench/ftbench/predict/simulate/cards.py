@@ -1,4 +1,4 @@
-"""Cards: a GPU of the catalogue as simulations need it, and what a simulation on it says in figures."""
+"""Cards: the properties of a GPU that simulations need, and the figures of a simulation on it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from importlib.metadata import version
 from ftbench.plan.gpus import Gpu, capacity_bytes
 from ftbench.predict.simulate.simulation import Simulated
 from ftbench.predict.simulate.workspaces.steps import Runtime, Version
-from ftbench.records.prediction import CardPrediction, Figure, Verdict
+from ftbench.records.prediction import CardPrediction, PredictedBytes, Verdict
 
 # Resident threads of a multiprocessor (CUDA C++ Programming Guide, table of technical
 # specifications by compute capability); 2048 for those not named.
 _THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
-# Of a card that the catalogue has no number for: the most that one of its memory class has.
+# For a card without a number in the catalogue: the largest number of a card with as much memory.
 _UNKNOWN_MULTIPROCESSORS = 132
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a simulation depends on: the torch and the card, and intervals for the rest.
+    """The inputs of a simulation: the version of torch, the card, and intervals.
 
-    Each pair is (least, most) in bytes: `capacity` is what the allocator may reserve, `context` what
-    the process holds besides.
+    Each pair is (least, most) in bytes: `capacity` is the memory that the allocator may reserve, `context` the
+    memory of the process's CUDA context.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Card:
 
     @property
     def capacities(self) -> tuple[int, int, int]:
-        """Return what the allocator may reserve: the middle, for the single figure, and the ends."""
+        """Return the bytes that the allocator may reserve: the middle, for the single figure, and both ends."""
         least, most = self.capacity
         return (least + most) // 2, least, most
 
 
 def card_of(gpu: Gpu, torch_version: Version | None = None) -> Card:
-    """Return a GPU as it would be under a version of torch (the installed one)."""
+    """Return a GPU as a `Card`, under a version of torch (by default the installed one)."""
     runtime = Runtime(
         compute_capability=gpu.compute_capability,
         torch_version=torch_version or installed_torch(),
@@ -63,7 +63,7 @@ def on_card(card: Card, simulated: Simulated) -> CardPrediction:
         requested=_figure(simulated, "peak_requested_bytes"),
         allocated=_figure(simulated, "peak_allocated_bytes"),
         reserved=reserved,
-        process=Figure(
+        process=PredictedBytes(
             value_bytes=reserved.value_bytes + sum(card.context) // 2,
             low_bytes=reserved.low_bytes + card.context[0],
             high_bytes=reserved.high_bytes + card.context[1],
@@ -76,13 +76,13 @@ def on_card(card: Card, simulated: Simulated) -> CardPrediction:
 
 
 def verdict_of(simulated: Simulated) -> Verdict:
-    """Return whether a cell fits, in every scenario, in none, or in some."""
+    """Return whether a cell fits in every scenario, in none, or only in some."""
     if simulated.out_of_memory == "never":
         return "fits"
     return "does not fit" if simulated.out_of_memory == "always" else "too close to call"
 
 
-def _figure(simulated: Simulated, name: str) -> Figure:
+def _figure(simulated: Simulated, name: str) -> PredictedBytes:
     low, high = simulated.interval(name)
     value = getattr(simulated.first, name)
-    return Figure(value_bytes=value, low_bytes=low, high_bytes=high, certainty="simulated")
+    return PredictedBytes(value_bytes=value, low_bytes=low, high_bytes=high, certainty="simulated")

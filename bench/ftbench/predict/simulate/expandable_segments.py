@@ -1,4 +1,4 @@
-"""Expandable segments: ranges of addresses that are given memory page by page.
+"""Expandable segments: ranges of addresses to which memory is mapped page by page.
 
 The name beside a rule is the function of `c10/cuda/CUDACachingAllocator.cpp` that it comes from.
 """
@@ -23,10 +23,10 @@ from ftbench.predict.simulate.segments import (
 
 
 class ExpandablePool(SegmentPool):
-    """One pool as an expandable segment: a range of addresses that is given memory page by page.
+    """One pool as an expandable segment: a range of addresses to which memory is mapped page by page.
 
-    `unmapped` holds the ranges without memory, by address. The addresses of one segment are 1 1/8 of
-    the card's memory (`find_expandable_block`); the capacity stands for that here.
+    `unmapped` has the ranges without memory, by address. The range of one segment is 1 1/8 times the
+    card's memory (`find_expandable_block`); here 1 1/8 times the capacity.
     """
 
     __slots__ = ("_address_space", "_page", "unmapped")
@@ -41,7 +41,7 @@ class ExpandablePool(SegmentPool):
         self._next_address = 0
 
     def take(self, size: int) -> Block | None:
-        """Return the best fit, where a block's size is what it can grow to (`get_free_block`)."""
+        """Return the best fit, counting the size to which a block can grow (`get_free_block`)."""
         index = bisect_left(self.keys, size << ADDRESS_BITS)
         if index == len(self.keys):
             return None
@@ -53,10 +53,10 @@ class ExpandablePool(SegmentPool):
         return self.blocks.pop(index)
 
     def extend(self, size: int, room: int) -> Block | None:
-        """Return a block of at least `size` at the lowest address that can be made to hold it.
+        """Return a block of at least `size` at the lowest address where one can be made.
 
-        None where a page is more than `room` is left for; what was mapped until then stays mapped,
-        as in `try_allocate_expandable_block`.
+        None if the pages need more than `room`; pages mapped until then stay mapped, as in
+        `try_allocate_expandable_block`.
         """
         limit = self.reserved + room
         block = self._lowest(size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ftbench.predict.simulate.allocator import CachingAllocator, OutOfMemory
+from ftbench.predict.simulate.allocator import CachingAllocator, SimulatedOutOfMemory
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.segments import Block
 
@@ -24,9 +24,9 @@ Integers = Sequence[int] | IntArray
 
 @dataclass(frozen=True)
 class Replay:
-    """What a stream of events came to: peaks in bytes, and the index of the event that first reached them.
+    """The result of a stream of events: peaks in bytes, and the index of the event that first reached each.
 
-    An index is None where nothing was allocated. After `failed_at` (out of memory) nothing was played.
+    An index is None if nothing was allocated. The replay ends at `failed_at` if memory runs out there.
     """
 
     peak_requested_bytes: int
@@ -52,8 +52,8 @@ def replay(
     """Return the peaks of a stream of events on a fresh allocator.
 
     Event i allocates (`signs[i]` > 0) `nbytes[i]` bytes under the name `blocks[i]`, or frees that name
-    (its bytes are then not looked at). A name may be used again once it is free; otherwise, and for a
-    free of what is not allocated, it raises ValueError.
+    (its bytes are then ignored). A name may be used again once it is free. Raises ValueError if a name is
+    allocated twice, or freed without an allocation.
     """
     allocator = CachingAllocator(settings)
     malloc, free = allocator.malloc, allocator.free
@@ -75,9 +75,9 @@ def replay(
                     reserved, at_reserved = allocator.peak_reserved, index
             else:
                 free(live.pop(name))
-    except OutOfMemory:
+    except SimulatedOutOfMemory:
         failed_at = index
-        if allocator.peak_reserved > reserved:  # pages that were mapped before the one that failed
+        if allocator.peak_reserved > reserved:  # some pages were mapped before the failure
             at_reserved = index
     return Replay(
         peak_requested_bytes=allocator.peak_requested,

@@ -1,4 +1,4 @@
-"""Segments made by `cudaMalloc`, cut into blocks, as torch's caching allocator keeps them in a pool.
+"""Segments made by `cudaMalloc` and split into blocks, as in a pool of torch's caching allocator.
 
 The name beside a rule is the function of `c10/cuda/CUDACachingAllocator.cpp` that it comes from.
 """
@@ -14,17 +14,17 @@ MIN_BLOCK = 512  # kMinBlockSize: every block is a multiple of it
 SMALL_SIZE = 1 * MIB  # kSmallSize: the largest block of the small pool
 SMALL_SEGMENT = 2 * MIB  # kSmallBuffer
 LARGE_SEGMENT = 20 * MIB  # kLargeBuffer
-MIN_OWN_SEGMENT = 10 * MIB  # kMinLargeAlloc: from here on a request has a segment made to measure
+MIN_OWN_SEGMENT = 10 * MIB  # kMinLargeAlloc: from here on, a request has a segment of its own size
 ROUND_LARGE = 2 * MIB  # kRoundLarge
 
-# The key of a free block is its size above its address, in one integer: bisecting a list of integers
-# costs a third of bisecting tuples, and it is the innermost loop.
-ADDRESS_BITS = 48  # 256 TiB of segments, none of whose addresses is used twice
+# The key of a free block is its size and its address in one integer: bisecting a list of integers
+# costs a third of bisecting tuples, and this is the innermost loop.
+ADDRESS_BITS = 48  # 256 TiB of segments, whose addresses are never reused
 ADDRESS_END = 1 << ADDRESS_BITS
 
 
 class Block:
-    """A piece of a segment, linked to its neighbours there. What `malloc` returns and `free` takes."""
+    """A piece of a segment, linked to its neighbours. `malloc` returns it, and `free` takes it."""
 
     __slots__ = ("address", "free", "mapped", "next", "pool", "prev", "requested", "size")
 
@@ -42,7 +42,7 @@ class Block:
 
 
 def segment_size(size: int) -> int:
-    """Return the bytes of the segment made for a block that fits nowhere (`get_allocation_size`)."""
+    """Return the bytes of a new segment for a block of this size (`get_allocation_size`)."""
     if size <= SMALL_SIZE:
         return SMALL_SEGMENT
     if size < MIN_OWN_SEGMENT:
@@ -63,14 +63,14 @@ class SegmentPool:
         self.keys: list[int] = []
         self.blocks: list[Block] = []
         self.reserved = 0
-        # should_split: a rest of 512 B is worth a block in the small pool; in the large one it takes
-        # more than 1 MiB, that is 512 B more.
+        # should_split: in the small pool a rest of 512 B becomes a block; in the large pool only one of
+        # more than 1 MiB, that is, of 1 MiB and 512 B.
         self.smallest_rest = MIN_BLOCK if small else SMALL_SIZE + MIN_BLOCK
         self._descending = settings.address_order == "descending"
         self._next_address = ADDRESS_END if self._descending else 0
 
     def take(self, size: int) -> Block | None:
-        """Return the best fit, out of the list: the smallest that is large enough (`get_free_block`)."""
+        """Remove and return the smallest free block that is large enough (`get_free_block`)."""
         index = bisect_left(self.keys, size << ADDRESS_BITS)
         if index == len(self.keys):
             return None
@@ -93,7 +93,7 @@ class SegmentPool:
         block.free = False
 
     def cut(self, block: Block, size: int) -> Block:
-        """Return the rest of a block cut down to a size; the rest follows it and is in no list."""
+        """Split a block at a size and return the rest, which follows it and is in no list."""
         after = block.next
         rest = Block(self, block.address + size, block.size - size, block, after)
         if after is not None:
@@ -103,7 +103,7 @@ class SegmentPool:
         return rest
 
     def merge(self, block: Block) -> None:
-        """Swallow the free neighbours of a block that is in no list (`try_merge_blocks`)."""
+        """Merge the free neighbours into a block that is in no list (`try_merge_blocks`)."""
         before = block.prev
         if before is not None and before.free:
             self.remove(before)
@@ -114,7 +114,7 @@ class SegmentPool:
             join_after(block, after)
 
     def extend(self, size: int, room: int) -> Block | None:
-        """Return a new segment as one block in no list, or None where it is more than `room`.
+        """Return a new segment as one block in no list, or None if it is larger than `room`.
 
         One cudaMalloc (`alloc_block`): the whole segment fits, or nothing changes.
         """
@@ -130,14 +130,14 @@ class SegmentPool:
         return block
 
     def release(self) -> None:
-        """Give back the segments that are one free block, unsplit (`release_blocks`)."""
+        """Release the segments that consist of one free block (`release_blocks`)."""
         for block in [b for b in self.blocks if b.prev is None and b.next is None]:
             self.remove(block)
             self.reserved -= block.size
 
 
 def join_before(before: Block, block: Block) -> None:
-    """Put the block before a block into it."""
+    """Merge the block before a block into it."""
     block.address = before.address
     block.size += before.size
     block.prev = before.prev
@@ -146,7 +146,7 @@ def join_before(before: Block, block: Block) -> None:
 
 
 def join_after(block: Block, after: Block) -> None:
-    """Put the block after a block into it."""
+    """Merge the block after a block into it."""
     block.size += after.size
     block.next = after.next
     if after.next is not None:

@@ -1,9 +1,9 @@
 """Simulation: a trace, replayed through the allocator of a card: peak requested, allocated, reserved.
 
-The trace says what was asked for; the card and its torch decide the workspaces of kernels, and the
-allocator what is reserved for it all. What nobody documents (on which side of earlier segments the
-driver places a new one) or what is only known by its largest extent (workspaces) is simulated both
-ways, and the figures come as intervals over these scenarios.
+The trace has the requests; the card and the version of torch decide the workspaces of kernels, and the
+allocator decides the memory that is reserved. Behaviour that is not documented (whether addresses of new segments
+rise or fall), or known only by an upper bound (workspaces), is simulated both ways, and the figures are
+intervals over these scenarios.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ftbench.predict.trace.events import Kind, Trace
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """One answer to each question that has no documented one."""
+    """One assumption for each behaviour that is not documented."""
 
     address_order: Literal["ascending", "descending"] = "descending"
     workspaces: bool = True
 
 
 _ORDERS: tuple[Literal["descending", "ascending"], ...] = ("descending", "ascending")
-# The first is the one that a single figure is given for: its address order is the one that the
-# published cells of two consumer cards were measured with (`nox -s validate`).
+# The single figure is that of the first scenario: its address order agrees with the published cells measured
+# on two consumer cards (`nox -s validate`).
 SCENARIOS = tuple(
     Scenario(order, workspaces) for workspaces, order in itertools.product((True, False), _ORDERS)
 )
@@ -38,7 +38,7 @@ SCENARIOS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """What an allocator is asked for, in order: (sign, block, bytes), and the event each comes from."""
+    """The requests to an allocator, in order: (sign, block, bytes), and the event of each."""
 
     signs: list[int]
     blocks: list[int]
@@ -46,7 +46,7 @@ class Requests:
     events: list[int]
 
     def add(self, sign: int, block: int, nbytes: int, event: int) -> None:
-        """Note one more."""
+        """Append a request."""
         self.signs.append(sign)
         self.blocks.append(block)
         self.nbytes.append(nbytes)
@@ -93,7 +93,7 @@ def simulate(
     *,
     workspaces: bool = True,
 ) -> Replay:
-    """Return what a trace comes to on a card: peaks in bytes, and the events that reach them.
+    """Return the replay of a trace on a card: peaks in bytes, and the events that reach them.
 
     `allocator` has the card's limit and the allocator's settings, `runtime` its compute capability
     and its version of torch, which decide the workspaces. Event numbers are the trace's.
@@ -117,9 +117,9 @@ def _played(made: Requests, allocator: AllocatorSettings | None) -> Replay:
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """A trace under every scenario, for the least and the most that a card lets a process reserve.
+    """A trace under every scenario, for the least and the most memory that a process may reserve on a card.
 
-    `replays` has the first scenario first, and no two that are known to be the same.
+    `replays` begins with the first scenario; replays known to be equal are in it once.
     """
 
     replays: tuple[Replay, ...]
@@ -127,13 +127,13 @@ class Simulated:
 
     @property
     def first(self) -> Replay:
-        """Return what the single figure is."""
+        """Return the replay of the single figure."""
         return self.replays[0]
 
     def interval(self, name: str) -> tuple[int, int]:
-        """Return the least and the largest value of one of a replay's peaks.
+        """Return the least and the largest value of a peak, over the first replay and all that completed.
 
-        Of those that ended, and the first: one that failed had less than it needed.
+        A replay that ran out of memory has lower peaks than the cell needs, so others of these are left out.
         """
         ended = [played for played in self.replays if not played.out_of_memory]
         values = [getattr(played, name) for played in ended or self.replays]
@@ -149,10 +149,10 @@ def simulate_all(
     expandable_segments: bool = False,
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> Simulated:
-    """Return traces (of one cell: one for each order of lengths) under every scenario.
+    """Return the traces of one cell (one per order of lengths) under every scenario.
 
-    `capacities` is what a process may reserve: the likeliest first, then the ends. A limit that the
-    unlimited run does not reach changes nothing, so most traces are played once a scenario.
+    `capacities` are the limits of a process's reserved memory: the likeliest first, then the ends. A limit that
+    the unlimited replay does not reach changes nothing, so most traces are replayed once per scenario.
     """
     replays: list[Replay] = []
     for trace in traces:
@@ -173,7 +173,7 @@ def simulate_all(
 def _under_limits(
     made: Requests, settings: AllocatorSettings, capacities: Sequence[int | None]
 ) -> list[Replay]:
-    """Return the replays under each limit, in their order; those out of reach are one."""
+    """Return the replays under each limit, in their order; limits that are not reached share one replay."""
     unlimited = _played(made, settings)
     found: dict[int | None, Replay] = {}
     for capacity in capacities:

@@ -1,1 +1,1 @@
-"""What the steps of a real Trainer allocate, traced without a GPU and without memory."""
+"""Traces of the allocations in a real Trainer's steps, taken without a GPU and without memory."""

@@ -1,4 +1,4 @@
-"""What `.item()` gives of a tensor without data."""
+"""The values that `.item()` returns for tensors without data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
 
 class Answers:
-    """The answers to the questions that loops and models ask of tensors' values."""
+    """The values that training loops and models get when they read a tensor."""
 
     def __init__(self, *, padding: bool) -> None:
-        """Make answers for batches with padding in them, or without."""
+        """Make answers for batches with or without padding."""
         self._padding = padding
         self._questions: set[int] = set()  # storages that say whether every token is real
         self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
 
     def note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
-        """Remember a result that a question is asked of."""
+        """Remember a result whose value is read later."""
         if func is _UNSCALE:
             self._overflows.add(args[1].untyped_storage()._cdata)
         if func in _ALL or (
@@ -30,14 +30,14 @@ class Answers:
             self._questions.add(output.untyped_storage()._cdata)
 
     def forget(self, storage: int) -> None:
-        """Forget a storage's number: it is another storage's now."""
+        """Forget a storage's number, which another storage has now."""
         self._questions.discard(storage)
         self._overflows.discard(storage)
 
     def of(self, scalar: torch.Tensor) -> Any:
         """Return a scalar's value: False, so that nothing is NaN; 0; 1.0, since Adam divides by 1 - beta ** step.
 
-        Whether all tokens are real is what the target says of padding.
+        Whether all tokens are real follows from the target's `padding`.
         """
         if scalar.dtype is torch.bool:
             asked = scalar.untyped_storage()._cdata in self._questions

@@ -12,7 +12,7 @@ from ftbench.records.prediction import AttentionKernel
 
 aten = torch.ops.aten
 
-# The fused kernels want rows of a mask to begin at multiples of this many elements
+# The fused kernels require the rows of a mask to begin at multiples of this many elements
 # (`preprocess_mask` in ATen/native/transformers/attention.cpp, mem_eff_alignment).
 MASK_ALIGNMENT = 8
 # Flash attention pads heads to a multiple of this (`pad_last_dim<8>` in the same file).
@@ -78,8 +78,8 @@ def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 def _aligned(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Return a mask whose rows begin at aligned places, expanded to heads (`preprocess_mask`).
 
-    It is the strides that count (`aligned_tensor`): one row for all queries has a stride of 0, and a
-    mask whose rows are a multiple long already may still be padded, by a whole multiple.
+    The strides matter (`aligned_tensor`): one row for all queries has a stride of 0, and a mask whose row
+    length is a multiple already may still be padded, by a whole multiple.
     """
     *outer, inner = mask.stride()
     if inner != 1 or any(stride % MASK_ALIGNMENT for stride in outer):
@@ -113,7 +113,7 @@ def _flash(
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """A call of attention, as the constraints of the kernels see it (`sdp_params`)."""
+    """The arguments of a call of attention that the kernels' constraints depend on (`sdp_params`)."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -130,7 +130,7 @@ class _Call:
 
     @property
     def low_precision(self) -> bool:
-        """Whether the type is one of flash's and cuDNN's (`check_dtypes_low_precision`)."""
+        """Whether flash and cuDNN accept the type (`check_dtypes_low_precision`)."""
         return self.half and self.capability >= (8, 0)
 
     @property
@@ -146,7 +146,7 @@ class _Call:
 
     @property
     def fusable(self) -> bool:
-        """Whether any fused kernel takes shapes and strides like these.
+        """Whether any fused kernel accepts the shapes and strides.
 
         `check_tensor_shapes`, `check_nonzero_sequence_lengths_dense`,
         `check_last_dim_stride_equals_1_dense`, in ATen/native/transformers/sdp_utils_cpp.h.
@@ -161,10 +161,10 @@ class _Call:
         return len(batches) == 1 and self.query.shape[2] > 0 < self.key.shape[2] and inner == {1}
 
     def heads_match(self, *, grouped: bool) -> bool:
-        """Whether a kernel that can or cannot group queries takes the numbers of heads.
+        """Whether a kernel accepts the numbers of heads; `grouped` says whether it can group queries.
 
-        `check_batch_size_and_num_heads_dense`: a kernel that cannot takes `enable_gqa` all the same
-        where there is nothing to group.
+        `check_batch_size_and_num_heads_dense`: a kernel that cannot still accepts `enable_gqa` if there is
+        nothing to group.
         """
         queries, keys, values = (t.shape[1] for t in (self.query, self.key, self.value))
         if self.enable_gqa and grouped:
@@ -184,14 +184,14 @@ def choose_attention(
     kernel: AttentionKernel | None,
     capability: tuple[int, int],
 ) -> AttentionKernel:
-    """Return the kernel that CUDA takes: the first that can, of its order.
+    """Return the kernel that CUDA chooses: the first one in its order that accepts the call.
 
     ATen/native/transformers/cuda/sdp_utils.cpp, `select_sdp_backend` and the constraints it lists. The
     order is flash, memory-efficient, math; on compute capability 9 and 10 cuDNN comes first
-    (`check_prefer_cudnn_attention`; torch 2.10 and later, with the cuDNN that its wheels bring).
+    (`check_prefer_cudnn_attention`; torch 2.10 and later, with the cuDNN of its wheels).
 
-    A kernel asked for by name goes first and is held to the same constraints, as under `sdpa_kernel`;
-    PredictionError where cuDNN is asked for and cannot run.
+    A kernel requested by name goes first under the same constraints, as with `sdpa_kernel`. Raises
+    PredictionError if cuDNN is requested and cannot run.
     """
     call = _Call(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa, capability)
     order: list[AttentionKernel] = ["flash", "efficient", "math"]
@@ -212,9 +212,9 @@ def choose_attention(
 
 
 def _flash_runs(call: _Call) -> bool:
-    """Return whether flash attention takes a call: no mask, half precision, heads up to 256.
+    """Return whether flash attention accepts a call: no mask, half precision, heads up to 256.
 
-    Neither a causal mask that isn't square, nor, on the cards with less shared memory
+    It accepts neither a causal mask that is not square nor, on cards with less shared memory
     (8.6 to 8.9, 12.x), the gradient of heads above 192.
     """
     small = (8, 6) <= call.capability <= (8, 9) or (12, 0) <= call.capability <= (12, 1)
@@ -233,10 +233,10 @@ def _flash_runs(call: _Call) -> bool:
 
 
 def _efficient_runs(call: _Call) -> bool:
-    """Return whether memory-efficient attention takes a call (`check_head_dim_size_mem_efficient`).
+    """Return whether memory-efficient attention accepts a call (`check_head_dim_size_mem_efficient`).
 
-    bfloat16 needs Ampere; rows of a head must be aligned to 16 bytes there (float32: through TF32
-    tiles), to 16 for half precision on Volta and Turing, to one element otherwise.
+    bfloat16 needs Ampere. Rows of a head must be aligned to 16 bytes on Ampere and later (float32: through
+    TF32 tiles), and for half precision on Volta and Turing; otherwise to one element.
     """
     types = {torch.float32, torch.float16}
     if call.capability >= (8, 0):
@@ -255,10 +255,10 @@ def _efficient_runs(call: _Call) -> bool:
 
 
 def _cudnn_runs(call: _Call) -> bool:
-    """Return whether cuDNN's attention takes a call (`can_use_cudnn_attention`).
+    """Return whether cuDNN's attention accepts a call (`can_use_cudnn_attention`).
 
-    Dropout is held in sixteenths there (`check_cudnn_dropout`, torch 2.12), so that the usual 0.1
-    sends a call to the next kernel.
+    cuDNN accepts only multiples of 1/16 as dropout (`check_cudnn_dropout`, torch 2.12), so with the usual 0.1
+    the next kernel is taken.
     """
     return (
         call.low_precision

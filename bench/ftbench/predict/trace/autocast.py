@@ -1,4 +1,4 @@
-"""Autocast of CUDA: what is done to an operator's arguments under `torch.autocast("cuda")`.
+"""CUDA's autocast: the casts of an operator's arguments under `torch.autocast("cuda")`.
 
 From the lists in ATen/autocast_mode.h (AT_FORALL_LOWER_PRECISION_FP, _FP32, _FP32_SET_OPT_DTYPE,
 AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE, AT_FORALL_PROMOTE). The CPU's lists differ: there softmax,
@@ -38,7 +38,7 @@ _FLOAT32_DTYPE = _words("""
 prod prod.dim_int softmax.int log_softmax.int cumprod cumsum linalg_vector_norm linalg_matrix_norm
 linalg_matrix_norm.str_ord sum sum.dim_IntList
 """)
-# Take no `dtype`; the overload that does, and what it wants said that these may leave out.
+# These take no `dtype`: for each, the overload that does, and the arguments that it needs in addition.
 _NORMS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "norm.Scalar": ("norm.ScalarOpt_dtype", (2,)),
     "norm.ScalarOpt_dim": ("norm.ScalarOpt_dim_dtype", (2, (), False)),
@@ -73,9 +73,9 @@ def autocast_policies() -> dict[str, Policy]:
 def autocast_kernels() -> dict[str, Callable[..., Any]]:
     """Return CUDA's autocast as kernels for the CPU's autocast key, by operator.
 
-    Left out: operators to which both do the same (the products of matrices, whose weights' casts
-    the CPU's kernel caches as CUDA's does). What only the CPU's list has, falls through: the
-    operators inside it see autocast still.
+    Operators that both treat alike are left out (matrix products, for which the CPU's kernel caches the casts
+    of weights as CUDA's does). Operators in the CPU's list only get a fallthrough kernel: autocast still applies
+    to the operators inside them.
     """
     policies = autocast_policies()
     kernels: dict[str, Callable[..., Any]] = {}
@@ -94,7 +94,7 @@ def autocast_kernels() -> dict[str, Callable[..., Any]]:
 
 
 def _without_autocast(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a kernel inside which autocast does nothing more."""
+    """Return a kernel inside which autocast is off."""
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
@@ -126,7 +126,7 @@ def _float32(name: str) -> Callable[..., Any]:
 
 
 def _promote(name: str) -> Callable[..., Any]:
-    """Arguments in float32 where one of them is, else in autocast's type."""
+    """Arguments in float32 if one of them is, else in autocast's type."""
     operator = _operator(name)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
@@ -137,13 +137,13 @@ def _promote(name: str) -> Callable[..., Any]:
 
 
 def _float32_dtype(name: str) -> Callable[..., Any]:
-    """Arguments as they are, the result in float32 unless a type is asked for."""
+    """Arguments as they are, the result in float32 unless a type is requested."""
     operator = _operator(name)
     arguments = operator._schema.arguments
     place = next(i for i, argument in enumerate(arguments) if argument.name == "dtype")
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        # The dispatcher leaves out what has its default.
+        # The dispatcher leaves out arguments at their defaults.
         if _is_half(args[0]) and len(args) <= place and kwargs.get("dtype") is None:
             kwargs = {**kwargs, "dtype": torch.float32}
         return operator(*args, **kwargs)
@@ -164,11 +164,11 @@ def _norm(name: str) -> Callable[..., Any]:
 
 
 def _banned(name: str) -> Callable[..., Any]:
-    """Refuse, as CUDA does."""
+    """Raise an error, as CUDA does."""
 
     def kernel(*_: Any, **__: Any) -> Any:
         raise PredictionError(
-            "autocast refuses this operator on CUDA: the run would end with an error",
+            "autocast rejects this operator on CUDA: the run would end with an error",
             where=f"aten.{name}",
             hint="use binary_cross_entropy_with_logits",
         )
@@ -199,8 +199,8 @@ def _any_float32(args: tuple[Any, ...]) -> bool:
 def _cast_all(args: tuple[Any, ...], dtype: torch.dtype) -> list[Any]:
     """Return arguments in a type, the last one cast first.
 
-    ATen/autocast_mode.h casts them where it calls the operator, and the compiler that torch is built with
-    evaluates a call's arguments from right to left: the order in which memory is taken.
+    ATen/autocast_mode.h casts them in the call of the operator, and torch's compiler evaluates the arguments
+    of a call from right to left, which decides the order of allocations.
     """
     return [_cast(value, dtype) for value in reversed(args)][::-1]
 
@@ -208,7 +208,7 @@ def _cast_all(args: tuple[Any, ...], dtype: torch.dtype) -> list[Any]:
 def _cast(value: Any, dtype: torch.dtype) -> Any:
     """Return a floating-point tensor (or a list of them) in a type; double and integers stay.
 
-    A weight is cast at each call: unlike for matrix products, nothing keeps it for the next.
+    A weight is cast at each call: unlike for matrix products, the cast is not cached.
     """
     if isinstance(value, torch.Tensor):
         castable = value.is_floating_point() and value.dtype is not torch.float64

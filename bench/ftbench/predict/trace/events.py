@@ -1,8 +1,8 @@
-"""Events: what a training step asks of the device's memory, as an ordered list. Plain data.
+"""Events: the allocations and frees of training steps in order. Plain data.
 
-A `Trace` is a table with one row an event: a storage is allocated, a storage is freed, or a kernel
-runs that may ask for a workspace of its own (`Kernel`; which, and how much, depends on the card and
-is decided when the trace is simulated, not when it is taken).
+A `Trace` is a table with one row per event: a storage is allocated, a storage is freed, or a kernel
+runs that may allocate a workspace of its own (`Kernel`; its size depends on the card and is decided by the
+simulation, not by the trace).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Role = Literal["parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries"]
-# What a tracer sees for itself; the other two roles follow from lifetimes (`Trace.roles`).
+# The roles that a tracer observes; the other two follow from lifetimes (`Trace.roles`).
 TracedRole = Literal["parameters", "gradients", "optimizer state", "inputs"]
 
 SETUP, INPUT, FORWARD, BACKWARD, OPTIMIZER = "setup", "input", "forward", "backward", "optimizer"
@@ -25,21 +25,21 @@ EVALUATION = "evaluation"
 AFTER_BACKWARD = "after backward"  # clipping, until the optimizer or the next forward
 
 
-# What a block is that the tracer could not place, by the phase it was made in and has outlived.
+# The role of a block without an observed role, by the phase that made it and that it has outlived.
 _UNSEEN: dict[str, Role] = {FORWARD: "activations", SETUP: "inputs"}
 
 
 class Kind(IntEnum):
-    """What an event is."""
+    """The kind of an event."""
 
     FREE = 0
     ALLOCATE = 1
-    KERNEL = 2  # a kernel that may want a workspace begins; its results are allocated next
-    RESULT = 3  # they are, and the kernel runs
+    KERNEL = 2  # a kernel that may need a workspace begins; its results are allocated next
+    RESULT = 3  # its results are allocated, and the kernel runs
 
 
 class Site(NamedTuple):
-    """Where an event comes from: phase, step (counted from 1; 0 before the first), module, operator."""
+    """The origin of an event: phase, step (counted from 1; 0 before the first), module, operator."""
 
     phase: str
     step: int
@@ -48,10 +48,10 @@ class Site(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a block was made as: its element type, and the line of code that asked for it.
+    """A block's element type, and the line of code that allocated it.
 
-    `source` is `file:line` of the innermost frame outside of torch, accelerate and ftbench; empty where
-    there is none, as in a backward pass.
+    `source` is `file:line` of the innermost frame outside of torch, accelerate and ftbench; empty if there is
+    none, as in a backward pass.
     """
 
     dtype: str
@@ -59,10 +59,10 @@ class Origin(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel that may ask for a workspace: its operator, the sizes that decide it, its thread.
+    """A kernel that may need a workspace: its operator, the sizes that decide the workspace, its thread.
 
-    `sizes` may vary with batch and length; `traits` (flags, element sizes) may not. `autograd` tells
-    the two host threads apart that a training step has: each has a cuBLAS handle of its own.
+    `sizes` may vary with batch and length; `traits` (flags, element sizes) may not. `autograd` says in which of
+    the two host threads of a training step it runs: each has a cuBLAS handle of its own.
     """
 
     operator: str
@@ -75,11 +75,11 @@ class Kernel(NamedTuple):
 class Trace:
     """Every allocation and free of a few training steps, in order.
 
-    `kind`, `block`, `nbytes` and `site` have one entry an event. `block` numbers storages from 0 in
-    order of allocation (for a kernel: its place in `kernels`); `nbytes` is what was requested, the
-    same at allocation and free, 0 for a kernel; `site` is a place in `sites`. `owners` has
-    the module of the parameter that a block is, or is the gradient or the state of; `origins` how each
-    block began. The origins decide nothing: they are for people to read.
+    `kind`, `block`, `nbytes` and `site` have one entry per event. `block` numbers storages from 0 in
+    order of allocation (for a kernel: its index in `kernels`); `nbytes` is the requested size, equal at
+    allocation and free, 0 for a kernel; `site` is an index in `sites`. `owners` has the module of the
+    parameter that a block belongs to, as the parameter, its gradient or its optimizer state; `origins` are for
+    people to read, and decide nothing.
     """
 
     kind: NDArray[np.int8]
@@ -109,7 +109,7 @@ class Trace:
 
     @property
     def peak_bytes(self) -> int:
-        """Return the largest sum of live requested bytes; workspaces are not in it."""
+        """Return the largest sum of live requested bytes, without workspaces."""
         return int(self.live_bytes.max(initial=0))
 
     @property
@@ -129,11 +129,10 @@ class Trace:
         return list(live.values())
 
     def roles(self) -> dict[int, Role]:
-        """Return what each block is for.
+        """Return the role of each block.
 
-        Where the tracer could not see it: made in a forward pass and still there in the backward
-        one, an activation; made before the first step and still there in it, an input; else a
-        temporary.
+        A block without an observed role is an activation if it was made in a forward pass and lives until the
+        backward pass, an input if it was made before the first step and lives in it, else a temporary.
         """
         found: dict[int, Role] = dict(self.traced_roles)
         allocated: dict[int, int] = {}
@@ -158,7 +157,7 @@ class Trace:
         yield from zip(self.kind.tolist(), self.block.tolist(), self.site.tolist(), strict=True)
 
     def same_events(self, other: Trace) -> bool:
-        """Return whether another trace has the same events but for their sizes."""
+        """Return whether another trace has the same events, apart from their sizes."""
         return (
             len(self) == len(other)
             and np.array_equal(self.kind, other.kind)
@@ -184,24 +183,24 @@ class TraceBuilder:
 
     @property
     def blocks(self) -> int:
-        """Return how many blocks there are so far."""
+        """Return the number of blocks so far."""
         return self._blocks
 
     def allocate(self, nbytes: int, site: Site) -> int:
-        """Note an allocation and return its block."""
+        """Record an allocation and return its block."""
         block = self._blocks
         self._blocks += 1
         self._rows.append((Kind.ALLOCATE, block, nbytes, self._number(site)))
         return block
 
     def free(self, block: int, nbytes: int, site: Site) -> None:
-        """Note that a block is freed."""
+        """Record that a block is freed."""
         self._rows.append((Kind.FREE, block, nbytes, self._number(site)))
 
     @contextlib.contextmanager
     def kernel(self, kernel: Kernel | None, site: Site) -> Iterator[None]:
-        """Note that a kernel runs whose results are allocated in the body; nothing for None."""
-        if kernel is None:  # and no site either: those without events may differ with the shape
+        """Record a kernel whose results are allocated in the body; nothing for None."""
+        if kernel is None:  # no site either, since sites without events may depend on the shape
             yield
             return
         number, place = len(self._kernels), self._number(site)
@@ -216,8 +215,8 @@ class TraceBuilder:
     def build(self, versions: Sequence[tuple[str, str]] = ()) -> Trace:
         """Return the trace so far.
 
-        Frees with nothing between them are put in the order of their blocks: autocast drops its cache
-        of weights in the order of a hash table, and an allocator comes to the same either way.
+        Frees without other events between them are sorted by block: autocast drops its cache of weights in the
+        order of a hash table, and the order makes no difference to an allocator.
         """
         rows = np.array(self._rows, dtype=np.int64).reshape(-1, 4)
         frees = rows[:, 0] == Kind.FREE

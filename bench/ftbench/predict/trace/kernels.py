@@ -1,6 +1,6 @@
-"""Kernels: which operators of a trace may ask for a workspace that no dispatch mode sees.
+"""Kernels: the operators that may allocate a workspace which no dispatch mode sees.
 
-Only what decides the workspace is kept; how large it is on a card is said in `workspaces`.
+Only the values that decide the workspace are kept; `ftbench.predict.simulate.workspaces` has its size on a card.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Description = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | None:
-    """Return what an operator that just ran may want a workspace for; None where it wants none."""
+    """Return the kernel of an operator that just ran, if it may need a workspace, else None."""
     describe = _DESCRIBED.get(func)
     if describe is None:
         return None
@@ -34,7 +34,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> Description:
 
 
 def _sum_and_product(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Description:
-    """Return a product with something added: traits say whether that is a vector."""
+    """Return a product of matrices plus a bias; the first trait says whether the bias is a vector."""
     sizes, (_, element_bytes) = _product(left, right)
     return sizes, (int(bias.dim() == 1), element_bytes)
 
@@ -69,7 +69,7 @@ def _layer_norm_backward(
 
 
 def _norms(tensors: Any, *_: Any) -> Description | None:
-    """Return the norms of a list of tensors: traits are how many there are and the largest's elements."""
+    """Return the norms of a list of tensors; traits are their number and the elements of the largest."""
     if not tensors:
         return None
     return (), (len(tensors), max(tensor.numel() for tensor in tensors))

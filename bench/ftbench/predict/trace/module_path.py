@@ -1,4 +1,4 @@
-"""Where in the model an operator runs."""
+"""The module of the model in which an operator runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ftbench.predict.trace.autograd import in_backward
 
 
 class ModulePath:
-    """Where in the model an operator runs; for one of the backward pass, where its forward ran."""
+    """The module in which an operator runs; in the backward pass, the module of the forward operator."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._stack: list[str] = []
-        # From which autograd sequence number on a module was the current one.
+        # The autograd sequence numbers from which on each entry of `_path` was the current module.
         self._since: list[int] = []
         self._path: list[str] = []
 
@@ -27,11 +27,11 @@ class ModulePath:
 
     @property
     def current(self) -> str:
-        """Return the path of the innermost module that runs, empty outside and for the root."""
+        """Return the path of the innermost running module; empty outside of modules and for the root."""
         return self._stack[-1] if self._stack else ""
 
     def enter(self, module: torch.nn.Module) -> bool:
-        """Note that a module's forward begins; returns whether it is the outermost."""
+        """Record the beginning of a module's forward; return whether it is the outermost."""
         outermost = not self._stack
         if outermost and (not in_backward() or id(module) not in self._names):
             self._names = {id(part): name for name, part in module.named_modules()}
@@ -40,20 +40,20 @@ class ModulePath:
         return outermost
 
     def leave(self) -> None:
-        """Note that the innermost module's forward ended."""
+        """Record the end of the innermost module's forward."""
         if self._stack:
             self._stack.pop()
         self._note()
 
     def _note(self) -> None:
         number = _sequence_number()
-        if self._since and number < self._since[-1]:  # another thread's count
+        if self._since and number < self._since[-1]:  # the number of another thread
             return
         self._since.append(number)
         self._path.append(self.current)
 
     def of_backward(self) -> str:
-        """Return the path of the module whose forward made the node that autograd is running."""
+        """Return the path of the module whose forward made autograd's current node."""
         if self._stack:  # a checkpointed block is being recomputed
             return self.current
         node = torch._C._current_autograd_node()
@@ -64,6 +64,6 @@ class ModulePath:
 
 
 def _sequence_number() -> int:
-    """Return the number that the next node of autograd's graph will have."""
+    """Return the sequence number of the next node in autograd's graph."""
     number: int = patches.require(torch.autograd, "_get_sequence_nr")()
     return number

@@ -1,13 +1,13 @@
-"""Operators: what a card would run where the CPU's dispatch differs, for tensors without data.
+"""Operators: replacements for those that run differently on a card and on the CPU, for tensors without data.
 
-A trace of a card's memory runs on fake CPU tensors: no CUDA build of torch is needed, nor its
-runtime. A few operators choose another path, or save something else for backward, by the kind of
-device; those are replaced in torch's dispatcher (`torch.library`) while a trace runs, so every
-caller gets them: a model's Python, torch's own C++, and the recomputation of checkpointed blocks.
-A tensor that has data is passed on to the CPU's own kernels; only `torch.autocast("cpu")` has CUDA's
-lists for it too, as long as a trace runs.
+A trace of a card's memory runs on fake CPU tensors, so it needs neither a CUDA build of torch nor its
+runtime. A few operators choose another path, or save other tensors for backward, depending on the kind of
+device. These are replaced in torch's dispatcher (`torch.library`) while a trace runs, for every
+caller: a model's Python, torch's own C++, and the recomputation of checkpointed blocks.
+A tensor that has data is passed to the CPU's own kernels; only `torch.autocast("cpu")` has CUDA's
+lists for it as well while a trace runs.
 
-What is replaced is checked, event by event, against a fake CUDA device on which torch's own C++ takes its
+The replacements are checked, event by event, against a fake CUDA device on which torch's own C++ takes its
 CUDA branches (tests/fake_cuda).
 """
 
@@ -60,7 +60,7 @@ def cuda_operators(
 def _overriding() -> Iterator[Callable[[str, Callable[..., Any], str], None]]:
     """Yield a function that registers a kernel for (operator, function, key) until the context ends."""
     with torch.library._scoped_library("aten", "IMPL") as library, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "overriding a previously registered kernel": we mean to
+        warnings.simplefilter("ignore")  # "overriding a previously registered kernel" is intended
 
         def override(name: str, function: Callable[..., Any], key: str) -> None:
             library.impl(name, function, key)
@@ -69,15 +69,15 @@ def _overriding() -> Iterator[Callable[[str, Callable[..., Any], str], None]]:
 
 
 def _composite(operator: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return what torch's own C++ makes of a composite operator.
+    """Return the result of torch's own C++ code for a composite operator.
 
-    Not `operator.decompose`: its Python version of dropout copies where C++ returns the input.
+    Not `operator.decompose`, whose Python version of dropout makes a copy while C++ returns the input.
     """
     return operator._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
 
 
 def _dropout(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:  # noqa: A002
-    """Dropout as CUDA fuses it: the mask that is kept has one byte an element (CPU: the input's type).
+    """Dropout as CUDA fuses it: the saved mask has one byte per element (on the CPU, the input's type).
 
     ATen/native/Dropout.cpp, `is_fused_kernel_acceptable`: on CUDA, in training, 0 < p < 1.
     """
@@ -105,18 +105,18 @@ def _half_to_float(input: torch.Tensor, dtype: torch.dtype | None) -> bool:  # n
     return fused and isinstance(input, FakeTensor)
 
 
-# Operators that are one kernel on CUDA and a formula of others on the CPU (CompositeImplicitAutograd
-# and CUDA in native_functions.yaml; silu_backward and mish_backward are kernels on both). A kernel on
-# the CPU's key, even a formula, has autograd take the operator as one, with what that saves.
+# Operators that are one kernel on CUDA and composed of others on the CPU (CompositeImplicitAutograd
+# and CUDA in native_functions.yaml; silu_backward and mish_backward are kernels on both). With a kernel for
+# the CPU's key, even a composed one, autograd treats the operator as one, and saves the same tensors.
 _FUSED: dict[str, Callable[..., Any]] = {
     "_fused_rms_norm": decomposition_table[aten._fused_rms_norm.default],
     "_fused_rms_norm_backward": decomposition_table[aten._fused_rms_norm_backward.default],
 }
 
 
-# Operators whose result is reduced in the storage that was made for one value per element: the tensor is resized
+# Operators that reduce their result in a storage made for one value per element: the tensor is resized
 # to a scalar, its storage is not (ATen/native/BinaryOps.cpp and Loss.cpp: `resize_({})`, `resize_as_`).
-# Without data torch makes the scalar alone.
+# Without data, torch allocates only the scalar.
 _REDUCED_IN_PLACE = {
     aten.mse_loss.default: 2,  # the position of the reduction among the arguments
     aten.smooth_l1_loss.default: 2,
@@ -128,7 +128,7 @@ _NO_REDUCTION, _MEAN = 0, 1
 def result_in_its_storage(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> Any:
-    """Return a loss in a storage as large as the one that torch leaves it in, on a card and on the CPU."""
+    """Return a loss in a storage as large as torch's real one, on a card and on the CPU."""
     place = _REDUCED_IN_PLACE.get(func)
     if place is None or not isinstance(output, FakeTensor):
         return output
@@ -140,10 +140,10 @@ def result_in_its_storage(
 
 
 def results_on_card(func: Any, output: Any) -> Any:
-    """Return what an operator gives on CUDA, where the CPU's gives other types.
+    """Return an operator's output with the types that it has on CUDA.
 
-    Layer norm keeps mean and deviation in float32 there, whatever its input
-    (ATen/native/cuda/layer_norm_kernel.cu), and in the input's type on the CPU.
+    Layer norm keeps mean and deviation in float32 on CUDA (ATen/native/cuda/layer_norm_kernel.cu), and in the
+    input's type on the CPU.
     """
     if func is aten.native_layer_norm.default:
         normed, *moments = output

@@ -1,8 +1,8 @@
 """Patches: every private name of torch and transformers that a trace replaces, in one place.
 
-A trace runs the real libraries on tensors without data. Where they ask what such a tensor cannot
-answer, or take another path than on a card, a name is replaced for as long as the trace runs.
-Each is looked for first; one that is missing is a `PatchError` that names it.
+A trace runs the real libraries on tensors without data. If a library reads a value that such a tensor does
+not have, or takes another path than on a card, a name is replaced while the trace runs.
+Each name is looked up first; a missing one raises a `PatchError` that names it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ftbench.base.errors import PatchError
 
-# What the patches were tested with; the suites run under both versions of transformers.
+# The versions that the patches are tested with; the tests run under both versions of transformers.
 KNOWN = {"torch": ("2.13.0",), "transformers": ("5.23.0", "4.51.3")}
 TRACED_LIBRARIES = ("torch", "transformers", "accelerate")
 
@@ -29,7 +29,7 @@ _CUDA_NAMES = frozenset({"device", "type"})
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:
-    """Return the versions of the libraries that decide a trace; those not installed are left out."""
+    """Return the versions of the libraries that decide a trace, of those that are installed."""
     found = []
     for name in TRACED_LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
@@ -39,9 +39,9 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """Have `owner.name` be what `make(original)` returns; raises PatchError where it isn't there."""
+    """Replace `owner.name` by `make(original)`; raises PatchError if the name does not exist."""
     original = require(owner, name)
-    inherited = name not in vars(owner)  # as Tensor's methods are that are written in C
+    inherited = name not in vars(owner)  # as are Tensor's methods that are written in C
     setattr(owner, name, make(original))
     try:
         yield
@@ -53,7 +53,7 @@ def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None
 
 
 def require(owner: Any, name: str) -> Any:
-    """Return `owner.name`; raises PatchError where it isn't there."""
+    """Return `owner.name`; raises PatchError if it does not exist."""
     try:
         return getattr(owner, name)
     except AttributeError:
@@ -64,13 +64,13 @@ def require(owner: Any, name: str) -> Any:
             "a name that prediction depends on is not in this version of the library",
             where=f"{where}.{name}",
             got=present,
-            expected=f"versions that are known to work: {known}",
+            expected=f"a version that is known to work: {known}",
         ) from None
 
 
 @contextlib.contextmanager
 def cards_not_seeded() -> Iterator[None]:
-    """Leave the generators of real cards alone: `torch.manual_seed` seeds those, too."""
+    """Keep `torch.manual_seed` from seeding the generators of real cards as well."""
 
     def nothing(original: Any) -> Any:
         return lambda seed: None
@@ -86,33 +86,33 @@ def cards_not_seeded() -> Iterator[None]:
 def modules_move() -> Iterator[None]:
     """Let `module.to(device)` move a module of fake tensors, each parameter staying the same object.
 
-    `torch.utils.swap_tensors` refuses a tensor that anything refers to weakly, and fake tensors
-    keep a weak table of parameters. Swapping is what we want all the same: an optimizer that was
+    `torch.utils.swap_tensors` rejects a tensor that has weak references, and fake tensors
+    keep a weak table of parameters. Swapping is still right: an optimizer that was
     made before the move must see the moved parameters, as it does with real ones (`.data =`).
     """
     with replaced(torch.utils, "swap_tensors", lambda _: _swap):
         yield
 
 
-def _swap(one: torch.Tensor, other: torch.Tensor) -> None:
+def _swap(first: torch.Tensor, second: torch.Tensor) -> None:
     for name in ("__class__", "__dict__"):
-        first, second = getattr(one, name), getattr(other, name)
-        setattr(one, name, second)
-        setattr(other, name, first)
-    for slot in set(copyreg._slotnames(type(one))):  # type: ignore[attr-defined]
-        values = [getattr(tensor, slot, None) for tensor in (one, other)]
-        for tensor, value in zip((other, one), values, strict=True):
+        of_first, of_second = getattr(first, name), getattr(second, name)
+        setattr(first, name, of_second)
+        setattr(second, name, of_first)
+    for slot in set(copyreg._slotnames(type(first))):  # type: ignore[attr-defined]
+        values = [getattr(tensor, slot, None) for tensor in (first, second)]
+        for tensor, value in zip((second, first), values, strict=True):
             if value is not None:
                 setattr(tensor, slot, value)
-    torch._C._swap_tensor_impl(one, other)
+    torch._C._swap_tensor_impl(first, second)
 
 
 @contextlib.contextmanager
 def constants_move(device: torch.device) -> Iterator[None]:
-    """Let `torch.tensor(values, device=device)` arrive on the traced device.
+    """Let `torch.tensor(values, device=device)` end up on the traced device.
 
-    torch makes a constant on the CPU and then moves it, out of a fake mode's sight; a real tensor does
-    not tell `cpu:0` from `cpu`, and the constant would stay on the host. Here it is moved in sight.
+    torch makes a constant on the CPU and then moves it without the fake mode noticing. To a real tensor, `cpu:0`
+    and `cpu` are the same, so the constant would stay on the host. Here the move is traced.
     """
 
     def make(original: Any) -> Any:
@@ -132,9 +132,9 @@ def constants_move(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scalars_assigned_from_host(device: torch.device) -> Iterator[None]:
-    """Let `tensor[...] = 0` take the number from the host, where the tensor is on the traced device.
+    """Let `tensor[...] = 0` take the number from the host if the tensor is on the traced device.
 
-    torch/csrc/autograd/python_variable_indexing.cpp makes a tensor of the number: on the host where
+    torch/csrc/autograd/python_variable_indexing.cpp makes a tensor of the number: on the host if
     `is_cuda()`, else on the tensor's own device.
     """
 
@@ -155,7 +155,7 @@ def scalars_assigned_from_host(device: torch.device) -> Iterator[None]:
 def autocast_moves() -> Iterator[None]:
     """Let `torch.autocast("cuda")` be that of the traced device.
 
-    Where there is no card it would only warn, and the step would be traced in float32.
+    Without a card it would only warn, and the step would be traced in float32.
     """
 
     def make(original: Any) -> Any:
@@ -174,8 +174,8 @@ def autocast_moves() -> Iterator[None]:
 def multi_tensor_optimizers() -> Iterator[None]:
     """Let optimizers and gradient clipping choose as they do for parameters on a card.
 
-    On CUDA a plain `AdamW(params)`, `SGD`, ... and `clip_grad_norm_` take the foreach implementation;
-    they know a parameter on a card by its type and its device's, and a fake one has neither.
+    On CUDA a plain `AdamW(params)`, `SGD`, ... and `clip_grad_norm_` take the foreach implementation.
+    They recognise a parameter on a card by its type and its device, which a fake parameter does not have.
     """
     from torch.nn.utils import clip_grad
     from torch.optim import optimizer
@@ -200,12 +200,12 @@ def multi_tensor_optimizers() -> Iterator[None]:
 def masks_as_with_data() -> Iterator[None]:
     """Let transformers build attention masks as it does for tensors that have data.
 
-    Since 5.0 it takes a fake tensor for a sign of compilation, and then never leaves out a mask. The
-    questions it asks of the data instead are answered by the tracer.
+    Since 5.0 it takes a fake tensor as a sign of compilation, and then never leaves out a mask. With this
+    patch it reads the values of the mask instead, which the tracer provides.
     """
     transformers = sys.modules.get("transformers")
     if transformers is None or int(transformers.__version__.split(".")[0]) < 5:
-        yield  # before 5.0 it does not look
+        yield  # before 5.0 it makes no difference
         return
     utils = importlib.import_module("transformers.utils.import_utils")
     with replaced(utils, "is_fake_tensor", lambda _: lambda tensor: False):
@@ -214,11 +214,11 @@ def masks_as_with_data() -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_a_card() -> Iterator[None]:
-    """Answer `tensor.device.type == "cuda"` with yes in the code of the models that are loaded.
+    """Make `tensor.device.type == "cuda"` true in the code of the loaded models.
 
-    A few masks are built otherwise on a card (`_unmask_unattended`). The comparison is with a
-    constant of the function's code, which is exchanged; only functions that ask for `.device.type`
-    and have that constant are touched.
+    A few masks are built differently on a card (`_unmask_unattended`). The comparison is with a
+    constant in the function's code, which is replaced; only functions that read `.device.type`
+    and have that constant are changed.
     """
     changed: list[tuple[types.FunctionType, types.CodeType]] = []
     try:
@@ -236,7 +236,7 @@ def on_a_card() -> Iterator[None]:
 
 
 def _for_cuda(constant: Any) -> Any:
-    """Return a constant of a comparison with "cuda", so that it holds for the device of a trace."""
+    """Return a constant of a comparison with "cuda" that is true for the device of a trace."""
     if constant == "cuda":
         return "cpu"
     if isinstance(constant, (tuple, frozenset)) and "cuda" in constant:

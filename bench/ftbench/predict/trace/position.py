@@ -1,4 +1,4 @@
-"""Where a trace is: the phase, the step and the module that what is seen belongs to."""
+"""The position of a trace: the current phase, step and module."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ftbench.predict.trace.module_path import ModulePath
 
 
 class Position:
-    """The phase, the step and the module of what happens next."""
+    """The phase, the step and the module of the next event."""
 
     def __init__(self) -> None:
         self.phase = SETUP
         self.step = 0
         self._modules = ModulePath()
-        self._after_forward = FORWARD  # what follows the model's forward, outside of it
+        self._after_forward = FORWARD  # the phase that follows the model's forward
 
     @property
     def period(self) -> int | str:
-        """Return the step that runs, or `EVALUATION`."""
+        """Return the number of the current step, or `EVALUATION`."""
         return EVALUATION if self.phase == EVALUATION else self.step
 
     def site(self, func: Any = None) -> Site:
-        """Return the site of an operator, or of what no operator does."""
+        """Return the site of an operator, or of an event without an operator."""
         operator = "" if func is None else str(func._schema.name)
         if in_backward():
             self._after_forward = AFTER_BACKWARD
@@ -43,7 +43,7 @@ class Position:
         return Site(phase, self.step, self._modules.current, operator)
 
     def enter(self, module: torch.nn.Module) -> bool:
-        """Note that a module's forward begins; returns whether it is the model's, outside of backward."""
+        """Record the beginning of a module's forward; return whether it is the model's, outside of backward."""
         begins = self._modules.enter(module) and not in_backward()
         if begins:
             self.phase = FORWARD if torch.is_grad_enabled() else EVALUATION
@@ -51,5 +51,5 @@ class Position:
         return begins
 
     def leave(self) -> None:
-        """Note that the innermost module's forward ended."""
+        """Record the end of the innermost module's forward."""
         self._modules.leave()

@@ -1,4 +1,4 @@
-"""Source: which line of a user's code is running, for people to read."""
+"""The line of a user's code that is running, for people to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 from types import FrameType
 
-# Code that carries out what others ask for: a line of it says nothing of who asked.
+# Packages that work on behalf of their callers: their lines do not say who made an allocation.
 _CARRIERS = tuple(
     f"{Path(spec.origin).parent}{os.sep}"
     for name in ("torch", "accelerate", "ftbench")
@@ -21,7 +21,7 @@ _STANDARD = f"{sysconfig.get_path('stdlib')}{os.sep}"
 
 
 def source_line() -> str:
-    """Return `file:line` of the innermost frame whose code asks for something; empty without one."""
+    """Return `file:line` of the innermost frame outside of these packages; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         shown = _shown(frame.f_code.co_filename)
@@ -33,9 +33,9 @@ def source_line() -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _shown(file: str) -> str:
-    """Return a file's name as people know it: from its package on, or from the current folder on.
+    """Return a file's path relative to the folder of its package, or to the current folder.
 
-    Empty for files that only carry out, and for code that is in no file.
+    Empty for files of `_CARRIERS` and the standard library, and for code without a file.
     """
     if file.startswith(("<", *_CARRIERS)):
         return ""
@@ -51,7 +51,7 @@ def _shown(file: str) -> str:
 
 @functools.cache
 def _packages() -> tuple[str, ...]:
-    """Return the folders that packages are installed in."""
+    """Return the folders of installed packages."""
     folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}
     return tuple(f"{folder}{os.sep}" for folder in sorted(folders))

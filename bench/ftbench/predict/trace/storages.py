@@ -1,4 +1,4 @@
-"""The storages on the traced device: when each is allocated and freed, and what it is for."""
+"""The storages on the traced device: the allocation, the end and the role of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftbench.predict.trace.source_line import source_line
 
 
 class Storages:
-    """Notes each storage that it is shown, and its end."""
+    """Records each storage that it is shown, and its end."""
 
     def __init__(self, builder: TraceBuilder, position: Position, answers: Answers) -> None:
         self._builder = builder
@@ -22,7 +22,7 @@ class Storages:
         self._answers = answers
         self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
         self._watched: dict[int, weakref.ref[Any]] = {}  # block -> its storage
-        self.closed = True  # nothing is noted: the trace has not begun, or it is over
+        self.closed = True  # nothing is recorded: the trace has not begun, or has ended
 
     def close(self) -> None:
         """Stop watching."""
@@ -30,25 +30,25 @@ class Storages:
         self._watched.clear()
 
     def block_of(self, tensor: torch.Tensor) -> int | None:
-        """Return the number of a tensor's storage; None where it was not noted."""
+        """Return the number of a tensor's storage; None if it was not recorded."""
         known = self._live.get(tensor.untyped_storage()._cdata)
         return None if known is None else known[0]
 
     def mark(self, tensor: torch.Tensor, role: TracedRole, module: str) -> None:
-        """Note what a storage is for, and the module whose parameter it belongs to."""
+        """Record a storage's role, and the module whose parameter it belongs to."""
         block = self.block_of(tensor)
         if block is not None:
             self._builder.roles.setdefault(block, role)
             self._builder.owners.setdefault(block, module)
 
     def see(self, tensor: torch.Tensor, site: Site) -> None:
-        """Note a tensor's storage, unless it was seen before and has its size still."""
+        """Record a tensor's storage, unless it was recorded before with the same size."""
         storage = tensor.untyped_storage()
         key, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(key)
         if known is not None:
             if known[1] != nbytes:
-                # Resized: what it has now is there before what it had goes (`resize_bytes_cuda`).
+                # Resized: the new memory is allocated before the old is freed (`resize_bytes_cuda`).
                 self._watch(storage, key, nbytes, site, tensor.dtype)
                 self._builder.free(known[0], known[1], site)
             return

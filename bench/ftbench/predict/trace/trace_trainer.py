@@ -1,7 +1,7 @@
-"""Trainer: the memory events of a cell's own fine-tune, from its own code, without data or a card.
+"""The memory events of a cell's fine-tune, traced from its own Trainer without data or a card.
 
-`ftbench.worker.recipe.finetune.make_trainer` builds the Trainer that a run would use; here it is built and
-trained for a few steps inside a trace. Nothing of the recipe is written a second time.
+`ftbench.worker.recipe.finetune.make_trainer` builds the Trainer of a run; here the same Trainer is built and
+trained for a few steps inside a trace. No part of the recipe is duplicated.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from ftbench.worker.recipe.model import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.two_step_pass import first_steps_of
 
-# What a setting must be for a trace to be what a card would do; anything else is refused by name.
+# Settings that a trace does not cover, each with the reason.
 _NOT_COVERED: dict[str, str] = {
     "torch_compile": "compiled graphs plan their memory themselves",
     "torch_compile_backend": "it sets torch_compile",
     "torch_compile_mode": "it sets torch_compile",
     "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
-    "use_liger_kernel": "Triton kernels allocate out of sight",
-    "deepspeed": "several cards",
-    "fsdp": "several cards",
-    "fp8": "8-bit training",
+    "use_liger_kernel": "allocations inside Triton kernels are not traced",
+    "deepspeed": "it uses several cards",
+    "fsdp": "it uses several cards",
+    "fp8": "8-bit training is not traced",
     "auto_find_batch_size": "the batch size is not known beforehand",
-    "optim_target_modules": "optimizers with projected gradients",
+    "optim_target_modules": "optimizers with projected gradients are not traced",
 }
 COVERED_OPTIMIZERS = (
     "adamw_torch",
@@ -65,23 +65,23 @@ COVERED_OPTIMIZERS = (
     "rmsprop",
 )
 COVERED_ATTENTION = ("eager", "sdpa")
-# Without effect on a card's memory, and not to be had here: a loader's processes cannot send tensors
-# without data (the Trainer would wait for them for ever), and transformers refuses TF32 without a card.
+# Settings without effect on a card's memory that a trace cannot use: a loader's processes cannot send tensors
+# without data (the Trainer would wait for ever), and transformers rejects TF32 without a card.
 _SETTINGS: dict[str, Any] = {
     "tf32": None,
     "dataloader_num_workers": 0,
     "dataloader_persistent_workers": False,
     "dataloader_prefetch_factor": None,
 }
-# In fixed lengths of evaluation: two batches, since the outputs of the first are still there then.
+# Two batches, since the outputs of the first are still live in the second.
 _EVALUATION_BATCHES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """What goes into the traced steps: the padded length of each step's batch, and the labels' names.
+    """The batches of the traced steps: the padded length of each step's batch, and the labels' names.
 
-    One length stands for all steps. With several, step i has the i-th.
+    A single length is that of all steps; with several, step i has the i-th.
     """
 
     lengths: tuple[int, ...]
@@ -94,12 +94,12 @@ class Batches:
 
 
 def refuse_uncovered(cell: Cell) -> None:
-    """Raise PredictionError, naming it, where a cell asks for what a trace does not cover."""
+    """Raise PredictionError if a cell has a setting that a trace does not cover; the error names it."""
     settings = cell.settings
     for name, why in _NOT_COVERED.items():
         if settings.get(name):
             raise PredictionError(
-                f"prediction does not cover this: {why}",
+                f"prediction does not cover this setting: {why}",
                 where=f"training.{name}",
                 got=repr(settings[name]),
             )
@@ -113,7 +113,7 @@ def refuse_uncovered(cell: Cell) -> None:
         )
     if cell.attn_implementation not in COVERED_ATTENTION:
         raise PredictionError(
-            "prediction does not cover this attention: its kernels allocate out of sight",
+            "prediction does not cover this attention: allocations inside its kernels are not traced",
             where="attn_implementation",
             got=cell.attn_implementation,
             expected=f"one of {', '.join(COVERED_ATTENTION)}",
@@ -154,11 +154,13 @@ def trace_trainer(
             use_cpu=True,
             phases=PhaseBook([]),
             steps=StepBook(),
-            callbacks=[_Marks(tracer)],
+            callbacks=[_StepMarks(tracer)],
         )
-        # It would print the figures of a loss without data.
+        # The callback would print a loss without data.
         trainer.remove_callback(PrinterCallback)
-        trainer.compute_metrics = lambda *_, **__: {}  # on the host, of outputs without data
+        trainer.compute_metrics = (
+            lambda *_, **__: {}
+        )  # outputs have no data to compute metrics from
         if len(batches.lengths) > 1:
             sampler = SequentialSampler(pools[0])
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
@@ -177,7 +179,7 @@ def trace_trainer(
 
 
 def _without_weights(cell: Cell) -> Cell:
-    """Return the cell with a model made from its config, and nothing asked that isn't to be had here."""
+    """Return the cell with a model made from its config, without settings that a trace cannot use."""
     made = cell.model.model_copy(update={"weights": "random"})
     return cell.with_settings(**_SETTINGS).model_copy(update={"model": made})
 
@@ -185,38 +187,38 @@ def _without_weights(cell: Cell) -> Cell:
 def _pools(
     cell: Cell, batches: Batches, steps: int, *, on_cpu: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """Return documents of the lengths asked for: a step's worth for each step, and some to evaluate on.
+    """Return examples of the given lengths: those of each step, and some for evaluation.
 
-    One more batch than there are steps, as the loader fetches ahead.
+    There is one more batch than steps, since the loader fetches ahead.
     """
     tokenizer = load_tokenizer(cell.model)
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
     rows = Dataset.from_list(
-        [_document(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
+        [_example(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
     )
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
-    longest = [len(distinct) - 1] * evaluated_documents(cell)
-    # On the CPU a document's own tensors count. Beside a card they do not, and padding such without
-    # data would ask for every token by itself.
+    longest = [len(distinct) - 1] * evaluated_examples(cell)
+    # In a trace of the CPU, an example's own tensors count. In a trace of a card they do not, and padding
+    # tensors without data would read every token by itself.
     form = "torch" if on_cpu else None
     return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
 
 
-def evaluated_documents(cell: Cell) -> int:
-    """Return how many documents the evaluation of a trace takes."""
+def evaluated_examples(cell: Cell) -> int:
+    """Return the number of examples in the evaluation of a trace."""
     of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
     return min(cell.data.eval_size, of_batches)
 
 
-def _document(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
-    """Return a document of exactly this many tokens, with the columns that the tokenizer makes."""
+def _example(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
+    """Return an example of exactly `length` tokens, with the tokenizer's columns."""
     encoded = tokenizer("a " * length, truncation=True, max_length=length, padding="max_length")
     return {**encoded, "labels": label}
 
 
-class _Marks(TrainerCallback):
-    """Tells the tracer where a step begins."""
+class _StepMarks(TrainerCallback):
+    """Tells the tracer when a step begins."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -236,17 +238,17 @@ class _Marks(TrainerCallback):
 
 
 def _scale_gradients(trainer: Any) -> None:
-    """Have the Trainer scale its loss for float16, as accelerate does on a card but not on a CPU."""
+    """Make the Trainer scale its loss for float16, as accelerate does on a card but not on a CPU."""
     trainer.accelerator.native_amp = True
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
 
 
 @contextlib.contextmanager
 def _states_of_its_own() -> Iterator[None]:
-    """Give accelerate's process-wide states back as they were: the caller's own Trainer has them too."""
+    """Restore accelerate's process-wide states at the end, since the caller's own Trainer uses them as well."""
     states: Sequence[Any] = (PartialState, AcceleratorState, GradientState)
     kept = [dict(state._shared_state) for state in states]
-    environment = dict(os.environ)  # transformers 4.51 leaves the mixed precision there
+    environment = dict(os.environ)  # transformers 4.51 sets the mixed precision in it
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -263,7 +265,7 @@ def _states_of_its_own() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _trainer_without_data(target: Target) -> Iterator[None]:
-    """Have the Trainer train on the traced device, and compute metrics of outputs without data."""
+    """Make the Trainer use the traced device, and accept outputs without data in evaluation."""
 
     def place(original: Any) -> Any:
         def device_of(arguments: TrainingArguments) -> torch.device:
@@ -295,9 +297,9 @@ def _trainer_without_data(target: Target) -> Iterator[None]:
 
 
 def _not_padded(original: Any) -> Any:
-    """Return what pads outputs to the widest of all processes: with one, none is wider.
+    """Return a replacement for padding outputs to the widest of all processes, which does nothing for one process.
 
-    The sizes that are compared are on the device, and here have no value to compare.
+    The original compares sizes that are on the device, and here have no values.
     """
 
     def pad(tensor: Any, **_: Any) -> Any:
@@ -309,7 +311,7 @@ def _not_padded(original: Any) -> Any:
 
 
 def _stepping(original: Any) -> Any:
-    """Return an optimizer step that takes no gradient for infinite: there is none to look at."""
+    """Return an optimizer step that assumes finite gradients, since they have no values to check."""
 
     def step(scaler: Any, optimizer: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
         return optimizer.step(*args, **kwargs)

@@ -1,9 +1,9 @@
-"""Tracer: runs training steps on tensors without data, and notes every allocation and free.
+"""Tracer: runs training steps on tensors without data, and records every allocation and free.
 
 The model, the optimizer and the loop are the real ones; only the data is missing. A tensor on the
-traced device is a fake tensor of torch's own (`FakeTensorMode`) on `cpu:0`, and the host's are on
-`cpu`: to torch those are two devices, so a step counter that Adam keeps on the host, or a batch
-before it is copied, is not taken for the card's memory.
+traced device is one of torch's fake tensors (`FakeTensorMode`) on `cpu:0`, and the host's are on
+`cpu`. To torch these are two devices, so a step counter that Adam keeps on the host, or a batch
+before it is copied, does not count as the card's memory.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from ftbench.predict.trace.position import Position
 from ftbench.predict.trace.storages import Storages
 from ftbench.records.prediction import AttentionKernel
 
-# Three: Adam's state is made at the end of the first step, and what a loop leaves bound from one
-# step to the next (the last outputs) shows in reserved memory only in the third.
+# Three steps: Adam's state is made at the end of the first, and tensors that a loop keeps from one
+# step to the next (the last outputs) affect reserved memory only in the third.
 STEPS = 3
 
 _DEVICES = frozenset({"cpu", "meta"})
@@ -67,11 +67,11 @@ _TO_COPY = torch.ops.aten._to_copy.default
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The device that a trace is of.
+    """The device that a trace is made for.
 
-    `attention` forces one kernel of scaled dot product attention; None takes the one that torch would
-    for each call on a card of this compute capability. `padding` answers the question that models
-    ask of a batch's attention mask: whether any token in it is padding.
+    `attention` forces one kernel of scaled dot product attention; None takes torch's choice for each call on a
+    card of this compute capability. `padding` says whether batches have padding, for models that read this
+    from the attention mask.
     """
 
     device: Literal["cuda", "cpu"] = "cuda"
@@ -81,12 +81,12 @@ class Target:
 
     @property
     def torch_device(self) -> torch.device:
-        """Return the device to build on, inside a trace."""
+        """Return the device on which to build model, optimizer and batch inside a trace."""
         return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
 
 
 Step = Callable[[], Any]
-# Called after every operator: the operator, its arguments by place and by name, its result.
+# Called after every operator with the operator, its positional and keyword arguments, and its result.
 Watch = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
@@ -100,12 +100,12 @@ def trace(
     """Return the memory events of `steps` training steps on any module.
 
     `factory(device)` is called once, inside the trace; it builds model, optimizer and batch on the
-    device that it is given, and returns the function that runs one step. Nothing that exists
-    outside is touched: a real tensor that gets into the trace is a PredictionError.
+    device that it is given, and returns the function that runs one step. Nothing outside the trace is
+    changed. Raises PredictionError if a real tensor is used in the trace.
 
-    The step's result is kept until the next one returns, as a variable of a training loop is. There is
-    no data: `bool(tensor)` is False and `.item()` 0 or 1.0, except where `target` answers. `watch` is
-    given the tracer before anything is built.
+    The step's result is kept until the next one returns, like a variable of a training loop. There is
+    no data: `bool(tensor)` is False and `.item()` is 0 or 1.0, except for questions that `target` answers.
+    `watch` is called with the tracer before anything is built.
     """
     target = target or Target()
     with tracing(target) as tracer:
@@ -126,13 +126,13 @@ def trace(
 def tracing(target: Target) -> Iterator[Tracer]:
     """Run the body on fake tensors and yield the tracer that watches it.
 
-    Python's cyclic garbage collector is off meanwhile: when it runs depends on all else in the process.
+    Python's cyclic garbage collector is off meanwhile, since its timing depends on the rest of the process.
     """
     collecting, thaw = gc.isenabled(), gc.get_freeze_count() == 0
     gc.disable()
     if (
         thaw
-    ):  # what collects all the same (accelerate, before training) need not look at torch itself
+    ):  # explicit collections (accelerate makes one before training) then skip torch's own objects
         gc.freeze()
     tracer = Tracer(target)
     try:
@@ -165,7 +165,7 @@ def tracing(target: Target) -> Iterator[Tracer]:
 
 
 class _Fakes(FakeTensorMode):
-    """The mode that all of a trace's tensors are of: a copied module's too, as peft's heads are."""
+    """The fake mode of all tensors in a trace, also of a module that is copied, as peft copies heads."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Fakes:
         return self
@@ -173,7 +173,7 @@ class _Fakes(FakeTensorMode):
 
 @contextlib.contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Give the random generators back as they were: the traced code may seed them."""
+    """Restore the random generators at the end, since the traced code may seed them."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -184,7 +184,7 @@ def _generators_kept() -> Iterator[None]:
 
 
 class Tracer(TorchDispatchMode):
-    """Sees every operator, and through it every storage on the traced device."""
+    """Observes every operator, and thereby every storage on the traced device."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -200,49 +200,49 @@ class Tracer(TorchDispatchMode):
         self.while_stepping: Callable[[Any], Any] = lambda context: None
         self.watch: Watch | None = None
 
-    # The course of the trace.
+    # The progress of the trace.
 
     @property
     def device(self) -> torch.device:
-        """Return the device whose storages are noted."""
+        """Return the device whose storages are recorded."""
         return self._device
 
     @property
     def period(self) -> int | str:
-        """Return the step that runs, or `EVALUATION`."""
+        """Return the number of the current step, or `EVALUATION`."""
         return self._position.period
 
     @property
     def blocks(self) -> int:
-        """Return how many storages were noted so far."""
+        """Return the number of storages recorded so far."""
         return self._builder.blocks
 
     def block_of(self, tensor: torch.Tensor) -> int | None:
-        """Return the number of a tensor's storage; None where it was not noted."""
+        """Return the number of a tensor's storage; None if it was not recorded."""
         return self._storages.block_of(tensor)
 
     def start(self) -> None:
-        """Learn how autograd holds gradients here, and note from here on what happens."""
+        """Calibrate the recognition of in-place sums, and record events from here on."""
         self._sums.calibrate()
         self._storages.closed = False
 
     def begin(self) -> None:
-        """Note that what was to be built is built: steps come next."""
+        """Mark the end of construction: steps come next."""
         self.while_stepping(patches.masks_as_with_data())
         if self._target.device == "cuda":
             self.while_stepping(patches.on_a_card())
 
     def next_step(self) -> None:
-        """Note that a step begins."""
+        """Begin a step."""
         self._position.step += 1
         self.phase(INPUT)
 
     def phase(self, name: str) -> None:
-        """Note what is done from here on."""
+        """Set the phase of the events from here on."""
         self._position.phase = name
 
     def finish(self) -> Trace:
-        """Return the trace; what happens afterwards is not in it."""
+        """Return the trace; later events are not recorded."""
         self._storages.closed = True
         return self._builder.build(patches.library_versions())
 
@@ -250,17 +250,18 @@ class Tracer(TorchDispatchMode):
         """Stop watching storages."""
         self._storages.close()
 
-    # What is seen.
+    # Observation of operators.
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operator, and note what it allocated."""
-        if func is _DEVICE and isinstance(one := args[0], FakeTensor):
-            # Two calls in three are this one: the way through the fake mode is a tenth of a trace.
-            return torch.device("meta") if one.fake_mode.in_kernel_invocation else one.fake_device
+        """Run an operator, and record its allocations."""
+        if func is _DEVICE and isinstance(tensor := args[0], FakeTensor):
+            # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
+            in_kernel = tensor.fake_mode.in_kernel_invocation
+            return torch.device("meta") if in_kernel else tensor.fake_device
         kwargs = kwargs or {}
-        # Before anything is done: torch writes to a real tensor before it refuses it.
+        # First, since torch writes to a real tensor before it rejects it.
         _refuse_data(func, args, kwargs)
         if func is _LOCAL_SCALAR:
             return self._answers.of(args[0])
@@ -270,22 +271,22 @@ class Tracer(TorchDispatchMode):
                 self.watch(_ADD_IN_PLACE, args, kwargs, added)
             return added
         if func is _TO_COPY and isinstance(args[0], FakeTensor):
-            # A constant's value is known, and copying it would be done with real tensors, to which
-            # `cpu:0` is `cpu`.
+            # A constant has a value, and torch would copy it as a real tensor, to which `cpu:0` and
+            # `cpu` are the same.
             args[0].constant = None
         try:
             output = func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise PredictionError(
-                "a result whose size depends on the data",
+                "the size of a result depends on the data",
                 where=str(func),
-                hint="only steps whose tensors have the same sizes whatever the data can be traced",
+                hint="only steps whose tensors have the same sizes for any data can be traced",
             ) from error
         output = result_in_its_storage(func, args, kwargs, output)
         if self._on_card:
             output = results_on_card(func, output)
         if not self._storages.closed:
-            if self.watch is not None:  # what is new is not noted yet
+            if self.watch is not None:  # before new storages are recorded
                 self.watch(func, args, kwargs, output)
             self._note(func, args, output)
         return output
@@ -294,7 +295,7 @@ class Tracer(TorchDispatchMode):
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
         fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
         for tensor in fakes:
-            # torch makes tensors on a card that is not there at all.
+            # torch makes fake tensors even on a card that does not exist.
             if tensor.fake_device.type not in _DEVICES and tensor.fake_device != self._device:
                 raise PredictionError(
                     "a tensor on another device than the traced one",
@@ -315,9 +316,9 @@ class Tracer(TorchDispatchMode):
         return kernel_of(func, args, autograd=in_backward()) if self._on_card else None
 
     def with_state_seen(self, original: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        """Return `torch.get_rng_state` with its tensor noted: it is made out of a dispatch mode's sight.
+        """Return `torch.get_rng_state` with its tensor recorded, which a dispatch mode does not see.
 
-        Checkpointing keeps one for each block. It is on the host, so only a trace of a CPU has it.
+        Checkpointing keeps one per block. It is on the host, so only a trace of a CPU has it.
         """
 
         def state() -> torch.Tensor:
@@ -328,7 +329,7 @@ class Tracer(TorchDispatchMode):
 
         return state
 
-    # What the hooks see: which module runs, and what optimizers hold.
+    # Hooks: the current module, and the tensors of optimizers.
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
@@ -372,14 +373,17 @@ class Tracer(TorchDispatchMode):
 
 
 def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise PredictionError where an operator is given a tensor that was made outside the trace."""
+    """Raise PredictionError if an operator gets a tensor that was made outside the trace."""
     if func in _LIFTS:
         return
-    for argument in (*args, *kwargs.values()):  # of an operator: tensors, or lists of them
+    for argument in (
+        *args,
+        *kwargs.values(),
+    ):  # an operator's arguments are tensors, or lists of them
         for leaf in argument if isinstance(argument, (list, tuple)) else (argument,):
             if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
                 raise PredictionError(
-                    "a tensor with data got into a trace",
+                    "a tensor with data was used in a trace",
                     where=str(func),
                     got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
                     expected="tensors that are made in the trace",

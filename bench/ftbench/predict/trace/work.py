@@ -1,9 +1,9 @@
 """Work: the FLOPs, the bytes and the kernels of a step, counted while it is traced.
 
-FLOPs are those of matrix products and of fused attention, by torch's own formulas (`FlopCounterMode`):
-all that are carried out, recomputation in fused and checkpointed blocks included. Bytes are what eager
-PyTorch moves, which fuses nothing: every operator reads its distinct inputs and writes its results,
-caches left out. Counting changes nothing in a trace, and costs nothing where it is not asked for.
+FLOPs are those of matrix products and of fused attention, by torch's own formulas (`FlopCounterMode`),
+including recomputation in fused and checkpointed blocks. Bytes are those that eager PyTorch moves without
+fusion: every operator reads its distinct inputs and writes its results, without caches. Counting does not
+change a trace, and costs nothing if it is not requested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
-from ftbench.predict.trace.trace_trainer import Batches, evaluated_documents, trace_trainer
+from ftbench.predict.trace.trace_trainer import Batches, evaluated_examples, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer
 from ftbench.records.prediction import CellWork, PassWork
 
@@ -32,7 +32,7 @@ _FORMULAS = {
     aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
 }
-# Memory is reserved, or a shape written down: nothing runs.
+# Operators that only allocate memory or change a shape: no kernel runs.
 _NOTHING = frozenset(
     (
         "empty",
@@ -45,16 +45,16 @@ _NOTHING = frozenset(
         "detach_",
     )
 )
-# What is written over unread.
+# Operators that write to a tensor without reading it.
 _OVERWRITES = frozenset(
     ("zero_", "fill_", "copy_", "normal_", "uniform_", "_foreach_zero_", "_foreach_copy_")
 )
-# Of the table that these read from, only the rows that come out are touched.
+# Operators that read only the selected rows of a table.
 _GATHERS = frozenset(("embedding", "index_select", "gather"))
-# A kernel over lists of tensors takes at most so many, by the number of lists, and so many chunks:
+# The most tensors (by the number of lists) and chunks of one kernel launch over lists of tensors:
 # ATen/native/cuda/MultiTensorApply.cuh (depth_to_max_tensors, depth_to_max_blocks, kChunkSize).
-_TENSORS_A_LAUNCH = (110, 64, 48, 36, 30)
-_CHUNKS_A_LAUNCH = 320
+_TENSORS_PER_LAUNCH = (110, 64, 48, 36, 30)
+_CHUNKS_PER_LAUNCH = 320
 _CHUNK_ELEMENTS = 65536
 
 Period = int | str  # a step, or `EVALUATION`
@@ -62,10 +62,10 @@ Period = int | str  # a step, or `EVALUATION`
 
 @dataclasses.dataclass
 class _Sums:
-    """What was counted so far in one period.
+    """The counts of one period so far.
 
-    `first_block` is the number that the next storage has when the period begins: older ones were
-    there before. Of those, `read` and `written` have the most bytes that one operator touched.
+    `first_block` is the number of the first storage made in the period. For older storages, `read` and
+    `written` have the most bytes that one operator touched.
     """
 
     first_block: int
@@ -90,19 +90,19 @@ class _Sums:
 
 
 class WorkCounter:
-    """Counts the work of every step of a trace; give `watch` to whatever traces."""
+    """Counts the work of every step of a trace; pass its `watch` to the function that traces."""
 
     def __init__(self) -> None:
         self._sums: dict[Period, _Sums] = {}
 
     def watch(self, tracer: Tracer) -> None:
-        """Count what this tracer sees from here on."""
+        """Count the operators of this tracer from here on."""
         self._tracer = tracer
         self._device = tracer.device
         tracer.watch = self._count
 
     def work_of(self, period: Period, *, documents: int, batches: int) -> PassWork:
-        """Return what was counted in a step, or in the evaluation."""
+        """Return the work of a step, or of the evaluation; raises PredictionError if there is none."""
         if period not in self._sums:
             raise PredictionError("no work was counted in this part of a trace", got=str(period))
         return self._sums[period].as_pass(documents, batches)
@@ -157,7 +157,7 @@ class WorkCounter:
         first_block: int,
         most: int | None = None,
     ) -> int:
-        """Return the bytes of these tensors, and note those that are older than the period."""
+        """Return the bytes of these tensors, and record those of storages older than the period."""
         total = 0
         for tensor in tensors:
             nbytes = _touched(tensor) if most is None else min(_touched(tensor), most)
@@ -169,13 +169,13 @@ class WorkCounter:
 
 
 def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
-    """Return the work of a cell's own optimizer step, once Adam's state is there, and of its evaluation.
+    """Return the work of a cell's optimizer step, after Adam's state was made, and of its evaluation.
 
-    The batches all have the cell's size. Raises what tracing raises.
+    All batches have the cell's size. Raises the errors of tracing.
     """
     counter = WorkCounter()
     traced = trace_trainer(cell, target, batches=batches, watch=counter.watch)
-    evaluated = evaluated_documents(cell)
+    evaluated = evaluated_examples(cell)
     eval_batch = int(cell.settings["per_device_eval_batch_size"])
     return CellWork(
         step=counter.work_of(
@@ -191,9 +191,9 @@ def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
 
 
 def _checkpoint_bytes(traced: Trace, cell: Cell) -> int:
-    """Return the bytes of what a checkpoint holds: parameters, and the optimizer's state where it is saved.
+    """Return the bytes of a checkpoint: the parameters, and the optimizer's state if it is saved.
 
-    Of a model with LoRA the parameters are those that are trained: peft saves no others.
+    For a model with LoRA, the parameters are the trained ones: peft saves no others.
     """
     saved: set[TracedRole] = {"parameters"}
     if not cell.settings.get("save_only_model"):
@@ -218,13 +218,13 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _touched(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor's distinct elements: a dimension that is expanded is one."""
+    """Return the bytes of a tensor's distinct elements; an expanded dimension counts as one."""
     sizes = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
     return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0
 
 
 def _blind(name: str) -> bool:
-    """Return whether an operator takes no more than a shape from what it writes, or is like."""
+    """Return whether an operator uses only the shape of its first argument, not its values."""
     return name in _OVERWRITES or name.endswith("_like")
 
 
@@ -244,12 +244,12 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 
 
 def _launches(name: str, args: tuple[Any, ...], output: Any) -> int:
-    """Return how many kernels an operator starts: one, but for those over lists of tensors."""
+    """Return the number of kernels that an operator launches: one, except for operators over lists of tensors."""
     lists = [arg for arg in (*args, output) if isinstance(arg, (list, tuple)) and arg]
-    lists = [each for each in lists if all(isinstance(one, torch.Tensor) for one in each)]
+    lists = [each for each in lists if all(isinstance(item, torch.Tensor) for item in each)]
     if not (lists and name.startswith(("_foreach", "_fused", "_amp_foreach"))):
         return 1
-    depth = min(len(lists), len(_TENSORS_A_LAUNCH))
-    chunks = sum(math.ceil(one.numel() / _CHUNK_ELEMENTS) for one in lists[0])
-    by_tensors = math.ceil(len(lists[0]) / _TENSORS_A_LAUNCH[depth - 1])
-    return max(by_tensors, math.ceil(chunks / _CHUNKS_A_LAUNCH))
+    depth = min(len(lists), len(_TENSORS_PER_LAUNCH))
+    chunks = sum(math.ceil(tensor.numel() / _CHUNK_ELEMENTS) for tensor in lists[0])
+    by_tensors = math.ceil(len(lists[0]) / _TENSORS_PER_LAUNCH[depth - 1])
+    return max(by_tensors, math.ceil(chunks / _CHUNKS_PER_LAUNCH))

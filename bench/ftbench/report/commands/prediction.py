@@ -12,7 +12,7 @@ from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
     Composition,
-    Figure,
+    PredictedBytes,
     Predictions,
 )
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
@@ -28,7 +28,7 @@ LEGEND = (
 )
 
 
-def figure_text(figure: Figure) -> str:
+def figure_text(figure: PredictedBytes) -> str:
     """Return a figure as text, with its interval if there is one."""
     if figure.low_bytes == figure.high_bytes:
         return format_bytes(figure.value_bytes)
@@ -123,7 +123,7 @@ def _figures_table(prediction: CellPrediction) -> Table:
     )
 
 
-def _figure_row(figure: Figure) -> tuple[str, ...]:
+def _figure_row(figure: PredictedBytes) -> tuple[str, ...]:
     sizes = (figure.value_bytes, figure.low_bytes, figure.high_bytes)
     return (*(f"{size:,}" for size in sizes), figure.certainty)
 

@@ -1,1 +1,1 @@
-"""What a cell is measured with: phases, steps, meters and the statistics of steps."""
+"""Measurement of a cell: phases, steps, meters, and the statistics of steps."""

@@ -1,4 +1,4 @@
-"""The device that this worker sees, and the fastest matrix product it does."""
+"""The device of this worker, and the peak rate of its matrix products."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ftbench.base.errors import WorkerError
 from ftbench.records.record import Device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Square matrices, doubled until a product takes long enough to be near the peak. In a dtype that
-# the processor has no instructions for, small ones take long already.
+# Square matrices, doubled until a product takes long enough to be near the peak. In a dtype for which
+# the processor has no instructions, even small ones take long.
 _MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192)
 _MATMUL_LONG_ENOUGH_S = 0.02
 _MATMUL_TRIES = 9
 
 
 def torch_device(kind: str) -> torch.device:
-    """Return the one device of this worker; raises WorkerError where torch can't use it."""
+    """Return the one device of this worker; raises WorkerError if torch cannot use it."""
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -36,7 +36,7 @@ def torch_device(kind: str) -> torch.device:
 
 
 def describe(device: torch.device) -> Device:
-    """Return what a record says of a device."""
+    """Return a device's description for records."""
     if device.type == "cpu":
         return Device(kind="cpu", name=cpu_name(), threads=torch.get_num_threads())
     properties = torch.cuda.get_device_properties(device)
@@ -50,14 +50,14 @@ def describe(device: torch.device) -> Device:
 
 
 def gpu_uuid(properties: Any) -> str:
-    """Return the UUID as NVML writes it: torch leaves out the prefix."""
+    """Return the UUID as NVML writes it, with the prefix that torch leaves out."""
     uuid = str(properties.uuid)
     return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
 @functools.cache
 def cpu_name() -> str:
-    """Return the processor's name as the kernel has it."""
+    """Return the processor's name from the kernel."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -67,7 +67,7 @@ def cpu_name() -> str:
 
 
 def compute_dtype(settings: Mapping[str, Any]) -> str:
-    """Return the dtype that a cell's matrix products run in."""
+    """Return the dtype of a cell's matrix products."""
     if settings.get("bf16"):
         return "bfloat16"
     return "float16" if settings.get("fp16") else "float32"
@@ -78,14 +78,14 @@ def measure_matmul(device: torch.device, dtype: str) -> float:
     generator = torch.Generator().manual_seed(0)  # leaves the global generator alone
     for size in _MATMUL_SIZES:
         a = torch.rand(size, size, generator=generator).to(device, DTYPES[dtype])
-        _time_matmul(a)  # warms up: libraries are loaded, memory is touched
+        _time_matmul(a)  # warm-up: loads libraries, touches memory
         if _time_matmul(a) >= _MATMUL_LONG_ENOUGH_S:
             break
     return 2.0 * size**3 / min(_time_matmul(a) for _ in range(_MATMUL_TRIES))
 
 
 def _time_matmul(a: torch.Tensor) -> float:
-    """Return the seconds that one product of a matrix with itself takes."""
+    """Return the seconds of one product of a matrix with itself."""
     _synchronize(a.device)
     began = time.perf_counter()
     torch.matmul(a, a)

@@ -1,4 +1,4 @@
-"""Ledger: the meters that a worker's memory is read by, chosen for its device."""
+"""The meters of a worker's memory, chosen for its device."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ftbench.worker.measure.meters.torch_cuda import NoCuda, TorchCudaMemory
 
 
 class MemoryMeters:
-    """Host memory everywhere, the card's where there is one; with a sampler beside the worker.
+    """The meters of host memory, and of the card if the device is one; with a sampler beside the worker.
 
-    Make it before torch touches the card: the idle baseline is then of a card without this worker.
+    Make it before torch touches the card, so that the idle values are those of a card without this worker.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,19 +35,19 @@ class MemoryMeters:
         ]
 
     def close(self, samples_file: str) -> Sampling | None:
-        """End the sampler, write its samples as Parquet, and return how it sampled."""
+        """End the sampler, write its samples as Parquet, and return its `Sampling`, None if it had ended."""
         sampling = self.sampled.stop()
         Path(samples_file).parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(self.sampled.samples).to_parquet(samples_file, index=False)
         return sampling
 
     def run_warnings(self) -> list[RunWarning]:
-        """Return what the meters saw that is a reason to doubt figures."""
+        """Return the meters' warnings."""
         retries = self._cuda.retries() if self._cuda else 0
         clipped = RunWarning(
             name="cache_retries",
-            message=f"{retries} allocations had to free cached blocks first: the reserved peak was"
-            " clipped by the card",
+            message=f"{retries} allocations had to free cached blocks first, so the peak of reserved memory"
+            " was limited by the size of the card",
             value=retries,
             threshold=0,
         )
@@ -55,12 +55,12 @@ class MemoryMeters:
 
 
 def plain_meters(device: torch.device) -> list[MemoryMeter]:
-    """Return the meters of the ledger that need no process beside the worker."""
+    """Return the meters that need no process beside the worker."""
     return [HostMemory(), TorchCudaMemory(torch.cuda) if device.type == "cuda" else NoCuda()]
 
 
 def model_device(parameters: Iterable[torch.nn.Parameter]) -> str:
-    """Return where a model's parameters are: `cpu`, a card's UUID, or all places, if several."""
+    """Return the device of a model's parameters: `cpu`, a card's UUID, or a list if there are several."""
     places = sorted({str(parameter.device) for parameter in parameters})
     return ", ".join(_place(torch.device(place)) for place in places)
 
@@ -72,9 +72,9 @@ def _place(device: torch.device) -> str:
 
 
 def _named_card() -> str | None:
-    """Return the UUID under which this worker was given its card; None where it has an index.
+    """Return the UUID of this worker's card from its environment; None if that has an index instead.
 
-    Asking torch would make a context on the card.
+    torch would make a context on the card to answer.
     """
     name = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return name if name.startswith(("GPU-", "MIG-")) and "," not in name else None

@@ -1,8 +1,8 @@
-"""Phases: who the seconds, the CPU seconds and the peaks of a cell belong to.
+"""Phases: assigns the seconds, CPU seconds and memory peaks of a cell to its phases.
 
-At every moment one phase is running. Entering another closes the running one, so the phases of a
-cell add up to its whole time but for the reading of meters in between, which is booked apart; each
-peak belongs to the phase in which it was reached.
+At every moment one phase is running. Entering another closes the running one, so the phases of a cell add up
+to its whole time, except the time of reading meters in between, which is recorded separately. Each peak
+belongs to the phase in which it was reached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ftbench.worker.measure.meters.processor import ProcessorUse, processor_use
 
 
 class _Tally:
-    """What one phase has gathered so far."""
+    """The sums and peaks of one phase so far."""
 
     def __init__(self) -> None:
         self.wall_s = 0.0
@@ -39,7 +39,7 @@ class _Tally:
 
 
 class PhaseBook:
-    """Books time and memory on the phase that is running."""
+    """Adds time and memory to the phase that is running."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class PhaseBook:
         on_enter: Callable[[PhaseName], None] = lambda _: None,
         energy_j: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """Make a book, and read what the meters say before the cell begins.
+        """Make a book, and read the meters before the cell begins.
 
-        `synchronize` waits for the device, so that its work is booked where it belongs; `energy_j`
-        returns its energy counter as the meters last read it.
+        `synchronize` waits for the device, so that its work counts in the right phase; `energy_j` returns the
+        device's energy counter at the last reading of the meters.
         """
         self._meters = meters
         self._synchronize = synchronize
@@ -79,7 +79,7 @@ class PhaseBook:
 
     @property
     def failed(self) -> PhaseName | None:
-        """Return the innermost phase that an error came out of, else the one that is running."""
+        """Return the innermost phase that raised an error, else the one that is running."""
         return self._failed or self._running
 
     def enter(self, name: PhaseName | None) -> PhaseName | None:
@@ -107,7 +107,7 @@ class PhaseBook:
 
     @contextmanager
     def phase(self, name: PhaseName) -> Iterator[None]:
-        """Run a block in a phase, then go back to the phase that it interrupted."""
+        """Run a block in a phase, then return to the phase that it interrupted."""
         previous = self.enter(name)
         try:
             yield
@@ -118,7 +118,7 @@ class PhaseBook:
             self.enter(previous)
 
     def phases(self) -> dict[PhaseName, Phase]:
-        """Return what was booked on each phase entered so far."""
+        """Return the figures of each phase entered so far."""
         return {
             name: Phase(
                 wall_s=tally.wall_s,
@@ -127,7 +127,7 @@ class PhaseBook:
                 page_faults=tally.page_faults,
                 entries=tally.entries,
                 energy_j=tally.energy_j,
-                memory=_ledger(tally.peaks, self._withdrawn()),
+                memory=_memory(tally.peaks, self._withdrawn()),
             )
             for name, tally in self._tallies.items()
         }
@@ -137,17 +137,17 @@ class PhaseBook:
         total = _Tally()
         for tally in self._tallies.values():
             total.add_peaks(tally.peaks)
-        return _ledger(total.peaks, self._withdrawn())
+        return _memory(total.peaks, self._withdrawn())
 
     def sources(self) -> dict[str, str]:
-        """Return where each figure comes from, by field of `Memory`."""
+        """Return the source of each figure, by field of `Memory`."""
         known = {k: v for meter in self._meters for k, v in meter.sources().items()}
         if {"peak_process_bytes", "peak_reserved_bytes"} <= known.keys():
             known["context_bytes"] = "peak process less peak reserved"
         return known
 
     def absent(self) -> dict[str, str]:
-        """Return why a memory figure is missing, by its path in the measurement."""
+        """Return the reasons that memory figures are absent, by path in the measurement."""
         known = self.peaks().model_dump(exclude_none=True)
         reasons = {k: v for meter in self._meters for k, v in meter.absent().items()}
         reasons |= self._withdrawn()
@@ -162,7 +162,7 @@ class PhaseBook:
         }
 
     def _withdrawn(self) -> dict[str, str]:
-        """Return the figures of earlier phases that a meter no longer stands for, with the reason."""
+        """Return the fields whose earlier figures a meter has withdrawn, with the reason."""
         return {
             name: reason
             for meter in self._meters
@@ -171,8 +171,8 @@ class PhaseBook:
         }
 
 
-def _ledger(peaks: dict[str, int], withdrawn: Iterable[str]) -> Memory:
-    """Return peaks as a ledger, with the context where both of its parts are there."""
+def _memory(peaks: dict[str, int], withdrawn: Iterable[str]) -> Memory:
+    """Return peaks as `Memory`, with the context if both process and reserved memory are known."""
     known = {name: value for name, value in peaks.items() if name not in set(withdrawn)}
     process, reserved = (known.get(f"peak_{n}_bytes") for n in ("process", "reserved"))
     if process is not None and reserved is not None:
@@ -181,7 +181,7 @@ def _ledger(peaks: dict[str, int], withdrawn: Iterable[str]) -> Memory:
 
 
 def _added(sum_j: float | None, began_j: float | None, ended_j: float | None) -> float | None:
-    """Return a phase's joules with those between two readings of the counter; None without one."""
+    """Return a phase's joules plus those between two readings of the counter; None without a counter."""
     if began_j is None or ended_j is None:
         return sum_j
     return (sum_j or 0.0) + ended_j - began_j

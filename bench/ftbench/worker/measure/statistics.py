@@ -1,8 +1,8 @@
-"""Statistics of step times: where warm-up ends, how sure a median is, whether times drift.
+"""Statistics of step times: the end of warm-up, the confidence interval of a median, drift.
 
-Steps follow one another on one machine, so their times are not independent: what is said here
-holds for noise that is remembered over a few steps, and is checked against series whose answer
-was planted (`tests/unit/worker/test_statistics.py`). Only numpy is used.
+Steps follow one another on one machine, so their times are not independent. The methods here allow for noise
+that is correlated over a few steps, and are tested with series whose answer is known
+(`tests/unit/worker/measure/test_statistics.py`). Only numpy is used.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import numpy.typing as npt
 Times = Sequence[float] | npt.NDArray[np.floating[Any]]
 Array = npt.NDArray[np.float64]
 
-# Series shorter than these say nothing about warm-up, or about drift: with fewer than five
-# samples in each third, the thirds of a steady series lie apart too often.
+# Shorter series allow no statement about warm-up, or about drift: with fewer than five samples in each
+# third, the medians of a steady series differ too often.
 FEWEST_FOR_WARMUP = 10
 FEWEST_FOR_DRIFT = 15
-# Differences below this share of the median are of no interest, however clearly they stand out.
+# Differences below this share of the median do not matter, even if they are significant.
 SMALLEST_RISE = 0.01
-# How many standard errors slower the samples before the cut must be. The cut is the best of
-# n/2, so the usual two would find a warm-up in most series of pure noise.
+# How many standard errors slower the samples before the cut must be. The cut is the best of n/2, so two
+# standard errors would find a warm-up in most series of pure noise.
 RISE_ERRORS = 4.0
-# Warm-up that takes more than this share of the half it may take found no steady state: where a
-# series gets faster all the way, noise keeps the cut from the very end of that half.
+# At most half of a series may be warm-up. If warm-up takes more than this share of that half, there is no steady
+# state: if a series gets faster throughout, noise still keeps the cut from the very end of the half.
 UNSTEADY_WARN = 0.9
-# Samples are drawn in to this many scaled median absolute deviations of the second half: closely
-# where the cut is chosen, so that an outlier just after it doesn't pull it along; less so where
-# the rise is judged, or a short series could not show one.
+# Samples are clipped to this many scaled median absolute deviations of the second half: to few for the choice
+# of the cut, so that an outlier just after it does not move it; to more for the test of the rise, which
+# a short series could not pass otherwise.
 CUT_CLIP = 3.0
 RISE_CLIP = 5.0
-# Makes the median absolute deviation of normal noise its standard deviation (1 / 0.6745).
+# Converts the median absolute deviation of normal noise to its standard deviation (1 / 0.6745).
 MAD_SCALE = 1.4826
-# Resamples of the bootstrap: as many as fit the budget of drawn samples, within these bounds.
+# The number of bootstrap resamples is limited by a budget of drawn samples, within these bounds.
 MOST_RESAMPLES = 1000
 FEWEST_RESAMPLES = 200
 DRAWN_SAMPLES = 1_000_000
@@ -45,11 +45,11 @@ DRAWN_SAMPLES = 1_000_000
 
 @dataclass(frozen=True)
 class Warmup:
-    """How many leading samples are warm-up, and what the series says about it.
+    """The number of leading samples that are warm-up, and a verdict on the series.
 
-    `limit` is the latest cut allowed, half of the series. `unsteady`: the times still fell about
-    there, so what remains may not be steady either. `too short`: fewer than FEWEST_FOR_WARMUP
-    samples, so none was looked for.
+    `limit` is the latest cut allowed, half of the series. `unsteady`: the times still fell near the limit, so the
+    rest may not be steady either. `too short`: fewer than FEWEST_FOR_WARMUP samples, so warm-up was not
+    looked for.
     """
 
     samples: int
@@ -61,7 +61,7 @@ class Warmup:
 class Drift:
     """The median of a series' last third less that of its first third, as a share of the latter.
 
-    It `stands_out` where the 95 % intervals of the two medians don't overlap.
+    It `stands_out` if the 95 % intervals of the two medians do not overlap.
     """
 
     change: float
@@ -69,13 +69,13 @@ class Drift:
 
 
 def warmup(times: Times) -> Warmup:
-    """Return how many leading samples are slower than what follows: 0 where noise could explain it.
+    """Return the number of leading samples that are slower than the rest; 0 if noise could explain it.
 
-    The cut minimises MSER, the squared standard error of the mean of what remains (White 1997, "An
-    effective truncation heuristic for bias reduction in simulation output", Simulation 69:6), over
-    cuts up to half of the series that leave out slower samples than they keep: by SMALLEST_RISE
-    and by RISE_ERRORS standard errors. A start that is *faster* is no warm-up but a drift (boost
-    clocks that end, a machine that heats up), and is left for `drift` to tell.
+    The cut minimises MSER, the squared standard error of the mean of the remaining samples (White 1997, "An
+    effective truncation heuristic for bias reduction in simulation output", Simulation 69:6). Cuts up to half
+    of the series are considered whose left-out samples are slower than the rest by SMALLEST_RISE and by
+    RISE_ERRORS standard errors. A *faster* start is not warm-up but a drift (boost clocks that end, a machine
+    that heats up), which `drift` detects.
 
     The times are winsorised first, so that neither one late outlier nor one in fifty moves the cut.
     """
@@ -87,16 +87,16 @@ def warmup(times: Times) -> Warmup:
     slower = _rises(_clipped(values, centre, RISE_CLIP), limit) >= SMALLEST_RISE * centre
     cuts = np.flatnonzero(np.concatenate(([True], slower)))
     _, variance, kept = _kept(_clipped(values, centre, CUT_CLIP), limit)
-    # Without the floor a transient free of noise, however faint its tail, is never over.
+    # Without the floor, a transient without noise would never end, no matter how small its tail.
     squared_error = (variance + (SMALLEST_RISE * centre) ** 2) / kept
     cut = int(cuts[np.argmin(squared_error[cuts])])
     return Warmup(cut, limit, "unsteady" if cut > UNSTEADY_WARN * limit else "steady")
 
 
 def _clipped(values: Array, centre: float, deviations: float) -> Array:
-    """Return the values less the centre of their second half, drawn in to so many deviations of it.
+    """Return the values less the centre of their second half, clipped to `deviations` of its deviation.
 
-    A deviation is taken as at least SMALLEST_RISE: clocks that tick coarsely give equal times.
+    A deviation is at least SMALLEST_RISE of the centre, since coarse clocks give equal times.
     """
     offsets = values - centre
     deviation = MAD_SCALE * float(np.median(np.abs(offsets[len(values) // 2 :])))
@@ -113,7 +113,7 @@ def _kept(offsets: Array, limit: int) -> tuple[Array, Array, Array]:
 
 
 def _rises(offsets: Array, limit: int) -> Array:
-    """Return how much slower what each cut from 1 leaves out is; 0 where noise could explain it."""
+    """Return, for each cut from 1, how much slower the left-out samples are; 0 if noise could explain it."""
     mean, variance, kept = (x[1:] for x in _kept(offsets, limit))
     left_out = np.arange(1.0, limit + 1)
     rise = np.cumsum(offsets)[:limit] / left_out - mean
@@ -122,9 +122,9 @@ def _rises(offsets: Array, limit: int) -> Array:
 
 
 def _memory(offsets: Array) -> float:
-    """Return by what factor the noise's memory raises the variance of a mean; 1 or more.
+    """Return the factor by which autocorrelation raises the variance of a mean; 1 or more.
 
-    Variance of the means of overlapping blocks, times their length, over that of the samples
+    It is the variance of the means of overlapping blocks, times their length, over that of the samples
     (Meketon and Schmeiser 1984, "Overlapping batch means: something for nothing?").
     """
     length = block_length(len(offsets))
@@ -145,13 +145,13 @@ def block_length(samples: int) -> int:
 
 
 def median_interval(times: Times, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the (low, high) interval of the median, in the unit of the times; the same by seed.
+    """Return the (low, high) interval of the median, in the unit of the times; equal for equal seeds.
 
     Percentiles of the medians of resamples made of whole blocks of neighbours (the moving-block
     bootstrap: Kunsch 1989, "The jackknife and the bootstrap for general stationary observations").
-    Drawing single samples would call slow spells independent, and the interval come out narrow.
-    It is never narrower than the exact interval for independent samples: of few, the bootstrap's
-    alone holds the median too seldom (82 % of the time for ten). ValueError where there is no time.
+    Drawing single samples would treat slow spells as independent, and make the interval too narrow.
+    It is never narrower than the exact interval for independent samples: with few samples, the bootstrap's
+    interval contains the median too seldom (82 % of the time for ten). Raises ValueError without times.
     """
     values = np.asarray(times, dtype=np.float64)
     if len(values) == 0:
@@ -164,10 +164,10 @@ def median_interval(times: Times, *, level: float = 0.95, seed: int = 0) -> tupl
 
 
 def _median_rank(samples: int, tail: float) -> int:
-    """Return the rank from 0 of the sample that the median is below with at most this chance.
+    """Return the rank, from 0, of the sample that the median is below with at most the probability `tail`.
 
     The number of samples below the median is binomial (Thompson 1936, "On confidence ranges for
-    the median"); with too few for so small a chance it is 0, the smallest.
+    the median"); if there are too few samples for such a probability, the rank is 0, the smallest.
     """
     rank = np.arange(1, samples + 1)
     log_ways = np.concatenate(([0.0], np.cumsum(np.log((samples - rank + 1) / rank))))
@@ -188,9 +188,9 @@ def _resampled_medians(values: Array, seed: int) -> Array:
 
 
 def drift(times: Times) -> Drift | None:
-    """Return how the median moved from the first third of the times to the last; None if too few.
+    """Return the change of the median from the first third of the times to the last; None if there are too few.
 
-    Give it the steady times: warm-up would be a drift of its own.
+    Pass times without warm-up, which would count as a drift.
     """
     values = np.asarray(times, dtype=np.float64)
     if len(values) < FEWEST_FOR_DRIFT:

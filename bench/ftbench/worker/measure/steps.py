@@ -1,9 +1,9 @@
 """Steps: the raw samples of every optimizer step, and the statistics derived from them.
 
-A step runs from the moment its batch is asked for to the end of the optimizer's work, so waiting
-for data is inside it. Evaluation, logging and saving come between steps and are not. accelerate's
-loader fetches one batch ahead, so the wait of a step is for the batch of the next one, and the
-first of an epoch waits for two.
+A step lasts from the request for its batch to the end of the optimizer's work, so it includes waiting
+for data. Evaluation, logging and saving happen between steps and are not included. accelerate's
+loader fetches one batch ahead, so a step waits for the batch of the next one, and the first step of an epoch
+waits for two.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ftbench.worker.measure.statistics import (
     warmup,
 )
 
-# An interquartile range above this share of the median makes a median worth little.
+# If the interquartile range is above this share of the median, the median is not reliable.
 SPREAD_WARN = 0.20
-# A median that moves by more than this share from the first third of the steady steps to the last
-# is of no one state of the machine.
+# If the median changes by more than this share from the first third of the steady steps to the last, the
+# machine's state changed.
 DRIFT_WARN = 0.05
 
 
 class StepBook:
-    """Gathers one row a step; nothing here makes the device wait."""
+    """Collects one row per step; nothing here makes the device wait."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ class StepBook:
         self._rows.append({"epoch": int(epoch), "data_wait_s": -time.perf_counter()})
 
     def fetched(self, batches: Sequence[dict[str, torch.Tensor]]) -> None:
-        """Note that the batches are there, and what is in them."""
+        """Record the batches after they were fetched."""
         row = self._rows[-1]
         row["data_wait_s"] += time.perf_counter()
         shapes = [batch["input_ids"].shape for batch in batches]
@@ -92,7 +92,7 @@ class StepBook:
         return float(self._losses[steps].mean()) if steps else None
 
     def table(self, flops: tuple[int, int, int] | None) -> pd.DataFrame:
-        """Return one row a finished step; `flops` gives a document's FLOPs by length (c0, c1, c2)."""
+        """Return one row per finished step; `flops` are an example's FLOPs by length (c0, c1, c2)."""
         rows = self._rows[: self.finished]
         marks = self._clock.seconds()
         began, ended = marks[0 : 2 * len(rows) : 2], marks[1 : 2 * len(rows) : 2]
@@ -112,13 +112,13 @@ class StepBook:
         )
         if flops is not None:
             table["flops"] = [
-                sum(b * document_flops(flops, s) for b, s in row["shapes"]) for row in rows
+                sum(b * example_flops(flops, s) for b, s in row["shapes"]) for row in rows
             ]
         return table
 
 
-def document_flops(coefficients: tuple[int, int, int], length: int) -> int:
-    """Return the FLOPs of training on one document: c0 + c1*S + c2*S^2, recomputation not counted."""
+def example_flops(coefficients: tuple[int, int, int], length: int) -> int:
+    """Return the FLOPs of training on one example, c0 + c1*S + c2*S^2, without recomputation."""
     c0, c1, c2 = coefficients
     return c0 + c1 * length + c2 * length**2
 
@@ -130,11 +130,11 @@ def write_steps(table: pd.DataFrame, file: str) -> None:
 
 
 def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | None:
-    """Return the statistics of the steps after warm-up; None where there are none.
+    """Return the statistics of the steps after warm-up; None if there are none.
 
-    Warm-up is the first two steps, or more where the data shows more to be slower. The median, its
-    interval and the quartiles are of full-size steps only (the last batch of an epoch may be
-    smaller); rates are over every step after warm-up: what was seen, divided by the time it took.
+    Warm-up is the first two steps, or more if more are significantly slower. The median, its interval and
+    the quartiles are those of full-size steps only (the last batch of an epoch may be smaller). Rates are
+    counts over all steps after warm-up, divided by their time.
     """
     warm, _ = _warmup(table)
     later = table[table["step"] > warm]
@@ -167,11 +167,11 @@ def summarise(table: pd.DataFrame, peak_flops: float | None) -> StepSummary | No
 
 
 def step_warnings(table: pd.DataFrame, steps: StepSummary | None) -> list[RunWarning]:
-    """Return what the step times say against their own median: no steady state, spread, drift."""
+    """Return the warnings about step times: no steady state, spread, drift."""
     if steps is None:
         return []
-    found = (_unsteady(table), _spread(table, steps), _drift(table, steps))
-    return [run_warning for run_warning in found if run_warning is not None]
+    warnings = (_unsteady(table), _spread(table, steps), _drift(table, steps))
+    return [run_warning for run_warning in warnings if run_warning is not None]
 
 
 def _lengths_differ(table: pd.DataFrame) -> bool:
@@ -179,20 +179,20 @@ def _lengths_differ(table: pd.DataFrame) -> bool:
 
 
 def _full_size(table: pd.DataFrame) -> pd.Series[bool]:
-    """Return which steps had as many samples as any."""
+    """Return a mask of the steps with the largest number of samples."""
     return table["samples"] == table["samples"].max()
 
 
 def _pace(table: pd.DataFrame) -> pd.Series[float]:
-    """Return what can be compared between steps: seconds, or where lengths differ seconds a token.
+    """Return seconds per step, or per padded token if lengths differ, so that steps can be compared.
 
-    Padded tokens, as those are what is computed on.
+    Padded tokens count, since they are computed as well.
     """
     return table["step_s"] / table["padded_tokens"] if _lengths_differ(table) else table["step_s"]
 
 
 def _warmup(table: pd.DataFrame) -> tuple[int, Warmup]:
-    """Return how many steps are warm-up, and what the full-size ones' times say about it."""
+    """Return the number of warm-up steps, and the verdict on the times of full-size steps."""
     full = table[_full_size(table)]
     found = warmup(_pace(table)[full.index].to_numpy(dtype=float))
     slow = int(full["step"].iloc[found.samples]) - 1 if found.samples else 0
@@ -200,15 +200,15 @@ def _warmup(table: pd.DataFrame) -> tuple[int, Warmup]:
 
 
 def _unsteady(table: pd.DataFrame) -> RunWarning | None:
-    """Return a warning if the steps got faster for too long; its value is a share of the limit."""
+    """Return a warning if the steps kept getting faster; its value is a share of the limit."""
     _, found = _warmup(table)
     if found.verdict != "unsteady":
         return None
     return RunWarning(
         name="unsteady",
         message=(
-            f"steps were still getting faster {found.samples} steps into the cell, probably because"
-            " it is short beside its warm-up: train for more steps"
+            f"steps were still getting faster after {found.samples} steps, probably because"
+            " the run is too short for its warm-up: train for more steps"
         ),
         value=found.samples / found.limit,
         threshold=UNSTEADY_WARN,
@@ -216,9 +216,9 @@ def _unsteady(table: pd.DataFrame) -> RunWarning | None:
 
 
 def _spread(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
-    """Return a warning if the middle half of the step times is wide.
+    """Return a warning if the interquartile range of step times is large.
 
-    Not where batches have different lengths: then their steps are meant to differ.
+    None if batches have different lengths, since their times differ then.
     """
     spread = (steps.q3_s - steps.q1_s) / steps.median_s
     if _lengths_differ(table) or spread <= SPREAD_WARN:
@@ -227,7 +227,7 @@ def _spread(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
         name="spread",
         message=(
             f"the interquartile range of step times is {spread:.0%} of their median, probably"
-            " because other work shared the machine: run the cell again on a quiet one"
+            " because other programs used the machine: run the cell again on an idle machine"
         ),
         value=spread,
         threshold=SPREAD_WARN,
@@ -235,11 +235,11 @@ def _spread(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
 
 
 def _drift(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
-    """Return a warning if the median step moved, and more than chance explains.
+    """Return a warning if the median step time changed by more than chance explains.
 
-    Where batches have different lengths it is the time of a padded token that may not move. That
-    depends on the length a little, so nothing is said where the lengths moved as well: documents
-    grouped by length come longest first.
+    If batches have different lengths, the time per padded token is compared. It depends on the length a
+    little, so there is no warning if the lengths changed as well: examples grouped by length come longest
+    first.
     """
     full = table[(table["step"] > steps.warmup_steps) & _full_size(table)]
     found = drift(_pace(table)[full.index].to_numpy(dtype=float))
@@ -249,12 +249,12 @@ def _drift(table: pd.DataFrame, steps: StepSummary) -> RunWarning | None:
     if lengths is not None and lengths.stands_out:
         return None
     slower = found.change > 0
-    cause = "the machine heated up or other work came in" if slower else "other work ended"
+    cause = "the machine heated up or other programs started" if slower else "other programs ended"
     return RunWarning(
         name="drift",
         message=(
             f"steps got {abs(found.change):.0%} {'slower' if slower else 'faster'} from their first"
-            f" third to their last, probably because {cause}: run the cell again on a settled machine"
+            f" third to their last, probably because {cause}: run the cell again on an idle machine"
         ),
         value=found.change,
         threshold=DRIFT_WARN,

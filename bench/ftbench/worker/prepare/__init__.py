@@ -1,1 +1,1 @@
-"""Before the first cell: the environment, the model's size, the tokenised data."""
+"""Preparation before the first cell: the environment, the model's size, the tokenised data."""

@@ -1,4 +1,4 @@
-"""The environment of a worker: what a figure measured in it depends on."""
+"""The environment of a worker, on which measured figures depend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def read_environment(device: torch.device) -> Environment:
-    """Return packages, processor, memory, device, driver, what decides allocation, and the git commit."""
+    """Return packages, processor, memory, device, driver, variables of allocation, and the git commit."""
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -56,7 +56,7 @@ def _nvidia_driver() -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the working folder, marked where files differ; None outside of git."""
+    """Return the commit of the working folder, marked `-dirty` if files differ; None outside of git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

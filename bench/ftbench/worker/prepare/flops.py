@@ -1,10 +1,10 @@
-"""FLOPs of training on one document, as a polynomial in its length.
+"""FLOPs of training on one example, as a polynomial in its length.
 
-Those of the step that the method makes: what is frozen has no gradient, and none is computed for it.
+They depend on the method: frozen parameters have no gradient, and none is computed for them.
 
 Counted by torch's `FlopCounterMode` on a real forward and backward pass, with eager attention:
-the fused CPU kernel has no formula there (it would count nothing), and the fused CUDA kernels
-count the recomputation in their backward pass, which is not useful work.
+the counter has no formula for the fused CPU kernel (it would count nothing), and for the fused CUDA kernels
+it counts the recomputation in their backward pass, which is not useful work.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from ftbench.worker.measure.steps import document_flops
+from ftbench.worker.measure.steps import example_flops
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-# A document's FLOPs are quadratic in its length; these three lengths fix the polynomial.
+# An example's FLOPs are quadratic in its length; three lengths determine the polynomial.
 _LENGTHS = (8, 16, 24)
-_SHORT_LENGTHS = (1, 2, 3)  # where the grid is shorter than that
+_SHORT_LENGTHS = (1, 2, 3)  # for grids with shorter sequences
 
 
 def count_flops(model: PreTrainedModel | PeftModel, length: int, label: float = 0) -> int:
@@ -43,10 +43,10 @@ def count_flops(model: PreTrainedModel | PeftModel, length: int, label: float = 
 def fit_flops(
     model: PreTrainedModel | PeftModel, longest: int, label: float = 0
 ) -> tuple[int, int, int] | None:
-    """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if the model is no such one.
+    """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if there is no such polynomial.
 
     The polynomial through three short lengths is checked against a count at the longest. Raises
-    what the model raises for inputs that it cannot read.
+    the model's own error for inputs that it cannot read.
     """
     lengths = _LENGTHS if longest >= _LENGTHS[-1] else _SHORT_LENGTHS
     coefficients = _quadratic(lengths, [count_flops(model, length, label) for length in lengths])
@@ -55,7 +55,7 @@ def fit_flops(
     c0, c1, c2 = (int(c) for c in coefficients)
     return (
         (c0, c1, c2)
-        if document_flops((c0, c1, c2), longest) == count_flops(model, longest, label)
+        if example_flops((c0, c1, c2), longest) == count_flops(model, longest, label)
         else None
     )
 

@@ -1,7 +1,7 @@
-"""Prepare: once before the first cell, in a worker of its own.
+"""The prepare stage, which runs once before the first cell, in a worker of its own.
 
-Probes model and data, so that bad input is refused before anything runs; tokenises each length
-into the datasets cache; counts FLOPs; measures the matmul peak.
+It checks model and data, so that bad input is rejected before anything runs; tokenises each length into the
+cache of the library datasets; counts FLOPs; and measures the matmul peak.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ FLOPS_ABSENT = "the model's FLOPs are not a quadratic in the sequence length"
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
-    """Return the `Preparation` that a `PrepareRequest` asks for, both as JSON data.
+    """Return the `Preparation` for a `PrepareRequest`, both as JSON data.
 
-    Raises WorkloadError or ProfileError for what no cell could run with.
+    Raises WorkloadError or ProfileError if the workload or the settings cannot be used.
     """
     began = time.perf_counter()
     transformers.utils.logging.disable_progress_bar()
@@ -72,7 +72,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     own_tokenizer = source.tokenizer == source.source
     _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
     _check_vocabulary(tokenizer, config.vocab_size)
-    # Each implementation that the cells name is tried; the last, eager, counts the FLOPs.
+    # Each attention implementation of the cells is tried; the last, eager, is used to count the FLOPs.
     for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
         model = load_model(
             source,
@@ -112,24 +112,24 @@ def _count_all_flops(
     longest = max(cell.max_length for cell in cells)
     full = _count_flops(model, longest, task)
     others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
-    return full, {  # in this order, one model is enough: LoRA makes its head trained again
+    return full, {  # in this order, one model is enough: LoRA makes the head trainable again
         method: _count_flops(with_method(model, method, task, lora), longest, task)
         for method, lora in sorted(others.items())
     }
 
 
 def _count_flops(model: PreTrainedModel | PeftModel, longest: int, task: Task) -> StepFlops:
-    """Return the FLOPs by length, or why they are not known: no reason to refuse a run."""
+    """Return the FLOPs by length, or the reason that they are not known, which does not stop a run."""
     try:
         flops = fit_flops(model, longest, task.filler)
-    except Exception as error:  # whatever an unusual model raises on plain token ids
+    except Exception as error:  # an unusual model may raise anything for plain token ids
         traceback.print_exc()
         return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
     return StepFlops(coefficients=flops, absent=FLOPS_ABSENT if flops is None else None)
 
 
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
-    """Raise ProfileError where a cell's settings contradict each other or mean nothing."""
+    """Raise ProfileError if a cell's settings contradict each other or have no meaning."""
     for cell in {cell.training: cell for cell in cells}.values():
         require_packages(cell.settings)
         try:
@@ -138,7 +138,7 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
             )
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             raise ProfileError(
-                f"transformers refuses these settings: {error}",
+                f"transformers rejects these settings: {error}",
                 where="training",
                 got=", ".join(f"{k}={v!r}" for k, v in cell.settings.items()),
             ) from error
@@ -149,29 +149,29 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
                 "no such metric",
                 where="training.metric_for_best_model",
                 got=best,
-                expected=f"one of {', '.join(given)}, which evaluation gives",
+                expected=f"one of {', '.join(given)}, which evaluation computes",
                 nearest=nearest_name(best, given),
             )
 
 
 def _check_sizes(cells: Sequence[Cell], pools: Pools) -> None:
-    """Raise WorkloadError where a pool has fewer documents than are asked for."""
+    """Raise WorkloadError if a pool has fewer examples than requested."""
     asked = {
         "grid.train_size": (max(cell.train_size for cell in cells), len(pools.train), "training"),
         "workload.eval_size": (cells[0].data.eval_size, len(pools.evaluation), "evaluation"),
     }
-    for where, (wanted, there, pool) in asked.items():
-        if wanted > there:
+    for where, (wanted, size, pool) in asked.items():
+        if wanted > size:
             raise WorkloadError(
-                "more documents than the data set has",
+                "more examples than the data set has",
                 where=where,
                 got=str(wanted),
-                expected=f"at most {there}, the size of the {pool} pool",
+                expected=f"at most {size}, the size of the {pool} pool",
             )
 
 
 def _check_lengths(cells: Sequence[Cell], limit: int | None) -> None:
-    """Raise WorkloadError where a cell is longer than the model's positions reach."""
+    """Raise WorkloadError if a cell's length exceeds the model's limit."""
     longest = max(cell.max_length for cell in cells)
     if limit is not None and longest > limit:
         raise WorkloadError(
@@ -183,7 +183,7 @@ def _check_lengths(cells: Sequence[Cell], limit: int | None) -> None:
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
-    """Raise WorkloadError where a token has no embedding."""
+    """Raise WorkloadError if a token has no embedding."""
     if len(tokenizer) > size:
         raise WorkloadError(
             "the tokenizer has more tokens than the model",
@@ -196,7 +196,7 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
 def _tokenise(
     cells: Sequence[Cell], pools: Pools, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, TokenisedPools]:
-    """Return the Arrow files of each (padding, length), made once for the largest subset that reads it."""
+    """Return the Arrow files of each (padding, length), with the examples of its largest cell."""
     data = cells[0].data
     rules = data.model_dump(
         mode="json", exclude={"source": {"reference", "location"}, "eval_size": True}

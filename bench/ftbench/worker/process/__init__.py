@@ -1,1 +1,1 @@
-"""How a worker process begins, stays bound to its parent, and ends."""
+"""The life of a worker process: its start, its link to the parent, its failures."""

@@ -1,8 +1,8 @@
-"""Where a worker process begins. Light: torch is imported only after the environment is set.
+"""The entry point of a worker process. torch is imported only after the environment is set.
 
-The process gets a session of its own (so that it and its data-loader children can be ended
-together), dies with its parent, and writes everything it prints into a log file. It speaks to the
-parent in lines of JSON through a pipe; nothing is pickled.
+The process gets a session of its own (so that it and its data-loader children can be ended together), dies
+with its parent, and prints into a log file. It sends lines of JSON to the parent through a pipe; nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def start(
 ) -> None:
     """Run `module.main(request, emit)` and send its answer; the target of a worker process.
 
-    `memory_group` is the file to write this process's PID into before anything large is loaded.
+    `memory_group` is the `cgroup.procs` file that gets this process's PID before anything large is loaded.
     """
     os.environ.update(environment)
     os.setsid()
@@ -70,14 +70,14 @@ def start(
 
 
 def _nobody_listens(channel: Connection) -> bool:
-    """Return whether the other end of the pipe is closed, as it is once the parent has ended."""
+    """Return whether the other end of the pipe is closed, since the parent has ended."""
     poll = select.poll()
-    poll.register(channel.fileno(), 0)  # errors are reported all the same
+    poll.register(channel.fileno(), 0)  # errors are reported even with an empty mask
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _redirect_output(log_file: str) -> None:
-    """Send this process's stdout and stderr, its children's and native code's, to the log file."""
+    """Redirect stdout and stderr of this process, its children and native code to the log file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
     descriptor = os.open(log_file, flags, 0o644)
     os.dup2(descriptor, 1)

@@ -1,4 +1,4 @@
-"""Failures: what a worker answers after an error, and which status the error stands for."""
+"""Failures: a worker's answer after an error, with the status of the error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ftbench.records.record import Failure, PhaseName, Status
 
-# In lower case, as torch's allocators, cuBLAS and cuDNN, and the kernel say it.
+# In lower case: messages of torch's allocators, cuBLAS, cuDNN and the kernel.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -30,15 +30,15 @@ def failure_answer(
 
 
 def status_of(error: BaseException) -> Status:
-    """Return `oom` for the ways in which memory runs out, `crashed` for anything else.
+    """Return `oom` if an error means that memory ran out, `crashed` for any other error.
 
-    What an error was raised from counts too: a model that can't be loaded for lack of memory.
+    The causes of an error count as well, such as lack of memory while a model was loaded.
     """
-    found: BaseException | None = error
-    while found is not None:
-        if _is_lack_of_memory(found):
+    cause: BaseException | None = error
+    while cause is not None:
+        if _is_lack_of_memory(cause):
             return "oom"
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return "crashed"
 
 
@@ -47,5 +47,5 @@ def _is_lack_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(text in said for text in _OUT_OF_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in message for text in _OUT_OF_MEMORY)

@@ -1,10 +1,10 @@
-"""What the C library does with memory that was freed, for the cells that ask for it.
+"""The C library's treatment of freed memory, the axis `malloc`.
 
-glibc gives every block above a threshold back to the kernel when it is freed (M_MMAP_THRESHOLD: it
-adapts, up to 32 MiB), and the end of the heap where it is free (M_TRIM_THRESHOLD). A training step
-frees most of what it allocated, so the kernel zeroes the same pages anew in each: page by page, in
-page faults. `keep` makes all blocks from the heap and never trims it (mallopt(3)). That is so in the
-main thread, which trains on a CPU; other threads have heaps of 64 MiB, and map what is larger.
+glibc returns every block above a threshold to the kernel when it is freed (M_MMAP_THRESHOLD: it
+adapts, up to 32 MiB), and the end of the heap if it is free (M_TRIM_THRESHOLD). A training step
+frees most of its memory, so the kernel zeroes the same pages again in each step: page by page, in
+page faults. `keep` takes all blocks from the heap and never trims it (mallopt(3)). This applies to the
+main thread, which trains on a CPU; other threads have heaps of 64 MiB, and map larger blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VARIABLES = ("LD_PRELOAD", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")
 
 
 def set_malloc(malloc: Malloc) -> None:
-    """Have this process's C library do as a cell asks; a later `default` undoes nothing."""
+    """Set the C library of this process as a cell requests; a later `default` does not undo `keep`."""
     if malloc == "keep":
         library = ctypes.CDLL(None)
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER)):
@@ -33,7 +33,7 @@ def set_malloc(malloc: Malloc) -> None:
 
 
 def malloc_variables() -> dict[str, str]:
-    """Return the environment variables that are set and decide how this process allocates.
+    """Return the environment variables that are set and change how this process allocates.
 
     Another allocator (LD_PRELOAD), glibc's own settings (mallopt(3)), and huge pages of torch's allocator.
     """
@@ -45,10 +45,10 @@ def malloc_variables() -> dict[str, str]:
 
 
 def require_mallopt(asked: Iterable[Malloc]) -> None:
-    """Raise ProfileError where memory is to be kept and the C library has no way to say so."""
+    """Raise ProfileError if `keep` is requested and the C library has no mallopt."""
     if "keep" in asked and not hasattr(ctypes.CDLL(None), "mallopt"):
         raise ProfileError(
-            "this C library has no mallopt, which glibc has",
+            "this C library has no mallopt; it needs glibc",
             where="malloc",
             got="keep",
             expected="default",

@@ -1,1 +1,1 @@
-"""The fine-tune itself, as the exercise has it: data, model, method, Trainer, metrics."""
+"""The fine-tuning recipe: data, model, method, Trainer, metrics."""

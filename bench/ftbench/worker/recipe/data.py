@@ -1,7 +1,7 @@
 """Data: load, check, split into two pools, tokenise once per length, read back.
 
-Pools are shuffled with `shuffle_seed` before anything is selected, as the recipe does
-(`shuffle(seed=42).select(range(n))`), so a smaller training subset is the start of a larger one.
+Pools are shuffled with `shuffle_seed` before a subset is selected
+(`shuffle(seed=42).select(range(n))`), so a smaller training subset is the beginning of a larger one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ftbench.worker.tasks.protocol import Task
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.tasks.text import LABEL
 
-# Part of each class, or group of like labels, that becomes the evaluation pool if a data set has one split.
+# The share of each class, or group of similar labels, that becomes the evaluation pool if there is only one split.
 HELD_OUT = 0.2
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _TOKENISED_BY = ("datasets", "tokenizers", "transformers")
@@ -36,7 +36,7 @@ _TOKENISED_BY = ("datasets", "tokenizers", "transformers")
 
 @dataclasses.dataclass(frozen=True)
 class Pools:
-    """Shuffled training and evaluation pools, with the task's texts and `labels`, and the classes' names."""
+    """Shuffled training and evaluation pools with texts and `labels`, and the names of the classes."""
 
     train: Dataset
     evaluation: Dataset
@@ -45,7 +45,7 @@ class Pools:
 
 
 def load_pools(source: DataSource) -> Pools:
-    """Return the two pools of a data set; raises WorkloadError if it isn't what the profile says."""
+    """Return the two pools of a data set; raises WorkloadError if it does not fit the profile."""
     task = TASKS[source.task]
     splits = _load_splits(source)
     rows = _split(splits, source.train_split, "workload.train_split")
@@ -76,7 +76,7 @@ def _pool(table: pa.Table, labels: pa.Array) -> Dataset:
 
 
 def _load_splits(source: DataSource) -> DatasetDict:
-    """Return every split that the source has."""
+    """Return all splits of the source; raises WorkloadError if they cannot be loaded."""
     location = source.source.location
     try:
         if source.source.kind == "hub":
@@ -103,7 +103,7 @@ def _builder(path: Path) -> str:
     """Return the name of the datasets builder that reads a file."""
     if path.suffix not in _BUILDERS:
         raise WorkloadError(
-            "a kind of file that is not read",
+            "unsupported kind of file",
             where="workload.dataset",
             got=path.name,
             expected=f"a file ending in {', '.join(DATA_SUFFIXES)}",
@@ -124,22 +124,22 @@ def _split(splits: DatasetDict, name: str, where: str) -> Dataset:
 
 
 def _class_names(rows: Dataset, source: DataSource) -> list[str] | None:
-    """Return the names that the data set itself has for its labels; None where it has none."""
+    """Return the data set's own names of its classes; None if it has none."""
     feature = rows.features.get(source.label_column)
     return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 
 def _eval_split_name(source: DataSource, names: Sequence[str]) -> str:
-    """Return the split to evaluate on: the one named, else test, validation, or a part of train."""
+    """Return the split for evaluation: the one named, else test, validation, or a part of train."""
     if source.eval_split != "auto":
         return source.eval_split
     return next((name for name in ("test", "validation") if name in names), "from-train")
 
 
 def _examples(rows: Dataset, source: DataSource, task: Task) -> pa.Table:
-    """Return the examples that the profile keeps, in the file's order, columns as the task names them.
+    """Return the examples that the profile selects, in the file's order, with the task's names of columns.
 
-    Works on the Arrow table in memory: selecting through `datasets` would write cache files beside
+    Works on the Arrow table in memory, since selecting through `datasets` would write cache files beside
     the user's data.
     """
     columns = task.columns(source)
@@ -182,7 +182,7 @@ def _require_values(values: pa.ChunkedArray, name: str, where: str) -> None:
 
 
 def _equal(values: Any, column: str, wanted: Scalar) -> Any:
-    """Return which values of a column equal the one wanted; raises WorkloadError for another type."""
+    """Return a mask of the values that equal `wanted`; raises WorkloadError for another type."""
     try:
         return _as_numpy(pc.fill_null(pc.equal(values, pa.scalar(wanted)), False))
     except pa.ArrowNotImplementedError as error:
@@ -212,9 +212,9 @@ def _require_column(rows: Dataset, column: str, where: str) -> None:
 
 
 def _hold_out(table: pa.Table, task: Task) -> tuple[pa.Table, pa.Table]:
-    """Return (train, evaluation): the last part of each class, or of each group of like labels, is held out.
+    """Return (train, evaluation): the last part of each class, or of each group of similar labels, is held out.
 
-    Contiguous within it, since near-duplicates (reviews of one film) stand together.
+    That part is contiguous, since near-duplicates (reviews of one film) are next to each other.
     """
     kept, held_out = [], []
     for rows in task.strata(table[LABEL]):
@@ -237,9 +237,9 @@ def tokenise(
 ) -> Path:
     """Return the Arrow file of the first `count` examples of a pool, tokenised.
 
-    The file lies in the datasets cache under a hash of `identity` (what decides the content) and
-    is made only where it is not there yet. With padding "longest" examples keep their length
-    and the collator pads each batch.
+    The file is in the cache of the library datasets under a hash of `identity` and the other arguments, and
+    is made only if it does not exist. With padding "longest", examples keep their length and the collator pads
+    each batch.
     """
     made_by = {name: version(name) for name in _TOKENISED_BY}
     key = {**identity, "count": count, "max_length": max_length, "padding": padding, **made_by}

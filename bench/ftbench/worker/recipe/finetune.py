@@ -1,7 +1,7 @@
 """The recipe: fine-tuning of a model for a task with the Hugging Face Trainer.
 
-Reads from top to bottom as the course exercise does, in today's names: seed, model, arguments,
-Trainer, train, metrics, save, evaluate. The data was tokenised by the prepare stage.
+Its steps: seed, model, arguments, Trainer, train, metrics, save, evaluate. The prepare stage has tokenised the
+data.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished fine-tune leaves: the Trainer's log, its losses, and the last evaluation.
+    """The result of a fine-tune: the Trainer's log, its losses, and the last evaluation.
 
-    `scores` are those of the last evaluation. `model_device` is where the parameters were: `cpu`, or the card's
-    UUID. Of the `parameters`, LoRA's among them, `trainable_parameters` were trained.
+    `scores` are those of the last evaluation. `model_device` is the device of the parameters: `cpu`, or the
+    card's UUID. `parameters` includes LoRA's; `trainable_parameters` is the number of those that are trained.
     """
 
     log: list[dict[str, float]]
@@ -56,9 +56,9 @@ class Result:
 def training_arguments(
     cell: Cell, *, seed: int, output: str, use_cpu: bool, run_name: str | None = None
 ) -> TrainingArguments:
-    """Return the cell's settings as `TrainingArguments`; raises ValueError where they contradict.
+    """Return the cell's settings as `TrainingArguments`; raises ValueError if they contradict each other.
 
-    `run_name` is what reports call the run, unless the settings have a name.
+    `run_name` is the run's name for trackers, unless the settings have one.
     """
     settings = {"run_name": run_name, **cell.settings, "seed": seed}
     return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
@@ -75,7 +75,7 @@ def build_trainer(
     steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> MeteredTrainer:
-    """Return the Trainer of a cell; its default collator pads a batch to its longest document."""
+    """Return the Trainer of a cell; its default collator pads a batch to its longest example."""
     train, evaluation = pools
     trainer = MeteredTrainer(
         model=model,
@@ -89,14 +89,13 @@ def build_trainer(
         steps=steps,
     )
     if arguments.gradient_accumulation_steps > 1:
-        # BERT-like classifiers take loss arguments but ignore the number of items, and the Trainer
-        # then divides by nothing: gradients and loss would be accumulated, not averaged.
+        # BERT-like classifiers accept loss arguments but ignore the number of items, and the Trainer
+        # then does not divide: gradients and loss would be summed, not averaged.
         trainer.model_accepts_loss_kwargs = False
     return trainer
 
 
 def _labels(pool: Dataset) -> Array:
-    """Return the labels of a pool."""
     return pool.select_columns("labels").with_format("arrow")[:]["labels"].to_numpy()
 
 
@@ -113,7 +112,7 @@ def finetune(
     callbacks: Sequence[TrainerCallback] = (),
     run_name: str | None = None,
 ) -> Result:
-    """Fine-tune one cell from start to end and return what it came to; a phase is running already."""
+    """Fine-tune one cell from start to end and return its result. The caller has entered a phase."""
     trainer = make_trainer(
         cell,
         labels,
@@ -162,8 +161,8 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     run_name: str | None = None,
 ) -> MeteredTrainer:
-    """Return the Trainer of a cell with its model loaded: all of the recipe that comes before training."""
-    set_seed(seed)  # before the model: its new head, and LoRA, are drawn from this generator
+    """Return the Trainer of a cell with its model loaded: the part of the recipe before training."""
+    set_seed(seed)  # before the model, whose new head and LoRA are initialised from this generator
     tokenizer = load_tokenizer(cell.model)
     task = TASKS[cell.data.task]
     model = load_model(

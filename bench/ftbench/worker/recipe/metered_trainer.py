@@ -1,7 +1,7 @@
-"""The Trainer with our marks in it: where a step begins and ends, and which phase is running.
+"""The Trainer with measurements: the beginning and end of each step, and the current phase.
 
-Nothing is changed in what it computes: each override calls the original. `on_step_begin` fires
-only after the batch was fetched, so the beginning of a step is the call of `get_batch_samples`.
+Its computation is unchanged: each override calls the original. `on_step_begin` is called only after the batch
+was fetched, so a step begins at the call of `get_batch_samples`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ftbench.worker.recipe.metrics import ComputeScores
 
 
 class MeteredTrainer(Trainer):
-    """`transformers.Trainer`, with steps and phases booked as they pass."""
+    """`transformers.Trainer` that records its steps and phases."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class MeteredTrainer(Trainer):
     ) -> None:
         self.phases = phases
         self.steps = steps
-        # First, so that a step has ended before anybody else's callback takes its time.
-        super().__init__(callbacks=[_Marks(phases, steps), *callbacks], **kwargs)
+        # First, so that the time of other callbacks is not part of a step.
+        super().__init__(callbacks=[_StepRecorder(phases, steps), *callbacks], **kwargs)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the model's parameters, where they are now."""
+        """Return the model's parameters."""
         assert self.model is not None
         return list(self.model.parameters())
 
@@ -55,7 +55,7 @@ class MeteredTrainer(Trainer):
         return result
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run forward and backward of one micro-batch, and note its loss."""
+        """Run forward and backward of one micro-batch, and record its loss."""
         loss = super().training_step(*args, **kwargs)
         self.steps.loss(loss)
         return loss
@@ -74,8 +74,8 @@ class MeteredTrainer(Trainer):
             super()._load_best_model()
 
 
-class _Marks(TrainerCallback):
-    """Begins the phase of the first steps, ends each step, and goes on to the later ones."""
+class _StepRecorder(TrainerCallback):
+    """Enters the phases of the first and of the later steps, and ends each step."""
 
     def __init__(self, phases: PhaseBook, steps: StepBook) -> None:
         self._phases = phases

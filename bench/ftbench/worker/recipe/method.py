@@ -1,7 +1,7 @@
-"""Method: which of a model's parameters a fine-tune trains: all, the head, or LoRA's and the head.
+"""Method: the parameters that a fine-tune trains: all, the head, or LoRA's matrices and the head.
 
-What is frozen has no gradient and no optimizer state. Its modules stay in training mode, as the
-Trainer has them: the dropout of a frozen body is on.
+Frozen parameters have no gradient and no optimizer state. Their modules stay in training mode, as the Trainer
+sets them: dropout is active even in a frozen body.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def with_method(
     model: PreTrainedModel, method: Method, task: Task, lora: LoraSettings | None = None
 ) -> PreTrainedModel | PeftModel:
-    """Return the model with what the method trains set to be trained, and the rest frozen.
+    """Return the model with the method's parameters trainable, and the rest frozen.
 
-    LoRA's matrices are drawn from the generator's present state. Raises WorkloadError for a model
-    whose head cannot be told from its body, or which has no such modules; ProfileError without peft.
+    LoRA's matrices are initialised from torch's global generator. Raises WorkloadError if the model's head
+    is not separate from its body, or if it has no such modules; ProfileError without peft.
     """
     if method == "full":
         return model
@@ -37,7 +37,7 @@ def with_method(
 
 
 def require_peft(methods: Iterable[Method]) -> None:
-    """Raise ProfileError where LoRA is asked for and peft is not installed."""
+    """Raise ProfileError if LoRA is requested and peft is not installed."""
     if "lora" in methods and importlib.util.find_spec("peft") is None:
         raise ProfileError(
             "LoRA needs the package peft, which is not installed",
@@ -48,16 +48,16 @@ def require_peft(methods: Iterable[Method]) -> None:
 
 
 def counts(parameters: Sequence[nn.Parameter]) -> tuple[int, int]:
-    """Return how many numbers these parameters are, and how many of those are trained."""
-    trained = sum(one.numel() for one in parameters if one.requires_grad)
-    return sum(one.numel() for one in parameters), trained
+    """Return the number of elements of all parameters, and of the trained ones."""
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters), trained
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:
-    """Return the names of the modules with parameters that are not in the body: the new head.
+    """Return the names of the modules with parameters outside the body: the new head.
 
-    DistilBERT has two, `pre_classifier` and `classifier`. BERT has `classifier` alone: its pooler is
-    in the body, with pretrained weights. Raises WorkloadError where there is no body apart.
+    DistilBERT has two, `pre_classifier` and `classifier`. BERT has only `classifier`: its pooler belongs to
+    the body, with pretrained weights. Raises WorkloadError if the model has no separate body.
     """
     body = model.base_model
     names = [
@@ -67,7 +67,7 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     ]
     if body is model or not names:
         raise WorkloadError(
-            "its head cannot be told from its body",
+            "the model has no head separate from its body",
             where="method",
             got=type(model).__name__,
             expected="a model with a body (`base_model`) and a head beside it",
@@ -82,10 +82,10 @@ def _head_only(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftModel:
-    """Return the model frozen, with LoRA in its body, and its head trained as a whole.
+    """Return the model frozen, with LoRA in its body, and its whole head trained.
 
-    peft would take a layer of the head for one to be adapted as well, where every linear one is, and
-    knows but one name of it: DistilBERT's `pre_classifier` makes it fail.
+    With `all-linear`, peft would adapt layers of the head as well. It knows only one name of a head, and
+    fails with DistilBERT's `pre_classifier`.
     """
     require_peft(["lora"])
     from peft import LoraConfig, TaskType, get_peft_model
@@ -105,7 +105,7 @@ def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftMo
         return get_peft_model(model, config)
     except (ValueError, TypeError) as error:
         raise WorkloadError(
-            f"peft refuses these modules: {error}",
+            f"peft rejects these modules: {error}",
             where="lora.target_modules",
             got=repr(modules),
             expected=f"all-linear, or some of {', '.join(_linear_names(model.base_model))}",
@@ -113,11 +113,13 @@ def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftMo
 
 
 def _linear_names(body: nn.Module) -> list[str]:
-    """Return the last names of a model's linear modules."""
+    """Return the names of a model's linear modules without the names of their parents."""
     named = body.named_modules()
-    return sorted({name.rpartition(".")[2] for name, one in named if isinstance(one, nn.Linear)})
+    return sorted(
+        {name.rpartition(".")[2] for name, module in named if isinstance(module, nn.Linear)}
+    )
 
 
 def _within(modules: Iterable[str]) -> str:
-    """Return the regular expression of the names of modules and of all that is in them."""
+    """Return a regular expression for the names of modules and of their submodules."""
     return rf"({'|'.join(modules)})(\..*)?"

@@ -1,4 +1,4 @@
-"""Metrics: the scores of an evaluation's outputs, as the Trainer asks for them."""
+"""Metrics: the Trainer's `compute_metrics`, which scores the outputs of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftbench.worker.tasks.protocol import Array, Task
 class ComputeScores:
     """The Trainer's `compute_metrics`: a task's scores of the outputs; `scores` are those of the last evaluation.
 
-    With `batch_eval_metrics` the Trainer hands over a batch at a time, and asks for the scores with the last.
+    With `batch_eval_metrics`, the Trainer passes one batch at a time, and requests the scores with the last.
     """
 
     def __init__(self, task: Task, train_labels: Array) -> None:
@@ -25,7 +25,7 @@ class ComputeScores:
         self._references: list[Array] = []
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        """Return the value of each score by its name: 0 for one that is not defined, for what chooses by it."""
+        """Return the value of each score by its name; 0 if it is not defined, so that it can rank models."""
         outputs: Any = prediction.predictions
         if isinstance(outputs, tuple):  # some models return hidden states beside the logits
             outputs = outputs[0]
@@ -36,7 +36,9 @@ class ComputeScores:
         outputs, references = map(np.concatenate, (self._outputs, self._references))
         self._outputs, self._references = [], []
         self.scores = self._task.answer(outputs, references, self._train_labels)
-        return dict.fromkeys(self._task.scores, 0.0) | {one.name: one.value for one in self.scores}
+        return dict.fromkeys(self._task.scores, 0.0) | {
+            score.name: score.value for score in self.scores
+        }
 
 
 def _on_host(values: Any) -> Array:

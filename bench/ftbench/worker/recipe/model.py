@@ -1,4 +1,4 @@
-"""Model and tokenizer, from a directory, a hub commit or an architecture's config alone."""
+"""Model and tokenizer, from a directory, a hub commit or the config of an architecture."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ def _revision(source: Source) -> dict[str, str]:
 
 
 def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, with a padding token (the end-of-text one where it has none)."""
+    """Return the tokenizer, with a padding token (the end-of-text token if it has none).
+
+    Raises WorkloadError.
+    """
     source = model.tokenizer
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source.location, trust_remote_code=False, **_revision(source)
         )
-    except Exception as error:  # OSError, ValueError, KeyError, by what is missing
+    except Exception as error:  # OSError, ValueError or KeyError, depending on what is missing
         raise WorkloadError(
             f"no tokenizer: {error}", where="workload.tokenizer", got=source.reference
         ) from error
@@ -43,22 +46,23 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load_config(model: ModelSource, labels: Sequence[str], task: Task) -> PreTrainedConfig:
-    """Return the config with what the task and its classes ask for, and the profile's overrides."""
+    """Return the config with the fields of the task and its classes, and the profile's overrides.
+
+    Raises WorkloadError for an override that is unknown or not allowed.
+    """
     source = model.source
     names = task.config_fields(labels)
     known = _config(source, **names)
     for name, value in model.config:
         if name in names or not hasattr(known, name):
             raise WorkloadError(
-                "this is read from the data, or follows from the task"
-                if name in names
-                else "unknown key",
+                "this field follows from the data or the task" if name in names else "unknown key",
                 where=f"workload.config.{name}",
                 got=repr(value),
                 expected=f"a field of {type(known).__name__}",
                 nearest=nearest_name(name, known.to_dict()),
             )
-    # Made anew, not changed: some fields are derived from others when a config is made.
+    # A new config instead of a changed one, since some fields are derived from others when it is made.
     return _config(source, **names, **dict(model.config)) if model.config else known
 
 
@@ -83,10 +87,10 @@ def load_model(
     attn_implementation: str,
     pad_token_id: int | None = None,
 ) -> PreTrainedModel:
-    """Return the task's model in float32, its new head drawn from the generator's present state.
+    """Return the task's model in float32, its new head initialised from torch's global generator.
 
-    Weights are read from safetensors only, unless the workload asks for `any` (then torch unpickles
-    nothing but weights), and no code that comes with a model is run.
+    Weights are read from safetensors only, unless the workload says `any` (then torch unpickles only
+    weights). Code that comes with a model is never run. Raises WorkloadError.
     """
     config = load_config(model, labels, task)
     if config.pad_token_id is None:
@@ -116,11 +120,11 @@ def load_model(
 def length_limit(
     config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, own_tokenizer: bool
 ) -> int | None:
-    """Return the longest sequence, in tokens, that model and tokenizer take; None without a limit."""
+    """Return the longest sequence, in tokens, that model and tokenizer accept; None without a limit."""
     limits = []
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int):
-        # RoBERTa and its kin number positions from padding_idx + 1.
+        # RoBERTa and related models number positions from padding_idx + 1.
         offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
         limits.append(positions - offset)
     if own_tokenizer and tokenizer.model_max_length < _NO_LIMIT:

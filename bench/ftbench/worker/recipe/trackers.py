@@ -1,8 +1,8 @@
-"""Reporting: what `report_to` writes, in folders of the run directory, so that it outlives checkpoints.
+"""Trackers: the files of `report_to` go into folders of the run directory, so that they outlive checkpoints.
 
-transformers' callbacks take their places from environment variables. One that the user has set
-stays as it is; without it nothing is sent anywhere. Only the cell itself reports: its two-step pass,
-predictions and the frontier turn it off.
+transformers' callbacks read their paths from environment variables. A variable that the user has set stays
+as it is; otherwise nothing is sent over a network. Only the cell itself reports: two-step passes, predictions and
+the batch search do not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from ftbench.base.errors import ProfileError
 
-# The packages of each integration, any one of which will do.
+# The packages of each integration, any one of which is enough.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "mlflow": ("mlflow",),
@@ -31,16 +31,16 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 
 
 def reports_to(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the integrations that a cell's settings name; raises ProfileError for another one.
+    """Return the integrations that a cell's settings name; raises ProfileError for an unsupported one.
 
-    The others send what they are given over a network, and `all` is whatever is installed.
+    Unsupported integrations send data over a network, and `all` would mean every installed one.
     """
     asked = settings.get("report_to", "none")
     names = [asked] if isinstance(asked, str) else list(asked or ())
     for name in names:
         if name not in (*PACKAGES, "none"):
             raise ProfileError(
-                "nothing is reported there",
+                "not a supported tracker",
                 where="training.report_to",
                 got=repr(name),
                 expected=f"none, or some of {', '.join(PACKAGES)}",
@@ -49,11 +49,11 @@ def reports_to(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def require_packages(settings: Mapping[str, Any]) -> None:
-    """Raise ProfileError where a cell reports to something that is not installed."""
+    """Raise ProfileError if a cell reports to a tracker that is not installed."""
     for name in reports_to(settings):
         if not any(importlib.util.find_spec(package) for package in PACKAGES[name]):
             raise ProfileError(
-                f"reporting to it needs the package {PACKAGES[name][0]}, which is not installed",
+                f"this tracker needs the package {PACKAGES[name][0]}, which is not installed",
                 where="training.report_to",
                 got=name,
                 hint=f"python -m pip install {PACKAGES[name][0]}",
@@ -61,9 +61,9 @@ def require_packages(settings: Mapping[str, Any]) -> None:
 
 
 def report_into(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Have this process's integrations write into a folder that has the name of the run.
+    """Make this process's integrations write into a folder that has the name of the run.
 
-    TensorBoard and W&B have a folder a run; MLflow and trackio one database for them all, beside it.
+    TensorBoard and W&B have one folder per run; MLflow and trackio one database for all runs, beside it.
     """
     names = reports_to(settings)
     for name in names:
@@ -75,30 +75,31 @@ def report_into(folder: Path, settings: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def reports_open(trainer: Trainer) -> Iterator[None]:
-    """Keep reports open while the context lasts, and close them at its end.
+    """Keep trackers open until the end of the context, and close them there.
 
-    They end with training, but the recipe evaluates once more: TensorBoard would begin another file
-    and MLflow another run, which nobody ends. W&B and the writers' threads rely on the interpreter's
-    own end, which a worker does not come to.
+    By themselves they close at the end of training, but the recipe evaluates once more: TensorBoard would
+    begin another file, and MLflow another run that nobody ends. W&B and the writers' threads finish at the
+    interpreter's exit, which a worker does not reach.
     """
     kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
-    reporters = [one for one in trainer.callback_handler.callbacks if isinstance(one, kinds)]
-    for one in reporters:
-        one.on_train_end = _not_yet
+    callbacks = trainer.callback_handler.callbacks
+    trackers = [callback for callback in callbacks if isinstance(callback, kinds)]
+    for tracker in trackers:
+        tracker.on_train_end = _not_yet
     yield
-    for one in reporters:
-        del one.on_train_end
-        one.on_train_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+    for tracker in trackers:
+        del tracker.on_train_end
+        tracker.on_train_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
     if "wandb" in (trainer.args.report_to or ()):
         importlib.import_module("wandb").finish()
 
 
 def _not_yet(*_: Any, **__: Any) -> None:
-    """Stand in the place of a callback's end of training."""
+    """Replace a tracker's `on_train_end`."""
 
 
 def _places(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the environment variables of each integration, for a run whose folder this is."""
+    """Return the environment variables of each integration, for a run with this folder."""
     return {
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(folder)},
         "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{folder.parent.resolve() / 'mlflow.db'}"},
@@ -108,7 +109,7 @@ def _places(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of those packages that are installed."""
+    """Return the versions of the packages that are installed."""
     found = {}
     for name in packages:
         try:

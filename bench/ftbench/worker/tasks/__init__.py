@@ -1,1 +1,1 @@
-"""What is learned: how text and labels become a fine-tune, and how its answers are scored."""
+"""Tasks: how texts and labels become training examples, and how a model's answers are scored."""

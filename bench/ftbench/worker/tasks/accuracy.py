@@ -1,7 +1,7 @@
-"""Accuracy through `evaluate`, with no hub: a small Metric of our own.
+"""Accuracy as a Metric of the library `evaluate`, without the hub.
 
-`evaluate.load("accuracy")` downloads the metric's code, which neither works offline nor should be
-trusted to; this class is the same computation in the same framework.
+`evaluate.load("accuracy")` downloads the metric's code, which does not work offline and would have to be
+trusted; this class is the same computation in the same framework.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Accuracy(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Share of predictions equal to their reference.",
             citation="",
-            inputs_description="predictions and references, one integer label a document",
+            inputs_description="predictions and references, one integer label per example",
             features=datasets.Features(
                 {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
             ),

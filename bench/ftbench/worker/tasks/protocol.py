@@ -1,4 +1,4 @@
-"""A task: which columns it needs, how they become features and labels, which model learns it, how it is scored."""
+"""The interface of a task: its columns, features, labels, model class and scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels of both pools as the model takes them, and the names of the classes; a regression has none."""
+    """The labels of both pools in the model's format, and the names of the classes, empty for a regression."""
 
     train: pa.Array
     evaluation: pa.Array
@@ -27,20 +27,20 @@ class Labels:
 
 
 class Task(Protocol):
-    """What a fine-tune learns. A second one is a file here, an entry in `tasks.py` and a name in `TaskName`."""
+    """A task of fine-tuning. A new one is a file here, an entry in `tasks.py` and a name in `TaskName`."""
 
     name: TaskName
     auto_model: Any  # a class of transformers' `AutoModelFor...`
     peft_task: str  # a member of `peft.TaskType`
-    scores: tuple[str, ...]  # names of `ftbench.plan.scores`, the one that stands for a run first
-    filler: int | float  # a label for examples that are made up
+    scores: tuple[str, ...]  # names of `ftbench.plan.scores`, the headline score first
+    filler: int | float  # a label for artificial examples
 
     def columns(self, source: DataSource) -> dict[str, str]:
-        """Return the columns of the data set, by the name that each has in a pool (`text`, `label`, ...)."""
+        """Return the columns of the data set, by their names in a pool (`text`, `label`, ...)."""
         ...
 
     def strata(self, labels: pa.ChunkedArray) -> list[Array]:
-        """Return row numbers in groups that are each split alike between training and evaluation."""
+        """Return row numbers in groups; each is split between training and evaluation in the same ratio."""
         ...
 
     def read_labels(
@@ -51,7 +51,7 @@ class Task(Protocol):
         names: Sequence[str] | None,
         column: str,
     ) -> Labels:
-        """Return the labels of both pools; `names` are those that the data set has for its classes.
+        """Return the labels of both pools; `names` are the data set's own names of its classes.
 
         Raises WorkloadError for labels that cannot be learned.
         """
@@ -69,12 +69,12 @@ class Task(Protocol):
         max_length: int,
         pad: bool,
     ) -> Mapping[str, Any]:
-        """Return the features of a batch of a pool's columns, cut and, if asked for, padded to a length."""
+        """Return the features of a batch of a pool's columns, truncated and, with `pad`, padded to a length."""
         ...
 
     def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
-        """Return the scores of a model's outputs on the evaluation examples; one that is not defined is left out.
+        """Return the scores of a model's outputs on the evaluation examples, without those that are not defined.
 
-        Raises nothing for outputs that are not numbers: a training may diverge.
+        Must not raise for outputs that are not finite, since a training may diverge.
         """
         ...

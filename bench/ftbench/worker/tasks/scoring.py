@@ -1,4 +1,4 @@
-"""Scores with their standard errors and intervals, from references and answers; numpy alone.
+"""Scores with their standard errors and intervals, from references and answers. Pure.
 
 References and answers are arrays of one number per evaluation example.
 """
@@ -14,11 +14,11 @@ from ftbench.plan.scores import BY_NAME
 from ftbench.records.scores import Score, share_variance
 from ftbench.worker.tasks.protocol import Array
 
-# Of the standard normal distribution: 95 of 100 draws lie within so many standard errors.
+# 95 of 100 draws of a normal distribution lie within this many standard errors.
 _NORMAL = 1.959964
-# The variance of Fisher's z of a correlation of n examples is its share divided by n - 3. Of ranks it depends on
-# the correlation: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman
-# correlations" (2000).
+# The variance of Fisher's z of a correlation of n examples is a constant divided by n - 3. The constant is 1 for
+# Pearson's; for Spearman's it depends on the correlation: Bonett and Wright, "Sample size requirements for
+# estimating Pearson, Kendall and Spearman correlations" (2000).
 _FEWEST_CORRELATED = 4
 
 
@@ -29,14 +29,15 @@ def accuracy(share: float, examples: int, guess: float) -> Score:
 
 
 def macro_f1(references: Array, answers: Array, guess: int) -> Score:
-    """Return the mean over classes of 2 TP / (2 TP + FP + FN): of those that are in references or answers.
+    """Return the mean of 2 TP / (2 TP + FP + FN) over the classes that occur in references or answers.
 
-    The standard error is the infinitesimal jackknife's over examples, which is the delta method's (Efron 1982).
+    The standard error is that of the infinitesimal jackknife over examples, which equals the delta method's
+    (Efron 1982).
     """
     counts = _confusion(references, answers)
     value = _macro_f1(counts)
     examples = counts.sum()
-    # Moving one example's weight into a pair of classes: the derivative, by a small step to either side.
+    # The derivative by the weight of one pair of classes, from a small step to either side.
     step = 1e-6 * examples
     influence = np.zeros_like(counts)
     for pair in zip(*np.nonzero(counts), strict=True):
@@ -53,7 +54,7 @@ def macro_f1(references: Array, answers: Array, guess: int) -> Score:
 
 
 def _confusion(references: Array, answers: Array) -> Array:
-    """Return how often each class was answered for each, of those that occur."""
+    """Return the confusion matrix of the classes that occur: references by row, answers by column."""
     classes, numbers = np.unique(np.concatenate([references, answers]), return_inverse=True)
     count = len(classes)
     pairs = numbers[: len(references)] * count + numbers[len(references) :]
@@ -67,14 +68,14 @@ def _macro_f1(counts: Array) -> float:
 
 
 def pearson(references: Array, answers: Array) -> Score | None:
-    """Return the correlation with its interval by Fisher's z; None if either is the same throughout."""
+    """Return the correlation with its interval by Fisher's z; None if either array is constant."""
     if _constant(references) or _constant(answers):
         return None
     return _correlated("pearson", _correlation(references, answers), len(references), 1.0)
 
 
 def spearman(references: Array, answers: Array) -> Score | None:
-    """Return the correlation of the ranks, equal values sharing theirs; None if either is the same throughout."""
+    """Return the correlation of the ranks, with mean ranks for ties; None if either array is constant."""
     if _constant(references) or _constant(answers):
         return None
     value = _correlation(_ranks(references), _ranks(answers))
@@ -82,7 +83,7 @@ def spearman(references: Array, answers: Array) -> Score | None:
 
 
 def mean_squared_error(references: Array, answers: Array, guess: float) -> Score:
-    """Return the mean squared error; `guess` is the number that is answered without reading."""
+    """Return the mean squared error; `guess` is the answer of a model that ignores the text."""
     squares = (answers - references) ** 2
     error = float(squares.std(ddof=1) / math.sqrt(len(squares))) if len(squares) > 1 else None
     guessed = float(((references - guess) ** 2).mean())
@@ -94,18 +95,18 @@ def _ranks(values: Array) -> Array:
 
 
 def _constant(values: Array) -> bool:
-    """Return whether values are the same but for the last digits of single precision."""
+    """Return whether values are equal up to the last digits of single precision."""
     return float(np.ptp(values)) <= 1e-6 * float(abs(values).max())
 
 
-def _correlation(one: Array, other: Array) -> float:
-    a, b = one - one.mean(), other - other.mean()
+def _correlation(x: Array, y: Array) -> float:
+    a, b = x - x.mean(), y - y.mean()
     spread = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
     return max(-1.0, min(1.0, float(a @ b) / spread))
 
 
 def _correlated(name: str, value: float, examples: int, variance: float) -> Score:
-    """Return a correlation with the interval that is symmetric in Fisher's z; none for four examples or fewer."""
+    """Return a correlation with the interval that is symmetric in Fisher's z; none for fewer than four examples."""
     if examples < _FEWEST_CORRELATED or abs(value) >= 1:
         return _score(name, value, None, guess=0.0)
     in_z = math.sqrt(variance / (examples - 3)) if examples > 3 else math.inf
@@ -116,7 +117,7 @@ def _correlated(name: str, value: float, examples: int, variance: float) -> Scor
 
 
 def _score(name: str, value: float, error: float | None, *, guess: float) -> Score:
-    """Return a score with a normal interval, cut at what it can be."""
+    """Return a score with a normal interval, clipped to the score's bounds."""
     kind = BY_NAME[name]
     ends: dict[str, float] = {}
     if error is not None:

@@ -1,4 +1,4 @@
-"""The tasks that there are, by name."""
+"""All tasks, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts as features, for the tasks that read whole texts."""
+"""Texts and pairs of texts as features, for tasks with one label per text or pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT, PAIR, LABEL = "text", "text_pair", "label"
 
 
 class WholeTexts:
-    """What tasks have in common that answer for a text, or for a pair of texts, as a whole."""
+    """The common part of tasks with one label per text, or per pair of texts."""
 
     def columns(self, source: DataSource) -> dict[str, str]:
         """Return the column of the text, or the two of a pair, and the column of the label."""
@@ -28,7 +28,7 @@ class WholeTexts:
         max_length: int,
         pad: bool,
     ) -> Mapping[str, Any]:
-        """Return the features of a batch; of a pair that is too long, the longer text loses tokens first.
+        """Return the features of a batch; if a pair is too long, the longer text is truncated first.
 
         That is transformers' truncation `longest_first`, which `run_glue.py` uses.
         """
@@ -43,5 +43,5 @@ class WholeTexts:
 
 
 def lengths(encoded: Mapping[str, Any]) -> list[int]:
-    """Return the tokens of each example of encoded features."""
+    """Return the number of tokens of each example of encoded features."""
     return list(map(len, encoded["input_ids"]))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TextClassification(WholeTexts):
-    """The exercise's task: the class is the position of the largest of the model's outputs."""
+    """Classification: the answer is the position of the largest of the model's outputs."""
 
     name: TaskName = "text-classification"
     auto_model: Any = AutoModelForSequenceClassification
@@ -33,10 +33,10 @@ class TextClassification(WholeTexts):
 
     @cached_property
     def _accuracy(self) -> Accuracy:
-        # `evaluate` takes half a second to load, and a trace computes no metric. Cells load it first.
+        # `evaluate` takes half a second to import, and a trace computes no metric. Cells import it early.
         from ftbench.worker.tasks.accuracy import Accuracy
 
-        # In memory: two cells at once must not meet in a cache file.
+        # In memory, so that two cells at a time do not share a cache file.
         return Accuracy(keep_in_memory=True)
 
     def strata(self, labels: pa.ChunkedArray) -> list[Array]:
@@ -52,11 +52,11 @@ class TextClassification(WholeTexts):
         names: Sequence[str] | None,
         column: str,
     ) -> Labels:
-        """Return each label as the place of its value among those of training, or among the names."""
+        """Return each label as the index of its value among those of training, or among the names."""
         found = sorted(pc.unique(train).to_pylist())
         if len(found) < 2:
             raise WorkloadError(
-                "one class only: there is nothing to learn",
+                "the data has only one class: there is nothing to learn",
                 where=f"workload.label_column {column}",
                 got=repr(found),
             )
@@ -76,7 +76,7 @@ class TextClassification(WholeTexts):
         }
 
     def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
-        """Return accuracy and macro-F1; guessing is to answer training's most frequent class throughout."""
+        """Return accuracy and macro F1; the guess is the most frequent class of training, for all examples."""
         answers = np.argmax(outputs, axis=-1)
         found = self._accuracy.compute(predictions=answers, references=references)
         assert found is not None  # None only in a process that isn't the main one
@@ -95,9 +95,9 @@ def _numbered(labels: pa.ChunkedArray, values: Sequence[Any], column: str) -> pa
     unknown = sorted({str(value) for value in found if value not in number})
     if unknown:
         raise WorkloadError(
-            "labels that training does not have",
+            "the evaluation pool has labels that the training pool does not have",
             where=f"workload.label_column {column}",
             got=", ".join(unknown),
-            hint="hub test splits often hide their labels as -1: name another with eval_split",
+            hint="test splits on the hub often hide their labels as -1: name another split in eval_split",
         )
     return pa.array([number[value] for value in found], pa.int64())

@@ -16,7 +16,7 @@ from ftbench.worker.tasks import scoring
 from ftbench.worker.tasks.protocol import Array, Labels
 from ftbench.worker.tasks.text import WholeTexts
 
-# Examples are split alike within so many groups of like labels, if each has as many examples.
+# Examples are split within this many groups of similar labels, if each has at least as many examples.
 _GROUPS = 10
 
 
@@ -30,9 +30,9 @@ class TextRegression(WholeTexts):
     filler: int | float = 0.0
 
     def strata(self, labels: pa.ChunkedArray) -> list[Array]:
-        """Return row numbers in groups of like labels, each in the order of the rows.
+        """Return row numbers in groups of similar labels, each in the order of the rows.
 
-        A file may be sorted by its labels: its last part alone would be no fair evaluation.
+        A file may be sorted by its labels, and its last part would not be a fair evaluation.
         """
         order = np.argsort(_numbers(labels, ""), kind="stable")
         groups = max(1, min(_GROUPS, len(order) // _GROUPS))
@@ -46,26 +46,26 @@ class TextRegression(WholeTexts):
         names: Sequence[str] | None,
         column: str,
     ) -> Labels:
-        """Return the labels as single-precision numbers, as the loss takes them."""
+        """Return the labels as single-precision numbers, as the loss requires."""
         pools = {"training": _numbers(train, column), "evaluation": _numbers(evaluation, column)}
         for pool, numbers in pools.items():
             if len(numbers) and float(np.ptp(numbers)) == 0:
                 raise WorkloadError(
-                    f"one number only in the {pool} pool: there is nothing to learn or to score",
+                    f"all labels of the {pool} pool are the same number: there is nothing to learn or to score",
                     where=f"workload.label_column {column}",
                     got=f"{numbers[0]:g}",
-                    hint="hub test splits often hide their labels as -1: name another with eval_split",
+                    hint="test splits on the hub often hide their labels as -1: name another in eval_split",
                 )
         return Labels(*(pa.array(numbers, pa.float32()) for numbers in pools.values()))
 
     def config_fields(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Return one output and the loss that goes with it."""
+        """Return the fields for one output and the mean squared error."""
         return {"num_labels": 1, "problem_type": "regression"}
 
     def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
         """Return Pearson's and Spearman's correlation and the mean squared error.
 
-        Guessing is to answer the mean of the training labels throughout: its correlation is taken as 0.
+        The guess is the mean of the training labels, for all examples; its correlation is taken as 0.
         """
         answers = np.asarray(outputs, dtype=float).reshape(len(references))
         wanted = np.asarray(references, dtype=float)
@@ -81,15 +81,15 @@ class TextRegression(WholeTexts):
 
 
 def _numbers(labels: pa.ChunkedArray, column: str) -> Array:
-    """Return labels as numbers; raises WorkloadError if they are none, or not finite."""
+    """Return labels as numbers; raises WorkloadError if they are not numbers, or not finite."""
     kind = labels.type
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     if not numeric:
         raise WorkloadError(
-            "a regression learns numbers",
+            "a regression needs labels that are numbers",
             where=f"workload.label_column {column}",
             got=str(kind),
-            hint='task = "text-classification" learns classes',
+            hint='task = "text-classification" takes classes',
         )
     numbers = labels.cast(pa.float64()).to_numpy()
     if not np.isfinite(numbers).all():

@@ -13,7 +13,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes import shapes as module
 from ftbench.predict.shapes.fit import TERMS, fit_events
-from ftbench.predict.shapes.shapes import Workload, trace_shapes
+from ftbench.predict.shapes.shapes import ShapeTracer, trace_shapes
 from ftbench.predict.trace.events import FORWARD, Kernel, Site, TraceBuilder
 from ftbench.predict.trace.tracer import Target
 from tests.factories import cell
@@ -34,7 +34,7 @@ def step(batch, length, *, extra=0):
 
 
 @dataclasses.dataclass(frozen=True)
-class Planted(Workload):
+class Planted(ShapeTracer):
     """A workload that is traced by a function of batch and length."""
 
     of: Callable = step
@@ -330,8 +330,8 @@ def asked(monkeypatch):
 
 
 def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
-    documents = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
-    Workload(cell(), Target(compute_capability=(9, 0)), documents).trace((6, 48))
+    sequence_lengths = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
+    ShapeTracer(cell(), Target(compute_capability=(9, 0)), sequence_lengths).trace((6, 48))
     ((traced, target, batches),) = asked
     assert (traced.per_device_train_batch_size, traced.max_length) == (6, 48)
     assert target.compute_capability == (9, 0)
@@ -341,9 +341,9 @@ def test_a_shape_is_traced_with_the_labels_of_its_data(asked):
 def test_the_work_of_a_shape_is_counted_for_its_cell(monkeypatch):
     calls = []
     monkeypatch.setattr(module, "count_work", lambda *asked: calls.append(asked) or "the work")
-    documents = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
+    sequence_lengths = SequenceLengths(labels=("a", "b", "c"), lengths=(5, 200))
     target = Target(compute_capability=(9, 0))
-    assert Workload(cell(), target, documents).work((6, 48)) == "the work"
+    assert ShapeTracer(cell(), target, sequence_lengths).work((6, 48)) == "the work"
     ((counted, of, batches),) = calls
     assert (counted.per_device_train_batch_size, counted.max_length) == (6, 48)
     assert (of, batches.lengths, batches.labels) == (target, (48,), ("a", "b", "c"))
@@ -356,7 +356,7 @@ def test_a_model_that_cannot_be_traced_is_a_prediction_error(monkeypatch, raised
 
     monkeypatch.setattr(module, "trace_trainer", trace_trainer)
     with pytest.raises(PredictionError) as caught:
-        Workload(cell(), Target(), SequenceLengths()).trace((6, 48))
+        ShapeTracer(cell(), Target(), SequenceLengths()).trace((6, 48))
     if isinstance(raised, PredictionError):
         assert caught.value is raised  # in its own words
         return
@@ -371,7 +371,7 @@ def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
         raise DynamicOutputShapeException("aten.unique_consecutive.default")
 
     monkeypatch.setattr(module, "trace_trainer", trace_trainer)
-    with pytest.raises(PredictionError, match="depend on what is in a batch") as caught:
-        Workload(cell(), Target(), SequenceLengths()).trace((6, 48))
+    with pytest.raises(PredictionError, match="depend on the content of a batch") as caught:
+        ShapeTracer(cell(), Target(), SequenceLengths()).trace((6, 48))
     assert caught.value.got == "aten.unique_consecutive.default"
     assert caught.value.where == "m"

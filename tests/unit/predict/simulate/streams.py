@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from ftbench.predict.simulate.allocator import CachingAllocator, OutOfMemory
+from ftbench.predict.simulate.allocator import CachingAllocator, SimulatedOutOfMemory
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 
 KIB, MIB = 1024, 1024**2
@@ -47,5 +47,5 @@ def play(stream, options):
 def until_out_of_memory(steps):
     try:
         yield from steps
-    except OutOfMemory:
+    except SimulatedOutOfMemory:
         return

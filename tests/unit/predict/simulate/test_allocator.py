@@ -4,7 +4,7 @@ import math
 import pytest
 from hypothesis import given, settings
 
-from ftbench.predict.simulate.allocator import CachingAllocator, OutOfMemory
+from ftbench.predict.simulate.allocator import CachingAllocator, SimulatedOutOfMemory
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.replay import replay
 from ftbench.predict.simulate.segments import Block
@@ -243,7 +243,7 @@ def test_a_retry_reaches_both_pools():
 def test_a_split_segment_is_not_given_back():
     allocator = limited(40 * MIB)
     allocator.malloc(2 * MIB)  # a segment of 20 MiB, of which 18 are free
-    with pytest.raises(OutOfMemory) as failure:
+    with pytest.raises(SimulatedOutOfMemory) as failure:
         allocator.malloc(24 * MIB - 100)
     error = failure.value
     assert (error.requested, error.reserved, error.capacity) == (24 * MIB - 100, 20 * MIB, 40 * MIB)
@@ -254,7 +254,7 @@ def test_a_split_segment_is_not_given_back():
 
 
 def test_capacity_counts_the_segment_and_not_the_request():
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(SimulatedOutOfMemory):
         limited(19 * MIB).malloc(2 * MIB)
     limited(20 * MIB).malloc(2 * MIB)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ftbench.predict.simulate.allocator import CachingAllocator, OutOfMemory
+from ftbench.predict.simulate.allocator import CachingAllocator, SimulatedOutOfMemory
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.replay import replay
 from tests.unit.predict.simulate.streams import MIB
@@ -89,7 +89,7 @@ def test_a_gap_that_is_too_small_is_left():
 def test_expandable_out_of_memory():
     allocator = expandable(50 * MIB)
     allocator.malloc(30 * MIB)
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(SimulatedOutOfMemory):
         allocator.malloc(30 * MIB)
     assert (allocator.retries, allocator.reserved) == (1, 40 * MIB)
     assert allocator.malloc(10 * MIB).size == 10 * MIB
@@ -102,7 +102,7 @@ def test_unmapped_pages_beside_one_another_become_one_range():
     def give_back(block):
         """Free a block, and ask for more than there is, so that its page is unmapped."""
         allocator.free(block)
-        with pytest.raises(OutOfMemory):
+        with pytest.raises(SimulatedOutOfMemory):
             allocator.malloc(60 * MIB)
         return allocator.reserved
 

@@ -14,7 +14,7 @@ from ftbench.predict.trace.events import EVALUATION
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.predict.trace.work import WorkCounter, count_work
-from ftbench.worker.measure.steps import document_flops
+from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
@@ -195,7 +195,7 @@ def document():
         small_cell().model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
     )
     coefficients = fit_flops(model, LENGTH)
-    return document_flops(coefficients, LENGTH)
+    return example_flops(coefficients, LENGTH)
 
 
 @pytest.fixture(scope="module")

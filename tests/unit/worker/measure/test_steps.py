@@ -13,7 +13,7 @@ from ftbench.worker.measure.steps import (
     DRIFT_WARN,
     SPREAD_WARN,
     StepBook,
-    document_flops,
+    example_flops,
     step_warnings,
     summarise,
     write_steps,
@@ -79,7 +79,7 @@ def test_accumulated_batches_are_one_step():
     )
     assert (row["samples"], row["padded_tokens"], row["length"]) == (8, 96, 16)
     assert row["loss"] == pytest.approx(0.5)
-    assert row["flops"] == 4 * document_flops(FLOPS, 16) + 4 * document_flops(FLOPS, 8)
+    assert row["flops"] == 4 * example_flops(FLOPS, 16) + 4 * example_flops(FLOPS, 8)
 
 
 def test_a_step_that_did_not_end_is_left_out():
@@ -325,7 +325,7 @@ def test_no_steady_state_is_a_caution():
     (run_warning, *others) = run_warnings(planted_table(np.linspace(2.0, 1.0, 100)))
     assert (run_warning.name, run_warning.threshold) == ("unsteady", UNSTEADY_WARN)
     assert run_warning.value == 1.0
-    assert "50 steps into the cell" in run_warning.message
+    assert "after 50 steps" in run_warning.message
     assert [other.name for other in others] == ["drift"]
 
 

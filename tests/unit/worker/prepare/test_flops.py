@@ -4,7 +4,7 @@ import pytest
 
 from ftbench.plan.profile import LoraSettings
 from ftbench.plan.sources import resolve_model
-from ftbench.worker.measure.steps import document_flops
+from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import count_flops, fit_flops
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
@@ -56,7 +56,7 @@ def test_the_fitted_polynomial_is_exact(model):
         3 * LAYERS * 4 * H,
     )
     for length in (1, 77, 512):
-        assert document_flops(coefficients, length) == by_hand(length)
+        assert example_flops(coefficients, length) == by_hand(length)
 
 
 def test_a_frozen_body_costs_its_forward_pass_alone():
@@ -90,7 +90,7 @@ def test_loras_flops_are_those_worked_out_by_hand(rank):
     lora = with_method(small(), "lora", TASKS["text-classification"], LoraSettings(r=rank))
     for length in (4, 32):
         assert count_flops(lora, length) == lora_by_hand(length, rank)
-    assert document_flops(fit_flops(lora, 128), 77) == lora_by_hand(77, rank)
+    assert example_flops(fit_flops(lora, 128), 77) == lora_by_hand(77, rank)
 
 
 def test_a_model_that_is_no_quadratic_has_no_flops(model, monkeypatch):

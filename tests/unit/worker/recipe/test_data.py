@@ -143,7 +143,7 @@ def test_balanced_pools_have_as_many_of_each_class(tmp_path):
         ({"where": {"lable": 1}}, "workload.where", "no such column"),
         ({"where": {"label": 5}}, "workload.dataset", "no row is left"),
         ({"where": {"label": "five"}}, "workload.where", "cannot be compared"),
-        ({"where": {"label": 1}}, "workload.label_column label", "one class only"),
+        ({"where": {"label": 1}}, "workload.label_column label", "only one class"),
     ],
 )
 def test_what_does_not_fit_is_refused(csv_file, changes, where, what):
@@ -173,7 +173,7 @@ def test_rows_without_text_or_label_are_refused(tmp_path):
 def test_labels_that_training_does_not_know(tmp_path):
     Dataset.from_dict(rows(12)).to_csv(tmp_path / "train.csv")
     Dataset.from_dict(rows(6, label=[0, 1, 2] * 2)).to_csv(tmp_path / "test.csv")
-    with pytest.raises(WorkloadError, match="labels that training does not"):
+    with pytest.raises(WorkloadError, match="labels that the training pool does not"):
         load_pools(source(tmp_path))
 
 
@@ -184,7 +184,9 @@ def test_hidden_labels_are_refused(tmp_path):
     DatasetDict(
         {name: Dataset.from_dict(data, features=features) for name, data in splits.items()}
     ).save_to_disk(tmp_path / "d")
-    with pytest.raises(WorkloadError, match="labels that training does not have") as caught:
+    with pytest.raises(
+        WorkloadError, match="labels that the training pool does not have"
+    ) as caught:
         load_pools(source(tmp_path / "d"))
     assert caught.value.got == "-1"
 
@@ -216,7 +218,7 @@ def test_broken_files_are_an_error_and_no_traceback(tmp_path, content):
 
 def test_a_kind_of_file_that_is_not_read(tmp_path):
     (tmp_path / "d.xml").write_text("x")
-    with pytest.raises(WorkloadError, match="not read"):
+    with pytest.raises(WorkloadError, match="unsupported kind"):
         load_pools(source(tmp_path / "d.xml"))
 
 
@@ -357,5 +359,5 @@ def test_a_regression_s_pools_have_numbers_over_the_same_range(tmp_path):
 
 
 def test_words_are_no_numbers(tmp_path):
-    with pytest.raises(WorkloadError, match="a regression learns numbers"):
+    with pytest.raises(WorkloadError, match="a regression needs labels that are numbers"):
         load_pools(source(numbers_csv(tmp_path, ["good", "bad"] * 10), task="text-regression"))

@@ -111,7 +111,7 @@ def test_lora_starts_from_the_model_itself_and_from_the_seed():
 
 
 def test_a_model_without_a_head_is_refused():
-    with pytest.raises(WorkloadError, match="head cannot be told"):
+    with pytest.raises(WorkloadError, match="no head separate"):
         with_method(small("bert").bert, "head", TASKS["text-classification"])
 
 

@@ -158,7 +158,7 @@ def test_the_tokenizers_own_limit_counts():
 
 @pytest.mark.parametrize(
     ("config", "what"),
-    [({"num_hidden_layer": 2}, "unknown key"), ({"num_labels": 5}, "read from the data")],
+    [({"num_hidden_layer": 2}, "unknown key"), ({"num_labels": 5}, "follows from the data")],
 )
 def test_overrides_of_the_config_that_mean_nothing(config, what):
     with pytest.raises(WorkloadError, match=what) as caught:

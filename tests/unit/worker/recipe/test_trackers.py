@@ -40,7 +40,7 @@ def test_where_a_cell_reports_to(settings, found):
 
 @pytest.mark.parametrize("name", ["all", "comet_ml", "tensorbord"])
 def test_other_places_are_refused(name):
-    with pytest.raises(ProfileError, match="nothing is reported") as caught:
+    with pytest.raises(ProfileError, match="not a supported tracker") as caught:
         require_packages({"report_to": [name]})
     assert caught.value.where == "training.report_to"
     assert "tensorboard" in caught.value.expected

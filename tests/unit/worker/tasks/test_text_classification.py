@@ -36,7 +36,10 @@ def test_names_of_the_data_set_count_classes_that_training_lacks():
 
 @pytest.mark.parametrize(
     ("train", "evaluation", "words"),
-    [([1, 1], [1], "one class only"), ([0, 1], [-1, 2], "labels that training does not have")],
+    [
+        ([1, 1], [1], "only one class"),
+        ([0, 1], [-1, 2], "labels that the training pool does not have"),
+    ],
 )
 def test_labels_that_cannot_be_learned(train, evaluation, words):
     with pytest.raises(WorkloadError, match=words):

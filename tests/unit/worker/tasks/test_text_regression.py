@@ -27,11 +27,11 @@ def test_labels_are_numbers_in_single_precision():
 @pytest.mark.parametrize(
     ("train", "words"),
     [
-        (chunked(["1", "2"]), "a regression learns numbers"),
-        (chunked([True, False]), "a regression learns numbers"),
+        (chunked(["1", "2"]), "a regression needs labels that are numbers"),
+        (chunked([True, False]), "a regression needs labels that are numbers"),
         (chunked([1.0, float("nan")]), "1 labels are not finite numbers"),
         (chunked([1.0, float("inf"), float("inf")]), "2 labels are not finite numbers"),
-        (chunked([3.0, 3.0]), "one number only in the training pool"),
+        (chunked([3.0, 3.0]), "all labels of the training pool are the same number"),
     ],
 )
 def test_labels_that_cannot_be_learned(train, words):
@@ -42,7 +42,7 @@ def test_labels_that_cannot_be_learned(train, words):
 
 def test_hidden_labels_of_a_test_split_are_no_evaluation():
     """The hub's STS-B hides those of its test split as -1."""
-    with pytest.raises(WorkloadError, match="one number only in the evaluation pool") as caught:
+    with pytest.raises(WorkloadError, match="all labels of the evaluation pool") as caught:
         read(chunked([1.0, 2.0]), [-1.0, -1.0, -1.0])
     assert "eval_split" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""When each optimizer step began and ended, without making the step wait.
+"""Clocks for the beginning and end of each optimizer step, which do not make the step wait.
 
 On the CPU `perf_counter` is enough. On CUDA the host runs ahead of the card, so events are
 recorded into the stream and read once, after the last step.
@@ -19,7 +19,7 @@ class StepClock(Protocol):
         """Mark this moment of the device's work."""
 
     def seconds(self) -> list[float]:
-        """Return every mark's time in seconds after the first one; call it once, at the end."""
+        """Return the time of every mark in seconds after the first; call it once, at the end."""
 
 
 class HostClock:
@@ -44,7 +44,7 @@ class CudaClock:
         self._events: list[torch.cuda.Event] = []
 
     def mark(self) -> None:
-        """Record an event; the host goes on at once."""
+        """Record an event; the host does not wait."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         self._events.append(event)

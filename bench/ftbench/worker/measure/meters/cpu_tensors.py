@@ -1,17 +1,17 @@
-"""Peak of torch's CPU allocator: what tensors hold on the host, to the byte.
+"""Peak of torch's CPU allocator: the memory of tensors on the host, to the byte.
 
 torch keeps no such peak (`torch.cuda` does for a card), but its profiler reports each allocation
-and each release. It writes down every operator too, which costs time and memory: a pass of its
-own, never the measured run. In torch 2.13:
+and each release. It also records every operator, which costs time and memory, so it runs in a pass of its
+own, never in the measured run. In torch 2.13:
 
-- A size is what was asked for. The allocator aligns blocks to 64 bytes (c10/core/alignment.h), so
-  the next block may begin later, but no rounding is in the figure.
+- A size is the requested one. The allocator aligns blocks to 64 bytes (c10/core/alignment.h), so
+  the next block may begin later, but the figure includes no rounding.
 - Weights that `safetensors` maps from a file are reported when they are mapped, with the size of
-  the whole file, header and all (`MapAllocator`); they are pages of the process once the optimizer
+  the whole file including its header (`MapAllocator`); they become pages of the process once the optimizer
   has written to them.
-- Only the thread that began is seen (with `profile_all_threads` no memory event comes at all). On
-  the CPU forward, backward and the optimizer run in it.
-- Not in it: scratch space of oneDNN and MKL, Arrow's and Python's own memory, other processes.
+- Only the thread that started the profiler is seen (with `profile_all_threads` there are no memory events at
+  all). On the CPU, forward, backward and the optimizer run in it.
+- Not included: scratch space of oneDNN and MKL, Arrow's and Python's own memory, other processes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ _MEMORY_EVENT = "[memory]"  # torch.autograd.profiler_util.MEMORY_EVENT_NAME
 
 
 class CpuTensorMemory:
-    """Peak bytes held by tensors on the CPU, counted from the first `start` on.
+    """Peak bytes of tensors on the CPU, counted from the first `start` on.
 
-    A tensor that was there before isn't counted; its release isn't either, since the allocator
-    reports only blocks that it saw being made. `read` and the next `start` must follow each other
-    at once: what is allocated or released between them is missed.
+    Neither earlier tensors nor their release are counted, since the allocator reports only blocks whose
+    allocation it saw. `start` must follow `read` at once: allocations and releases in between are missed.
     """
 
     def __init__(self) -> None:
@@ -37,20 +36,20 @@ class CpuTensorMemory:
         self._profile: profile | None = None
 
     def idle(self) -> dict[str, int]:
-        """Return nothing: what was held before is not known, and not counted."""
+        """Return nothing: earlier tensors are not known, and not counted."""
         return {}
 
     def sources(self) -> dict[str, str]:
-        """Return where the figure comes from."""
+        """Return the source of the figure."""
         return {"peak_cpu_tensors_bytes": "memory events of torch's profiler"}
 
     def start(self, phase: str = "") -> None:
-        """Begin a new peak at what tensors hold now."""
+        """Begin a new peak at the current size of tensors."""
         self._profile = profile(profile_memory=True)
         self._profile.__enter__()
 
     def read(self) -> dict[str, int]:
-        """Return the peak since `start`, in bytes; ends the profiler, so only once after each."""
+        """Return the peak since `start`, in bytes; ends the profiler, so call it once per `start`."""
         assert self._profile is not None, "read without start"
         self._profile.__exit__(None, None, None)
         peak = self._held_bytes
@@ -66,8 +65,8 @@ class CpuTensorMemory:
 
 
 def _changes(ended: profile) -> list[int]:
-    """Return the bytes that each allocation added, or each release took away, in order of time."""
-    # The raw events: `ended.events()` would fold them into the operators, without an order.
+    """Return the bytes of each allocation, and of each release as negative numbers, in order of time."""
+    # The raw events, since `ended.events()` merges them into operators and loses their order.
     assert ended.kineto_results is not None
     events: list[Any] = ended.kineto_results.events()  # torch's stubs leave out `nbytes`
     found = [
@@ -75,5 +74,5 @@ def _changes(ended: profile) -> list[int]:
         for event in events
         if event.name() == _MEMORY_EVENT and event.device_type() == DeviceType.CPU
     ]
-    found.sort(key=lambda change: change[0])  # stable: events of one moment stay as they came
+    found.sort(key=lambda change: change[0])  # stable: events of one moment keep their order
     return [nbytes for _, nbytes in found]

@@ -1,9 +1,8 @@
-"""What disturbed the machine beside us, from the kernel's counters.
+"""Disturbances of the machine by other programs, swapping and heat, from the kernel's counters.
 
-Processor time is psutil's. Pages swapped are read here (proc(5): vmstat, status), since psutil says 0
-of a kernel that does not count them.
-Processors that get too hot count it in sysfs (kernel documentation, "Intel thermal throttle events
-reporting"); other makers' count nothing, and virtual machines seldom do.
+Processor time is psutil's. Swapped pages are read here (proc(5): vmstat, status), since psutil returns 0
+if the kernel does not count them. Intel's processors count overheating in sysfs (kernel documentation, "Intel
+thermal throttle events reporting"); those of other makers do not, and virtual machines seldom do.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ import psutil
 from ftbench.base.units import KIB
 from ftbench.records.record import Load, RunWarning, WarningName
 
-# Processor time taken by other processes, as a share of all processors, above which times suffer.
+# Above this share of all processors, other processes slow the training down.
 OTHERS_WARN = 0.10
-# Processor time that the hypervisor kept for itself: the machine is smaller than it looks.
+# Share of the processors that the hypervisor gave to others.
 STEAL_WARN = 0.05
-# Pages swapped during a cell. One read from an SSD takes about 0.1 ms, so this many are a per cent
-# of a cell of ten seconds; an idle machine moves a few without harm.
+# Pages swapped during a cell. Reading one from an SSD takes about 0.1 ms, so this many take one per cent
+# of a cell of ten seconds; an idle machine swaps a few without harm.
 SWAP_WARN = 1000
-# A processor that throttled even once ran at another clock for a while.
+# A processor that throttled even once ran at a lower clock for a while.
 THROTTLE_WARN = 0
 
 _SWAPPED = re.compile(r"^pswp(?:in|out) (\d+)$", re.MULTILINE)
@@ -42,9 +41,9 @@ def family_cpu_s() -> float:
 
 
 class MachineLoad:
-    """What the machine did beside us between start and read.
+    """The machine's other load, from the construction of this meter to `read`.
 
-    Processor time of other processes, time stolen by the hypervisor, swapping, throttling.
+    Processor time of other processes, time taken by the hypervisor, swapping, throttling.
     """
 
     def __init__(
@@ -70,10 +69,10 @@ class MachineLoad:
         self._throttled = self._throttle_events()
 
     def _busy_and_steal(self) -> tuple[float, float] | None:
-        """Return (busy, stolen) processor seconds since boot, over all processors; None without."""
+        """Return (busy, stolen) processor seconds since boot, over all processors; None without counters."""
         try:
             used = self._cpu_times()
-        except (OSError, ValueError, TypeError):  # psutil raises whatever a strange file makes it
+        except (OSError, ValueError, TypeError):  # psutil raises these for an unexpected file
             return None
         return used.user + used.nice + used.system + used.irq + used.softirq, used.steal
 
@@ -87,7 +86,7 @@ class MachineLoad:
         return None if kib is None else kib * KIB // mmap.PAGESIZE
 
     def _throttle_events(self) -> int | None:
-        """Return how often processors throttled since boot, one at a time; None without a count."""
+        """Return the throttle events since boot, summed over processors; None without a count."""
         try:
             files = list(self._cpus.glob("cpu*/thermal_throttle/core_throttle_count"))
             return sum(int(file.read_text()) for file in files) if files else None
@@ -97,7 +96,7 @@ class MachineLoad:
     def read(self) -> Load:
         """Return the load since this meter was made: shares of all processors' time, and counts.
 
-        None for what the kernel does not count here.
+        A field is None if the kernel does not count it.
         """
         shares: dict[str, float | None] = {"others_cpu_share": None, "steal_share": None}
         counted = self._busy_and_steal()
@@ -107,7 +106,7 @@ class MachineLoad:
             others = busy - (self._own_cpu() - self._began[1])
             shares["others_cpu_share"] = min(max(others / available, 0.0), 1.0)
             shares["steal_share"] = min(max(steal / available, 0.0), 1.0)
-        # Pages of ours that went to swap before the start are in no count since.
+        # Pages of this process that were swapped out before the start are in no later count.
         swapped = (_since(self._swapped, self._swapped_pages()), self._own_pages_in_swap())
         return Load(
             average_start=self._average_start,
@@ -119,7 +118,7 @@ class MachineLoad:
 
 
 def _sum_of(pattern: re.Pattern[str], file: Path) -> int | None:
-    """Return the sum of the numbers that a pattern finds in a file; None where it finds none."""
+    """Return the sum of the numbers that a pattern finds in a file; None if it finds none."""
     try:
         found = pattern.findall(file.read_text())
     except OSError:
@@ -128,7 +127,7 @@ def _sum_of(pattern: re.Pattern[str], file: Path) -> int | None:
 
 
 def _since(then: int | None, now: int | None) -> int | None:
-    """Return how far a counter rose; 0 where it fell, as when a processor was taken offline."""
+    """Return the increase of a counter; 0 if it fell, as when a processor was taken offline."""
     return None if then is None or now is None else max(now - then, 0)
 
 
@@ -139,7 +138,7 @@ def load_warnings(load: Load) -> list[RunWarning]:
             "others_busy",
             load.others_cpu_share,
             OTHERS_WARN,
-            f"other processes took {load.others_cpu_share or 0:.0%} of the processors, so times are"
+            f"other processes used {load.others_cpu_share or 0:.0%} of the processors, so times are"
             " probably too long: stop them, and run the cell again",
         ),
         (
@@ -147,14 +146,14 @@ def load_warnings(load: Load) -> list[RunWarning]:
             load.steal_share,
             STEAL_WARN,
             f"the hypervisor took {load.steal_share or 0:.0%} of the processors, probably for other"
-            " guests, so times are too long: run the cell again, or on a machine of its own",
+            " guests, so times are too long: run the cell again, or on a dedicated machine",
         ),
         (
             "swap",
             load.swapped_pages,
             SWAP_WARN,
             f"{load.swapped_pages} pages were swapped, probably because memory ran short, so times"
-            " are too long and peak RSS too small: free some, and run the cell again",
+            " are too long and peak RSS is too small: free some memory, and run the cell again",
         ),
         (
             "throttled",

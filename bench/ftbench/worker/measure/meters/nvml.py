@@ -1,7 +1,7 @@
-"""What the driver says of one card, through NVML: read by the sampler beside the worker.
+"""The driver's figures of one card, through NVML: read by the sampler beside the worker.
 
 The binding is `nvidia-ml-py` (imported as `pynvml`). The card is named by UUID, since NVML's order
-need not be CUDA's. This module is imported by a small process: nothing else that is large may be.
+need not be CUDA's. A small process imports this module, so it imports nothing large.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ VERSION_1 = (
 )
 PROCESSES = "NVML nvmlDeviceGetComputeRunningProcesses, sampled"
 
-# The reasons that hold a card's clocks down against anybody's wish (nvml.h). An idle card and
-# clocks that somebody set (application, display) are left out, and so is the power cap: a large card
-# under full load is held by it as a rule.
+# The reasons for reduced clocks that nobody asked for (nvml.h). An idle card and clocks that somebody
+# set (application, display) are left out, and so is the power cap, which usually limits a large card under
+# full load.
 _SLOWING = {
     pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
     pynvml.nvmlClocksEventReasonSyncBoost: "sync boost",
@@ -35,9 +35,9 @@ _SLOWING = {
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "thermal limit of the hardware",
     pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
 }
-# After these no reading of the card can be had again in this process.
+# After these errors, this process cannot read the card again.
 _LOST = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
-# What a driver answers that does not know a call, or a version of it.
+# Errors of a driver that does not know a call, or a version of it.
 _UNKNOWN_CALL = (
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -46,10 +46,10 @@ _UNKNOWN_CALL = (
 
 
 class CardReading(NamedTuple):
-    """One reading; what could not be had is None, and `absent` says why by the figure's field.
+    """One reading; a figure that could not be read is None, and `absent` has the reason by its field.
 
-    `others` has the bytes of every other process on the card by PID; `slowing` names the reasons
-    that held the clocks down.
+    `others` has the bytes of every other process on the card by PID; `slowing` names the reasons for reduced
+    clocks.
     """
 
     device_bytes: int | None = None
@@ -63,7 +63,7 @@ class CardReading(NamedTuple):
 class NvmlCard:
     """One card, and one process on it.
 
-    `gone` says why there is no figure at all: no driver, no such card, or a card that was lost.
+    `gone` is the reason that there is no figure at all: no driver, no such card, or a lost card.
     """
 
     def __init__(self, uuid: str, pid: int) -> None:
@@ -78,11 +78,11 @@ class NvmlCard:
             self.gone = f"NVML: {error}"
 
     def sources(self) -> dict[str, str]:
-        """Return where each figure comes from, by field."""
+        """Return the source of each figure, by field."""
         return {DEVICE: VERSION_2 if self._version else VERSION_1, PROCESS: PROCESSES}
 
     def read(self) -> CardReading:
-        """Return a reading of the card as it is now."""
+        """Return the current reading of the card."""
         reading = CardReading() if self.gone else self._read()
         if self.gone:  # before, or while it was read
             return CardReading(absent=dict.fromkeys((DEVICE, PROCESS), self.gone))
@@ -111,17 +111,17 @@ class NvmlCard:
         return CardReading(device_bytes, process_bytes, listed, by_pid, slowing, absent)
 
     def _memory_info(self, handle: Any) -> Any:
-        """Return device memory in version 2, which leaves the driver's reservation out of "used"."""
+        """Return device memory in version 2, whose "used" does not include the driver's reservation."""
         try:
             return pynvml.nvmlDeviceGetMemoryInfo(handle, version=self._version)
         except pynvml.NVMLError as error:
             if self._version is None or error.value not in _UNKNOWN_CALL:
                 raise
-            self._version = None  # and so it stays: one peak may not mix the two
+            self._version = None  # from now on, since a peak may not mix the two
             return pynvml.nvmlDeviceGetMemoryInfo(handle)
 
     def _clock_reasons(self, handle: Any) -> Any:
-        """Return the mask of what holds the clocks down, under its name of today or that until 2023."""
+        """Return the mask of reasons for reduced clocks; the call had another name until 2023."""
         try:
             return pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
         except pynvml.NVMLError as error:
@@ -132,7 +132,7 @@ class NvmlCard:
     def _ask(
         self, function: Callable[[Any], Any], name: str = "", absent: dict[str, str] | None = None
     ) -> Any:
-        """Return what NVML answers; on an error None, with the reason in `absent` under the name."""
+        """Return NVML's answer; on an error None, with the reason in `absent` under `name`."""
         if self.gone:
             return None
         try:
@@ -141,5 +141,5 @@ class NvmlCard:
             if absent is not None:
                 absent[name] = f"NVML: {error}"
             if error.value in _LOST:
-                self.gone = f"NVML: {error}: the card was lost, peaks seen before do not count"
+                self.gone = f"NVML: {error}: the card was lost, so earlier peaks do not count"
             return None

@@ -1,7 +1,7 @@
-"""Peaks that nobody keeps, sampled by a process beside the worker: PSS of its tree, NVML's memory.
+"""Sampled peaks, from a process beside the worker: PSS of the worker's process tree, and NVML's memory.
 
 The worker's side of `ftbench.worker.measure.sampler`. Start it before torch touches CUDA, so that the idle
-reading is of a card without this worker, and from the main thread: the sampler dies with the
+reading is that of a card without this worker, and from the main thread, since the sampler dies with the
 *thread* that started it (prctl(2), PR_SET_PDEATHSIG).
 """
 
@@ -22,13 +22,13 @@ from ftbench.base.units import format_bytes
 from ftbench.records.record import RunWarning, Sampling
 from ftbench.worker.measure.sampler.tree_memory import PSS
 
-# Share of samples in which something held the card's clocks down, above which times suffer.
+# Above this share of samples with reduced clocks, times are affected.
 THROTTLED_WARN = 0.05
 # Other processes on the card.
 TENANT_WARN = 0.0
-# Processor time of the sampler as a share of one processor, above which it disturbs.
+# Above this share of one processor, the sampler disturbs the training.
 SAMPLING_COST_WARN = 0.01
-# The phase whose samples tell growth, and how few of them tell nothing.
+# The phase whose samples are tested for growth, and the smallest number of samples for the test.
 GROWTH_PHASE = "train"
 GROWTH_SAMPLES = 12
 
@@ -39,7 +39,7 @@ _PSS_SOURCE = "/proc/PID/smaps_rollup: Pss of the worker and its descendants, sa
 
 
 class Sample(TypedDict):
-    """One reading; None is what was not read, or could not be, at that moment.
+    """One reading; a figure is None if it was not or could not be read at that moment.
 
     `t_s` is on the monotonic clock, which on Linux all processes share.
     """
@@ -54,7 +54,7 @@ class Sample(TypedDict):
 class SampledMemory:
     """Sampled peaks of host memory (PSS) and, with a card, of process and device memory.
 
-    Where the sampler ends early nothing that it said is given out any more.
+    If the sampler ends early, none of its figures are returned any more.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class SampledMemory:
         return self._process.pid
 
     def idle(self) -> dict[str, int]:
-        """Return a reading of now, by the peaks' names; `absent` says for what there is none.
+        """Return the current figures, by the peaks' names; `absent` has the reasons for the others.
 
-        On a card this waits (5 s at most) until its memory has settled.
+        With a card, this waits until its memory is constant, at most 5 s.
         """
         return self._ask("idle")
 
@@ -89,23 +89,23 @@ class SampledMemory:
         self._ask("start", phase=phase)
 
     def read(self) -> dict[str, int]:
-        """Return the peaks since `start` in bytes, a sample of this moment included."""
+        """Return the peaks since `start` in bytes, including a sample of this moment."""
         return self._ask("read")
 
     def absent(self) -> dict[str, str]:
-        """Return why a field had no figure in the last reading (`idle`, `start` or `read`)."""
+        """Return the reason that a field had no figure in the last reading (`idle`, `start` or `read`)."""
         return dict.fromkeys(self._fields, self._dead) if self._dead else dict(self._absent())
 
     def withdrawn(self) -> dict[str, str]:
-        """Return the fields whose figures of earlier phases don't hold either, with the reason.
+        """Return the fields whose figures of earlier phases are withdrawn, with the reason.
 
-        The card was lost, or the sampler ended: what was read before it may be too low.
+        The card was lost, or the sampler ended: earlier readings may be too low.
         """
         gone = self._last.get("card", {}).get("gone")
         return self.absent() if self._dead else dict.fromkeys(_CARD, gone) if gone else {}
 
     def sources(self) -> dict[str, str]:
-        """Return where each field's figure comes from."""
+        """Return the source of each field's figure."""
         known = {PSS: _PSS_SOURCE} | self._last.get("card", {}).get("sources", {})
         return {name: known[name] for name in self._fields if name in known}
 
@@ -115,19 +115,19 @@ class SampledMemory:
         return None if energy_mj is None else energy_mj / 1e3
 
     def run_warnings(self) -> list[RunWarning]:
-        """Return what in the samples so far is a reason to doubt the figures, theirs or others."""
+        """Return the warnings about the samples so far, and about the card."""
         if not self._last:
             return []
         card = self._last.get("card")
-        found = [_sampling_cost(self._last)]
+        warnings = [_sampling_cost(self._last)]
         if card is not None:
-            found += [_throttled(card), _tenant(card), _unsettled(self._last)]
-        return [run_warning for run_warning in found if run_warning is not None]
+            warnings += [_throttled(card), _tenant(card), _unsettled(self._last)]
+        return [run_warning for run_warning in warnings if run_warning is not None]
 
     def stop(self) -> Sampling | None:
-        """End the sampler; return how it sampled, or None where it had ended before.
+        """End the sampler; return its `Sampling`, or None if it had ended before.
 
-        `samples` has its readings from then on, at most 20,000 of them.
+        Afterwards `samples` has its readings, at most 20,000 of them.
         """
         if self._sampling is not None:
             return self._sampling
@@ -158,7 +158,7 @@ class SampledMemory:
         return absent
 
     def _ask(self, command: str, **details: Any) -> dict[str, int]:
-        """Send a command, keep the answer, and return its figures; nothing from a dead sampler."""
+        """Send a command, keep the answer, and return its figures; nothing if the sampler has ended."""
         if self._dead is None:
             try:
                 self._last = self._answer({"command": command} | details)
@@ -186,7 +186,7 @@ class SampledMemory:
         return answer
 
     def _end(self) -> None:
-        """Wait for the sampler's end, and make sure of it."""
+        """Wait for the sampler's end; kill it after a timeout."""
         try:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -202,7 +202,7 @@ class _NoAnswerError(Exception):
 
 
 def _close(stream: Any) -> None:
-    """Close a pipe; what could not be written to a dead process is lost anyway."""
+    """Close a pipe, even if its reader has ended."""
     try:
         stream.close()
     except BrokenPipeError:
@@ -210,7 +210,7 @@ def _close(stream: Any) -> None:
 
 
 def _start_sampler(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Return the sampler's process; what it prints on stderr goes to the worker's log."""
+    """Start the sampler's process; its stderr goes to the worker's log."""
     root = str(Path(__file__).parents[4])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
@@ -223,12 +223,12 @@ def _start_sampler(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def growth_of(samples: list[Sample]) -> dict[str, float]:
-    """Return how each figure went on growing in the second half of training: 1.0 for not at all.
+    """Return the growth of each figure in the second half of training; 1.0 means no growth.
 
-    That half is cut into quarters; the figure is the smallest ratio of a quarter's median to the one
-    before, cubed, as if all three steps were that small. One step up (the caching allocator keeps
-    what the widest batch took) leaves quarters that are equal, and gives 1.0; what only ever adds
-    up gives about 1.5. A figure with fewer than 12 readings has none.
+    That half is cut into quarters. The growth is the smallest ratio of a quarter's median to the one
+    before, cubed, as if all three ratios were that small. A single step up (the caching allocator keeps
+    the memory of the widest batch) leaves two equal quarters, and gives 1.0; a sum of all samples gives about
+    1.5. A figure with fewer than 12 readings has no growth.
     """
     training = [sample for sample in samples if sample["phase"] == GROWTH_PHASE]
     columns = {
@@ -254,9 +254,9 @@ def _growth(values: list[int]) -> float | None:
 
 
 def _cpu_share(last: dict[str, Any]) -> float:
-    """Return the share of a processor that went into samples beside the worker.
+    """Return the share of a processor used for samples while the worker was running.
 
-    Those that it waits for, at the ends of phases, are in no step.
+    Samples that the worker waits for, at the ends of phases, are in no step and do not count.
     """
     share: float = last["beside_s"] / max(last["elapsed_s"], 1e-9)
     return share
@@ -267,8 +267,7 @@ def _sampling_cost(last: dict[str, Any]) -> RunWarning | None:
     if share <= SAMPLING_COST_WARN:
         return None
     message = (
-        f"sampling memory took {share:.1%} of a processor beside the training:"
-        " its steps may be slower for it"
+        f"sampling memory took {share:.1%} of a processor during training, so steps may be slower"
     )
     return RunWarning(
         name="sampling_cost", message=message, value=share, threshold=SAMPLING_COST_WARN
@@ -280,7 +279,7 @@ def _throttled(card: dict[str, Any]) -> RunWarning | None:
     if share <= THROTTLED_WARN:
         return None
     reasons = ", ".join(sorted(card["slowing"], key=card["slowing"].get, reverse=True))
-    message = f"the card's clocks were held down in {share:.0%} of the samples ({reasons})"
+    message = f"the card's clocks were reduced in {share:.0%} of the samples ({reasons})"
     return RunWarning(name="throttled", message=message, value=share, threshold=THROTTLED_WARN)
 
 
@@ -291,7 +290,7 @@ def _tenant(card: dict[str, Any]) -> RunWarning | None:
     named = ", ".join(_tenant_name(pid, size) for pid, size in tenants)
     message = (
         f"{len(tenants)} other process{'es' if len(tenants) > 1 else ''} used the card ({named}):"
-        " they are in the device figure, and times suffer"
+        " the device figure includes their memory, and times are probably too long"
     )
     return RunWarning(
         name="tenant", message=message, value=float(len(tenants)), threshold=TENANT_WARN
@@ -299,15 +298,12 @@ def _tenant(card: dict[str, Any]) -> RunWarning | None:
 
 
 def _tenant_name(pid: int | None, size: int | None) -> str:
-    name = "one that came later" if pid is None else f"PID {pid}"
+    name = "started later" if pid is None else f"PID {pid}"
     return name if size is None else f"{name}: {format_bytes(size)}"
 
 
 def _unsettled(last: dict[str, Any]) -> RunWarning | None:
     if last["settled"]:
         return None
-    message = (
-        "device memory went on changing while the idle baseline was read:"
-        " another process is ending, or at work"
-    )
+    message = "device memory kept changing while the idle value was read: another process was using the card"
     return RunWarning(name="note", message=message)

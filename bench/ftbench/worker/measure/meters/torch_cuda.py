@@ -1,8 +1,8 @@
 """Peaks of torch's CUDA caching allocator.
 
-`allocated` is what tensors hold, `reserved` what the allocator took from the driver. Both peaks
-are host-side counters: reading them neither synchronises nor costs memory. This meter is the only
-one in a process that resets them (`reset_peak_memory_stats` resets everybody's).
+`allocated` is the memory of tensors, `reserved` the memory that the allocator took from the driver. Both peaks
+are host-side counters: reading them neither synchronises nor costs memory. Only this meter may reset them,
+since `reset_peak_memory_stats` resets them for the whole process.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Protocol
 
 
 class CudaAllocator(Protocol):
-    """The part of `torch.cuda` that is read; a fake stands in for it where there is no card."""
+    """The functions of `torch.cuda` that are used; tests without a card pass a fake."""
 
     def reset_peak_memory_stats(self) -> None:
-        """Begin new peaks at the present figures."""
+        """Begin new peaks at the current figures."""
 
     def memory_allocated(self) -> int:
-        """Return the bytes that tensors hold now."""
+        """Return the bytes now allocated to tensors."""
 
     def memory_reserved(self) -> int:
-        """Return the bytes taken from the driver now."""
+        """Return the bytes now reserved from the driver."""
 
     def max_memory_allocated(self) -> int:
-        """Return the peak of bytes held by tensors."""
+        """Return the peak of bytes allocated to tensors."""
 
     def max_memory_reserved(self) -> int:
-        """Return the peak of bytes taken from the driver."""
+        """Return the peak of bytes reserved from the driver."""
 
     def memory_stats(self) -> dict[str, int]:
         """Return the allocator's counters."""
@@ -39,7 +39,7 @@ class TorchCudaMemory:
         self._allocator = allocator
 
     def idle(self) -> dict[str, int]:
-        """Return what is held now, before the cell: nothing, in a process of its own."""
+        """Return the current figures; they are 0 in a new process."""
         return {
             "peak_allocated_bytes": self._allocator.memory_allocated(),
             "peak_reserved_bytes": self._allocator.memory_reserved(),
@@ -57,23 +57,23 @@ class TorchCudaMemory:
         }
 
     def sources(self) -> dict[str, str]:
-        """Return where the figures come from."""
+        """Return the source of each figure."""
         return {
             "peak_allocated_bytes": "torch.cuda.max_memory_allocated, reset as each phase begins",
             "peak_reserved_bytes": "torch.cuda.max_memory_reserved, reset as each phase begins",
         }
 
     def absent(self) -> dict[str, str]:
-        """Return nothing: on CUDA both figures are always there."""
+        """Return nothing: on CUDA both figures are always present."""
         return {}
 
     def retries(self) -> int:
-        """Return how often an allocation had to free cached blocks first: the peak was clipped."""
+        """Return the number of allocations that had to free cached blocks first, which limits the peak."""
         return self._allocator.memory_stats().get("num_alloc_retries", 0)
 
 
 class NoCuda:
-    """Stands for the CUDA figures on a machine, or a cell, without a CUDA device."""
+    """Replaces the CUDA meter for a cell without a CUDA device."""
 
     FIELDS = (
         "peak_allocated_bytes",

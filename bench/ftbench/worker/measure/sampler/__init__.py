@@ -1,1 +1,1 @@
-"""The process beside a worker that samples what has no peak of its own: NVML and PSS."""
+"""The process beside a worker that samples memory for which nobody keeps a peak: NVML and PSS."""

@@ -1,16 +1,16 @@
-"""The process beside a worker that samples what has no peak of its own: NVML and PSS.
+"""The process beside a worker that samples memory for which nobody keeps a peak: NVML and PSS.
 
 `python -m ftbench.worker.measure.sampler PID [--uuid UUID] [--pss] [--period-floor-s S]` is started by the
-worker (`ftbench.worker.measure.meters.sampled`). It is a process and not a thread, so that it never holds
-the training process's GIL and is not in its memory; it imports nothing large. Each line of its
+worker (`ftbench.worker.measure.meters.sampled`). It is a process and not a thread, so that it neither holds
+the training process's GIL nor adds to its memory; it imports nothing large. Each line of its
 stdin is a JSON object with a `command`, answered by one JSON line on stdout:
 
-    idle   read once now, on a card after its memory has settled
+    idle   read once now; with a card, after its memory has become constant
     start  begin new peaks for `phase`, and sample from now on
-    read   sample once more now, so that the shortest phase has a figure; answer the peaks
+    read   sample once more now, so that even the shortest phase has a figure; answer the peaks
     stop   answer the totals and the samples, and end
 
-It ends with the worker: by the kernel's signal, and where its stdin ends.
+It ends with the worker: by the kernel's signal, and when its stdin ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ftbench.worker.process.lifeline import die_with_parent
 
 
 def serve(sampler: Sampler, source: int, say: Callable[[str], object]) -> None:
-    """Answer commands and take samples until `stop`, or until the worker is gone."""
+    """Answer commands and take samples until `stop`, or until the worker has ended."""
     pending = b""
     while True:
         ready, _, _ = select.select([source], [], [], sampler.wait_s())
@@ -48,7 +48,7 @@ def serve(sampler: Sampler, source: int, say: Callable[[str], object]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Sample one worker until it stops this process."""
+    """Sample the memory of one worker until it stops this process."""
     parser = argparse.ArgumentParser("ftbench.worker.measure.sampler")
     parser.add_argument("pid", type=int, help="the worker, which started this process")
     parser.add_argument("--uuid", help="the card that it uses")

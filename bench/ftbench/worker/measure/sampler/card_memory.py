@@ -1,4 +1,4 @@
-"""Memory of a card, and who else was on it."""
+"""Memory of a card, and the other processes that used it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ftbench.worker.measure.sampler.reading import Reading
 if TYPE_CHECKING:
     from ftbench.worker.measure.meters.nvml import CardReading, NvmlCard
 
-# Memory that a process gave back can reach the card late (vLLM: 8 failures in 3,288 runs).
+# Memory that an ended process freed can become free with a delay (vLLM: 8 failures in 3,288 runs).
 SETTLE_S = 5.0
 SETTLE_INTERVAL_S = 0.1
 
 
 class CardMemory:
-    """Readings of a card, with a tally of who else was on it and of what slowed it."""
+    """Readings of a card, with counts of other processes on it and of reasons for reduced clocks."""
 
     def __init__(self, card: NvmlCard) -> None:
         self._card = card
-        self._readings = 0  # since the first phase began, as everything below
+        self._readings = 0  # since the first phase began, as all counts below
         self._slowed = 0
         self._slowing: dict[str, int] = {}
         self._listed = False
@@ -30,13 +30,13 @@ class CardMemory:
         self._most_newcomers = 0
 
     def read(self) -> Reading:
-        """Return the card's figures, and add what else was seen to the tally."""
+        """Return the card's figures, and update the counts."""
         reading = self._card.read()
         self._count(reading)
         return self._figures(reading)
 
     def settle(self, wait: Callable[[float], None] = time.sleep) -> tuple[Reading, bool]:
-        """Return a reading once two in a row have the same device memory, and whether they had."""
+        """Wait until two readings in a row have the same device memory; return the last, and whether they had."""
         reading = self._card.read()
         for _ in range(round(SETTLE_S / SETTLE_INTERVAL_S)):
             before = reading.device_bytes
@@ -52,7 +52,7 @@ class CardMemory:
         return self._card.energy_mj()
 
     def totals(self) -> dict[str, Any]:
-        """Return the tally."""
+        """Return the counts, for JSON."""
         return {
             "gone": self._card.gone,
             "sources": self._card.sources(),
@@ -64,8 +64,8 @@ class CardMemory:
     def _tenants(self) -> list[tuple[int | None, int | None]]:
         """Return PID and highest bytes of each other process on the card.
 
-        Where the driver never listed our PID (a container), one of the processes that came after
-        the idle reading may be this one under its PID on the host: it is not held against anybody.
+        If the driver never listed the worker's PID (a container), one of the processes that started after the
+        idle reading may be the worker under its PID on the host, so one of them is not counted.
         """
         if self._listed:
             return list(self._others.items())

@@ -1,4 +1,4 @@
-"""A reading: bytes by field, and what can be read at intervals."""
+"""A reading: bytes by field; and the interface of instruments that are read at intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Reading(NamedTuple):
-    """Bytes by field of `ftbench.records.record.Memory`, and why a field has none."""
+    """Bytes by field of `ftbench.records.record.Memory`, and the reasons that other fields are absent."""
 
     figures: dict[str, int]
     absent: dict[str, str]
@@ -16,7 +16,7 @@ class Instrument(Protocol):
     """Something that is read at intervals."""
 
     def read(self) -> Reading:
-        """Return a reading of now."""
+        """Return the current reading."""
 
     def totals(self) -> dict[str, Any]:
-        """Return what else was seen over all readings, for JSON."""
+        """Return other results over all readings, for JSON."""

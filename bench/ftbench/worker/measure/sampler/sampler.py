@@ -13,12 +13,12 @@ from ftbench.worker.measure.sampler.tree_memory import PSS, TreeMemory
 # Processor time that sampling may take, as a share of one processor.
 CPU_BUDGET = 0.005
 NVML_FLOOR_S = 0.020
-# `smaps_rollup` walks the page tables of the process that it is about, under its memory lock.
+# Reading `smaps_rollup` walks the page tables of the process under its memory lock.
 PSS_FLOOR_S = 0.050
 
 
 class Sampler:
-    """The series of each instrument, and the phase that they are in."""
+    """The series of each instrument, and the current phase."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class Sampler:
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._card = card
-        wanted = [(tree, PSS_FLOOR_S), (card, NVML_FLOOR_S)]
-        instruments = [(found, floor_s) for found, floor_s in wanted if found is not None]
+        possible = [(tree, PSS_FLOOR_S), (card, NVML_FLOOR_S)]
+        instruments = [(one, floor_s) for one, floor_s in possible if one is not None]
         self._series = [
             Series(
                 instrument,
@@ -47,10 +47,10 @@ class Sampler:
         self._settled = True
         self._began = (clock(), cpu_clock())
         self._accounted_s = self._began[1]
-        self._beside_s = 0.0  # spent while the worker went on, and did not wait for an answer
+        self._beside_s = 0.0  # spent while the worker was running instead of waiting for an answer
 
     def wait_s(self) -> float | None:
-        """Return the seconds until a sample is due; None before the first phase: none ever is."""
+        """Return the seconds until a sample is due; None before the first phase or without instruments."""
         if not self._running or not self._series:
             return None
         return max(0.0, min(series.pace.due_s for series in self._series) - self._clock())
@@ -87,7 +87,7 @@ class Sampler:
             readings.append(reading)
         figures = {name: value for reading in readings for name, value in reading.figures.items()}
         absent = {name: reason for reading in readings for name, reason in reading.absent.items()}
-        self._began = (self._clock(), self._cpu_clock())  # starting and settling are not sampling
+        self._began = (self._clock(), self._cpu_clock())  # time before this point is not sampling
         self._beside_s = 0.0
         self._accounted_s = self._began[1]
         return self._report() | {"figures": figures, "absent": absent}
@@ -105,13 +105,13 @@ class Sampler:
         for series in due:
             series.sample(self._clock(), self._phase)
             series.at_boundary = False
-            # All processor time since the last sample is this one's, waking up included.
+            # All processor time since the last sample counts as this sample's, including waking up.
             spent_s = self._cpu_clock()
             series.pace.spent(spent_s - self._accounted_s, self._clock())
             self._accounted_s = spent_s
 
     def _report(self) -> dict[str, Any]:
-        """Return the phase's peaks, and everything seen so far that costs little to say."""
+        """Return the phase's peaks, and the totals so far that are cheap to report."""
         peaks = {name: value for series in self._series for name, value in series.peaks.items()}
         report: dict[str, Any] = {
             "figures": peaks,
@@ -136,9 +136,9 @@ class Sampler:
         return report | {"energy_mj": self._card.energy_mj(), "card": card}
 
     def _totals(self) -> dict[str, Any]:
-        """Return the samples in order (time, phase, PSS, process, device), and how many were taken.
+        """Return the samples in order (time, phase, PSS, process, device), their period and their number.
 
-        Period and count are those of the instrument that was read least often.
+        Period and number are those of the instrument that was read least often.
         """
         slowest = max(self._series, key=Series.period_s, default=None)
         fields = (PSS, "peak_process_bytes", "peak_device_bytes")

@@ -7,20 +7,20 @@ import statistics
 
 from ftbench.worker.measure.sampler.reading import Instrument
 
-# Samples that are kept; beyond, every second one goes.
+# The largest number of samples kept; when it is reached, every second sample is dropped.
 MOST_SAMPLES = 20_000
-# A reading that costs more processor time than this is not repeated at the end of every entry into a
-# phase, only at that of the first.
+# A reading that costs more processor time than this is taken only at the end of the first entry into a
+# phase, not of every entry.
 DEAR_S = 0.002
-# How much the newest cost counts in the running mean that sets the period.
+# The weight of the newest cost in the running mean that sets the period.
 _NEWEST = 0.25
 
 
 class Pace:
-    """When the next sample is due: as soon as the processor time that the last ones cost allows.
+    """The time of the next sample: as soon as the budget of processor time allows after the last samples.
 
-    A sample that was asked for out of turn costs too, and puts the next one off further. Time
-    that went unused is not saved up.
+    An additional sample that a command requests also costs time, and delays the next one further. Unused
+    time is not saved up.
     """
 
     def __init__(self, floor_s: float, budget: float) -> None:
@@ -32,16 +32,16 @@ class Pace:
 
     @property
     def dear(self) -> bool:
-        """Return whether a sample costs so much that none is taken without need."""
+        """Return whether a sample is so expensive that it is taken only if needed."""
         return (self._cost_s or 0.0) > DEAR_S
 
     @property
     def period_s(self) -> float:
-        """Return the seconds from one sample to the next where none is asked for out of turn."""
+        """Return the seconds from one sample to the next, without additional samples."""
         return max(self._floor_s, (self._cost_s or 0.0) / self._budget)
 
     def spent(self, cpu_s: float, now_s: float) -> None:
-        """Take note of the processor seconds that a sample cost, one dear sample not too much."""
+        """Record the processor seconds of a sample; a running mean keeps one expensive sample from dominating."""
         before = cpu_s if self._cost_s is None else self._cost_s
         self._cost_s = before + (cpu_s - before) * _NEWEST
         self._paid_s = max(self._paid_s, now_s) + self._cost_s / self._budget
@@ -49,7 +49,7 @@ class Pace:
 
 
 class Series:
-    """The samples of one instrument: when the next is due, the phase's peaks, those kept."""
+    """The samples of one instrument: the pace, the phase's peaks, and the samples kept."""
 
     def __init__(self, instrument: Instrument, pace: Pace, most: int = MOST_SAMPLES) -> None:
         self.instrument = instrument
@@ -61,8 +61,8 @@ class Series:
         self.kept: list[tuple[float, str | None, dict[str, int]]] = []
         self._most = most
         self._stride = 1
-        self._closed: set[str | None] = set()  # phases that were read as they ended
-        self.at_boundary = False  # the last reading closed a phase, just now
+        self._closed: set[str | None] = set()  # phases with a reading at their end
+        self.at_boundary = False  # whether the last reading was at the end of a phase
 
     def sample(self, now_s: float, phase: str | None) -> None:
         """Read the instrument once."""
@@ -79,22 +79,22 @@ class Series:
             self._stride *= 2
 
     def wants(self, phase: str | None) -> bool:
-        """Return whether a phase that ends is to be read: it never was, or reading costs little."""
+        """Return whether to read at the end of a phase: if it was never read there, or reading is cheap."""
         return phase not in self._closed or not self.pace.dear
 
     def close(self, phase: str | None) -> None:
-        """Note that the last reading was one of a phase's end."""
+        """Record that the last reading was at the end of a phase."""
         self._closed.add(phase)
         self.at_boundary = True
 
     def begin(self) -> None:
-        """Begin new peaks: at the reading that closed the last phase, else at none."""
+        """Begin new peaks, with the reading at the end of the last phase if there was one."""
         self.peaks = dict(self.last) if self.at_boundary else {}
         self.at_boundary = False
         self.absent = {}
 
     def period_s(self) -> float:
-        """Return the median time between samples, or the intended one where there are too few."""
+        """Return the median seconds between samples, or the intended ones if there are too few samples."""
         times = [sample[0] for sample in self.kept]
         gaps = [after - before for before, after in itertools.pairwise(times)]
         return statistics.median(gaps) / self._stride if gaps else self.pace.period_s

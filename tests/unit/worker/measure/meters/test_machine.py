@@ -130,7 +130,7 @@ def test_processors_that_count_nothing_have_no_throttle_events(machine, tmp_path
 @pytest.mark.parametrize(
     ("field", "name", "threshold", "over", "said"),
     [
-        ("others_cpu_share", "others_busy", OTHERS_WARN, 0.15, "other processes took 15%"),
+        ("others_cpu_share", "others_busy", OTHERS_WARN, 0.15, "other processes used 15%"),
         ("steal_share", "steal", STEAL_WARN, 0.10, "hypervisor took 10%"),
         ("swapped_pages", "swap", SWAP_WARN, SWAP_WARN + 1, "1001 pages were swapped"),
         ("throttle_events", "throttled", THROTTLE_WARN, 1, "throttled 1 times"),

@@ -51,7 +51,7 @@ def test_a_kernel_kept_busy_by_page_faults_is_cautioned_for():
         KERNEL_WARN,
     )
     assert "the kernel took 30% of the processor time of training" in run_warning.message
-    assert "50,000 page faults a step" in run_warning.message
+    assert "50,000 page faults per step" in run_warning.message
     assert "malloc = 'keep'" in run_warning.message
 
 
