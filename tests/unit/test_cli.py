@@ -145,7 +145,7 @@ def test_output_that_is_no_terminal_is_plain_and_not_cut(run_directory):
 @pytest.mark.parametrize(
     ("formats", "files"),
     [
-        ("json,parquet", ["cells.parquet", "ledger.parquet", "report.json"]),
+        ("json,parquet", ["cells.parquet", "ledger.parquet", "report.json", "scores.parquet"]),
         ("latex", ["report-tables.tex", "report.tex"]),
     ],
 )
@@ -475,9 +475,9 @@ def test_an_estimate_asks_for_one_cell_with_its_work(planted, command, elsewhere
     assert (code, err) == (0, "")
     for text in (
         "length 512, batch 4, training examples 25,000 (6,250 steps",
-        "On l4, 0.8 USD an hour",
+        "On l4, 0.8 USD per hour",
         "roofline, not measured: 8.1 TFLOP/s fp32",
-        "absent: no run of its kind was measured",
+        "absent: no run of this kind was measured",
         "largest batch",
         "a note",
     ):
