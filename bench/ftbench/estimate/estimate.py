@@ -284,7 +284,7 @@ def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns
 
 
 def _named(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
+    return "; ".join(
         f"{name} {ABSENT_SETTING if value is None else value}" for name, value in settings.items()
     )
 
