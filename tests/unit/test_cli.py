@@ -463,7 +463,9 @@ def test_runs_of_another_workload_are_refused(planted, command, run_directory):
     code, out, err = command("estimate", "smoke", "--gpu", "l4", "--runs", run_directory)
     assert (code, out) == (2, "")
     assert "runs of another workload" in err
-    got, expected = (next(x for x in err.splitlines() if name in x) for name in ("got:", "expected:"))
+    got, expected = (
+        next(x for x in err.splitlines() if name in x) for name in ("got:", "expected:")
+    )
     assert "eval_size 8;" in got
     assert "eval_size 16;" in expected
 
