@@ -32,6 +32,7 @@ from ftbench.estimate.evidence import (
     workload_differences,
 )
 from ftbench.estimate.reasons import (
+    DamagedRecords,
     FromPrediction,
     MayNotFit,
     NoRunFinished,
@@ -40,7 +41,6 @@ from ftbench.estimate.reasons import (
     NotPredicted,
     OtherWorkload,
     PredictedForCard,
-    RecordsUnreadable,
     RooflineRates,
     RunsUntrusted,
     TimeFromRoofline,
@@ -273,7 +273,7 @@ def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns
     broken = sum(bool(untrusted_figures(record)) for record in finished)
     notes: list[Note] = []
     if damaged:
-        notes.append(RecordsUnreadable(len(damaged), str(path)))
+        notes.append(DamagedRecords(len(damaged), str(path)))
     if broken:
         notes.append(RunsUntrusted(broken, len(finished), str(path)))
     return MeasuredRuns(
@@ -284,7 +284,7 @@ def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns
 
 
 def _named(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
+    return "; ".join(
         f"{name} {ABSENT_SETTING if value is None else value}" for name, value in settings.items()
     )
 

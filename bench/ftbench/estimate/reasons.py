@@ -252,7 +252,7 @@ class OtherWorkload:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordsUnreadable:
+class DamagedRecords:
     """Records of a run directory that cannot be read."""
 
     count: int
@@ -291,7 +291,7 @@ Note = (
     | TimeFromRoofline
     | NoRunFinished
     | OtherWorkload
-    | RecordsUnreadable
+    | DamagedRecords
     | RunsUntrusted
     | TooFewExamples
     | FromPrediction

@@ -12,6 +12,7 @@ from ftbench.estimate.estimate import (
     target_of,
 )
 from ftbench.estimate.reasons import (
+    DamagedRecords,
     FromPrediction,
     MayNotFit,
     NoEnergy,
@@ -22,7 +23,6 @@ from ftbench.estimate.reasons import (
     OtherWorkload,
     Outside,
     PredictedForCard,
-    RecordsUnreadable,
     RooflineRates,
     RunsFit,
     RunsUntrusted,
@@ -200,7 +200,7 @@ def test_more_training_examples_than_there_are_is_noted(tmp_path):
 def test_damaged_records_are_counted(tmp_path):
     path = written(tmp_path, PROCESSOR)
     next((path / "records").glob("*.json")).write_text("{")
-    assert read_measured(path, target(), asked=True).notes == (RecordsUnreadable(1, str(path)),)
+    assert read_measured(path, target(), asked=True).notes == (DamagedRecords(1, str(path)),)
 
 
 def test_runs_that_cannot_be_trusted_are_counted(tmp_path):

@@ -229,7 +229,7 @@ def _(note: reasons.OtherWorkload) -> str:
 
 
 @note_words.register
-def _(note: reasons.RecordsUnreadable) -> str:
+def _(note: reasons.DamagedRecords) -> str:
     return f"{counted(note.count, 'record')} in {note.folder} cannot be read"
 
 

@@ -240,7 +240,7 @@ def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list
     heads = (*map(axis_word, varying), "runs A", "runs B", f"{word} A", f"{word} B")
     return Table(
         title=_sentence(word),
-        columns=(*heads, "B less A" if name == found.score.column else "B / A", "said"),
+        columns=(*heads, "B less A" if name == found.score.column else "B / A", "verdict"),
         rows=tuple(texts),
         numeric=(*(True,) * (len(heads) + 1), False),
         optional=("runs A", "runs B"),

@@ -121,7 +121,7 @@ def test_why_a_figure_is_absent(why, words):
             reasons.OtherWorkload("runs", SettingDifference("eval_size", 8, 99)),
             "runs is left out, its workload is another: eval_size is 8 in the runs, 99 here",
         ),
-        (reasons.RecordsUnreadable(1, "runs"), "1 record in runs cannot be read"),
+        (reasons.DamagedRecords(1, "runs"), "1 record in runs cannot be read"),
         (
             reasons.RunsUntrusted(1, 10, "runs"),
             "1 of 10 runs in runs left out: figures of them cannot be right",
