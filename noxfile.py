@@ -240,7 +240,7 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def mutants(session: nox.Session) -> None:
-    """Change the code in small ways, print the changes that no unit test notices: `nox -s mutants -- [MODULE ...]`.
+    """Change the code in small ways; print the changes that no unit test notices: `nox -s mutants -- [MODULE ...]`.
 
     At most half an hour per module on two cores; `-- --help` shows the modules and the options.
     """

@@ -55,7 +55,7 @@ def test_a_run_that_was_not_made_has_its_costs(on_l4):
         "value": None,
         "absent": "no run on this device was measured",
     }
-    assert on_l4["accuracy"]["value"] is None
+    assert on_l4["score"]["value"] is None
 
 
 def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
@@ -82,7 +82,7 @@ def test_a_run_directory_gives_what_its_runs_can_carry(smoke):
     assert figures["tensors_bytes"]["interval"] == "exact"
     for figure in figures.values():
         assert figure["value"] is not None or figure["absent"]
-    assert data["accuracy"]["absent"]
+    assert data["score"]["absent"]
 
 
 # The roofline, against what is real

@@ -87,7 +87,7 @@ def test_a_recipe_fails_where_memory_moved(checkout):
     baseline.write_text(text[:first] + "1" + text[first:])
     done = run(checkout, gitlab())
     assert done.returncode == 1
-    assert "drop" in (checkout / "comment.md").read_text()
+    assert "improvement" in (checkout / "comment.md").read_text()
 
 
 def test_the_recipes_run_a_session_that_is_there():

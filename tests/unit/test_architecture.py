@@ -1,6 +1,7 @@
 """The shape of the program, where import-linter (`nox -s lint`) cannot see it."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,34 @@ def test_only_the_command_line_prints_or_exits():
             if isinstance(node, ast.Call)
         }
         assert not calls & {"print", "sys.exit", "exit"}, file
+
+
+LONGEST_FUNCTION, MEDIAN_FUNCTION, LONGEST_FILE = 60, 10, 450  # lines
+
+
+def function_lengths(file):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, functions):
+            yield node.end_lineno - node.lineno + 1, f"{file.relative_to(ROOT.parent)}: {node.name}"
+
+
+def test_functions_are_short():
+    lengths = [found for file in ROOT.parent.rglob("*.py") for found in function_lengths(file)]
+    assert [name for lines, name in lengths if lines > LONGEST_FUNCTION] == []
+    assert statistics.median(lines for lines, _ in lengths) < MEDIAN_FUNCTION
+
+
+def test_files_are_short():
+    lines = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in ROOT.rglob("*.py")}
+    assert {name for name, count in lines.items() if count > LONGEST_FILE} == set()
+
+
+def test_the_command_line_knows_the_type_of_all_that_it_handles():
+    for file in (ROOT / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                given = [node.returns, *(argument.annotation for argument in arguments)]
+                names = {ast.unparse(annotation) for annotation in given if annotation}
+                assert not [name for name in names if "Any" in name], f"{file.name}: {node.name}"

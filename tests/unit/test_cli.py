@@ -145,7 +145,7 @@ def test_output_that_is_no_terminal_is_plain_and_not_cut(run_directory):
 @pytest.mark.parametrize(
     ("formats", "files"),
     [
-        ("json,parquet", ["cells.parquet", "ledger.parquet", "report.json"]),
+        ("json,parquet", ["cells.parquet", "ledger.parquet", "report.json", "scores.parquet"]),
         ("latex", ["report-tables.tex", "report.tex"]),
     ],
 )
@@ -195,7 +195,10 @@ def test_what_cannot_be_put_side_by_side(run_directory, tmp_path):
             "one, or two for a comparison side by side",
         ),
         ((run_directory, run_directory, "--out", run_directory), "neither of them"),
-        ((run_directory, run_directory, "--format", "md"), "--out: a comparison of two run directories"),
+        (
+            (run_directory, run_directory, "--format", "md"),
+            "--out: a comparison of two run directories",
+        ),
         ((run_directory, tmp_path), "not a run directory"),
         (
             (run_directory, run_directory, "--out", tmp_path / "x", "--format", "mdd"),
@@ -466,7 +469,11 @@ def test_runs_of_another_workload_are_refused(planted, command, run_directory):
     code, out, err = command("estimate", "smoke", "--gpu", "l4", "--runs", run_directory)
     assert (code, out) == (2, "")
     assert "runs of another workload" in err
-    assert "eval_size 8 there, 16 here" in err
+    got, expected = (
+        next(x for x in err.splitlines() if name in x) for name in ("got:", "expected:")
+    )
+    assert "eval_size 8;" in got
+    assert "eval_size 16;" in expected
 
 
 def test_an_estimate_asks_for_one_cell_with_its_work(planted, command, elsewhere):
@@ -477,10 +484,10 @@ def test_an_estimate_asks_for_one_cell_with_its_work(planted, command, elsewhere
     )  # fmt: skip
     assert (code, err) == (0, "")
     for text in (
-        "length 512, batch 4, documents 25,000 (6,250 steps",
-        "On l4, 0.8 USD an hour",
+        "length 512, batch 4, training examples 25,000 (6,250 steps",
+        "On l4, 0.8 USD per hour",
         "roofline, not measured: 8.1 TFLOP/s fp32",
-        "absent: no run of its kind was measured",
+        "absent: no run of this kind was measured",
         "largest batch",
         "a note",
     ):

@@ -293,10 +293,10 @@ def test_a_file_of_another_layout_is_written_anew_and_no_figure_changes(written,
 def runs(planted, tmp_path):
     """Write a run directory of the smoke profile: three runs per cell, which need so much more RSS than usual."""
 
-    def write(name, more_bytes=0, status="ok"):
+    def write(name, more_bytes=0, status="ok", cells=None):
         directory = RunDirectory.create(tmp_path / name)
         directory.write_environment(environment())
-        for cell in resolve(load_profile("smoke")).cells:
+        for cell in resolve(load_profile("smoke")).cells[:cells]:
             for repeat in range(3):
                 peak = 500 * MIB + more_bytes + repeat
                 found = measurement(memory={"peak_rss_bytes": peak}) if status == "ok" else None
@@ -324,6 +324,13 @@ def test_runs_are_compared_with_those_of_another_directory(runs, command):
     assert code == 1
     assert json.loads(out)["judged"] == 2
     assert command("gate", "smoke", *sides, "--baseline", "x.json")[0] == 2
+
+
+def test_cells_that_neither_directory_has_are_not_judged(runs, command):
+    sides = ("--runs", runs("new", cells=3), "--base", runs("old", cells=3))
+    code, out, _ = command("gate", "smoke", *sides)
+    assert code == 2
+    assert "1 cell of the profile" in out
 
 
 def test_runs_that_did_not_finish_are_no_baseline(runs, command, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypedDict, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack, cast, get_args
 
 import typer
 
@@ -159,7 +159,7 @@ def size_of(text: str | None, option: str) -> int | None:
         raise ProfileError(str(error), where=option) from error
 
 
-def selection_of(only: str | None) -> dict[str, Any]:
+def selection_of(only: str | None) -> dict[str, object]:
     """Return the axis values that --only selects; raises ProfileError."""
     from ftbench.plan.profile_file import parse_selection
 

@@ -223,7 +223,7 @@ def estimate(
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
-    from ftbench.report.commands.estimate import estimate_json
+    from ftbench.report.commands.estimate import estimate_json, nothing_to_estimate_on
 
     loaded = load_profile(profile, overrides or ())
     gpus, kernel = gpus_of(gpu), attention_of(attention)
@@ -236,6 +236,8 @@ def estimate(
     target = estimates.target_of(loaded, model, data, given)
     folder = runs or Path("results") / loaded.name
     known = estimates.read_measured(folder, target, asked=runs is not None)
+    if not gpus and not known.evidence:
+        raise nothing_to_estimate_on(known)
     cards, on_cpu = estimates.devices_of(gpus, known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
     grid = Grid(axes=(), cells=(target.cell,))
@@ -258,8 +260,9 @@ def estimate(
 
 
 def _show_estimate(found: Estimate) -> None:
-    """Show an estimate: its subject, one table per device, and notes."""
+    """Show an estimate: its run, one table per device, and the notes."""
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
+    from ftbench.report.commands.estimate_sentences import note_words
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
@@ -268,7 +271,7 @@ def _show_estimate(found: Estimate) -> None:
     for device in found.devices:
         show_table(console, device_table(device, found.score))
         for note in device.notes:
-            console.print(f"(!) {note}", soft_wrap=True)
+            console.print(f"(!) {note_words(note)}", soft_wrap=True)
     console.print()
-    for note in (LEGEND, *found.notes):
-        console.print(note, soft_wrap=True, style="dim")
+    for text in (LEGEND, *map(note_words, found.notes)):
+        console.print(text, soft_wrap=True, style="dim")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,51 +22,58 @@ from ftbench.cli.options import (
 )
 from ftbench.cli.report import DEFAULT_FORMATS, show_report
 
+if TYPE_CHECKING:
+    from ftbench.records.run_directory import RunDirectory
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
+]
+OtherEnvironmentOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-environment",
+        help="Add to a run directory even if its packages or hardware differ.",
+    ),
+]
+RerunNoisyOption = Annotated[
+    bool,
+    typer.Option(
+        "--rerun-noisy",
+        help="Repeat cells that were disturbed (see Warnings in the report), or whose figures are untrusted.",
+    ),
+]
+SkipUnfitOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unfit",
+        help="Do not run cells that are predicted not to fit in memory; record them as unfit.",
+    ),
+]
+KeepRequestsOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-requests",
+        help="Keep each worker's request in logs/, for `python -m ftbench.worker FILE`.",
+    ),
+]
+
 
 def run(
     profile: ProfileArgument,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
-    ] = None,
+    out: OutOption = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
-    allow_other_environment: Annotated[
-        bool,
-        typer.Option(
-            "--allow-other-environment",
-            help="Add to a run directory even if its packages or hardware differ.",
-        ),
-    ] = False,
-    rerun_noisy: Annotated[
-        bool,
-        typer.Option(
-            "--rerun-noisy",
-            help="Repeat cells that were disturbed (see Warnings in the report), or whose figures are untrusted.",
-        ),
-    ] = False,
-    skip_unfit: Annotated[
-        bool,
-        typer.Option(
-            "--skip-unfit",
-            help="Do not run cells that are predicted not to fit in memory; record them as unfit.",
-        ),
-    ] = False,
-    keep_requests: Annotated[
-        bool,
-        typer.Option(
-            "--keep-requests",
-            help="Keep each worker's request in logs/, for `python -m ftbench.worker FILE`.",
-        ),
-    ] = False,
+    allow_other_environment: OtherEnvironmentOption = False,
+    rerun_noisy: RerunNoisyOption = False,
+    skip_unfit: SkipUnfitOption = False,
+    keep_requests: KeepRequestsOption = False,
 ) -> None:
     """Run the missing cells of a profile; show and write the report.
 
     Cells that have a finished record in the run directory are not run again.
     """
-    from ftbench.cli.progress import RunDisplay
     from ftbench.execute.engines.base import make_engine
-    from ftbench.execute.runner import Runner
     from ftbench.plan.devices import choose_device
     from ftbench.plan.grid import axis_order, kept_cells
     from ftbench.plan.profile_file import load_profile
@@ -77,30 +86,31 @@ def run(
     whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
+    engine = make_engine(loaded.run, device)
+    engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
+
+    from ftbench.cli.progress import RunDisplay
+    from ftbench.execute.runner import Runner
+
     console = open_console()
-    with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
+    display = RunDisplay(console, axis_order(axis.name for axis in grid.axes))
+    with display, _ended_early(directory, "finished cells"):
         runner = Runner(
             loaded,
             grid,
             directory,
-            make_engine(loaded.run, device),
+            engine,
             device,
             display,
             kept=kept,
             predictor=predictor(),
             keep_requests=keep_requests,
         )
-        try:
-            records = runner.run(
-                allow_other_environment=allow_other_environment,
-                rerun_noisy=rerun_noisy,
-                skip_unfit=skip_unfit,
-            )
-        except (ProfileError, WorkloadError):
-            directory.discard()  # nothing was run, so nothing is left behind
-            raise
-        except KeyboardInterrupt:
-            fail("interrupted; finished cells are kept: run again to continue", EXIT_INTERRUPTED)
+        records = runner.run(
+            allow_other_environment=allow_other_environment,
+            rerun_noisy=rerun_noisy,
+            skip_unfit=skip_unfit,
+        )
     show_report(directory, directory.path, DEFAULT_FORMATS)
     if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
         raise typer.Exit(EXIT_FINDING)
@@ -120,10 +130,7 @@ def frontier(
         int,
         typer.Option("--max-batch", metavar="N", min=1, help="The largest batch size to try."),
     ] = 4096,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="The run directory.  [default: results/PROFILE]"),
-    ] = None,
+    out: OutOption = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
 ) -> None:
@@ -147,7 +154,7 @@ def frontier(
     grid = resolve(loaded)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     console = open_console()
-    try:
+    with _ended_early(directory, "the tries so far"):
         search = Frontier(
             loaded,
             grid.only(selection_of(only)),
@@ -159,13 +166,20 @@ def frontier(
             largest=max_batch,
         )
         rows = search.run()
-    except (ProfileError, WorkloadError):
-        directory.discard()
-        raise
-    except KeyboardInterrupt:
-        fail("interrupted; the tries so far are kept: run again to continue", EXIT_INTERRUPTED)
     show_table(console, frontier_table(rows))
     for file in write_frontier(rows, directory.path):
         console.print(f"wrote {file}", soft_wrap=True, highlight=False)
     if any(row.edge.undecided is not None for row in rows):
         raise typer.Exit(EXIT_FINDING)
+
+
+@contextlib.contextmanager
+def _ended_early(directory: RunDirectory, kept: str) -> Iterator[None]:
+    """End the program if its user interrupts it; discard a directory whose workload is refused."""
+    try:
+        yield
+    except (ProfileError, WorkloadError):
+        directory.discard()  # nothing was run: nothing is left behind
+        raise
+    except KeyboardInterrupt:
+        fail(f"interrupted; {kept} are kept, run again to go on", EXIT_INTERRUPTED)

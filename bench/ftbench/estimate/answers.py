@@ -1,33 +1,51 @@
-"""Answers: single figures of a run that was not made, each with its interval and where it comes from."""
+"""Answers: single figures of a run that was not made, each with its interval and its source."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 from ftbench.analysis.fits.laws import Fit, Interval, LearningCurve, Refusal
-from ftbench.base.units import SECONDS_PER_HOUR, format_ratio
-from ftbench.estimate.evidence import Evidence, Outside, held_differences
-from ftbench.estimate.roofline import job_seconds, rates_of
+from ftbench.base.units import SECONDS_PER_HOUR
+from ftbench.estimate.evidence import Curves, Evidence, fixed_differences
+from ftbench.estimate.reasons import (
+    Absence,
+    CurveOfRuns,
+    FollowsFromTime,
+    HourlyPrice,
+    MeasuredPower,
+    NoEnergy,
+    NoPrice,
+    NoRunOnDevice,
+    NoSuchRun,
+    Note,
+    NotPredicted,
+    OneDevice,
+    Outside,
+    RooflineRates,
+    RunsFit,
+    SameInAllCells,
+    Source,
+    UntestedBeyond,
+    WeakFit,
+)
+from ftbench.estimate.roofline import Rates, job_seconds, rates_of
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import schedule_of
 from ftbench.plan.scores import ACCURACY
 from ftbench.records.prediction import CellPrediction, PredictedBytes
 
-_FOLLOWS = "it follows from time: "
-
-# What an interval is: it holds 95 of 100 runs; what can be is between the two; what can be, by the allocator's
-# own rules; or nothing is open.
+# The kind of an interval: it holds 95 of 100 runs; nothing can lie outside; nothing that the allocator's rules
+# allow lies outside; or there is one value.
 Meaning = Literal["95 %", "bounds", "simulated", "exact"]
 
 
 @dataclasses.dataclass(frozen=True)
 class EstimatedFigure:
-    """One figure: a value, its interval, what kind of interval that is and where it comes from.
+    """One figure: a value, its interval, the kind of interval and its source.
 
-    Without a value, `absent` says why. `name` ends in the unit: `time_s`, `reserved_bytes`, `cost_usd`.
+    Without a value, `absent` is the reason. `name` ends in the unit: `time_s`, `reserved_bytes`, `cost_usd`.
     """
 
     name: str
@@ -35,13 +53,16 @@ class EstimatedFigure:
     low: float | None = None
     high: float | None = None
     interval: Meaning | None = None
-    source: str = ""
-    absent: str = ""
+    source: Source | None = None
+    absent: Absence | None = None
 
-    def times(self, name: str, factor: float | Interval, source: str) -> EstimatedFigure:
-        """Return another figure that is this one times a factor; absent where this one is."""
+    def times(self, name: str, factor: float | Interval, source: Source) -> EstimatedFigure:
+        """Return another figure that is this one times a factor; absent if this one is."""
         if self.value is None or self.low is None or self.high is None:
-            return EstimatedFigure(name, absent=f"{_FOLLOWS}{self.absent.removeprefix(_FOLLOWS)}")
+            assert self.absent is not None
+            follows = isinstance(self.absent, FollowsFromTime)
+            why = self.absent if follows else FollowsFromTime(self.absent)
+            return EstimatedFigure(name, absent=why)
         by = Interval(factor, factor, factor) if isinstance(factor, float) else factor
         return dataclasses.replace(
             self,
@@ -56,67 +77,52 @@ class EstimatedFigure:
 def costs(
     time: EstimatedFigure, usd_per_hour: float | None, evidence: Evidence | None
 ) -> list[EstimatedFigure]:
-    """Return time and what follows from it."""
-    hours = time.times("device_hours", 1 / SECONDS_PER_HOUR, "time on one device")
-    cost = EstimatedFigure("cost_usd", absent="no --usd-per-hour was given")
+    """Return time, and the figures that follow from it."""
+    hours = time.times("device_hours", 1 / SECONDS_PER_HOUR, OneDevice())
+    cost = EstimatedFigure("cost_usd", absent=NoPrice())
     if usd_per_hour is not None:
-        cost = hours.times("cost_usd", float(usd_per_hour), f"hours x {usd_per_hour:g} USD")
+        cost = hours.times("cost_usd", float(usd_per_hour), HourlyPrice(usd_per_hour))
     power = evidence.power() if evidence else None
-    energy = EstimatedFigure(
-        "energy_j",
-        absent="its runs did not measure energy"
-        if evidence
-        else "no run on this device was measured",
-    )
+    energy = EstimatedFigure("energy_j", absent=NoEnergy() if evidence else NoRunOnDevice())
     if power is not None:
-        energy = time.times("energy_j", power, f"time x the {power.value:.0f} W of measured runs")
+        energy = time.times("energy_j", power, MeasuredPower(power.value))
     return [time, hours, cost, energy]
 
 
-def measured_time(cell: Cell, evidence: Evidence) -> tuple[EstimatedFigure, list[str]]:
-    """Return the time of a run by the fit of measured ones, and what must be known about it."""
+def measured_time(cell: Cell, evidence: Evidence) -> tuple[EstimatedFigure, list[Note]]:
+    """Return the time of a run by the fit of measured ones, with notes."""
     fit = evidence.fit("total_s")
-    if isinstance(fit, Refusal):
-        return EstimatedFigure("time_s", absent=fit.reason), []
-    return from_fit("time_s", fit, cell, evidence), _warnings(fit, evidence)
+    if not isinstance(fit, Fit):
+        return EstimatedFigure("time_s", absent=fit), []
+    return from_fit("time_s", fit, cell, evidence), _notes(fit, evidence)
 
 
 def from_fit(name: str, fit: Fit, cell: Cell, evidence: Evidence) -> EstimatedFigure:
     """Return a figure by a fit of measured runs; `name` says which of them it is here.
 
-    A law is exact among the cells that it was read from only. Where the peak is the same in all of them
-    (the optimizer's, as in small steps), nothing in them shows when another moment overtakes it: then
+    A law is exact only among the cells that it was fitted to. If the peak is the same in all of them
+    (the optimizer's, as in small steps), they do not show from where on another moment's is higher: then
     there is no answer beyond them.
     """
     outside = outside_of(fit, evidence)
     if outside and not _grows(fit):
-        return EstimatedFigure(
-            name, absent="it is the same in all measured cells: how it grows is not seen"
-        )
+        return EstimatedFigure(name, absent=SameInAllCells())
     if outside and fit.extrapolation is None:
-        return EstimatedFigure(name, absent=_UNTESTED)
+        return EstimatedFigure(name, absent=UntestedBeyond())
     found = fit.predict(point_of(cell))
-    held = fit.extrapolation if outside else fit.interpolation
-    error = f", off by {held.median_error:.1%} on held-out cells ({held.kind})" if held else ""
-    beyond = "extrapolated: " if outside else ""
+    tested = fit.extrapolation if outside else fit.interpolation
     return EstimatedFigure(
         name,
         found.value,
         found.low,
         found.high,
         "exact" if fit.exact and not outside else "95 %",
-        f"{beyond}fit of {fit.runs} measured runs{error}",
+        RunsFit(fit.runs, tested, extrapolated=bool(outside)),
     )
 
 
-_UNTESTED = (
-    "it lies outside the measured cells, which are too few to hold the largest out: how far off a law is"
-    " there is not known"
-)
-
-
 def outside_of(fit: Fit, evidence: Evidence) -> list[Outside]:
-    """Return the axes of a law on which a cell lies outside of what was measured."""
+    """Return the axes of a law on which a cell lies outside the measured values."""
     return [one for one in evidence.outside if one.axis in fit.axes]
 
 
@@ -146,29 +152,18 @@ def point_of(cell: Cell) -> dict[str, float]:
     }
 
 
-def _warnings(fit: Fit, evidence: Evidence) -> list[str]:
-    """Return where a cell lies outside of what was measured, and what is weak about its fit."""
-    notes = [
-        f"{outside.axis} {outside.target:,.0f} lies outside the measured {_range(outside.low, outside.high)}:"
-        f" extrapolated {format_ratio(outside.factor)}"
-        for outside in evidence.outside
-    ]
-    if fit.weak:
-        notes.append(f"the fit of time is weak: {fit.weak}")
-    return notes
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+def _notes(fit: Fit, evidence: Evidence) -> list[Note]:
+    """Return the axes on which a cell lies outside the measured values, and the weakness of its fit."""
+    return [*evidence.outside, *([WeakFit(fit.cost, fit.weak)] if fit.weak else [])]
 
 
 def roofline_time(
-    cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: str
+    cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: NotPredicted
 ) -> EstimatedFigure:
-    """Return the time of a run on a card that none was measured on; `refused` is why it has no work."""
+    """Return the time of a run on a card that no run was measured on; `refused` is why it has no work."""
     rates = rates_of(gpu, cell.settings)
-    if isinstance(rates, Refusal):
-        return EstimatedFigure("time_s", absent=rates.reason)
+    if not isinstance(rates, Rates):
+        return EstimatedFigure("time_s", absent=rates)
     if found is None or found.work is None:
         return EstimatedFigure("time_s", absent=refused)
     seconds = job_seconds(schedule_of(cell), found.work, rates, least=found.least_work)
@@ -178,12 +173,11 @@ def roofline_time(
         seconds.low,
         seconds.high,
         "bounds",
-        f"roofline, not measured: {rates.peak_flops / 1e12:g} TFLOP/s {rates.dtype},"
-        f" {rates.bandwidth_bytes_per_s / 1e9:g} GB/s",
+        RooflineRates(rates.dtype, rates.peak_flops, rates.bandwidth_bytes_per_s),
     )
 
 
-def from_prediction(name: str, figure: PredictedBytes, source: str) -> EstimatedFigure:
+def from_prediction(name: str, figure: PredictedBytes, source: Source) -> EstimatedFigure:
     """Return a predicted number of bytes as an answer."""
     meaning: dict[str, Meaning] = {"interval": "bounds", "simulated": "simulated", "exact": "exact"}
     return EstimatedFigure(
@@ -196,14 +190,16 @@ def from_prediction(name: str, figure: PredictedBytes, source: str) -> Estimated
     )
 
 
-def score(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> EstimatedFigure:
+def score(cell: Cell, curves: Curves) -> EstimatedFigure:
     """Return the score of a run by the learning curve of its kind, or why there is none.
 
     All curves are of the cell's length and method; one of its batch size comes before another.
     """
+    if not isinstance(curves, tuple):
+        return EstimatedFigure(ACCURACY.name, absent=curves)
     if not curves:
-        return EstimatedFigure(ACCURACY.name, absent="no run of its kind was measured")
-    ordered = sorted(curves, key=lambda one: len(held_differences(one.held, cell)))
+        return EstimatedFigure(ACCURACY.name, absent=NoSuchRun())
+    ordered = sorted(curves, key=lambda one: len(fixed_differences(one.fixed, cell)))
     for one in ordered:
         if isinstance(one, LearningCurve):
             return _on_curve(cell, one)
@@ -214,22 +210,18 @@ def score(cell: Cell, curves: Sequence[LearningCurve | Refusal]) -> EstimatedFig
 
 def _on_curve(cell: Cell, curve: LearningCurve) -> EstimatedFigure:
     found = curve.predict(float(cell.train_size))
-    most = max(curve.points)
-    factor = cell.train_size / most
-    beyond = (
-        f"extrapolated {format_ratio(factor)} beyond {most:,} training examples: "
-        if factor > 1
-        else ""
-    )
-    differences = held_differences(curve.held, cell)
-    other = f", measured at {', '.join(differences)}" if differences else ""
-    weak = f"; weak: {curve.weak}" if curve.weak else ""
-    least, most_of_all = curve.score.bounds
+    least, most = curve.score.bounds
     return EstimatedFigure(
         curve.score.name,
         found.value,
         max(found.low, least),
-        min(found.high, most_of_all),
+        min(found.high, most),
         "95 %",
-        f"{beyond}learning curve of {len(curve.points)} sizes{other}{weak}",
+        CurveOfRuns(
+            sizes=len(curve.points),
+            largest_size=max(curve.points),
+            train_size=cell.train_size,
+            fixed=fixed_differences(curve.fixed, cell),
+            weak=curve.weak,
+        ),
     )

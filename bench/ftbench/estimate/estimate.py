@@ -1,7 +1,7 @@
-"""Estimate: what a run that was not made would cost, each figure with its interval and its origin.
+"""Estimate: the costs of a run that was not made, each figure with its interval and its source.
 
-Time is from a fit of measured runs where there are runs on the same kind of device, and a roofline
-interval elsewhere; memory on a card is predicted; money and energy follow from time.
+Time is from a fit of measured runs if there are runs on the same kind of device, else a roofline
+interval; memory on a card is predicted; money and energy follow from time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftbench.analysis.fits.laws import Fit, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit
 from ftbench.analysis.fits.scaling import MEASURED_MEMORY
+from ftbench.analysis.tables.cells_table import ABSENT_SETTING
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
     EstimatedFigure,
@@ -24,10 +25,28 @@ from ftbench.estimate.answers import (
     score,
 )
 from ftbench.estimate.evidence import (
+    Curves,
     Evidence,
     curves_for,
     evidence_for,
     workload_differences,
+)
+from ftbench.estimate.reasons import (
+    DamagedRecords,
+    FromPrediction,
+    MayNotFit,
+    NoRunFinished,
+    Note,
+    NoTimeFromRuns,
+    NotPredicted,
+    OtherWorkload,
+    PredictedForCard,
+    RooflineRates,
+    RunsUntrusted,
+    TimeFromRoofline,
+    TooFewExamples,
+    TracedOnCpu,
+    WeakFit,
 )
 from ftbench.estimate.roofline import flops_of
 from ftbench.plan.cell import Cell
@@ -44,18 +63,18 @@ from ftbench.records.run_directory import RunDirectory
 
 @dataclasses.dataclass(frozen=True)
 class DeviceEstimate:
-    """What a run would cost on one device."""
+    """The costs of a run on one device."""
 
     device: str
     usd_per_hour: float | None
     figures: tuple[EstimatedFigure, ...]
     verdict: str | None = None
     largest: LargestBatch | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class TargetRun:
     """The run that is asked about, and the values of axes that nobody gave."""
 
     profile: Profile
@@ -67,24 +86,24 @@ class Target:
 class Estimate:
     """All of an answer: the run, its job, the devices, and the score, which no device changes."""
 
-    target: Target
+    target: TargetRun
     job: Schedule
     flops: float | None
     devices: tuple[DeviceEstimate, ...]
     score: EstimatedFigure
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     refused: str | None = None  # why the run could not be predicted
 
 
 def target_of(
     profile: Profile, model: ModelSource, data: DataSource, given: Mapping[str, int | None]
-) -> Target:
+) -> TargetRun:
     """Return the cell of a profile's workload with these values of axes.
 
-    Of length, batch and documents, what is not given is the profile's largest. Other axes are those of
-    one block, the first of those that have most of these values: the largest number, the first word; what
-    that block does not name is the profile's own. `assumed` has all that could have been otherwise.
+    A length, batch or train_size that is not given is the profile's largest. Other axes are those of
+    one block, the first of those that have most of these values: the largest number, the first word; axes
+    that the block lacks are the profile's own. `assumed` has all values that could have been others.
     """
     blocks = [block.axes for block in profile.grid]
     wanted = {
@@ -101,11 +120,11 @@ def target_of(
         for name in dict.fromkeys(name for block in blocks for name in block)
         if given.get(name) is None and (name in REQUIRED_AXES or _varies(name, blocks))
     }
-    return Target(profile, cell, assumed)
+    return TargetRun(profile, cell, assumed)
 
 
 def _varies(name: str, blocks: Sequence[Mapping[str, Sequence[Any]]]) -> bool:
-    """Return whether an axis has more than one value, a block's silence among them."""
+    """Return whether an axis has more than one value; a block without it counts as another value."""
     values = {repr(value) for block in blocks for value in block.get(name, ())}
     return len(values) > 1 or any(name not in block for block in blocks)
 
@@ -135,27 +154,28 @@ def prices_of(usd_per_hour: Sequence[float], devices: int) -> list[float | None]
 
 
 def on_card(
-    target: Target,
+    target: TargetRun,
     gpu: Gpu,
     predictions: Predictions,
     *,
     usd_per_hour: float | None,
     evidence: Evidence | None,
 ) -> DeviceEstimate:
-    """Return what a run would cost on a card: from runs on it where there are any, else the roofline."""
+    """Return the costs of a run on a card: from runs on it if there are any, else from the roofline."""
     cell = target.cell
     found = predictions.of(cell.cell_id)
     card = next((one for one in found.cards if one.gpu == gpu.name), None) if found else None
-    refused = next((one.reason for one in predictions.refused), "it was not predicted")
-    time, notes = roofline_time(cell, gpu, found, refused), []
+    refused = NotPredicted(next((one.reason for one in predictions.refused), ""))
+    time = roofline_time(cell, gpu, found, refused)
+    notes: list[Note] = []
     if evidence is not None:
-        measured, told = measured_time(cell, evidence)
+        measured, measured_notes = measured_time(cell, evidence)
         if measured.value is not None or time.value is None:
-            time, notes = measured, told
-        else:
-            notes = [f"runs on this card give no time: {measured.absent}"]
+            time, notes = measured, measured_notes
+        elif measured.absent is not None:
+            notes = [NoTimeFromRuns(measured.absent)]
     if card is not None and card.verdict != "fits":
-        notes.insert(0, _VERDICT_NOTES[card.verdict])
+        notes.insert(0, MayNotFit(certain=card.verdict == "does not fit"))
     return DeviceEstimate(
         device=gpu.name,
         usd_per_hour=usd_per_hour,
@@ -169,39 +189,28 @@ def on_card(
     )
 
 
-_VERDICT_NOTES = {
-    "does not fit": "it does not fit: the costs are of a run that ends out of memory",
-    "too close to call": "too close to call: it may run out of memory",
-}
-ROOFLINE_NOTE = (
-    "roofline: time was not measured on such a card. It follows from the run's FLOPs, exact, the bytes that its"
-    " operators move and the card's rates: the low end cannot be undercut, the value is at usual shares of"
-    " the rates, the high end at the least that are found"
-)
-
-
 def on_measured_device(
-    target: Target,
+    target: TargetRun,
     evidence: Evidence,
     predictions: Predictions | None,
     *,
     usd_per_hour: float | None,
 ) -> DeviceEstimate:
-    """Return what a run would cost on the machine that runs were measured on."""
+    """Return the costs of a run on the machine that runs were measured on."""
     cell = target.cell
     time, notes = measured_time(cell, evidence)
     found = predictions.of(cell.cell_id) if predictions else None
     memory = []
     if found is not None:
-        memory.append(from_prediction("tensors_bytes", found.tensors, "traced, on the CPU"))
+        memory.append(from_prediction("tensors_bytes", found.tensors, TracedOnCpu()))
     fits = {name: evidence.fit(name) for name in MEASURED_MEMORY}
     for name, fit in fits.items():
         if isinstance(fit, Fit):
             memory.append(from_fit(name, fit, cell, evidence))
             if fit.weak:
-                notes.append(f"the fit of {name} is weak: {fit.weak}")
+                notes.append(WeakFit(name, fit.weak))
         elif name == MEASURED_MEMORY[0]:
-            memory.append(EstimatedFigure(name, absent=fit.reason))
+            memory.append(EstimatedFigure(name, absent=fit))
     return DeviceEstimate(
         device=evidence.device.name,
         usd_per_hour=usd_per_hour,
@@ -212,13 +221,10 @@ def on_measured_device(
 
 def _card_memory(card: CardPrediction) -> list[EstimatedFigure]:
     return [
-        from_prediction(f"{name}_bytes", getattr(card, name), f"predicted, {figure_source}")
-        for name, figure_source in (
-            ("requested", "what tensors and kernels ask for"),
-            ("allocated", "as torch.cuda counts"),
-            ("reserved", "as torch.cuda counts"),
-            ("process", "as NVML counts"),
-        )
+        from_prediction("requested_bytes", card.requested, PredictedForCard("requests")),
+        from_prediction("allocated_bytes", card.allocated, PredictedForCard("torch.cuda")),
+        from_prediction("reserved_bytes", card.reserved, PredictedForCard("torch.cuda")),
+        from_prediction("process_bytes", card.process, PredictedForCard("NVML")),
     ]
 
 
@@ -233,88 +239,86 @@ def card_of_device(device: Device) -> Gpu | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """What a run directory says of a run: for each device, and of its score; and what to know about it."""
+class MeasuredRuns:
+    """The evidence of a run directory for a run: by device, and for its score; with notes."""
 
     evidence: tuple[Evidence, ...] = ()
-    curves: tuple[LearningCurve | Refusal, ...] = ()
-    notes: tuple[str, ...] = ()
+    curves: Curves = ()
+    notes: tuple[Note, ...] = ()
 
 
-def read_measured(path: Path, target: Target, *, asked: bool) -> Measured:
-    """Return what the runs of a directory say of a run; nothing where it is not there and was not asked for.
+def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns:
+    """Return the evidence of a directory for a run; none if it is not there and was not asked for.
 
     Raises RunDirectoryError for one of another workload; one that was not asked for is left out.
     """
     if not asked and not (path / "records").is_dir():
-        return Measured()
+        return MeasuredRuns()
     directory = RunDirectory.open(path)
     records, damaged = directory.survey()
     finished = [record for record in records if record.status == "ok"]
     if not finished:
-        return Measured(notes=(f"no run in {path} has finished",))
+        return MeasuredRuns(notes=(NoRunFinished(str(path)),))
     differences = workload_differences(target.cell, finished)
     if differences:
         if asked:
             raise RunDirectoryError(
                 "runs of another workload",
                 where=str(path),
-                got="; ".join(differences),
+                got=_named({one.name: one.of_runs for one in differences}),
+                expected=_named({one.name: one.asked for one in differences}),
                 hint="measure this one with `ftbench run`, or change the profile with --set",
             )
-        return Measured(notes=(f"{path} is left out, its workload is another: {differences[0]}",))
+        return MeasuredRuns(notes=(OtherWorkload(str(path), differences[0]),))
     broken = sum(bool(untrusted_figures(record)) for record in finished)
-    notes = [f"{len(damaged)} records in {path} cannot be read"] * bool(damaged)
-    notes += [
-        f"{broken} of {len(finished)} runs in {path} have figures that cannot be right: left out"
-    ] * bool(broken)
-    return Measured(
+    notes: list[Note] = []
+    if damaged:
+        notes.append(DamagedRecords(len(damaged), str(path)))
+    if broken:
+        notes.append(RunsUntrusted(broken, len(finished), str(path)))
+    return MeasuredRuns(
         evidence=tuple(evidence_for(target.cell, finished, directory.environments())),
         curves=curves_for(target.cell, finished),
-        notes=(*notes, *_pool_note(directory, target.cell)),
+        notes=(*notes, *_pool_notes(directory, target.cell)),
     )
 
 
-def _pool_note(directory: RunDirectory, cell: Cell) -> list[str]:
-    """Return a note where there are not as many documents as the run would train on."""
+def _named(settings: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name} {ABSENT_SETTING if value is None else value}" for name, value in settings.items()
+    )
+
+
+def _pool_notes(directory: RunDirectory, cell: Cell) -> list[Note]:
     try:
         pool = directory.read_preparation().train_pool
     except DamagedFile:
         return []
-    few = pool < cell.train_size
-    return [f"the data has {pool:,} documents to train on, fewer than {cell.train_size:,}"] * few
+    return [TooFewExamples(pool, cell.train_size)] if pool < cell.train_size else []
 
 
-def devices_of(gpus: Sequence[Gpu], measured: Measured) -> tuple[list[Gpu], bool]:
+def devices_of(gpus: Sequence[Gpu], measured: MeasuredRuns) -> tuple[list[Gpu], bool]:
     """Return the cards to predict for, and whether to predict for a processor too.
 
-    Without cards that were asked for, they are the devices that runs were measured on; raises
-    ProfileError where there are none.
+    Without cards that were asked for, they are the devices that runs were measured on.
     """
     if gpus:
         return list(gpus), False
-    if not measured.evidence:
-        raise ProfileError(
-            "nothing to estimate on",
-            where="ftbench estimate",
-            expected="--gpu NAME, or --runs RUN_DIR with runs that finished",
-            hint="; ".join(measured.notes) or None,
-        )
     found = [card_of_device(evidence.device) for evidence in measured.evidence]
     cards = {gpu.name: gpu for gpu in found if gpu is not None}
     return list(cards.values()), any(e.device.kind == "cpu" for e in measured.evidence)
 
 
 def estimate(
-    target: Target,
+    target: TargetRun,
     gpus: Sequence[Gpu],
-    measured: Measured,
+    measured: MeasuredRuns,
     *,
     on_cards: Predictions | None,
     on_cpu: Predictions | None,
     usd_per_hour: Sequence[float],
 ) -> Estimate:
-    """Return what a run would cost on these cards; without any, on what the runs were measured on."""
+    """Return the costs of a run on these cards; without any, on the devices that runs were measured on."""
     predictions = [found for found in (on_cards, on_cpu) if found is not None]
     where: list[tuple[Gpu | None, Evidence | None]] = [
         (gpu, _of_card(gpu, measured.evidence)) for gpu in gpus
@@ -327,9 +331,10 @@ def estimate(
             devices.append(on_measured_device(target, evidence, on_cpu, usd_per_hour=price))
     works = [one.work for found in predictions for one in found.cells if one.work is not None]
     job = schedule_of(target.cell)
-    notes = [note for found in predictions for note in found.notes]
-    if any("roofline" in figure.source for one in devices for figure in one.figures):
-        notes.append(ROOFLINE_NOTE)
+    notes: list[Note] = [FromPrediction(note) for found in predictions for note in found.notes]
+    sources = [figure.source for one in devices for figure in one.figures]
+    if any(isinstance(source, RooflineRates) for source in sources):
+        notes.append(TimeFromRoofline())
     refusals = [one.reason for found in predictions for one in found.refused]
     return Estimate(
         target=target,

@@ -1,4 +1,4 @@
-"""Evidence: what the runs of a workload on one device say of a cell that was not run."""
+"""Evidence: the runs of a workload on one device that bear on a cell that was not run, and their fits."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ftbench.analysis.fits.laws import Fit, Group, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, FitGroup, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.learning import learning_curves
 from ftbench.analysis.fits.scaling import fit_scaling, scaling_table, with_full_steps
-from ftbench.analysis.tables.cells_table import (
-    ABSENT_SETTING,
-    shown_value,
-    varying_axes,
+from ftbench.analysis.tables.cells_table import shown_value, varying_axes
+from ftbench.estimate.reasons import (
+    Absence,
+    NoSimilarRun,
+    NotMeasured,
+    NoTrustedRun,
+    Outside,
+    SettingDifference,
 )
 from ftbench.plan.cell import Cell
 from ftbench.plan.groups import SOURCE_NAMES
 from ftbench.plan.profile import REQUIRED_AXES
-from ftbench.plan.scores import ACCURACY
 from ftbench.plan.settings import COSTLESS, FITTED, NON_TRAINER_AXES, SETTINGS, moving, with_role
 from ftbench.records.figures import energy_j
 from ftbench.records.record import Device, Environment, Record
 
-# What a workload's runs may differ in and still say something of each other: fits are along the axes, a
+# Settings in which runs may differ and still bear on each other: fits are along the axes, a
 # seed repeats, and epochs are counted.
 _FREE = FITTED | COSTLESS
-UNTRUSTED = "no run of its kind has figures to be trusted"
-# A learning curve is along documents; one of another batch size is better than none, and says so.
+# A learning curve is along training examples; one of another batch size is better than none, and says so.
 _FREE_OF_ACCURACY = (
     (frozenset(SETTINGS) - moving("accuracy"))
     | with_role("replicate")
@@ -37,43 +39,33 @@ _FREE_OF_ACCURACY = (
 _IDENTITY = ("cell_id", "replicate", "repeat", "environment_id")
 
 
-@dataclasses.dataclass(frozen=True)
-class Outside:
-    """An axis on which a cell lies outside of what was measured, and by which factor."""
-
-    axis: str
-    target: float
-    low: float
-    high: float
-
-    @property
-    def factor(self) -> float:
-        """Return how many times the nearest measured value the cell's is, or the other way round."""
-        return self.target / self.high if self.target > self.high else self.low / self.target
+# Curves and refusals of runs like a cell; or why there are no such runs.
+Curves = tuple[LearningCurve | Refusal, ...] | NoSimilarRun | NoTrustedRun
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """The runs on one device that bear on a cell, their fits, and how far the cell lies outside them.
 
-    `records` are those that the fits were made from. `absent` says why there are no fits at all; a cost
-    may also be refused alone.
+    `records` are those that the fits were made from. `absent` is the reason if there are no fits at all; a
+    single cost may be refused as well.
     """
 
     device: Device
     records: tuple[Record, ...]
-    group: Group | None
+    group: FitGroup | None
     outside: tuple[Outside, ...] = ()
-    absent: str = ""
+    absent: NoSimilarRun | NoTrustedRun | None = None
 
-    def fit(self, cost: str) -> Fit | Refusal:
+    def fit(self, cost: str) -> Fit | Absence:
         """Return the fit of a cost, or why there is none."""
         if self.group is None:
-            return Refusal(cost, self.absent)
+            assert self.absent is not None
+            return self.absent
         if cost in self.group.fits:
             return self.group.fits[cost]
-        refused = (one for one in self.group.refused if one.cost == cost)
-        return next(refused, Refusal(cost, "no run measured it"))
+        refused = (one.reason for one in self.group.refused if one.cost == cost)
+        return next(refused, NotMeasured())
 
     def power(self) -> Interval | None:
         """Return the watts that the device took over whole runs: their median and range; None if unknown."""
@@ -85,9 +77,9 @@ class Evidence:
         return Interval(statistics.median(watts), watts[0], watts[-1]) if watts else None
 
 
-def workload_differences(cell: Cell, records: Sequence[Record]) -> list[str]:
-    """Return in what a cell's workload differs from that of the records; empty where one is the same."""
-    found: list[str] = []
+def workload_differences(cell: Cell, records: Sequence[Record]) -> list[SettingDifference]:
+    """Return the differences of a cell's workload from that of the records; empty if one is the same."""
+    found: list[SettingDifference] = []
     for record in records:
         found = _differences(_workload(record.cell), _workload(cell))
         if not found:
@@ -98,7 +90,7 @@ def workload_differences(cell: Cell, records: Sequence[Record]) -> list[str]:
 def evidence_for(
     cell: Cell, records: Sequence[Record], environments: Mapping[str, Environment]
 ) -> list[Evidence]:
-    """Return what the records say of a cell, for each device they were run on."""
+    """Return the evidence of records for a cell, by the device they were run on."""
     by_device: dict[Device, list[Record]] = {}
     for record in records:
         environment = environments.get(record.environment_id)
@@ -109,59 +101,53 @@ def evidence_for(
 
 
 def _on_device(cell: Cell, device: Device, records: Sequence[Record]) -> Evidence:
-    related, why = _related(cell, records, _FREE)
+    related, nearest = _related(cell, records, _FREE)
     if not related:
-        return Evidence(device, (), None, absent=why)
+        return Evidence(device, (), None, absent=NoSimilarRun(nearest))
     epochs = cell.settings.get("num_train_epochs")
     same = [r for r in related if r.cell.settings.get("num_train_epochs") == epochs]
     chosen = same or related
     table = with_full_steps(scaling_table(chosen))
     groups = fit_scaling(table, varying_axes(chosen))
     if not groups:
-        return Evidence(device, tuple(chosen), None, absent=UNTRUSTED)
-    # Several where environments or epochs differ: the one with the most runs.
+        return Evidence(device, tuple(chosen), None, absent=NoTrustedRun())
+    # Several if environments or epochs differ: the one with the most runs.
     group = max(groups, key=lambda one: max((f.runs for f in one.fits.values()), default=0))
-    for name, value in group.held.items():
+    for name, value in group.fixed.items():
         table = table[table[name] == value]
     names = set(table[list(_IDENTITY)].itertuples(index=False, name=None))
     fitted = [r for r in chosen if tuple(getattr(r, name) for name in _IDENTITY) in names]
     return Evidence(device, tuple(fitted), group, _outside(cell, fitted))
 
 
-def curves_for(cell: Cell, records: Sequence[Record]) -> tuple[LearningCurve | Refusal, ...]:
-    """Return the learning curves of runs that differ from a cell in documents, seed and batch only.
+def curves_for(cell: Cell, records: Sequence[Record]) -> Curves:
+    """Return the learning curves of runs that differ from a cell in training examples, seed and batch only.
 
     On whatever device: accuracy is the same on all, but for rounding.
     """
-    related, why = _related(cell, records, _FREE_OF_ACCURACY)
+    related, nearest = _related(cell, records, _FREE_OF_ACCURACY)
     if not related:
-        return (Refusal(ACCURACY.column, why),)
+        return NoSimilarRun(nearest)
     curves = learning_curves(scaling_table(related), varying_axes(related))
-    return curves or (Refusal(ACCURACY.column, UNTRUSTED),)
+    return curves or NoTrustedRun()
 
 
 def _related(
     cell: Cell, records: Sequence[Record], free: Collection[str]
-) -> tuple[list[Record], str]:
-    """Return the records that a cell differs from in free names only; and why, where there are none."""
+) -> tuple[list[Record], tuple[SettingDifference, ...]]:
+    """Return the records that a cell differs from in free names only; and the differences of the nearest."""
     ours = _but(cell, free)
     differing = [(_differences(_but(record.cell, free), ours), record) for record in records]
     found = [record for differences, record in differing if not differences]
     nearest = min((differences for differences, _ in differing), key=len, default=[])
-    return found, "" if found else f"no run is like it: {'; '.join(nearest)}"
+    return found, tuple(nearest)
 
 
-def held_differences(held: Mapping[str, Any], cell: Cell) -> list[str]:
-    """Return in what the cells of a group differ from a cell: `name value` of each; empty where in nothing."""
-    return [
-        f"{name} {value}"
-        for name, value in held.items()
-        if str(shown_value(cell, name)) != str(value)
-    ]
-
-
-def _shown(value: Any) -> Any:
-    return ABSENT_SETTING if value is None else value
+def fixed_differences(fixed: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Return the settings in which the cells of a group differ from a cell, with the group's values."""
+    return {
+        name: value for name, value in fixed.items() if str(shown_value(cell, name)) != str(value)
+    }
 
 
 def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
@@ -175,13 +161,13 @@ def _outside(cell: Cell, records: Sequence[Record]) -> tuple[Outside, ...]:
 
 
 def _workload(cell: Cell) -> dict[str, Any]:
-    """Return what a cell is trained on, and what it trains."""
+    """Return the settings that make a cell's model and data."""
     settings = {*cell.settings, *_own(cell), *SOURCE_NAMES}
     return {name: value for name, value in cell.facets.items() if name not in settings}
 
 
 def _but(cell: Cell, free: Collection[str]) -> dict[str, Any]:
-    """Return all that tells cells apart, but for some names."""
+    """Return all settings that tell cells apart, except some."""
     left_out = {*free, *SOURCE_NAMES}
     return {name: value for name, value in cell.facets.items() if name not in left_out}
 
@@ -190,10 +176,10 @@ def _own(cell: Cell) -> set[str]:
     return {*NON_TRAINER_AXES, *(name for name in cell.facets if name.startswith("lora."))}
 
 
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[SettingDifference]:
     names = sorted(theirs.keys() | ours.keys())
     return [
-        f"{name} {_shown(theirs.get(name))} there, {_shown(ours.get(name))} here"
+        SettingDifference(name, theirs.get(name), ours.get(name))
         for name in names
         if theirs.get(name) != ours.get(name)
     ]

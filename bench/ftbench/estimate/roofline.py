@@ -1,4 +1,4 @@
-"""Roofline: how long a complete job takes on a card that it was not run on, as an interval. Pure.
+"""Roofline: the time of a complete job on a card that it was not run on, as an interval. Pure.
 
 The job's work is known: exact FLOPs, the bytes that operators move, the kernels that are started. What is
 not known is how near a card comes to its peaks. So this is an interval, not a measurement:
@@ -8,8 +8,8 @@ not known is how near a card comes to its peaks. So this is an interval, not a m
             after the other as eager PyTorch does; or what the host takes to start it, if that is longer
     high    the least shares that are found, and nothing overlaps
 
-The shares are assumptions, each with its reason beside it; tests/unit/analysis/test_roofline.py holds the
-interval to published times of fine-tunes. See Williams, Waterman and Patterson, Roofline (CACM 52(4), 2009).
+The shares are assumptions, each with its reason beside it; tests/unit/estimate/test_roofline.py checks the
+interval on published times of fine-tunes. See Williams, Waterman and Patterson, Roofline (CACM 52(4), 2009).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ftbench.analysis.fits.laws import Interval, Refusal
+from ftbench.analysis.fits.laws import Interval
+from ftbench.estimate.reasons import CardSpeedUnknown, RateUnknown
 from ftbench.plan.gpus import Dtype, Gpu
 from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
@@ -28,7 +29,7 @@ End = Literal["slow", "usual"]
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A share or a rate that is not known: the slow end that is found, and what is usual.
+    """A share or a rate that is not known: the slow end that is found, and the usual value.
 
     At the fast end stands the peak itself.
     """
@@ -52,22 +53,22 @@ TENSOR_PRODUCTS = Range(0.2, 0.45)
 # Share of the peak bandwidth. Streams reach 0.75 to 0.93; strided and small operands less (Ivanov et al.,
 # arXiv 2007.00072, find element-wise and normalising operators of an encoder limited by it, well below its peak).
 BANDWIDTH = Range(0.45, 0.8)
-# Seconds of host time an operator: PyTorch's dispatch, autograd and the launch. 5 to 25 µs are reported, and an
+# Seconds of host time per operator: PyTorch's dispatch, autograd and the launch. 5 to 25 µs are reported, and an
 # older processor or a Python optimizer takes the upper end.
 LAUNCH_S = Range(25e-6, 8e-6)
-# Seconds an optimizer step beside its operators: the Trainer's callbacks, collating a batch. An assumption.
+# Seconds per optimizer step beside its operators: the Trainer's callbacks, collating a batch. An assumption.
 STEP_S = Range(10e-3, 2e-3)
-# Once a run: starting a process, importing, loading the model, the card's context. An assumption.
+# Once per run: starting a process, importing, loading the model, the card's context. An assumption.
 START_S = Range(60.0, 15.0)
-# Bytes a second to disk for checkpoints: a slow network volume, and one that costs nothing. An assumption.
+# Bytes per second to disk for checkpoints: a slow network volume, and one that costs nothing. An assumption.
 DISK_BYTES_PER_S = Range(100e6, 1e9)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a device could do at best: FLOP/s of products in one type, and bytes/s of its memory.
+    """The peak rates of a device: FLOP/s of products in one type, and bytes/s of its memory.
 
-    `full_eval` has the rates of evaluations where the settings ask for another type there.
+    `full_eval` has the rates of evaluations if the settings ask for another type there.
     """
 
     name: str
@@ -94,10 +95,10 @@ def dtype_of(settings: Mapping[str, Any], gpu: Gpu) -> Dtype:
     return "tf32" if settings.get("tf32") and "tf32" in gpu.peak_flops else "fp32"
 
 
-def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | Refusal:
+def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | CardSpeedUnknown | RateUnknown:
     """Return a card's rates from the catalogue, or why there are none."""
     if gpu.bandwidth_bytes_per_s is None or not gpu.peak_flops:
-        return Refusal("time", f"the speed of a card of {gpu.name} is not known: name one")
+        return CardSpeedUnknown(gpu.name)
     dtype = dtype_of(settings, gpu)
     whole: Dtype = (
         "bf16"
@@ -108,8 +109,7 @@ def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | Refusal:
     )
     missing = next((one for one in (dtype, whole) if one not in gpu.peak_flops), None)
     if missing is not None:
-        has = ", ".join(gpu.peak_flops)
-        return Refusal("time", f"{gpu.name} has no {missing} in the catalogue, but {has}")
+        return RateUnknown(gpu.name, missing, tuple(gpu.peak_flops))
     name, peaks, bandwidth = gpu.name, gpu.peak_flops, gpu.bandwidth_bytes_per_s
     other = Rates(name, whole, peaks[whole], bandwidth) if whole != dtype else None
     return Rates(name, dtype, peaks[dtype], bandwidth, other)
@@ -120,14 +120,14 @@ def job_seconds(
 ) -> Interval:
     """Return the seconds of a job on a device with these rates: the roofline interval.
 
-    `least` is a lower bound of the work, where it varies.
+    `least` is a lower bound of the work, if it varies.
     """
     low = _least_seconds(job, least or work, rates)
     return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
 
 
 def flops_of(job: Schedule, work: CellWork) -> float:
-    """Return the FLOPs of a whole job: they are proportional to documents."""
+    """Return the FLOPs of a whole job: they are proportional to examples."""
     return sum(_flops(job, work))
 
 
@@ -139,7 +139,7 @@ def _flops(job: Schedule, work: CellWork) -> tuple[float, float]:
 
 
 def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
-    """Return what no software can undercut."""
+    """Return the seconds that no software can undercut."""
     batches = job.evaluations * job.eval_batches
     moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches
     trained, evaluated = _flops(job, work)
@@ -148,24 +148,24 @@ def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
 
 
 def _seconds(job: Schedule, work: CellWork, rates: Rates, end: End) -> float:
-    """Return what a job takes at one end of the shares."""
+    """Return the seconds of a job at one end of the shares."""
     steps = job.documents / work.step.documents
     trained = _pass_seconds(work.step, steps, job.steps, rates, end)
-    documents = job.eval_documents * job.evaluations / work.evaluation.documents
+    examples = job.eval_documents * job.evaluations / work.evaluation.documents
     batches = job.eval_batches * job.evaluations / work.evaluation.batches
-    evaluated = _pass_seconds(work.evaluation, documents, batches, rates.evaluating, end)
+    evaluated = _pass_seconds(work.evaluation, examples, batches, rates.evaluating, end)
     saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)
     once = START_S.at(end) + job.steps * STEP_S.at(end)
     return trained + evaluated + saved + once
 
 
 def _pass_seconds(
-    work: PassWork, by_documents: float, times: float, rates: Rates, end: End
+    work: PassWork, by_examples: float, times: float, rates: Rates, end: End
 ) -> float:
-    """Return what passes take: FLOPs go with documents, bytes and kernels at most with passes."""
+    """Return the seconds of passes: FLOPs go with examples, bytes and kernels at most with passes."""
     products = TENSOR_PRODUCTS if rates.dtype != "fp32" else PLAIN_PRODUCTS
     bandwidth = rates.bandwidth_bytes_per_s * BANDWIDTH.at(end)
-    computing = work.flops * by_documents / (rates.peak_flops * products.at(end))
+    computing = work.flops * by_examples / (rates.peak_flops * products.at(end))
     moving = work.product_bytes * times / bandwidth
     rest = work.other_bytes * times / bandwidth
     starting = work.kernels * times * LAUNCH_S.at(end)

@@ -8,6 +8,7 @@ import random
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
+from ftbench.plan.schedule import schedule_of
 from ftbench.records.record import (
     Identity,
 )
@@ -35,12 +36,12 @@ class Job:
     def work(self) -> float:
         """Return the approximate amount of work, in forward passes over one token.
 
-        A training step costs about three forward passes; evaluation runs once per epoch and once
-        at the end. This is accurate enough to estimate the remaining time from finished cells.
+        A training step costs about three forward passes. Good enough to foretell the time left from cells
+        that finished.
         """
-        epochs = float(self.cell.settings["num_train_epochs"])
-        examples = 3 * epochs * self.cell.train_size + (epochs + 1) * self.cell.data.eval_size
-        return examples * self.cell.max_length
+        schedule = schedule_of(self.cell)
+        evaluated = schedule.evaluations * schedule.eval_documents
+        return (3 * schedule.documents + evaluated) * self.cell.max_length
 
 
 def plan_jobs(profile: Profile, grid: Grid) -> list[Job]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ftbench.records.record import Measurement, Phase
 
 Unit = Literal[
-    "byte", "s", "J", "share", "step", "fault", "document/s", "token/s", "FLOP/s", "count", ""
+    "byte", "s", "J", "share", "step", "fault", "example/s", "token/s", "FLOP/s", "count", ""
 ]
 # The origin of a memory figure: torch's allocator (exact to the byte), the card, or the host.
 Place = Literal["torch", "card", "host"]
@@ -108,7 +108,7 @@ FIRST = (
     Figure("total_s", "s", "total", "total_s"),
     Figure("train_s", "s", "train", "train_s", narrow=3),
     Figure("step_median_s", "s", "step (median)", _MEDIAN),
-    Figure("samples_per_s", "document/s", "samples/s", _RATE, narrow=4),
+    Figure("samples_per_s", "example/s", "samples/s", _RATE, narrow=4),
     Figure("tokens_per_s", "token/s", "tokens/s", "steps.real_tokens_per_s", follows=_RATE),
     Figure("mfu", "share", "MFU", "steps.mfu", follows=_RATE),
     Figure("peak_rss_bytes", "byte", "peak RSS", "memory.peak_rss_bytes", place="host", depth=7),

@@ -1,1 +1,1 @@
-"""What people read: tables and texts made from the analysis, for the terminal, Markdown and CSV."""
+"""Reports for people: tables and texts made from the analysis, for the terminal, Markdown and CSV."""

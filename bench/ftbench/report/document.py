@@ -1,4 +1,4 @@
-"""Document: what a report says, in order, whatever it is rendered to."""
+"""Document: the sections of a report in order, whatever it is rendered to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT, SCORE_ERROR, separating_axes
-from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, headline_score, varying_axes
 from ftbench.analysis.tables.memory_table import memory_table
+from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import format_flops, format_value
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
@@ -26,7 +27,7 @@ from ftbench.report.charts.learning import learning
 from ftbench.report.charts.memory import cell_memory
 from ftbench.report.charts.pareto import pareto
 from ftbench.report.charts.surfaces import surfaces
-from ftbench.report.elements.figure import Figure
+from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
@@ -34,6 +35,7 @@ from ftbench.report.sections.headlines import headlines, stats
 from ftbench.report.sections.memory import memory_section
 from ftbench.report.sections.pareto import HEADING, buying_note, buying_section
 from ftbench.report.sections.provenance import environment_section
+from ftbench.report.sections.scores import scores_section
 from ftbench.report.sections.settings import choices_section
 from ftbench.report.sections.warnings import warnings_section
 
@@ -51,15 +53,16 @@ class Document:
     sections: tuple[Section, ...]
     cells: pd.DataFrame
     ledger: pd.DataFrame
+    scores: pd.DataFrame = dataclasses.field(default_factory=lambda: scores_table(()))
     profile: Profile | None = None
     environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
     stem: str = "report"
-    groups: Sequence[Group] = ()
+    groups: Sequence[FitGroup] = ()
     curves: Sequence[LearningCurve | Refusal] = ()
     stats: tuple[tuple[str, str, str], ...] = ()  # the report in a few figures: what, value, note
 
     @property
-    def figures(self) -> Iterator[Figure]:
+    def figures(self) -> Iterator[ReportFigure]:
         """Yield the figures of all sections."""
         for section in self.sections:
             yield from section.figures
@@ -77,7 +80,7 @@ def build(
     environments: Mapping[str, Environment],
     damaged: Sequence[str] = (),
     *,
-    groups: Sequence[Group] = (),
+    groups: Sequence[FitGroup] = (),
     fitted_curves: Sequence[LearningCurve | Refusal] = (),
     tries: Sequence[BatchProbe] = (),
     predicted: Sequence[LargestBatch] = (),
@@ -86,12 +89,13 @@ def build(
 ) -> Document:
     """Return the report of a run directory's records; `damaged` names those that can't be read.
 
-    `groups` and `fitted_curves` are the fits, `tries` and `predicted` what is known of the largest
+    `groups` and `fitted_curves` are the fits, `tries` and `predicted` the evidence for the largest
     batch; `samples` reads a record's samples of memory. With `usd_per_hour` the cells that are worth
     their time have its money beside it.
     """
     table = cells_table(records)
     axes = separating_axes(table, varying_axes(records))
+    scores = scores_table(records)
     inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
     found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
@@ -100,10 +104,15 @@ def build(
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(inputs),
         choices_section(table, axes),
-        Section("What documents bring", *learning_section(fitted_curves), tuple(learning(inputs))),
+        Section(
+            "What training examples bring",
+            *learning_section(fitted_curves),
+            tuple(learning(inputs)),
+        ),
         _buying(inputs, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
         Section("Cells", tables=(cells(table, axes),)),
+        scores_section(table, scores, axes),
         Section("Warnings", *warnings_section(records)),
         Section("How to read this", tuple(_reading_notes(inputs, profile, preparation))),
         Section("Where it was measured", *environment_section(records, environments, preparation)),
@@ -114,6 +123,7 @@ def build(
         sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
         cells=table,
         ledger=memory_table(records),
+        scores=scores,
         profile=profile,
         environments=environments,
         groups=groups,
@@ -123,26 +133,26 @@ def build(
 
 
 _SCALING_NOTE = (
-    "Each table along an axis holds every other axis; in brackets is the ratio to the row above. "
+    "In a table along an axis every other axis is fixed; in brackets is the ratio to the row above. "
     "Costs are medians over replicates, scores are their mean."
 )
 # Tables along one axis: a grid of a thousand cells has hundreds, and cells.csv has them all.
-_MOST_CHAINS = 6
+_MOST_SERIES = 6
 
 
 def _buying(inputs: ChartInputs, usd_per_hour: float | None) -> Section:
-    """Return the front of the score against each cost, with what is said of it."""
+    """Return the front of the score against each cost, in words and figures."""
     said = buying_section(inputs.table, inputs.axes, usd_per_hour=usd_per_hour)
     figures = tuple(pareto(inputs))
     return dataclasses.replace(said or Section(HEADING), figures=figures)
 
 
 def _scaling(inputs: ChartInputs) -> Section:
-    """Return the laws and what was measured along each axis."""
+    """Return the laws, and the measured figures along each axis."""
     tables = [
-        along(chain)
+        along(series)
         for axis in inputs.varying()
-        for chain in series_along(inputs.table, axis, inputs.axes)[:_MOST_CHAINS]
+        for series in series_along(inputs.table, axis, inputs.axes)[:_MOST_SERIES]
     ]
     laws = fit_tables(inputs.groups)
     notes = (
@@ -161,7 +171,7 @@ def _damage(damaged: Sequence[str]) -> list[str]:
 
 
 def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparation) -> list[str]:
-    """Return what the figures mean and what they do not."""
+    """Return notes on how to read the figures."""
     table, records = inputs.table, inputs.records
     notes = []
     if ENVIRONMENT in inputs.axes:
@@ -176,7 +186,7 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
     split = preparation.eval_split
     if split == "from-train":
         notes.append(
-            "Evaluation documents are held out from the training split (the last part of each class, so that"
+            "Evaluation examples are held out from the training split (the last part of each class, so that"
             " near-duplicates stay together): scores are not comparable with the official test split."
         )
     if profile.settings["save_strategy"] == "no":
@@ -200,7 +210,7 @@ def _reading_notes(inputs: ChartInputs, profile: Profile, preparation: Preparati
 
 
 def _score_notes(inputs: ChartInputs) -> Iterator[str]:
-    """Yield what the scores mean, or why there are none."""
+    """Yield notes on the scores, or why there are none."""
     table = inputs.table
     score = headline_score(table)
     word = f"{score.word[:1].upper()}{score.word[1:]}"

@@ -1,6 +1,6 @@
-"""Beside: what a run directory has beside its records that figures are drawn from.
+"""Run files: the files of a run directory, beside its records, that figures are drawn from.
 
-None of it is needed: what is not there, or cannot be read, is a figure less.
+None of them is needed: if one is absent or cannot be read, its figure is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COLUMNS = {"t_s", "phase", "pss_bytes", "process_bytes", "device_bytes"}
 
 
 def read_samples(directory: RunDirectory, record: Record) -> pd.DataFrame | None:
-    """Return the samples of a record's memory; None where there are none that can be read."""
+    """Return the samples of a record's memory; None if there are none that can be read."""
     file = directory.file("samples", record.file_name, ".parquet")
     if file.is_symlink() or not file.is_file():
         return None

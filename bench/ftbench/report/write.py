@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ftbench.analysis.comparisons.contrast import separating_axes
-from ftbench.analysis.fits.laws import Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.fits.learning import learning_curves
 from ftbench.analysis.fits.scaling import fit_scaling, scaling_table
 from ftbench.analysis.tables.cells_table import varying_axes
@@ -25,7 +25,7 @@ STEP_SUMMARY = "step-summary"
 
 
 def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None) -> Document:
-    """Return the report of a run directory; raises RunDirectoryError where it has no record."""
+    """Return the report of a run directory; raises RunDirectoryError if it has no record."""
     records, damaged = directory.survey()
     if not records:
         raise RunDirectoryError(
@@ -49,7 +49,7 @@ def load_document(directory: RunDirectory, *, usd_per_hour: float | None = None)
 
 def fits(
     records: Sequence[Record],
-) -> tuple[tuple[Group, ...], tuple[LearningCurve | Refusal, ...]]:
+) -> tuple[tuple[FitGroup, ...], tuple[LearningCurve | Refusal, ...]]:
     """Return the laws of cost and of the score that are fitted to records."""
     table, axes = scaling_table(records), varying_axes(records)
     return fit_scaling(table, axes), learning_curves(table, separating_axes(table, axes))
@@ -76,13 +76,13 @@ def write_report(
                 expected=f"a list of {', '.join(known)}",
                 nearest=nearest_name(name, known),
             )
-    wanted.sort(key=lambda name: name != STEP_SUMMARY)  # nothing is written where this is refused
+    wanted.sort(key=lambda name: name != STEP_SUMMARY)  # nothing is written if this is refused
     make_folder(folder)
     return [file for name in wanted for file in known[name](document, folder)]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder where it is not there; raises RunDirectoryError."""
+    """Make a folder if it does not exist; raises RunDirectoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,8 +128,12 @@ def _figures(document: Document, folder: Path, kind: Literal["svg", "png"]) -> l
 
 
 def _csv(document: Document, folder: Path) -> list[Path]:
-    """Write `cells.csv` and `ledger.csv`."""
-    tables = {"cells.csv": document.cells, "ledger.csv": document.ledger}
+    """Write `cells.csv`, `ledger.csv` and `scores.csv`."""
+    tables = {
+        "cells.csv": document.cells,
+        "ledger.csv": document.ledger,
+        "scores.csv": document.scores,
+    }
     for name, table in tables.items():
         write_atomically(folder / name, table.to_csv(index=False))
     return [folder / name for name in tables]

@@ -111,18 +111,20 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         sources=phases.sources(),
         peak_matmul_flops=peak,
         metering_s=phases.metering_s,
-        total_s=sum(phase.wall_s for phase in booked.values()),
-        train_s=sum(
-            phase.wall_s
-            for name, phase in booked.items()
-            if name in ("first_steps", "train")  # a single step has no "train"
-        ),
+        **_seconds(booked),
         **figures,
         worker_s=time.perf_counter() - began,
         absent=notes.absent,
         warnings=tuple(notes.warnings),
     )
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
+
+
+def _seconds(phases: dict[PhaseName, Phase]) -> dict[str, float]:
+    """Return the wall time of all phases, and that of training; a single step has no phase `train`."""
+    walls = {name: phase.wall_s for name, phase in phases.items()}
+    trained = [walls[name] for name in ("first_steps", "train") if name in walls]
+    return {"total_s": sum(walls.values()), "train_s": sum(trained)}
 
 
 def _own_packages(cell: Cell) -> dict[str, str]:

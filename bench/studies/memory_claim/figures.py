@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ftbench.base.units import GIB, format_bytes
 from ftbench.report.charts.scales import NUMBER, log_ticks
 from ftbench.report.charts.theme import INK, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from studies.memory_claim.growth import BYTES_PER_PARAMETER, ClaimData, SeriesSetting, Size
 from studies.memory_claim.names import MODELS, settings_of, share_text, variant
 
@@ -20,14 +20,14 @@ _STATE = "model state"
 SIZE_SHAPES = ((8, 128), (32, 128))  # batch, length
 
 
-def length_figure(answers: ClaimData, model: str) -> Figure:
+def length_figure(answers: ClaimData, model: str) -> ReportFigure:
     """Return a model's peaks by length, one line per setting, both axes logarithmic."""
     settings = [setting for setting in settings_of(answers, model) if setting.batch == BATCH]
     rows = list(_length_rows(answers, settings))
     ends = [answers.series[setting][-1] for setting in settings]
     worst = max(ends, key=lambda peak: peak.total_bytes)
     least = min(ends, key=lambda peak: peak.total_bytes)
-    return Figure(
+    return ReportFigure(
         name=f"length-{model}",
         title=f"{MODELS[model].name} at batch {BATCH}: peak memory along length",
         caption=(
@@ -118,7 +118,7 @@ def _gib(rows: Sequence[Row]) -> alt.Y:
     return alt.Y("y:Q", title="peak of tensors (GiB)", scale=scale, axis=axis)
 
 
-def share_figure(answers: ClaimData) -> Figure:
+def share_figure(answers: ClaimData) -> ReportFigure:
     """Return the share of model state along length, of both models."""
     rows: list[Row] = [
         {
@@ -133,7 +133,7 @@ def share_figure(answers: ClaimData) -> Figure:
     ]
     last = {row["series"]: row["y"] for row in rows}
     said = "; ".join(f"{name}: {share_text(share)}" for name, share in last.items())
-    return Figure(
+    return ReportFigure(
         name="state-share",
         title=f"Parameters, gradients and optimizer state as a share of the peak, at batch {BATCH}",
         caption="Without checkpointing, batches with padding. Gradients that do not exist yet do not count.",
@@ -157,11 +157,11 @@ def _draw_shares(rows: Sequence[Row]) -> Chart:
     return finish(alt.layer(base.mark_line(strokeWidth=2), points), rows)
 
 
-def sizes_figure(answers: ClaimData) -> Figure:
+def sizes_figure(answers: ClaimData) -> ReportFigure:
     """Return peaks along parameters, with the line of model state alone."""
     rows = list(_size_rows(answers.family))
     first, last = answers.family[0], answers.family[-1]
-    return Figure(
+    return ReportFigure(
         name="parameters",
         title=f"Peak memory along parameters: {len(answers.family)} sizes of BERT",
         caption=(

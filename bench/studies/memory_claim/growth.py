@@ -146,7 +146,7 @@ def local_exponent(before: float, after: float, ratio: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class PeakLaw:
+class LengthLaw:
     """A peak in bytes as constant + linear x length + square x length², and the lengths for which it holds.
 
     `checked` is the number of lengths, beyond the three that determine it, that agree to the byte.
@@ -165,7 +165,7 @@ class PeakLaw:
         return float(self.linear / self.square) if self.square > 0 else None
 
 
-def law_at_end(peaks: Sequence[Peak]) -> PeakLaw | None:
+def law_at_end(peaks: Sequence[Peak]) -> LengthLaw | None:
     """Return the law of the longest lengths, down to the shortest for which it holds to the byte.
 
     None if no fourth length agrees, since any three points lie on a parabola.
@@ -182,7 +182,7 @@ def law_at_end(peaks: Sequence[Peak]) -> PeakLaw | None:
         start, checked = peak.length, checked + 1
     if not checked:
         return None
-    return PeakLaw(start, ordered[-1].length, constant, linear, square, checked)
+    return LengthLaw(start, ordered[-1].length, constant, linear, square, checked)
 
 
 def _parabola(points: Sequence[tuple[int, int]]) -> tuple[Fraction, Fraction, Fraction]:

@@ -12,7 +12,7 @@ from studies.memory_claim.growth import (
     BYTES_PER_PARAMETER,
     ClaimData,
     LengthDoubling,
-    PeakLaw,
+    LengthLaw,
     Size,
     doublings,
     law_at_end,
@@ -44,7 +44,7 @@ def headline(answers: ClaimData, measured: Mapping[str, int]) -> tuple[str, ...]
     return tuple(filter(None, found))
 
 
-def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> PeakLaw:
+def law_of(answers: ClaimData, model: str, attention: str, **how: bool) -> LengthLaw:
     """Return the law of one setting at the page's batch size."""
     law = law_at_end(peaks_of(answers, model, attention, batch=BATCH, **how))
     if law is None:
@@ -114,7 +114,7 @@ def _square(answers: ClaimData, model: str, attention: str, **how: bool) -> str:
     return _per_document(law_of(answers, model, attention, **how))
 
 
-def _per_document(law: PeakLaw) -> str:
+def _per_document(law: LengthLaw) -> str:
     return f"{float(law.square) / BATCH:,.0f}"
 
 

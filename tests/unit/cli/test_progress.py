@@ -34,7 +34,7 @@ def test_plain_lines_where_the_output_is_no_terminal():
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines[0] == "preparing 3 runs"
-    assert lines[1].startswith("[1/3] length 16, documents 8: ok,")
+    assert lines[1].startswith("[1/3] length 16, training examples 8: ok,")
     assert "accuracy 0.750" in lines[1]
     assert " left)" in lines[1]
     assert "left" not in lines[3]

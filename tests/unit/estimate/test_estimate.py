@@ -4,13 +4,31 @@ import pytest
 
 from ftbench.base.errors import ProfileError, RunDirectoryError
 from ftbench.estimate.estimate import (
-    ROOFLINE_NOTE,
-    Measured,
+    MeasuredRuns,
     devices_of,
     estimate,
     prices_of,
     read_measured,
     target_of,
+)
+from ftbench.estimate.reasons import (
+    DamagedRecords,
+    FromPrediction,
+    MayNotFit,
+    NoEnergy,
+    NoRunFinished,
+    NoSimilarRun,
+    NoTimeFromRuns,
+    NotPredicted,
+    OtherWorkload,
+    Outside,
+    PredictedForCard,
+    RooflineRates,
+    RunsFit,
+    RunsUntrusted,
+    SettingDifference,
+    TimeFromRoofline,
+    TooFewExamples,
 )
 from ftbench.plan.gpus import find_gpu
 from ftbench.records.prediction import LargestBatch, Predictions, Refused
@@ -148,7 +166,7 @@ def written(tmp_path, *environments, cells=None, train_pool=100):
 
 
 def test_a_directory_that_nobody_asked_for_may_be_absent(tmp_path):
-    assert read_measured(tmp_path / "none", target(), asked=False) == Measured()
+    assert read_measured(tmp_path / "none", target(), asked=False) == MeasuredRuns()
 
 
 def test_one_that_was_asked_for_may_not(tmp_path):
@@ -159,29 +177,30 @@ def test_one_that_was_asked_for_may_not(tmp_path):
 def test_runs_of_another_workload_are_refused_by_name(tmp_path):
     with pytest.raises(RunDirectoryError, match="another workload") as refused:
         read_measured(written(tmp_path, PROCESSOR), target(eval_size=99), asked=True)
-    assert refused.value.got == "eval_size 8 there, 99 here"
+    assert (refused.value.got, refused.value.expected) == ("eval_size 8", "eval_size 99")
 
 
 def test_unasked_they_are_left_out_and_said(tmp_path):
-    found = read_measured(written(tmp_path, PROCESSOR), target(eval_size=99), asked=False)
+    path = written(tmp_path, PROCESSOR)
+    found = read_measured(path, target(eval_size=99), asked=False)
     assert found.evidence == ()
-    assert "its workload is another: eval_size 8 there, 99 here" in found.notes[0]
+    assert found.notes == (OtherWorkload(str(path), SettingDifference("eval_size", 8, 99)),)
 
 
 def test_a_directory_without_a_finished_run_says_so(tmp_path):
     path = RunDirectory.create(tmp_path / "run").path
-    assert "has finished" in read_measured(path, target(), asked=True).notes[0]
+    assert read_measured(path, target(), asked=True).notes == (NoRunFinished(str(path)),)
 
 
-def test_more_documents_than_there_are_is_said(tmp_path):
+def test_more_training_examples_than_there_are_is_noted(tmp_path):
     found = read_measured(written(tmp_path, PROCESSOR), target(train_size=101), asked=True)
-    assert found.notes == ("the data has 100 documents to train on, fewer than 101",)
+    assert found.notes == (TooFewExamples(100, 101),)
 
 
 def test_damaged_records_are_counted(tmp_path):
     path = written(tmp_path, PROCESSOR)
     next((path / "records").glob("*.json")).write_text("{")
-    assert "1 records" in read_measured(path, target(), asked=True).notes[0]
+    assert read_measured(path, target(), asked=True).notes == (DamagedRecords(1, str(path)),)
 
 
 def test_runs_that_cannot_be_trusted_are_counted(tmp_path):
@@ -190,23 +209,24 @@ def test_runs_that_cannot_be_trusted_are_counted(tmp_path):
     directory = RunDirectory.open(path)
     directory.write_record(record(target(train_size=16, max_length=16).cell, measurement=broken))
     found = read_measured(path, target(), asked=True)
-    assert "1 of 10 runs" in found.notes[0]
-    assert "left out" in found.notes[0]
+    assert found.notes == (RunsUntrusted(1, 10, str(path)),)
+
+
+WITHOUT_CHECKPOINTING = NoSimilarRun((SettingDifference("gradient_checkpointing", None, True),))
 
 
 def test_without_a_fit_of_memory_the_reason_is_there(tmp_path):
     of = target(train_size=64, training={"gradient_checkpointing": True})
     known = read_measured(written(tmp_path, PROCESSOR), of, asked=True)
     (here,) = on(of, known=known, cpu=predictions(of)).devices
-    assert "gradient_checkpointing" in figures(here)["peak_rss_bytes"].absent
+    assert figures(here)["peak_rss_bytes"].absent == WITHOUT_CHECKPOINTING
 
 
 # On which devices
 
 
-def test_without_a_card_or_runs_there_is_nothing_to_estimate_on():
-    with pytest.raises(ProfileError, match="nothing to estimate on"):
-        devices_of([], Measured())
+def test_without_a_card_or_runs_there_is_no_device():
+    assert devices_of([], MeasuredRuns()) == ([], False)
 
 
 def test_the_devices_are_those_asked_for_else_those_measured(tmp_path):
@@ -220,7 +240,7 @@ def test_the_devices_are_those_asked_for_else_those_measured(tmp_path):
 
 
 def predictions(of, *gpus, **changes):
-    """A prediction of the cell on these cards: 1 GFLOP a document."""
+    """A prediction of the cell on these cards: 1 GFLOP per example."""
     found = predicted_cell(of.cell.cell_id, *gpus, work=cell_work(), **changes)
     largest = tuple(
         LargestBatch(
@@ -235,7 +255,7 @@ def on(of, *gpus, known=None, price=(), cards=None, cpu=None):
     return estimate(
         of,
         [find_gpu(name) for name in gpus],
-        known or Measured(),
+        known or MeasuredRuns(),
         on_cards=cards or (predictions(of, *gpus) if gpus else None),
         on_cpu=cpu,
         usd_per_hour=price,
@@ -256,7 +276,7 @@ def test_on_a_card_that_was_not_measured_time_is_a_roofline():
     assert its["cost_usd"].high == pytest.approx(its["time_s"].high / 3600 * 0.8)
     assert its["reserved_bytes"].value == 120 * 2**20
     assert (card.verdict, card.largest.certain, card.notes) == ("fits", 64, ())
-    assert found.notes == ("a note", ROOFLINE_NOTE)
+    assert found.notes == (FromPrediction("a note"), TimeFromRoofline())
     assert found.job.steps == 3 * 125
 
 
@@ -272,17 +292,18 @@ def test_on_a_card_that_was_measured_time_is_a_fit(tmp_path):
     known = read_measured(written(tmp_path, CARD), of, asked=True)
     found = on(of, "l4", "t4", known=known)
     time, other = (figures(one)["time_s"] for one in found.devices)
-    assert time.source.startswith("fit of 9 measured runs")
-    assert other.source.startswith("roofline")
-    assert figures(found.devices[0])["reserved_bytes"].source.startswith("predicted")
+    assert isinstance(time.source, RunsFit)
+    assert (time.source.runs, time.source.extrapolated) == (9, False)
+    assert isinstance(other.source, RooflineRates)
+    assert figures(found.devices[0])["reserved_bytes"].source == PredictedForCard("torch.cuda")
 
 
 def test_runs_that_give_no_fit_leave_the_roofline_and_say_why(tmp_path):
     of = target(train_size=64, training={"gradient_checkpointing": True})
     known = read_measured(written(tmp_path, CARD), of, asked=True)
     (card,) = on(of, "l4", known=known).devices
-    assert figures(card)["time_s"].source.startswith("roofline")
-    assert "gradient_checkpointing default there, True here" in card.notes[0]
+    assert isinstance(figures(card)["time_s"].source, RooflineRates)
+    assert card.notes[0] == NoTimeFromRuns(WITHOUT_CHECKPOINTING)
 
 
 def test_without_a_card_it_is_the_machine_that_was_measured(tmp_path):
@@ -294,21 +315,20 @@ def test_without_a_card_it_is_the_machine_that_was_measured(tmp_path):
     assert its["tensors_bytes"].interval == "exact"
     expected = 2**29 + 1000 * 8 * 32
     assert its["peak_rss_bytes"].value == pytest.approx(expected, rel=0.01)
-    assert its["time_s"].source.startswith("extrapolated: fit of 9 measured runs")
-    assert here.notes[0] == "train_size 128 lies outside the measured 64: extrapolated 2.00x"
-    assert its["energy_j"].absent == "its runs did not measure energy"
+    assert (its["time_s"].source.runs, its["time_s"].source.extrapolated) == (9, True)
+    assert here.notes[0] == Outside("train_size", 128, 64, 64)
+    assert its["energy_j"].absent == NoEnergy()
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
-    [("does not fit", "ends out of memory"), ("too close to call", "may run out of memory")],
+    ("verdict", "certain"), [("does not fit", True), ("too close to call", False)]
 )
-def test_a_run_that_may_not_fit_says_so_first(verdict, said):
+def test_a_run_that_may_not_fit_says_so_first(verdict, certain):
     of = target(train_size=64)
     cards = predictions(of, cards=(predicted_card("l4", verdict=verdict),))
     (card,) = on(of, "l4", cards=cards).devices
     assert card.verdict == verdict
-    assert said in card.notes[0]
+    assert card.notes[0] == MayNotFit(certain)
 
 
 def test_a_run_that_is_not_predicted_has_no_figures_but_reasons():
@@ -316,8 +336,8 @@ def test_a_run_that_is_not_predicted_has_no_figures_but_reasons():
     refused = Refused(cell_id=of.cell.cell_id, reason="training.optim: not covered")
     found = on(of, "l4", cards=Predictions(cells=(), refused=(refused,)), price=[1])
     its = figures(found.devices[0])
-    assert found.refused == its["time_s"].absent == "training.optim: not covered"
-    assert its["reserved_bytes"].absent == "training.optim: not covered"
+    assert found.refused == "training.optim: not covered"
+    assert its["time_s"].absent == its["reserved_bytes"].absent == NotPredicted(found.refused)
     assert its["cost_usd"].value is None
     assert found.flops is None
-    assert ROOFLINE_NOTE not in found.notes
+    assert TimeFromRoofline() not in found.notes

@@ -2,12 +2,19 @@
 
 import pytest
 
-from ftbench.analysis.fits.laws import Fit, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, LearningCurve
+from ftbench.analysis.fits.reasons import TooFewSizes
 from ftbench.estimate.evidence import (
     curves_for,
     evidence_for,
-    held_differences,
+    fixed_differences,
     workload_differences,
+)
+from ftbench.estimate.reasons import (
+    NoSimilarRun,
+    NotMeasured,
+    NoTrustedRun,
+    SettingDifference,
 )
 from tests.factories import (
     cell,
@@ -39,7 +46,7 @@ def run(*, on=HERE, joules=None, total_s=10.0, of=None, **axes):
 
 
 def grown(*, on=HERE):
-    """Runs of nine cells whose step takes 10 ms and 1 ms a token."""
+    """Runs of nine cells whose step takes 10 ms and 1 ms per token."""
     found = []
     for length in (16, 32, 64):
         for batch in (4, 8, 16):
@@ -72,19 +79,19 @@ def test_a_name_is_not_content():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
-        ({"data": data_source(eval_size=99)}, "eval_size 8 there, 99 here"),
-        ({"model": model_source(weights="random")}, "weights pretrained there, random here"),
+        ({"data": data_source(eval_size=99)}, ("eval_size", 8, 99)),
+        ({"model": model_source(weights="random")}, ("weights", "pretrained", "random")),
         (
             {"model": model_source(config=(("hidden_size", 32),))},
-            "config.hidden_size default there",
+            ("config.hidden_size", None, 32),
         ),
     ],
 )
-def test_what_differs_in_a_workload_is_named(changed, said):
-    (difference,) = workload_differences(cell().model_copy(update=changed), [run()])
-    assert said in difference
+def test_what_differs_in_a_workload_is_named(changed, expected):
+    found = workload_differences(cell().model_copy(update=changed), [run()])
+    assert found == [SettingDifference(*expected)]
 
 
 def test_settings_and_axes_are_no_workload():
@@ -110,9 +117,8 @@ def test_two_cards_of_one_kind_are_one_device():
 def test_runs_with_other_settings_say_nothing():
     found = only([run(gradient_checkpointing=True)])
     assert found.records == ()
-    refused = found.fit("total_s")
-    assert isinstance(refused, Refusal)
-    assert "gradient_checkpointing True there, default here" in refused.reason
+    checkpointing = SettingDifference("gradient_checkpointing", True, None)
+    assert found.fit("total_s") == NoSimilarRun((checkpointing,))
 
 
 def test_a_learning_rate_costs_nothing():
@@ -134,9 +140,7 @@ def test_a_step_time_is_fitted():
 
 
 def test_a_cost_that_was_not_measured_is_refused():
-    refused = only(grown()).fit("peak_process_bytes")
-    assert isinstance(refused, Refusal)
-    assert refused.reason == "no run measured it"
+    assert only(grown()).fit("peak_process_bytes") == NotMeasured()
 
 
 # How far outside
@@ -186,8 +190,8 @@ def test_without_energy_there_is_no_power():
 
 
 def test_what_a_group_holds_and_a_cell_has_not_is_named():
-    assert held_differences({"method": "full", "optim": "adamw_torch_fused"}, cell()) == []
-    assert held_differences({"method": "lora", "max_length": 16}, cell()) == ["method lora"]
+    assert fixed_differences({"method": "full", "optim": "adamw_torch_fused"}, cell()) == {}
+    assert fixed_differences({"method": "lora", "max_length": 16}, cell()) == {"method": "lora"}
 
 
 # Accuracy
@@ -216,21 +220,19 @@ def test_a_curve_is_fitted_to_runs_of_the_cells_kind():
 
 def test_a_curve_of_another_batch_is_there_too_and_of_another_rate_is_not():
     both = curves_for(cell(), learned() + learned(batch=8))
-    assert [held_differences(one.held, cell()) for one in both] == [
-        [],
-        ["per_device_train_batch_size 8"],
+    assert [fixed_differences(one.fixed, cell()) for one in both] == [
+        {},
+        {"per_device_train_batch_size": 8},
     ]
-    (refused,) = curves_for(cell(), learned(learning_rate=1e-3))
-    assert isinstance(refused, Refusal)
-    assert "learning_rate 0.001 there, 2e-05 here" in refused.reason
+    rate = SettingDifference("learning_rate", 1e-3, 2e-5)
+    assert curves_for(cell(), learned(learning_rate=1e-3)) == NoSimilarRun((rate,))
 
 
 def test_too_few_sizes_are_refused_with_the_reason():
     (refused,) = curves_for(cell(), learned()[:6])
-    assert "2 sizes" in refused.reason
+    assert refused.reason == TooFewSizes(2, 4)
 
 
 def test_runs_that_cannot_be_trusted_have_no_curve():
     broken = measurement(eval_accuracy=0.7, memory={"peak_rss_bytes": 0})
-    (refused,) = curves_for(cell(), [record(measurement=broken)])
-    assert "to be trusted" in refused.reason
+    assert curves_for(cell(), [record(measurement=broken)]) == NoTrustedRun()

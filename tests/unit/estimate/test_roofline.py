@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from ftbench.analysis.fits.laws import Refusal
+from ftbench.estimate.reasons import CardSpeedUnknown, RateUnknown
 from ftbench.estimate.roofline import (
     BANDWIDTH,
     DISK_BYTES_PER_S,
@@ -54,14 +54,12 @@ def test_evaluations_in_another_type_have_rates_of_their_own():
 
 def test_a_type_that_a_card_does_not_have_is_refused():
     found = rates_of(find_gpu("t4"), {"bf16": True})
-    assert isinstance(found, Refusal)
-    assert "t4 has no bf16" in found.reason
+    assert isinstance(found, RateUnknown)
+    assert (found.gpu, found.dtype, "fp16" in found.known) == ("t4", "bf16", True)
 
 
 def test_a_card_that_is_only_a_size_has_no_speed():
-    found = rates_of(find_gpu("24GiB"), {})
-    assert isinstance(found, Refusal)
-    assert "not known" in found.reason
+    assert rates_of(find_gpu("24GiB"), {}) == CardSpeedUnknown("24GiB")
 
 
 # The interval, by hand: ten steps of four documents, the last with two; two evaluations of three batches

@@ -643,3 +643,103 @@ def test_on_a_processor_tensors_have_to_fit_its_memory(directory):
     assert (body["on_cpu"], body["gpus"]) == (True, [])
     (said,) = {r.failure.message for r in records if r.failure}
     assert said == "predicted not to fit: its tensors need 192 MiB of 100 MiB"
+
+
+# What others are told
+
+
+class Noting:
+    """Notes all that it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *given: self.told.append((name, *given))
+
+
+class Progressing(FakeEngine):
+    """Reports a step of each cell, and notes the files and limits that it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def run(self, module, request, *, log_file, timeout_s, on_progress):
+        self.given.append((module, log_file, timeout_s))
+        on_progress(Progress(phase="train", step=len(self.given)))
+        return super().run(
+            module, request, log_file=log_file, timeout_s=timeout_s, on_progress=on_progress
+        )
+
+
+def told(directory, engine, **profile_changes):
+    listener = Noting()
+    of = profile(**profile_changes)
+    Runner(of, grid(), directory, engine, Placement(kind="cpu"), listener).run()
+    return listener.told
+
+
+def test_a_listener_is_told_of_each_job_by_name(directory):
+    engine = Progressing()
+    heard = told(directory, engine)
+    (planned,) = (given for name, *given in heard if name == "planned")
+    jobs = plan_jobs(profile(), grid())
+    assert planned == [jobs, []]
+    for name in ("started", "finished"):
+        assert [given[0] for told_of, *given in heard if told_of == name] == jobs
+    records = {record.identity: record for record in directory.records()}
+    assert [given[1] for name, *given in heard if name == "finished"] == [
+        records[job.identity] for job in jobs
+    ]
+    of_cells = [given for name, *given in heard if name == "progress"]
+    assert [job for job, _ in of_cells] == jobs
+    assert all(progress.phase == "train" and progress.step for _, progress in of_cells)
+    assert any(name == "preparing" and given[0].phase == "train" for name, *given in heard)
+
+
+def test_workers_have_a_log_of_their_own_and_the_profile_s_limit(directory):
+    engine = Progressing()
+    told(directory, engine, run={"timeout_s": 77})
+    logs = {module: log for module, log, _ in engine.given}
+    assert logs[TWO_STEP_PASS].name.endswith("-r0-two-steps.log")
+    assert logs[CELL].parent == logs[TWO_STEP_PASS].parent == directory.path / "logs"
+    cells = [(log.name, limit) for module, log, limit in engine.given if module == CELL]
+    assert {name for name, _ in cells} == {
+        f"{job.identity.name}.log" for job in plan_jobs(profile(), grid())
+    }
+    assert {limit for module, _, limit in engine.given if module != PREPARE} == {77.0}
+
+
+def test_a_record_began_at_a_time_of_day_that_has_its_zone(directory):
+    import datetime
+
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    run(directory, FakeEngine())
+    for record in directory.records():
+        began = datetime.datetime.fromisoformat(record.started_at)
+        assert began.utcoffset() == datetime.timedelta(0)
+        assert before <= began <= datetime.datetime.now(datetime.UTC)
+
+
+def test_the_disk_must_hold_what_stays_beside_the_largest_that_passes(directory, monkeypatch):
+    asked = []
+    monkeypatch.setattr(RunDirectory, "require_free", lambda self, nbytes: asked.append(nbytes))
+    cells = grid().cells
+    run(directory, FakeEngine(parameters=1000), kept=frozenset(cells[:2]))
+    each = checkpoint_bytes(cells[0], 1000)
+    assert each > 1000 * 4
+    assert asked[0] == 3 * each  # two that stay, and one that runs
+    assert asked[-1] == each
+
+
+def test_the_two_step_pass_leaves_nothing_behind(directory):
+    class Leaving(FakeEngine):
+        def run(self, module, request, **options):
+            body = json.loads(request)
+            if module in (CELL, TWO_STEP_PASS):
+                (Path(body["workspace"]) / body["output"]).mkdir(parents=True)
+            return super().run(module, request, **options)
+
+    run(directory, Leaving())
+    assert list((directory.path / "checkpoints").iterdir()) == []

@@ -464,3 +464,21 @@ def test_versions_that_one_side_does_not_have_are_none():
     assert gone.unjudged == (Differs("machine", "device", "T4", None),)
     come = compare_measured("quick", runs(one, {}), old)
     assert come.unjudged == (Differs("machine", "device", None, "T4"),)
+
+
+def test_running_out_of_memory_now_and_then_on_both_sides_is_no_change():
+    one = {PLACE: samples(peak_allocated_bytes=[GIB])}
+    for before, after, code in (((PLACE,), (PLACE,), 0), ((), (PLACE,), 1), ((PLACE,), (), 0)):
+        result = compare_measured("quick", runs(one, oom=before), runs(one, oom=after))
+        assert result.exit_code == code
+
+
+def test_changes_are_in_the_order_of_the_cells():
+    places = [place(16, 8), place(16, 4), place(32, 4)]
+    sides = [
+        runs({one: samples(peak_allocated_bytes=[n], peak_reserved_bytes=[n]) for one in places})
+        for n in (GIB, 2 * GIB)
+    ]
+    changed = [(c.place, c.figure) for c in compare_measured("quick", *sides).changes]
+    figures = ("peak_allocated_bytes", "peak_reserved_bytes")
+    assert [one for one, _ in changed] == [one for one in places for _ in figures]

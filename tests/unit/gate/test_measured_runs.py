@@ -84,6 +84,7 @@ def test_a_cell_that_runs_out_of_memory_now_is_a_regression():
         assert result.changes == (OutOfMemory(PLACE, "regression"),)
         assert not after.complete
         assert result.exit_code == 1
+    assert not gathered(record(), record(replicate=1, status="oom", measurement=None)).complete
 
 
 def test_a_new_cell_that_runs_out_of_memory_has_no_baseline():

@@ -6,6 +6,7 @@ import pytest
 
 from ftbench.base.errors import DamagedFile, RunDirectoryError
 from ftbench.base.files import checksum, write_atomically
+from ftbench.records import run_directory
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.migration import OLDEST
 from ftbench.records.record import SCHEMA_VERSION, Failure
@@ -517,3 +518,42 @@ def test_a_record_in_other_letters_is_kept_as_it_was(directory):
     directory.write_record(record(attempt=1))
     (kept,) = (directory.path / "superseded").iterdir()
     assert json.loads(kept.read_text(encoding="utf-8"))["failure"]["message"] == failure.message
+
+
+# A record is read once
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the record files that were read and validated."""
+    found = []
+    read = run_directory._read_record
+
+    def counted(file):
+        found.append(file.name)
+        return read(file)
+
+    monkeypatch.setattr(run_directory, "_read_record", counted)
+    return found
+
+
+def test_what_was_written_or_read_is_not_read_again(directory, reads):
+    written(directory)
+    assert directory.survey() == ([record()], [])
+    assert reads == []  # it is what was written
+    again = RunDirectory.open(directory.path)
+    assert [again.survey()[0], again.records(), again.survey()[0]] == [[record()]] * 3
+    assert len(reads) == 1
+
+
+def test_a_file_that_changed_is_read_again(directory, reads):
+    file = written(directory)
+    directory.survey()
+    other = RunDirectory.open(directory.path)
+    other.write_record(record(wall_s=12.0, attempt=1))
+    reads.clear()
+    assert [one.wall_s for one in directory.records()] == [12.0]
+    file.write_text("{")
+    assert [one.file for one in directory.survey()[1]] == [file]
+    file.unlink()
+    assert directory.records() == []

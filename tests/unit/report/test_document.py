@@ -28,10 +28,10 @@ LEARNING = [
 ]
 
 
-def test_headlines_are_the_ends_of_a_chain():
+def test_headlines_are_the_ends_of_a_series():
     text = text_of(LEARNING)
     assert "2 of 2 runs finished." in text
-    assert "Documents 16 to 160" in text
+    assert "Training examples 16 to 160" in text
     assert "accuracy from 0.550 to 0.800" in text
     assert "the whole run from 10.0 s to 1 min 40 s (10.00x)" in text
 
@@ -113,7 +113,7 @@ def test_a_profile_given_by_its_path_is_reproduced_by_its_path():
 
 
 def test_cells_of_two_environments_are_told_apart():
-    """The same cells again, ten times as slow: no chain and no front has both as one."""
+    """The same cells again, ten times as slow: no series and no front has both as one."""
     slow = [
         record(
             one.cell,
@@ -125,7 +125,9 @@ def test_cells_of_two_environments_are_told_apart():
     text = text_of([*LEARNING, *slow])
     assert "The runs are of 2 environments." in text
     here = LEARNING[0].environment_id
-    assert f"Documents 16 to 160 (at length 16, batch 4, environment {here}): accuracy" in text
+    assert (
+        f"Training examples 16 to 160 (at length 16, batch 4, environment {here}): accuracy" in text
+    )
     assert "the cheapest: accuracy 0.550 for 10.0 s" in text
     assert "The runs are of" not in text_of(LEARNING)
 

@@ -45,7 +45,7 @@ def test_learning_curves_are_of_one_environment_each():
     here = synthetic.records((64,), (4,), (100, 300, 1000, 3000), replicates=3)
     there = [one.model_copy(update={"environment_id": "there"}) for one in here]
     _, curves = fits([*here, *there])
-    assert {one.held["environment_id"] for one in curves} == {here[0].environment_id, "there"}
+    assert {one.fixed["environment_id"] for one in curves} == {here[0].environment_id, "there"}
 
 
 def test_png(directory, tmp_path):

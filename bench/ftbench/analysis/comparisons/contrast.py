@@ -24,7 +24,7 @@ Verdict = Literal["more", "less", "not distinguishable", "not known"]
 Point = tuple[Hashable, ...]
 Run = Mapping[Hashable, Any]  # one row of a table of cells
 
-# What tells runs of one cell apart where they were measured on several machines, or with other packages.
+# What tells runs of one cell apart if they were measured on several machines, or with other packages.
 ENVIRONMENT = "environment_id"
 # The column of the standard error of a run's headline score.
 SCORE_ERROR = "score_se"
@@ -38,10 +38,10 @@ _QUANTILE = (1 + CONFIDENCE) / 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class MeanEstimate:
     """A mean, its variance, and the degrees of freedom behind the variance.
 
-    The variance is None where nothing says how far another run would lie; one that is `pooled` is of all
+    The variance is None if nothing says how far another run would lie; one that is `pooled` is of all
     cells together, so another's is no further evidence.
     """
 
@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def interval(self) -> Interval | None:
-        """Return the 95 % interval by Student's t; None where the variance is not known."""
+        """Return the 95 % interval by Student's t; None if the variance is not known."""
         if self.variance is None:
             return None
         half = float(stdtrit(min(self.df, NORMAL_FROM), _QUANTILE)) * math.sqrt(self.variance)
@@ -61,9 +61,9 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-    """A difference or a ratio, its 95 % interval, and what that allows to be said.
+    """A difference or a ratio, its 95 % interval, and the verdict that it allows.
 
-    The verdict is `not distinguishable` where the interval holds "the same", `not known` where there is none.
+    The verdict is `not distinguishable` if the interval holds "the same", `not known` if there is none.
     """
 
     value: float
@@ -80,14 +80,14 @@ def contrast(value: float, interval: Interval | None, *, same: float) -> Contras
     return Contrast(value, interval, "less" if interval.high < same else "not distinguishable")
 
 
-def combined(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
+def combined(weights: Sequence[float], parts: Sequence[MeanEstimate]) -> MeanEstimate:
     """Return the weighted sum of independent estimates (Welch-Satterthwaite degrees of freedom).
 
     Variances that were pooled are one variance, and count once.
     """
     value = sum(w * part.value for w, part in zip(weights, parts, strict=True))
     if any(part.variance is None for part in parts):
-        return Estimate(value, None)
+        return MeanEstimate(value, None)
     shares = [w * w * (part.variance or 0.0) for w, part in zip(weights, parts, strict=True)]
     own = [(s, part.df) for s, part in zip(shares, parts, strict=True) if not part.pooled]
     pool = [(s, part.df) for s, part in zip(shares, parts, strict=True) if part.pooled]
@@ -96,21 +96,21 @@ def combined(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
     lost = sum(share**2 / df for share, df in own)
     variance = sum(shares)
     df = variance**2 / lost if lost > 0 else math.inf
-    return Estimate(value, variance, df, pooled=bool(pool))
+    return MeanEstimate(value, variance, df, pooled=bool(pool))
 
 
-def difference(a: Estimate, b: Estimate) -> Contrast:
+def difference(a: MeanEstimate, b: MeanEstimate) -> Contrast:
     """Return a less b."""
     found = combined((1.0, -1.0), (a, b))
     return contrast(found.value, found.interval, same=0.0)
 
 
-def ratio(a: Estimate, b: Estimate, *, doublings: float = 1.0) -> Contrast:
+def ratio(a: MeanEstimate, b: MeanEstimate, *, doublings: float = 1.0) -> Contrast:
     """Return a / b of estimates of logarithms; over several doublings, the ratio of one."""
     return _of_logarithm(combined((1 / doublings, -1 / doublings), (a, b)))
 
 
-def mean_ratio(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
+def mean_ratio(pairs: Sequence[tuple[MeanEstimate, MeanEstimate]]) -> Contrast:
     """Return the geometric mean of a / b over pairs of estimates of logarithms.
 
     The interval is of these pairs: how much another one would differ from them is not in it.
@@ -120,7 +120,7 @@ def mean_ratio(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
     return _of_logarithm(combined((1 / count, -1 / count) * count, ends))
 
 
-def _of_logarithm(found: Estimate) -> Contrast:
+def _of_logarithm(found: MeanEstimate) -> Contrast:
     """Return the ratio whose logarithm is estimated."""
     interval = found.interval
     value = math.exp(found.value)
@@ -150,7 +150,7 @@ def median_ratio(ratios: Sequence[float]) -> Contrast:
 
 
 def separating_axes(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """Return the axes of a table, and the environment after them where its runs are of several.
+    """Return the axes of a table, and the environment after them if its runs are of several.
 
     Times and memory are those of a machine and its packages: runs of two are no replicates of one point.
     """
@@ -184,10 +184,10 @@ def by_seed(runs: Iterable[Run], column: str) -> dict[int, float]:
 class MeanScore:
     """The mean score of a cell over its seeds, and the variance that its evaluation examples give it.
 
-    The second is None where it is not known.
+    The second is None if it is not known.
     """
 
-    of_seeds: Estimate
+    of_seeds: MeanEstimate
     evaluation: float | None
 
     @property
@@ -196,7 +196,7 @@ class MeanScore:
         return self.of_seeds.value
 
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> MeanEstimate:
         """Return the mean with both variances.
 
         If no cell has two seeds, that of the seeds is left out: a difference may still be the seed's.
@@ -238,15 +238,15 @@ def mean_difference(pairs: Sequence[tuple[MeanScore, MeanScore]]) -> Contrast | 
     return contrast(found.value, found.interval, same=0.0)
 
 
-def _evaluated(of_seeds: Estimate, variance: float | None) -> Estimate:
+def _evaluated(of_seeds: MeanEstimate, variance: float | None) -> MeanEstimate:
     """Return an estimate with the evaluation's variance, if it is known, beside that of the seeds."""
     if variance is None:
         return of_seeds
     known = dataclasses.replace(of_seeds, variance=of_seeds.variance or 0.0)
-    return combined((1.0, 1.0), (known, Estimate(0.0, variance)))
+    return combined((1.0, 1.0), (known, MeanEstimate(0.0, variance)))
 
 
-def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Estimate]:
+def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, MeanEstimate]:
     """Return the mean logarithm of a cost over all runs of every point that has it.
 
     A single step time has the spread that its own steps show, if no cell was run twice: that is less than
@@ -269,16 +269,16 @@ def log_costs(runs: Mapping[Point, Sequence[Run]], cost: str) -> dict[Point, Est
 
 @dataclasses.dataclass(frozen=True)
 class PointFigures:
-    """What is known of every cell: its score over its seeds, and the logarithm of each cost."""
+    """The figures of every cell: its score over its seeds, and the logarithm of each cost."""
 
     scores: Mapping[Point, MeanScore]
-    costs: Mapping[str, Mapping[Point, Estimate]]
+    costs: Mapping[str, Mapping[Point, MeanEstimate]]
 
     @classmethod
     def of(
         cls, runs: Mapping[Point, Sequence[Run]], costs: Iterable[str], score: str
     ) -> PointFigures:
-        """Return what the runs of each point say of a score and of these costs, by their columns."""
+        """Return the score and these costs of each point, from its runs, by their columns."""
         return cls(mean_scores(runs, score), {cost: log_costs(runs, cost) for cost in costs})
 
     def gain(self, pairs: Sequence[tuple[Point, Point]]) -> Contrast | None:
@@ -292,7 +292,7 @@ class PointFigures:
 
     def known(
         self, pairs: Sequence[tuple[Point, Point]]
-    ) -> dict[str, list[tuple[Estimate, Estimate]]]:
+    ) -> dict[str, list[tuple[MeanEstimate, MeanEstimate]]]:
         """Return, for each cost that any pair has, the logarithms of the pairs that have it."""
         found = {
             cost: [(of[one], of[other]) for one, other in pairs if one in of and other in of]
@@ -301,7 +301,7 @@ class PointFigures:
         return {cost: ends for cost, ends in found.items() if ends}
 
 
-def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate]:
+def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, MeanEstimate]:
     """Return the mean of every sample that is not empty; few runs have the spread of all samples."""
     squares, df = 0.0, 0
     for values in samples.values():
@@ -315,10 +315,10 @@ def _estimates(samples: Mapping[Point, Sequence[float]]) -> dict[Point, Estimate
             continue
         mean = statistics.fmean(values)
         if count >= OWN_SPREAD:
-            found[point] = Estimate(mean, statistics.variance(values) / count, count - 1)
+            found[point] = MeanEstimate(mean, statistics.variance(values) / count, count - 1)
         else:
             pooled = squares / df / count if df else None
-            found[point] = Estimate(mean, pooled, df or math.inf, pooled=pooled is not None)
+            found[point] = MeanEstimate(mean, pooled, df or math.inf, pooled=pooled is not None)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Methods: what full fine-tuning costs over LoRA or the head alone, and what it brings in score.
+"""Methods: the cost of full fine-tuning over LoRA or the head alone, and its gain in score.
 
 Pure, from a table of cells with an axis `method`. Cells are paired that differ in their method only, but
 for the learning rate: each method needs one of its own, and both are said.
@@ -16,7 +16,7 @@ import pandas as pd
 from ftbench.analysis.comparisons.contrast import (
     MEDIAN_FROM,
     Contrast,
-    Estimate,
+    MeanEstimate,
     MeanScore,
     Point,
     PointFigures,
@@ -36,13 +36,13 @@ Averaged = Literal["mean", "median"]
 
 @dataclasses.dataclass(frozen=True)
 class MethodPair:
-    """Full fine-tuning beside another method in cells that agree in all of `held`.
+    """Full fine-tuning beside another method in cells that agree in all of `fixed`.
 
     `ratios` has, by cost, full divided by the other; `gain` is the score of full less the other's, None if
-    either has none. The rates are None where the learning rate is no axis: both have the same.
+    either has none. The rates are None if the learning rate is no axis: both have the same.
     """
 
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     full_rate: Any
     other_rate: Any
     ratios: Mapping[str, Contrast]
@@ -53,8 +53,8 @@ class MethodPair:
 class MethodComparison:
     """Full fine-tuning beside one other method, pair by pair, and over all pairs.
 
-    `own` are the settings that the other method alone has. `ratios` are what `averaged` says of the pairs'
-    ratios, the geometric mean or the median, and `gain` is the mean of their differences in score.
+    `own` has the settings that only the other method has. `ratios` has the geometric mean or the median of
+    the pairs' ratios, as `averaged` says, and `gain` is the mean of their differences in score.
     """
 
     method: str
@@ -66,9 +66,9 @@ class MethodComparison:
 
 
 def method_comparison(table: pd.DataFrame, axes: Sequence[str]) -> list[MethodComparison]:
-    """Return a comparison for every method beside `full`, by its name; none where there is no pair.
+    """Return a comparison for every method beside `full`, by its name; empty if there is no pair.
 
-    Costs are `total_s`, `step_median_s` and the memory that stands for a run. Where a method was run
+    Costs are `total_s`, `step_median_s` and the memory that stands for a run. If a method was run
     with several learning rates at the same settings, the one with the best score stands for it: its score is
     then slightly optimistic.
     """
@@ -81,31 +81,31 @@ def method_comparison(table: pd.DataFrame, axes: Sequence[str]) -> list[MethodCo
     full = variants.pop((FULL, ()), {})
     found = []
     for (method, own), cells in sorted(variants.items(), key=lambda one: repr(one[0])):
-        matched = [(held, full[held], point) for held, point in cells.items() if held in full]
+        matched = [(fixed, full[fixed], point) for fixed, point in cells.items() if fixed in full]
         if matched:
             found.append(_comparison(method, dict(own), matched, axes, figures))
     return found
 
 
 # Names and values that two methods' cells share.
-_Held = tuple[tuple[str, Hashable], ...]
+_Shared = tuple[tuple[str, Hashable], ...]
 
 
 def _variants(
     cells: Sequence[Point], axes: Sequence[str], scores: Mapping[Point, MeanScore]
-) -> dict[tuple[str, _Held], dict[_Held, Point]]:
+) -> dict[tuple[str, _Shared], dict[_Shared, Point]]:
     """Return the cells of every method and its own settings, by what they share with other methods."""
-    found: dict[tuple[str, _Held], dict[_Held, Point]] = {}
+    found: dict[tuple[str, _Shared], dict[_Shared, Point]] = {}
     for cell in cells:
         named = dict(zip(axes, cell, strict=True))
         method = str(named.pop(AXIS))
         named.pop(RATE, None)
         own = tuple((k, v) for k, v in named.items() if k.startswith(OWN_SETTINGS))
-        held = tuple((k, v) for k, v in named.items() if not k.startswith(OWN_SETTINGS))
+        fixed = tuple((k, v) for k, v in named.items() if not k.startswith(OWN_SETTINGS))
         of = found.setdefault((method, () if method == FULL else own), {})
-        best = of.get(held)
+        best = of.get(fixed)
         if best is None or _value(cell, scores) > _value(best, scores):
-            of[held] = cell
+            of[fixed] = cell
     return found
 
 
@@ -116,13 +116,13 @@ def _value(cell: Point, scores: Mapping[Point, MeanScore]) -> float:
 def _comparison(
     method: str,
     own: Mapping[str, Any],
-    matched: Sequence[tuple[_Held, Point, Point]],
+    matched: Sequence[tuple[_Shared, Point, Point]],
     axes: Sequence[str],
     figures: PointFigures,
 ) -> MethodComparison:
     pairs = tuple(
         MethodPair(
-            held=dict(held),
+            fixed=dict(fixed),
             full_rate=_rate(full, axes),
             other_rate=_rate(other, axes),
             ratios={
@@ -130,10 +130,10 @@ def _comparison(
             },
             gain=figures.gain([(full, other)]),
         )
-        for held, full, other in matched
+        for fixed, full, other in matched
     )
     known = figures.known([(full, other) for _, full, other in matched])
-    # A median of few pairs has no interval, their mean has one wherever runs were repeated.
+    # A median of few pairs has no interval, their mean has one if runs were repeated.
     few = any(len(ends) < MEDIAN_FROM for ends in known.values())
     return MethodComparison(
         method=method,
@@ -149,6 +149,6 @@ def _rate(cell: Point, axes: Sequence[str]) -> Any:
     return dict(zip(axes, cell, strict=True)).get(RATE)
 
 
-def _median(pairs: Sequence[tuple[Estimate, Estimate]]) -> Contrast:
+def _median(pairs: Sequence[tuple[MeanEstimate, MeanEstimate]]) -> Contrast:
     """Return the median of the pairs' ratios."""
     return median_ratio([ratio(full, other).value for full, other in pairs])

@@ -1,4 +1,4 @@
-"""Pareto: a score against cost: which cells are worth their cost, and which step to pay for next.
+"""Pareto: a score against cost: which cells are worth their cost, and which doubling to pay for next.
 
 Pure, from a table of cells (`ftbench.analysis.tables.cells_table.cells_table`). A cell is a point of the axes; its
 score is the headline score's mean over seeds (higher is better in each of those), its cost the median over
@@ -19,7 +19,7 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import (
     Contrast,
-    Estimate,
+    MeanEstimate,
     Point,
     Run,
     by_seed,
@@ -57,7 +57,7 @@ _LEVELS = 6
 
 
 def money(seconds: float, usd_per_hour: float) -> float:
-    """Return what so much time costs at an hourly price, in USD: its front is that of time."""
+    """Return the price of a time at an hourly price, in USD: its front is that of time."""
     return seconds * usd_per_hour / SECONDS_PER_HOUR
 
 
@@ -100,12 +100,12 @@ def standings(table: pd.DataFrame, cost: str, axes: Sequence[str]) -> pd.DataFra
     return pd.DataFrame([row for _, row in rows], columns=[*axes, *FIGURES])
 
 
-def _scores(runs: Mapping[Point, Sequence[Run]], kind: ScoreKind) -> dict[Point, Estimate]:
+def _scores(runs: Mapping[Point, Sequence[Run]], kind: ScoreKind) -> dict[Point, MeanEstimate]:
     return {point: mean.estimate for point, mean in mean_scores(runs, kind.column).items()}
 
 
 def _row(
-    point: Point, axes: Sequence[str], runs: Sequence[Run], score: Estimate, kind: ScoreKind
+    point: Point, axes: Sequence[str], runs: Sequence[Run], score: MeanEstimate, kind: ScoreKind
 ) -> dict[str, Any]:
     ends, (least, most) = score.interval, kind.bounds
     row: dict[str, Any] = dict(zip(axes, point, strict=True))
@@ -146,7 +146,10 @@ def _on_front(cells: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def _is_worse(
-    cell: Point, other: Point, scores: Mapping[Point, Estimate], costs: Mapping[Point, Estimate]
+    cell: Point,
+    other: Point,
+    scores: Mapping[Point, MeanEstimate],
+    costs: Mapping[Point, MeanEstimate],
 ) -> bool:
     """Return whether a cell that is behind another is so by more than noise in either figure."""
     if difference(scores[other], scores[cell]).verdict == "more":
@@ -186,15 +189,15 @@ def cheapest_for(cells: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Doubling:
-    """The next measured step of one axis from a cell, as what a doubling buys and costs.
+    """The next measured step of one axis from a cell: the gain and the cost of a doubling.
 
-    Between `start` and `end`, all that is in `fixed` the same: `gain` is the score and `cost_ratio` the cost
+    Between `start` and `end`, with all of `fixed` the same: `gain` is the score and `cost_ratio` the cost
     of a doubling (a step of another size is taken to its root). `worth` is the gain in score that a doubling
-    of the cost buys along this axis; None where the step costs nothing more.
+    of the cost buys along this axis; None if the step costs nothing more.
     """
 
     axis: str
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     start: float
     end: float
     gain: Contrast
@@ -234,32 +237,32 @@ def next_doublings(
 @dataclasses.dataclass(frozen=True)
 class _Step:
     axis: str
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     start: float
     end: float
     points: tuple[Point, Point]
 
 
 def _steps(table: pd.DataFrame, axes: Sequence[str]) -> list[_Step]:
-    """Return every measured step from one value of an axis to the next, all others held."""
+    """Return every measured step from one value of an axis to the next, all others fixed."""
     found = []
     for axis in (name for name in axes if name in BOUGHT):
         if not pd.api.types.is_numeric_dtype(table[axis]):
             continue  # some cells leave it to its default: no number to double
-        for chain in series_along(table, axis, axes):
-            for start, end in itertools.pairwise(chain.values.index):
+        for series in series_along(table, axis, axes):
+            for start, end in itertools.pairwise(series.values.index):
                 ends = [
-                    tuple((chain.held | {axis: value})[name] for name in axes)
+                    tuple((series.fixed | {axis: value})[name] for name in axes)
                     for value in (start, end)
                 ]
-                found.append(_Step(axis, chain.held, start, end, (ends[0], ends[1])))
+                found.append(_Step(axis, series.fixed, start, end, (ends[0], ends[1])))
     return found
 
 
 def _widest(
     steps: Sequence[_Step], runs: Mapping[Point, Sequence[Run]], axes: Sequence[str]
 ) -> list[_Step]:
-    """Return one step an axis, from as few cells as possible: of equal ones the best known, the largest."""
+    """Return one step per axis, from as few cells as possible: of equal ones the best known, the largest."""
     chosen: list[_Step] = []
     left = list(steps)
     while left:
@@ -277,14 +280,14 @@ def _widest(
 
 
 def _size(cell: Point, axes: Sequence[str]) -> float:
-    """Return how large a cell is: the product of what can be bought."""
+    """Return how large a cell is: the product of its values of the axes that can be bought."""
     named = zip(axes, cell, strict=True)
     values = [float(str(v)) for name, v in named if name in BOUGHT and isinstance(v, numbers.Real)]
     return math.prod(values)
 
 
 def _doubling(
-    step: _Step, scores: Mapping[Point, Estimate], costs: Mapping[Point, Estimate]
+    step: _Step, scores: Mapping[Point, MeanEstimate], costs: Mapping[Point, MeanEstimate]
 ) -> Doubling:
     start, end = step.points
     doublings = math.log2(step.end / step.start)
@@ -293,7 +296,7 @@ def _doubling(
     gain = contrast(gained.value, gained.interval, same=0.0)
     cost_ratio = ratio(costs[end], costs[start], doublings=doublings)
     worth = gain.value / math.log2(cost_ratio.value) if cost_ratio.value > 1 else None
-    return Doubling(step.axis, step.held, step.start, step.end, gain, cost_ratio, worth)
+    return Doubling(step.axis, step.fixed, step.start, step.end, gain, cost_ratio, worth)
 
 
 def _rank(one: Doubling) -> tuple[int, float]:

@@ -1,8 +1,8 @@
-"""Choices: what one value of a setting costs over another, in cells that agree in all else.
+"""Settings: the cost of one value of a setting over another, in cells that agree in all else.
 
 Pure, from a table of cells. A choice is an axis whose values are words or yes and no (attention,
 padding, malloc, checkpointing, bf16, the optimizer), but for `method`, which has an analysis of its own.
-Where some cells leave a setting to its default, a table has texts for its numbers: they are no words.
+If some cells leave a setting to its default, the table has its numbers as texts: they are no words.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from ftbench.analysis.tables.cells_table import (
 
 @dataclasses.dataclass(frozen=True)
 class ChoicePair:
-    """Two cells that agree in all of `held`; `ratios` has, by cost, the chosen one over the other.
+    """Two cells that agree in all of `fixed`; `ratios` has, by cost, the chosen one over the other.
 
-    `gain` is the score of the chosen one less the other's."""
+    `gain` is the score of the chosen one less the other's.
+    """
 
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     ratios: Mapping[str, Contrast]
     gain: Contrast | None
 
@@ -120,7 +121,7 @@ def _choice(
 
     pairs = tuple(
         ChoicePair(
-            held={name: value for name, value in zip(axes, pair[0], strict=True) if name != axis},
+            fixed={name: value for name, value in zip(axes, pair[0], strict=True) if name != axis},
             ratios=ratios([pair]),
             gain=figures.gain([pair]),
         )

@@ -1,6 +1,6 @@
-"""Side by side: two run directories, cell by cell: what differs between them, and by how much.
+"""Side by side: two run directories, cell by cell: their differences, and by how much.
 
-Pure, from records. Cells are the same where all that tells cells apart is the same, but for the seed. Where
+Pure, from records. Cells are the same if all that tells cells apart is the same, but for the seed. If
 the two directories as wholes differ in something (another model, another learning rate), that is named as
 a difference and cells are paired on the rest. Untrusted figures are left out.
 """
@@ -16,7 +16,7 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import (
     Contrast,
-    Estimate,
+    MeanEstimate,
     MeanScore,
     Point,
     Run,
@@ -66,7 +66,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What the two sides have of one thing: all values of each, empty where it has none."""
+    """The values of each side for one thing; empty if a side has none."""
 
     what: str
     a: tuple[Any, ...]
@@ -77,7 +77,7 @@ class Difference:
 class SideBySide:
     """Two run directories beside each other; ratios are B divided by A, differences B less A.
 
-    `table` has one row a cell of either: the axes, `status_a` and `status_b`, `runs_a` and `runs_b`, and for
+    `table` has one row per cell of either: the axes, `status_a` and `status_b`, `runs_a` and `runs_b`, and for
     every cost the two values (`total_s_a`, `total_s_b`), `total_s_ratio` with `_low` and `_high`, and
     `total_s_verdict` (more, less, not distinguishable, not known); for the score the same with `_difference`.
     `medians` are over the cells that both have, `gain` is the mean difference of the score over them. `same_cells`
@@ -146,7 +146,7 @@ def side_by_side(a: Side, b: Side) -> SideBySide:
 
 
 def _facet_differences(a: Side, b: Side) -> list[Difference]:
-    """Return what is one value throughout A and another throughout B."""
+    """Return the settings that have one value throughout A and another throughout B."""
     sides = [[record.cell for record in side.records] for side in (a, b)]
     names = {name for cells in sides for cell in cells for name in cell.facets} - {_SEED}
     found = []
@@ -163,7 +163,7 @@ def _there(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _run_differences(a: Side, b: Side) -> list[Difference]:
-    """Return how the two were run, where that differs."""
+    """Return the differences in how the two were run."""
     runs = [side.profile.run.model_dump(mode="json") for side in (a, b)]
     return [
         Difference(f"{_RUN}{name}", (runs[0][name],), (runs[1][name],))
@@ -173,7 +173,7 @@ def _run_differences(a: Side, b: Side) -> list[Difference]:
 
 
 def _environment_differences(a: Side, b: Side) -> list[Difference]:
-    """Return what differs between the environments, packages last."""
+    """Return the differences between the environments, packages last."""
     described = [[one.flat() for one in side.used] for side in (a, b)]
     names = {name: None for side in described for one in side for name in one}
     del names["device.uuid"]  # says nothing of a card's speed
@@ -194,7 +194,7 @@ def _environment_differences(a: Side, b: Side) -> list[Difference]:
 def _aligned(
     a: pd.DataFrame, b: pd.DataFrame, axes: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return two tables whose axes have the same types: texts where either has a default."""
+    """Return two tables whose axes have the same types: texts if either has a default."""
     words = [ABSENT_SETTING, UNUSED_SETTING]
     mixed = [name for name in axes if any(t[name].isin(words).any() for t in (a, b))]
     types = dict.fromkeys(mixed, str)
@@ -209,19 +209,19 @@ def _memory(a: pd.DataFrame, b: pd.DataFrame) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Evidence:
-    """What one side knows of every point: its runs, its score over seeds, the logarithms of costs."""
+    """The figures of one side at every point: its runs, its score over seeds, the logarithms of costs."""
 
     runs: Mapping[Point, Sequence[Run]]
     statuses: Mapping[Point, str]
     score: ScoreKind
     scores: Mapping[Point, MeanScore]
-    costs: Mapping[str, Mapping[Point, Estimate]]
+    costs: Mapping[str, Mapping[Point, MeanEstimate]]
 
     @classmethod
     def of(
         cls, table: pd.DataFrame, axes: Sequence[str], costs: Sequence[str], score: ScoreKind
     ) -> _Evidence:
-        """Return what a table of cells knows."""
+        """Return the evidence in a table of cells."""
         runs = points(table, axes)
         statuses: dict[Point, dict[str, None]] = {}
         for row in table.to_dict("records"):
@@ -238,7 +238,7 @@ class _Evidence:
 def _contrasts(
     a: _Evidence, b: _Evidence, costs: Sequence[str]
 ) -> dict[Point, dict[str, Contrast]]:
-    """Return what can be said of every cell that both have, by cost and score."""
+    """Return the contrasts of every cell that both have, by cost and score."""
     found: dict[Point, dict[str, Contrast]] = {}
     for point in a.runs:
         if point not in b.runs:
@@ -265,7 +265,7 @@ def _gain(a: _Evidence, b: _Evidence, cells: Sequence[Point]) -> Contrast | None
 
 
 def _over(ratios: Sequence[Contrast]) -> Contrast:
-    """Return the median of the cells' ratios; the ratio itself where there is one cell."""
+    """Return the median of the cells' ratios; the ratio itself if there is one cell."""
     return ratios[0] if len(ratios) == 1 else median_ratio([one.value for one in ratios])
 
 

@@ -2,8 +2,8 @@
 
 The exponent between two cells is log(cost ratio) / log(axis ratio), so 2 ** exponent is what a doubling
 costs. Its interval is Student's, from the noise of the two means: the spread over repeats and replicates
-where enough cells have several runs, else the residual of the fit, which has misfit in it too; of a step
-time never less than the runs' own intervals of their medians.
+if enough cells have several runs, else the residual of the fit, which includes misfit; for a step time
+never less than the runs' own intervals of their medians.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Exponent, Interval
+from ftbench.analysis.fits.laws import Exponent, Interval, NoiseSource
 from ftbench.analysis.fits.regression import NORMAL, cells_of, student
 
 # Runs beyond the first of each cell from which their spread is known: with three, its own error is 40 %.
@@ -25,21 +25,21 @@ SPARE_RUNS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """The relative standard deviation of one run's cost, and what it is known from."""
+    """The relative standard deviation of one run's cost, its degrees of freedom, and its source."""
 
     deviation: float
     freedom: int
-    source: str
+    source: NoiseSource
 
 
-# A prediction says the same every time.
-EXACT = Noise(0.0, 1, "predictions, which have no noise")
+# A prediction is the same every time.
+EXACT = Noise(0.0, 1, "predictions")
 
 
 def noise(
     table: pd.DataFrame, cost: str, axes: Sequence[str], residual: Noise | None
 ) -> Noise | None:
-    """Return the noise of a cost: over the runs of a cell, else `residual`; None where neither is known."""
+    """Return the noise of a cost: over the runs of a cell, else `residual`; None if neither is known."""
     costs = table[cost].to_numpy(float)
     if not len(costs):
         return residual
@@ -48,7 +48,7 @@ def noise(
     shares = costs / (np.bincount(cell, weights=costs) / runs)[cell] - 1
     spare = len(costs) - len(runs)
     if spare >= SPARE_RUNS:
-        return Noise(float(np.sqrt((shares**2).sum() / spare)), spare, "runs of the same cell")
+        return Noise(float(np.sqrt((shares**2).sum() / spare)), spare, "repeats")
     return residual
 
 
@@ -57,7 +57,7 @@ def exponents(
 ) -> tuple[Exponent, ...]:
     """Return the exponents of a cost along each of the axes, between neighbours and over doublings.
 
-    `table` is of one group; rows without the cost are passed over.
+    `table` is of one group; rows without the cost are ignored.
     """
     cells = _cells(table.dropna(subset=[cost]), cost, axes, of)
     return tuple(exponent for axis in axes for exponent in _along(cells, cost, axis, axes, of))
@@ -66,7 +66,7 @@ def exponents(
 def _cells(
     table: pd.DataFrame, cost: str, axes: Sequence[str], of: Noise
 ) -> list[dict[str, float]]:
-    """Return a row a cell: its axes, its mean cost, and the relative variance of that mean."""
+    """Return one row per cell: its axes, its mean cost, and the relative variance of that mean."""
     if table.empty:
         return []
     costs = table[cost].to_numpy(float)
@@ -89,16 +89,16 @@ def _along(
     cells: Sequence[Mapping[str, float]], cost: str, axis: str, axes: Sequence[str], of: Noise
 ) -> Iterator[Exponent]:
     others = [name for name in axes if name != axis]
-    chains: dict[tuple[Any, ...], list[Mapping[str, float]]] = {}
+    by_others: dict[tuple[Any, ...], list[Mapping[str, float]]] = {}
     for row in cells:
-        chains.setdefault(tuple(row[name] for name in others), []).append(row)
-    for key, chain in chains.items():
-        held = dict(zip(others, map(_plain, key), strict=True))
-        for small, large in _steps(sorted(chain, key=operator.itemgetter(axis)), axis):
+        by_others.setdefault(tuple(row[name] for name in others), []).append(row)
+    for key, series in by_others.items():
+        fixed = dict(zip(others, map(_plain, key), strict=True))
+        for small, large in _steps(sorted(series, key=operator.itemgetter(axis)), axis):
             yield Exponent(
                 cost=cost,
                 axis=axis,
-                held=held,
+                fixed=fixed,
                 start=_plain(small[axis]),
                 end=_plain(large[axis]),
                 exponent=_exponent(small, large, axis, of),
@@ -107,12 +107,12 @@ def _along(
 
 
 def _steps(
-    chain: Sequence[Mapping[str, float]], axis: str
+    series: Sequence[Mapping[str, float]], axis: str
 ) -> Iterator[tuple[Mapping[str, float], Mapping[str, float]]]:
-    """Yield neighbours along an axis, and whatever doublings there are beside them."""
-    for place, small in enumerate(chain):
-        for large in chain[place + 1 :]:
-            if large is chain[place + 1] or large[axis] == 2 * small[axis]:
+    """Yield neighbours along an axis, and any doublings that are not neighbours."""
+    for place, small in enumerate(series):
+        for large in series[place + 1 :]:
+            if large is series[place + 1] or large[axis] == 2 * small[axis]:
                 yield small, large
 
 
@@ -126,5 +126,5 @@ def _exponent(
 
 
 def _plain(value: float) -> float:
-    """Return a whole number as one."""
+    """Return an int if the value is whole."""
     return int(value) if value.is_integer() else value

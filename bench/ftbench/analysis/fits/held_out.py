@@ -2,8 +2,8 @@
 
 Whole cells are left out, with all their runs: a repeat of a cell says nothing of other cells. The
 estimate is made anew for each, its choice of a law included (Stone 1974; Varma and Simon 2006 on why
-the choice belongs inside). Where an interval is narrower than the errors that were seen, it is as wide as
-the largest that 95 in 100 stay below, as in split conformal prediction (Vovk et al. 2005).
+the choice belongs inside). If an interval is narrower than the errors that were seen, it is widened to
+the error that 95 in 100 stay below, as in split conformal prediction (Vovk et al. 2005).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from ftbench.analysis.fits.laws import CONFIDENCE, HeldOut
 from ftbench.analysis.fits.regression import Numbers, TooFewCellsError, cells_of
 
-# Columns of numbers, one entry a run (or a point), all of one length.
+# Columns of numbers, one entry per run (or point), all of one length.
 Columns = Mapping[str, Numbers]
 # Costs at points, and half their 95 % intervals as differences of logarithms.
 Predict = Callable[[Columns], tuple[Numbers, Numbers]]
-Estimate = Callable[[Columns], Predict]
+Estimator = Callable[[Columns], Predict]
 _Mask = NDArray[np.bool_]
 # Differences of logarithms below this are rounding.
 _ROUNDING = 1e-9
-# Cells left out one at a time: each is a fit anew, and so many tell a median error well.
+# Cells left out one at a time: each needs a new fit, and this many give a good median error.
 MOST_LEFT_OUT = 40
 _SEED = 13
 
@@ -53,7 +53,7 @@ class Reach:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What leaving cells out has shown; errors in it are differences of logarithms.
+    """The errors on cells that were left out; those here are differences of logarithms.
 
     `inside` is the error that the cells inside the rest stay below; `reach` has the axes.
     """
@@ -64,7 +64,7 @@ class Validation:
     reach: Mapping[str, Reach]
 
     def margin(self, point: Mapping[str, float]) -> float:
-        """Return the least half-width of an interval at a point; on an axis that it has not, it is inside."""
+        """Return the least half-width of an interval at a point; on an axis that it lacks, it counts as inside."""
         beyond = sum(
             reach.margin(float(point[axis])) for axis, reach in self.reach.items() if axis in point
         )
@@ -81,7 +81,9 @@ class _Errors:
     half: Numbers
 
 
-def cross_validate(runs: Columns, cost: str, axes: Sequence[str], estimate: Estimate) -> Validation:
+def cross_validate(
+    runs: Columns, cost: str, axes: Sequence[str], estimate: Estimator
+) -> Validation:
     """Return how an estimate of a cost does on cells left out; cells differ on `axes`."""
     cells, cell = cells_of([runs[axis] for axis in axes])
 
@@ -110,7 +112,7 @@ def cross_validate(runs: Columns, cost: str, axes: Sequence[str], estimate: Esti
 
 
 def _drawn(numbers: Sequence[int]) -> Sequence[int]:
-    """Return as many of the cells as are left out, drawn evenly where a grid has more."""
+    """Return as many of the cells as are left out, drawn at random if a grid has more."""
     if len(numbers) <= MOST_LEFT_OUT:
         return numbers
     chosen = np.random.default_rng(_SEED).permutation(len(numbers))[:MOST_LEFT_OUT]
@@ -130,9 +132,9 @@ def _inner(cells: Numbers) -> Iterator[int]:
 
 
 def _errors(
-    runs: Columns, cost: str, cell: NDArray[np.intp], left_out: _Mask, estimate: Estimate
+    runs: Columns, cost: str, cell: NDArray[np.intp], left_out: _Mask, estimate: Estimator
 ) -> _Errors | None:
-    """Return the errors on the cells left out; None where the others carry no estimate."""
+    """Return the errors on the cells left out; None if nothing can be fitted to the others."""
     try:
         predict = estimate({name: column[~left_out] for name, column in runs.items()})
     except TooFewCellsError:
@@ -145,7 +147,7 @@ def _errors(
 
 
 def _gathered(several: Iterable[_Errors | None]) -> _Errors | None:
-    """Return the errors of all folds together; None where there are none."""
+    """Return the errors of all folds together; None if there are none."""
     found = [dataclasses.astuple(errors) for errors in several if errors is not None]
     return _Errors(*map(np.concatenate, zip(*found, strict=True))) if found else None
 

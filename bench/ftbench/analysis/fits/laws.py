@@ -1,4 +1,4 @@
-"""Laws: what a fit says, in plain values; the fitting itself is in `scaling` and `learning`.
+"""Laws: the results of fits, as plain values; the fitting itself is in `scaling` and `learning`.
 
 Every figure that was not measured comes with a 95 % interval, and every fit with its error on cells
 that it has not seen.
@@ -10,9 +10,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ftbench.analysis.fits.reasons import Reason, Weakness
 from ftbench.plan.scores import ScoreKind
 
 CONFIDENCE = 0.95
+# What the noise of a cost is known from: runs of the same cell, the residual of the fit, or predictions,
+# which have none.
+NoiseSource = Literal["repeats", "residual", "predictions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +48,11 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why there is no fit of a cost; `held` names the cells that it is about."""
+    """Why there is no fit of a cost; `fixed` has the settings of the cells that it is about."""
 
     cost: str
-    reason: str
-    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reason: Reason
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Fit:
 
     `cost` is a column of the table, `law` its formula, `coefficients` its constants in the cost's unit.
     `predict` takes a point (`max_length`, `per_device_train_batch_size`, `train_size`, ...) and returns
-    the cost of one more run there. `weak` names the threshold that the fit failed; empty where it held.
-    `axes` are those that the law has: beyond their measured values it is extrapolated.
+    the cost of one more run there. `weak` has the checks that the fit failed; empty if it passed all.
+    `axes` are those of the law: beyond their measured values it is extrapolated.
     """
 
     cost: str
@@ -69,32 +73,32 @@ class Fit:
     predict: Callable[[Mapping[str, Any]], Interval]
     interpolation: HeldOut | None
     extrapolation: HeldOut | None
-    weak: str = ""
+    weak: tuple[Weakness, ...] = ()
     exact: bool = False  # no residual beyond the allocator's alignment: a law, not an estimate
     axes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Exponent:
-    """The local exponent d log cost / d log axis between two values of an axis, all others held.
+    """The local exponent d log cost / d log axis between two values of an axis, all others fixed.
 
-    2 ** exponent is the ratio that a doubling costs. `source` says what its interval is from.
+    2 ** exponent is the ratio that a doubling costs. `source` is what its interval is from.
     """
 
     cost: str
     axis: str
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     start: float
     end: float
     exponent: Interval
-    source: str = ""
+    source: NoiseSource | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """The fits of cells that differ in length, batch and documents only; `held` is the same in all."""
+class FitGroup:
+    """The fits of cells that differ in length, batch and training examples only; `fixed` is the same in all."""
 
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     fits: Mapping[str, Fit]
     refused: tuple[Refusal, ...]
     exponents: tuple[Exponent, ...]
@@ -110,7 +114,7 @@ class LearningCurve:
     """
 
     score: ScoreKind
-    held: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     floor: Interval
     a: Interval
     b: Interval
@@ -118,5 +122,5 @@ class LearningCurve:
     predict: Callable[[float], Interval]
     interpolation: HeldOut | None
     extrapolation: HeldOut | None
-    weak: str = ""
+    weak: tuple[Weakness, ...] = ()
     evaluation_error: float | None = None  # a difference of scores

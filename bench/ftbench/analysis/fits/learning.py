@@ -6,7 +6,7 @@ Fitted to the mean error of every size over its seeds. A run's variance is that 
 correlation, (1 - r^2)^2 (Fisher 1915), times a dispersion known from the seeds (quasi-likelihood, Wedderburn
 1974). For a given b the law is linear in
 floor and a, both of them not negative, so b is searched alone (variable projection, Golub and Pereyra 1973).
-Intervals are from a bootstrap over the seeds' residuals, with a seed of its own; where the means miss the
+Intervals are from a bootstrap over the seeds' residuals, with a seed of its own; if the means miss the
 law by more than seeds explain, it is widened by that ratio (Birge 1932), and for few seeds by Student's t.
 """
 
@@ -21,6 +21,17 @@ import pandas as pd
 
 from ftbench.analysis.fits.held_out import Columns, Validation, cross_validate
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.reasons import (
+    ErrorAboveThreshold,
+    ExponentUnknown,
+    NoRise,
+    NoScore,
+    NoSizesToCompare,
+    Reason,
+    TooFewSeeds,
+    TooFewSizes,
+    Weakness,
+)
 from ftbench.analysis.fits.regression import NORMAL, Numbers, TooFewCellsError, cells_of, student
 from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.plan.scores import ACCURACY, ScoreKind
@@ -33,7 +44,7 @@ SIZES = 4
 # Runs beyond the first of each size that their spread is known from.
 SPARE_SEEDS = 3
 # Exponents that are searched: published ones are 0.05 to 0.5 in the power law's regime (Hestness et al.),
-# above 1 / 2 where a model is fine-tuned.
+# above 1 / 2 if a model is fine-tuned.
 EXPONENTS = (0.05, 2.0)
 # An interval of b over more than this share of them, in logarithms, says that nothing is known of it.
 UNKNOWN_SHARE = 0.9
@@ -49,14 +60,14 @@ _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 def learning_curves(
     table: pd.DataFrame, axes: Sequence[str]
 ) -> tuple[LearningCurve | Refusal, ...]:
-    """Return a curve of the headline score, or why there is none, for all cells that differ in size and seed only.
+    """Return curves of the headline score, or why there are none, of cells that differ in size and seed only.
 
-    `table` has a row a run, as `scaling_table` makes it; `axes` are those that its cells differ in.
+    `table` has one row per run, as `scaling_table` makes it; `axes` are those that its cells differ in.
     """
     score = headline_score(table)
     runs = table.dropna(subset=[score.column])
     if runs.empty:
-        return (Refusal(score.column, f"no run has a score ({score.word})"),) if len(table) else ()
+        return (Refusal(score.column, NoScore(score)),) if len(table) else ()
     others = [name for name in axes if name not in (AXIS, "seed")]
     groups = runs.groupby(others, dropna=False) if others else [((), runs)]
     found = [
@@ -64,25 +75,24 @@ def learning_curves(
         for key, group in groups
         if group[AXIS].nunique() > 1
     ]
-    return tuple(found) or (
-        Refusal(score.column, "no cells differ in their training examples alone"),
-    )
+    return tuple(found) or (Refusal(score.column, NoSizesToCompare()),)
 
 
-def _curve(held: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind) -> LearningCurve | Refusal:
+def _curve(
+    fixed: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind
+) -> LearningCurve | Refusal:
     column = kind.column
     # Repeats of one seed are the same training again, and no further evidence.
     means = runs.groupby([AXIS, "seed"], as_index=False)[column].mean()
     columns = {name: means[name].to_numpy(dtype=float) for name in (AXIS, column)}
     sample = Seeds.of(columns, kind)
     reason = _missing(sample)
-    if reason:
-        return Refusal(column, reason, held)
+    if reason is not None:
+        return Refusal(column, reason, fixed)
     power = Power.of(sample)
     low, high = (power.constants()["b"].low, power.constants()["b"].high)
     if np.log(high / low) > UNKNOWN_SHARE * np.log(EXPONENTS[1] / EXPONENTS[0]):
-        reason = f"the exponent may be anything from {low:.2f} to {high:.2f}"
-        return Refusal(column, reason, held)
+        return Refusal(column, ExponentUnknown(low, high), fixed)
     validation = cross_validate(
         columns, column, (AXIS,), lambda of: Power.of(Seeds.of(of, kind)).predict
     )
@@ -93,7 +103,7 @@ def _curve(held: Mapping[str, Any], runs: pd.DataFrame, kind: ScoreKind) -> Lear
         return _interval(float(value[0]), margin)
 
     return LearningCurve(
-        held=held,
+        fixed=fixed,
         score=kind,
         points=sample.points(),
         predict=predict,
@@ -110,33 +120,27 @@ def _interval(score: float, half: float) -> Interval:
     return Interval(score, score * float(np.exp(-half)), min(score * np.exp(half), 1.0))
 
 
-def _missing(sample: Seeds) -> str:
-    """Return what keeps the runs from carrying a curve; empty where nothing does."""
+def _missing(sample: Seeds) -> Reason | None:
+    """Return why no curve can be fitted to the runs; None if one can."""
     if len(sample.size) < SIZES:
-        return f"{len(sample.size)} sizes of the training set; {SIZES} are needed"
+        return TooFewSizes(len(sample.size), SIZES)
     if sample.freedom < SPARE_SEEDS:
-        return (
-            f"{sample.freedom} runs with another seed, over all sizes; {SPARE_SEEDS} are needed"
-            " to know what seeds alone move"
-        )
+        return TooFewSeeds(sample.freedom, SPARE_SEEDS)
     first, last = sample.error[0], sample.error[-1]
     spread = student(sample.freedom) * np.sqrt(sample.variance[0] + sample.variance[-1])
     if first - last <= spread:
-        return (
-            f"{sample.kind.word} does not rise by more than seeds move it: from {1 - first:.3f} with"
-            f" {sample.size[0]:,.0f} examples to {1 - last:.3f} with {sample.size[-1]:,.0f}"
-        )
-    return ""
+        sizes = int(sample.size[0]), int(sample.size[-1])
+        return NoRise(sample.kind, float(1 - first), sizes[0], float(1 - last), sizes[1])
+    return None
 
 
-def _weakness(validation: Validation) -> str:
-    """Return which threshold a curve failed; empty where it held."""
+def _weakness(validation: Validation) -> tuple[Weakness, ...]:
+    """Return the checks that a curve failed."""
     found = (validation.interpolation, validation.extrapolation)
-    return "; ".join(
-        f"the median error of {held.kind} is {held.median_error:.1%}, above the threshold of"
-        f" {WEAK_ACCURACY:.0%}"
-        for held in found
-        if held and held.median_error > WEAK_ACCURACY
+    return tuple(
+        ErrorAboveThreshold(of.kind, of.median_error, WEAK_ACCURACY)
+        for of in found
+        if of and of.median_error > WEAK_ACCURACY
     )
 
 
@@ -166,7 +170,7 @@ class Seeds:
 
     @classmethod
     def of(cls, runs: Columns, kind: ScoreKind = ACCURACY) -> Seeds:
-        """Return the sizes of runs, one a seed; without a second seed anywhere the dispersion is 0."""
+        """Return the sizes of runs, one per seed; without a second seed anywhere the dispersion is 0."""
         sizes, cell = cells_of([runs[AXIS]])
         seeds = np.bincount(cell).astype(float)
         error = 1 - np.bincount(cell, weights=runs[kind.column]) / seeds
@@ -192,7 +196,7 @@ _NO_VARIANCE = 1e-12
 
 
 def variance_shape(error: Numbers, kind: ScoreKind) -> Numbers:
-    """Return what a run's variance is proportional to, by its error, which is 1 less the score.
+    """Return a run's variance up to a factor, by its error, which is 1 less the score.
 
     p(1 - p) of a share, (1 - r^2)^2 of a correlation, as if none were nearer to perfect than half a per cent.
     """
@@ -205,7 +209,7 @@ def variance_shape(error: Numbers, kind: ScoreKind) -> Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Power:
-    """A fitted power law with its bootstrap: floor, a and b, the fit's own first, then one a draw.
+    """A fitted power law with its bootstrap: floor, a and b, the fit's own first, then one per draw.
 
     `runs` is a draw's error of one more run, as a multiple of the root of `variance_shape`.
     """
@@ -219,8 +223,10 @@ class Power:
     @classmethod
     def of(cls, sample: Seeds) -> Power:
         """Return the law of sizes; raises TooFewCellsError below three of them, or without replicates."""
-        if len(sample.size) < SIZES - 1 or not sample.freedom:
-            raise TooFewCellsError("too few sizes, or no replicates")
+        if len(sample.size) < SIZES - 1:
+            raise TooFewCellsError(TooFewSizes(len(sample.size), SIZES - 1))
+        if not sample.freedom:
+            raise TooFewCellsError(TooFewSeeds(0, 1))
         best = _search(sample, sample.error[None], _GRID)
         place = int(np.argmin(np.abs(_GRID - best[2][0])))
         near = np.geomspace(_GRID[max(place - 1, 0)], _GRID[min(place + 1, len(_GRID) - 1)], 200)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval
+from ftbench.analysis.fits.reasons import CellsTooAlike, Reason, TooFewCells
 
 Numbers = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ TERMS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
 }
 _SUBSCRIPTS = {"1": "0", "B*S": "1", "B*S^2": "2", "B": "B", "S": "S", "S^2": "SS"}
 
-# A law with more terms is taken only where it brings the leave-one-out error below this share of the
+# A law with more terms is taken only if it brings the leave-one-out error below this share of the
 # simpler one's: errors of so few cells differ by a tenth by chance alone.
 SIMPLER_UNLESS = 0.9
 # Cells beyond the number of constants: with one, the residual's variance has a single degree of freedom
@@ -52,11 +53,16 @@ _SINGULAR = 1e-11
 
 
 class TooFewCellsError(ValueError):
-    """There are not the cells that a law needs; the message says how many there are."""
+    """A law needs more cells, or other ones; `reason` has the values."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.reason = reason
 
 
 def cells_of(axes: Sequence[Numbers]) -> tuple[Numbers, NDArray[np.intp]]:
-    """Return the cells of runs, a row each with its axes' values, and the number of each run's cell."""
+    """Return the cells of runs, one row per cell with its axes' values, and the number of each run's cell."""
     cells, cell = np.unique(np.stack(axes, axis=1), axis=0, return_inverse=True)
     return cells, cell.reshape(-1)
 
@@ -78,7 +84,7 @@ class Law:
         return sum(map(len, self.pieces)) + len(self.pieces) - 1
 
     def names(self, piece: int) -> tuple[str, ...]:
-        """Return the names of a piece's constants: t0, t1, ...; `floor` where it is one number."""
+        """Return the names of a piece's constants: t0, t1, ...; `floor` if it is one number."""
         if piece == len(self.pieces) - 1:
             letter = self.letter
         elif self.pieces[piece] == ("1",):
@@ -100,7 +106,7 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class CellMeans:
     """Cells with a cost each: the mean over `runs` runs; all arrays are of one length.
 
     `spread` is the relative standard deviation of one run about its cell's mean, pooled over the
@@ -115,7 +121,7 @@ class Sample:
     spare: int = 0
 
     @classmethod
-    def of_runs(cls, length: Numbers, batch: Numbers, cost: Numbers) -> Sample:
+    def of_runs(cls, length: Numbers, batch: Numbers, cost: Numbers) -> CellMeans:
         """Return the cells of runs: those of one length and batch are one, whatever else they differ in."""
         points, cell = cells_of([length, batch])
         runs = np.bincount(cell).astype(float)
@@ -155,7 +161,7 @@ class Model:
     def half_width(self, length: Numbers, batch: Numbers) -> Numbers:
         """Return half the 95 % interval of one more run at points, as a difference of logarithms.
 
-        It has the cells' misfit, the uncertainty of the coefficients and the spread of one run.
+        It includes the cells' misfit, the uncertainty of the coefficients and the spread of one run.
         """
         pieces = self._pieces(length, batch)
         active, cost = np.argmax(pieces, axis=0), np.max(pieces, axis=0)
@@ -173,7 +179,7 @@ class Model:
         """Return every constant with its interval, in the cost's unit.
 
         The width is that of the fit without bounds, which is no narrower than with them (Liew 1976),
-        cut at 0 where the constant cannot be less.
+        cut at 0 if the constant cannot be negative.
         """
         found: dict[str, Interval] = {}
         quantile = student(self.freedom)
@@ -199,19 +205,16 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def fit(laws: Sequence[Law], sample: Sample) -> Model:
+def fit(laws: Sequence[Law], sample: CellMeans) -> Model:
     """Return the law that predicts left-out cells best, fitted to all of them; simpler laws first.
 
-    Raises TooFewCellsError where the cells carry none of the laws.
+    Raises TooFewCellsError if none of the laws can be fitted to the cells.
     """
     candidates = [law for law in laws if _carried(law, sample)]
     if not candidates:
         needed = min(law.constants for law in laws) + SPARE_CELLS
-        raise TooFewCellsError(
-            f"lengths and batches make {len(sample)} cell{'s' * (len(sample) != 1)}; {needed} are needed"
-            if len(sample) < needed
-            else "lengths and batches differ too little to tell a law's terms apart"
-        )
+        few = len(sample) < needed
+        raise TooFewCellsError(TooFewCells(len(sample), needed) if few else CellsTooAlike())
     chosen, error = candidates[0], np.inf
     for law in candidates:
         own = max(_left_out_error(law, sample), ROUNDING)
@@ -220,18 +223,18 @@ def fit(laws: Sequence[Law], sample: Sample) -> Model:
     return _fitted(chosen, sample)
 
 
-def _carried(law: Law, sample: Sample) -> bool:
-    """Return whether there are cells enough for a law, at points that tell its terms apart."""
+def _carried(law: Law, sample: CellMeans) -> bool:
+    """Return whether there are enough cells for a law, at points that tell its terms apart."""
     if len(sample) < law.constants + SPARE_CELLS:
         return False
     columns = _scaled(_columns(law.pieces[-1], sample.length, sample.batch) / sample.cost[:, None])
     return bool(np.linalg.det(columns.T @ columns) > _SINGULAR)
 
 
-def _left_out_error(law: Law, sample: Sample) -> float:
+def _left_out_error(law: Law, sample: CellMeans) -> float:
     """Return the root mean square relative error on a cell, from a fit to all of the others.
 
-    Of many cells as many are left out as tell laws apart, evenly.
+    Of many cells only some are left out, evenly spread: enough to choose between laws.
     """
     count = len(sample)
     left_out = np.unique(np.linspace(0, count - 1, min(count, MOST_TRIED)).round().astype(int))
@@ -241,8 +244,8 @@ def _left_out_error(law: Law, sample: Sample) -> float:
     return float(np.sqrt(np.mean((own - 1) ** 2)))
 
 
-def _fitted(law: Law, sample: Sample) -> Model:
-    """Return a law fitted to all cells, with what its intervals need."""
+def _fitted(law: Law, sample: CellMeans) -> Model:
+    """Return a law fitted to all cells, with the covariances for its intervals."""
     coefficients, costs = _solve(law, sample, np.ones((1, len(sample))))
     residuals = costs[0] / sample.cost - 1
     freedom = len(sample) - law.constants
@@ -279,10 +282,10 @@ def _scaled(columns: Numbers) -> Numbers:
     return np.asarray(columns / np.linalg.norm(columns, axis=0))
 
 
-def _solve(law: Law, sample: Sample, weights: Numbers) -> tuple[tuple[Numbers, ...], Numbers]:
-    """Return a law fitted under each row of weights (0 or 1 a cell).
+def _solve(law: Law, sample: CellMeans, weights: Numbers) -> tuple[tuple[Numbers, ...], Numbers]:
+    """Return a law fitted under each row of weights (0 or 1 per cell).
 
-    That is the coefficients of each piece, a row a fit, and the costs of every cell, a row a fit.
+    That is the coefficients of each piece and the costs of every cell, both with one row per fit.
     """
     free = [np.array([t in law.free for t in terms]) for terms in law.pieces]
     free[:-1] = [np.zeros_like(of) for of in free[:-1]]
@@ -294,7 +297,10 @@ def _solve(law: Law, sample: Sample, weights: Numbers) -> tuple[tuple[Numbers, .
 
 
 def _solve_pieces(
-    columns: Sequence[Numbers], free: Sequence[NDArray[np.bool_]], sample: Sample, weights: Numbers
+    columns: Sequence[Numbers],
+    free: Sequence[NDArray[np.bool_]],
+    sample: CellMeans,
+    weights: Numbers,
 ) -> tuple[tuple[Numbers, ...], Numbers]:
     """Fit two pieces: for every split of the cells ordered by cost, each to its side; keep the best.
 
@@ -315,7 +321,7 @@ def _solve_pieces(
 def _split(
     columns: Sequence[Numbers],
     free: Sequence[NDArray[np.bool_]],
-    sample: Sample,
+    sample: CellMeans,
     weights: Numbers,
     splits: NDArray[np.intp],
 ) -> tuple[tuple[Numbers, ...], Numbers, NDArray[np.intp]]:
@@ -337,10 +343,10 @@ def _split(
 def least_squares(
     columns: Numbers, cost: Numbers, weights: Numbers, free: NDArray[np.bool_]
 ) -> Numbers:
-    """Return coefficients of least relative squares under each row of weights, a row each.
+    """Return coefficients of least relative squares, one row per row of weights.
 
-    Those that are not `free` are not negative. Where the cells of a row do not determine all the
-    coefficients, those that are in excess are 0.
+    Those that are not `free` are not negative. If the cells of a row do not determine all the
+    coefficients, those in excess are 0.
     """
     rows = columns / cost[:, None]
     scale = np.linalg.norm(rows, axis=0)
@@ -367,7 +373,7 @@ def _best(
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Return, for each row, the best solution in which only a subset of the coefficients is not 0.
 
-    And whether there is one: determined, and not negative where it must not be; else all are 0.
+    And whether there is one: determined, and not negative unless it is free; else all are 0.
     """
     eye = np.eye(len(free))
     own = np.where(subsets[:, None, :, None] & subsets[:, None, None, :], normal, eye)
@@ -384,7 +390,7 @@ def _best(
 
 
 def _refined(rows: Numbers, weights: Numbers, found: Numbers, normal: Numbers) -> Numbers:
-    """Return solutions after one step of refinement, which takes back what squaring lost."""
+    """Return solutions after one step of refinement, which recovers the precision that squaring lost."""
     residual = (1 - found @ rows.T) * weights
     zero = found == 0
     step = np.where(zero, 0, residual @ rows)

@@ -1,7 +1,7 @@
-"""Scaling: how time and memory grow with length, batch and documents, from a table of runs.
+"""Scaling: how time and memory grow with length, batch and training examples, from a table of runs.
 
 `scaling_table` has the runs, `fit_scaling` the laws: of the step time and the peaks fitted to cells
-(`regression`), of the total put together from its phases (`total_time`), each held against cells that it
+(`regression`), of the total put together from its phases (`total_time`), each checked on cells that it
 was not given (`held_out`).
 """
 
@@ -16,12 +16,19 @@ import pandas as pd
 
 from ftbench.analysis.fits.exponents import EXACT, Noise, exponents, noise
 from ftbench.analysis.fits.held_out import Columns, Validation, cross_validate
-from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
+from ftbench.analysis.fits.laws import Exponent, Fit, FitGroup, Interval, Refusal
+from ftbench.analysis.fits.reasons import (
+    ColumnsMissing,
+    ErrorAboveThreshold,
+    NoneHeldOut,
+    OneValueOf,
+    Weakness,
+)
 from ftbench.analysis.fits.regression import (
+    CellMeans,
     Law,
     Model,
     Numbers,
-    Sample,
     TooFewCellsError,
     cells_of,
     fit,
@@ -60,12 +67,12 @@ WEAK_PREDICTED_MEMORY = 0.01
 ALIGNMENT_BYTES = 512
 
 
-def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
-    """Return the fits of a table, a group for every combination of what is not length, batch or documents.
+def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[FitGroup, ...]:
+    """Return the fits of a table: one group per combination of the values of all other axes.
 
-    `axes` are those of the table. They split it, but for the seed and settings that cost nothing
-    (`COSTLESS`); so do environments, where there are several. Runs with fewer documents than a step
-    takes have no step of their batch size: they are left out.
+    `axes` are those of the table. All but length, batch, training examples, the seed and the settings that
+    cost nothing (`COSTLESS`) split it; so do environments, if there are several. Runs with fewer training
+    examples than a step takes have no step of their batch size: they are left out.
     """
     table = with_full_steps(table)
     splits = [name for name in axes if name not in {*REQUIRED_AXES, *COSTLESS}]
@@ -80,13 +87,13 @@ def fit_scaling(table: pd.DataFrame, axes: Sequence[str]) -> tuple[Group, ...]:
 
 
 def with_full_steps(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that have as many documents as a step takes: those that fits are made from."""
+    """Return the runs that have at least the training examples of one step: those that fits are made from."""
     if "examples_per_epoch" not in table:
         return table
     return table[table["examples_per_epoch"] >= table["examples_per_step"]]
 
 
-def _group(held: Mapping[str, Any], table: pd.DataFrame) -> Group:
+def _group(fixed: Mapping[str, Any], table: pd.DataFrame) -> FitGroup:
     fits: dict[str, Fit] = {}
     refused: list[Refusal] = []
     found: list[Exponent] = []
@@ -97,12 +104,12 @@ def _group(held: Mapping[str, Any], table: pd.DataFrame) -> Group:
         try:
             fits[cost], residual = fitted(runs, cost)
         except TooFewCellsError as error:
-            refused.append(Refusal(cost, str(error), held))
-        alike = _of_as_many_documents(runs) if cost in MEASURED_MEMORY else runs
+            refused.append(Refusal(cost, error.reason, fixed))
+        alike = _of_one_size(runs) if cost in MEASURED_MEMORY else runs
         known = EXACT if cost.startswith("predicted_") else noise(alike, cost, axes, residual)
         if known is not None:
             found += exponents(alike, cost, axes, known)
-    return Group(held, fits, tuple(refused), tuple(found))
+    return FitGroup(fixed, fits, tuple(refused), tuple(found))
 
 
 _Fitted = Callable[[pd.DataFrame, str], tuple[Fit, Noise]]
@@ -126,21 +133,21 @@ def _fit_step(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
 
 def _fit_memory(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
     if cost in MEASURED_MEMORY:
-        alike = _of_as_many_documents(runs)
+        alike = _of_one_size(runs)
         return _fit_cells(alike, cost, MEMORY_LAWS, WEAK_MEASURED_MEMORY, others=runs)
     return _fit_cells(runs, cost, MEMORY_LAWS, WEAK_PREDICTED_MEMORY)
 
 
-def _of_as_many_documents(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of one number of documents that all lengths and batches were run with, if there is one.
+def _of_one_size(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of one train_size that all lengths and batches were run with; all runs if there is none.
 
-    A process's peak grows a little with its steps: cells of more documents would bend a law of length and
-    batch. Of several the one with the most runs is taken.
+    A process's peak grows a little with its steps: cells of more training examples would bend a law of length
+    and batch. Of several sizes the one with the most runs is taken.
     """
     cells = runs.groupby(list(LENGTH_AND_BATCH)).ngroups
     counts = {
-        documents: len(own)
-        for documents, own in runs.groupby("train_size")
+        size: len(own)
+        for size, own in runs.groupby("train_size")
         if own.groupby(list(LENGTH_AND_BATCH)).ngroups == cells
     }
     return runs[runs["train_size"] == max(counts, key=lambda d: (counts[d], d))] if counts else runs
@@ -156,16 +163,16 @@ def _fit_cells(
 ) -> tuple[Fit, Noise]:
     """Return the fit of a cost that length and batch decide, and its noise; raises TooFewCellsError.
 
-    `others` are runs of other numbers of documents beside: the law is held against them too, so that what it
-    does not have of documents is in its error and its intervals.
+    `others` has the runs of every train_size: the law is checked on them too, so that its errors and
+    intervals include the effect of training examples, which it has no term for.
     """
     axes = LENGTH_AND_BATCH if others is None else REQUIRED_AXES
     columns = _columns(runs, [*axes, cost])
-    documents = None if others is None or len(others) == len(runs) else runs["train_size"].iloc[0]
+    size = None if others is None or len(others) == len(runs) else runs["train_size"].iloc[0]
 
     def estimate(of: Columns) -> Model:
-        own = of["train_size"] == documents if documents is not None else slice(None)
-        return fit(laws, Sample.of_runs(*(of[name][own] for name in (*LENGTH_AND_BATCH, cost))))
+        own = of["train_size"] == size if size is not None else slice(None)
+        return fit(laws, CellMeans.of_runs(*(of[name][own] for name in (*LENGTH_AND_BATCH, cost))))
 
     def predictor(model: Model) -> Callable[[Columns], tuple[Numbers, Numbers]]:
         return lambda at: (
@@ -197,14 +204,14 @@ def _fit_cells(
         exact=rounding,
         axes=LENGTH_AND_BATCH,
     )
-    return found, Noise(model.deviation, model.freedom, "residual of the fit")
+    return found, Noise(model.deviation, model.freedom, "residual")
 
 
 def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
     """Return the fit of the total, put together from its parts, and its noise; raises TooFewCellsError."""
     missing = [name for name in PARTS if name not in runs]
     if missing:
-        raise TooFewCellsError(f"the table has no {', '.join(missing)}")
+        raise TooFewCellsError(ColumnsMissing(tuple(missing)))
     runs = runs.dropna(subset=[name for name in PARTS if name != "epochs"])
     columns = _columns(runs, PARTS)
     total = Total.of(columns)
@@ -231,14 +238,14 @@ def _fit_total(runs: pd.DataFrame, cost: str) -> tuple[Fit, Noise]:
         axes=(*REQUIRED_AXES, "num_train_epochs"),
     )
     deviation = float(np.sqrt((errors**2).sum() / freedom * cells / len(errors)))
-    return found, Noise(deviation, freedom, "residual of the fit")
+    return found, Noise(deviation, freedom, "residual")
 
 
 def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
-    """Return the columns of a run at a point; what it does not say is as in the runs.
+    """Return the columns of a run at a point; what the point leaves out is as in the runs.
 
     `epochs`, `examples_per_step`, `examples_per_epoch`, `optimizer_steps`, `eval_documents` and
-    `checkpoints` may be said.
+    `checkpoints` may be left out.
     """
     at = {name: float(point[name]) for name in REQUIRED_AXES}
     batch = at["per_device_train_batch_size"]
@@ -248,7 +255,7 @@ def _run_at(point: Mapping[str, Any], runs: Columns) -> Columns:
     an_epoch = at["train_size"] // batch * batch if dropped else at["train_size"]
     at["examples_per_epoch"] = float(point.get("examples_per_epoch", an_epoch))
     epochs = float(point.get("epochs", runs["epochs"].max()))
-    steps = runs["optimizer_steps"].max()  # the same in all runs where `max_steps` decides
+    steps = runs["optimizer_steps"].max()  # the same in all runs if `max_steps` decides
     if not np.isnan(epochs):
         steps = math.ceil(epochs * math.ceil(at["examples_per_epoch"] / at["examples_per_step"]))
     at["optimizer_steps"] = float(point.get("optimizer_steps", steps))
@@ -276,24 +283,25 @@ def _interval(predicted: tuple[Numbers, Numbers], margin: float) -> Interval:
     return Interval(value, float(value * np.exp(-half)), float(value * np.exp(half)))
 
 
-def _weakness(validation: Validation, limit: float, unvaried: Sequence[str]) -> str:
-    """Return which threshold a fit failed; empty where it held."""
-    found = [validation.interpolation, validation.extrapolation]
-    reasons = [_worse(held, limit) for held in found if held and held.median_error > limit]
-    if not any(found):
-        reasons.append("too few cells to hold any out")
-    reasons += [f"only one value of {axis}" for axis in unvaried]
-    return "; ".join(reasons)
-
-
-def _worse(held: HeldOut, limit: float) -> str:
-    return f"the median error of {held.kind} is {held.median_error:.1%}, above the threshold of {limit:.0%}"
+def _weakness(
+    validation: Validation, limit: float, unvaried: Sequence[str]
+) -> tuple[Weakness, ...]:
+    """Return the checks that a fit failed."""
+    tested = [of for of in (validation.interpolation, validation.extrapolation) if of]
+    found: list[Weakness] = [
+        ErrorAboveThreshold(of.kind, of.median_error, limit)
+        for of in tested
+        if of.median_error > limit
+    ]
+    if not tested:
+        found.append(NoneHeldOut())
+    return (*found, *map(OneValueOf, unvaried))
 
 
 def slope_per_sample(found: Fit, length: int) -> Interval:
-    """Return the bytes that one more document takes at a length, where large batches set the peak.
+    """Return the bytes that one more example of a batch takes at a length, if large batches set the peak.
 
-    From a fit of memory; divided by the length they are the bytes a token. The ends add up those of the
+    From a fit of memory; divided by the length they are the bytes per token. The ends add up those of the
     coefficients, so the interval is no narrower than 95 %.
     """
     powers = {"mB": 1, "m1": length, "m2": length**2}

@@ -1,11 +1,11 @@
-"""Total time: what a whole fine-tune takes, put together from what its phases take.
+"""Total time: the seconds of a whole fine-tune, put together from those of its phases.
 
-    total = load + warm-up + r * steps * step time(B, S) + documents evaluated * (e0 + eS*S)
+    total = load + warm-up + r * steps * step time(B, S) + examples evaluated * (e0 + eS*S)
             + last save + checkpoints * checkpoint
 
-`steps` counts full steps; the last of an epoch, with fewer documents, counts as the share of one that the
-law of step time gives it. r is the mean step over the median one with what passes between steps, the
-warm-up is what the first steps take beyond it; both are fitted to the training phases. Runs of one cell
+`steps` counts full steps; the last of an epoch, with fewer examples, counts as the share of one that the
+law of step time gives it. r is the mean step, with the time between steps, over the median one; the
+warm-up is the time that the first steps take beyond it; both are fitted to the training phases. Runs of one cell
 share what is the cell's own: lines are fitted to the means of cells. Errors of the parts are taken as
 independent and added in quadrature; what that misses shows in the cells held out.
 """
@@ -22,10 +22,10 @@ from ftbench.analysis.fits.held_out import Columns
 from ftbench.analysis.fits.laws import Interval
 from ftbench.analysis.fits.regression import (
     SPARE_CELLS,
+    CellMeans,
     Law,
     Model,
     Numbers,
-    Sample,
     cells_of,
     fit,
     least_squares,
@@ -80,7 +80,7 @@ class Constant:
 
     @classmethod
     def of(cls, seconds: Numbers) -> Constant:
-        """Return the constant of a part's seconds, one entry a run."""
+        """Return the constant of a part's seconds, one entry per run."""
         freedom = len(seconds) - 1
         half = student(freedom) * seconds.std(ddof=1) * np.sqrt(1 + 1 / len(seconds))
         return cls(float(seconds.mean()), float(half))
@@ -93,14 +93,14 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """How often something happens in a run: a constant, and so often a step."""
+    """How often something happens in a run: a constant, and a number per step."""
 
     constant: float
     a_step: float
 
     @classmethod
     def of(cls, steps: Numbers, counts: Numbers) -> Count:
-        """Return the count of runs; a constant where it is the same in all of them."""
+        """Return the count of runs; a constant if it is the same in all of them."""
         if np.ptp(counts) == 0 or np.ptp(steps) == 0:
             return cls(float(counts.mean()), 0.0)
         a_step, constant = np.polyfit(steps, counts, 1)
@@ -113,7 +113,7 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Seconds that are so many a unit of something, and a constant; neither is negative.
+    """Seconds per unit of something, and a constant; neither is negative.
 
     `deviation` is the standard deviation of a cell's residual and `run_deviation` that of one run about
     its cell's mean, beyond what `deviation` has of it; both are shares of the seconds.
@@ -171,7 +171,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Alike:
-    """Saving where all runs have as many checkpoints: what is the last save's and what theirs is open.
+    """Saving if all runs have equally many checkpoints: the last save's share of the time is not known.
 
     A checkpoint has the optimizer's state beside the model, so the last save, with reading the best model
     back, costs one of them at most; at least it costs nothing.
@@ -197,7 +197,7 @@ class Alike:
 
 @dataclasses.dataclass(frozen=True)
 class Apart:
-    """Saving where runs differ in their checkpoints."""
+    """Saving if runs differ in their checkpoints."""
 
     line: Line
 
@@ -225,21 +225,21 @@ class Total:
 
     @classmethod
     def of(cls, runs: Columns) -> Total:
-        """Return the total fitted to runs; raises TooFewCellsError where there is no law of the step time."""
+        """Return the total fitted to runs; raises TooFewCellsError if there is no law of the step time."""
         length, batch = runs["max_length"], runs["per_device_train_batch_size"]
-        step = fit(STEP_LAWS, Sample.of_runs(length, batch, runs["step_median_s"]))
+        step = fit(STEP_LAWS, CellMeans.of_runs(length, batch, runs["step_median_s"]))
         work = full_steps(step, runs) * runs["step_median_s"]
         _, cell = cells_of([length, batch, runs["train_size"]])
-        documents, checkpoints = runs["eval_documents"], runs["checkpoints"]
-        # Evaluation has a batch size of its own: where lengths are enough for a law, each is one cell.
+        examples, checkpoints = runs["eval_documents"], runs["checkpoints"]
+        # Evaluation has a batch size of its own: if there are enough lengths for a law, each is one cell.
         alike = len(np.unique(length)) >= _ENOUGH_LENGTHS
         evaluated_in = np.ones_like(batch) if alike else batch
-        evaluation = Sample.of_runs(length, evaluated_in, runs["evaluation_s"] / documents)
+        evaluation = CellMeans.of_runs(length, evaluated_in, runs["evaluation_s"] / examples)
         return cls(
             step=step,
             training=Line.of(work, runs["train_s"], cell),
             evaluation=fit(_EVALUATION_LAWS, evaluation),
-            evaluated=Count.of(runs["optimizer_steps"], documents),
+            evaluated=Count.of(runs["optimizer_steps"], examples),
             load=Constant.of(runs["load_s"]),
             saving=Alike(float(checkpoints[0]), Constant.of(runs["save_s"]))
             if np.ptp(checkpoints) == 0
@@ -261,8 +261,8 @@ class Total:
         work = full_steps(self.step, points) * self.step.cost(length, batch)
         train = self.training.seconds(work)
         spread = np.hypot(self.step.half_width(length, batch), self.training.half_width(work))
-        documents = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
-        evaluation = documents * self.evaluation.cost(length, batch)
+        examples = points.get("eval_documents", self.evaluated.at(points["optimizer_steps"]))
+        evaluation = examples * self.evaluation.cost(length, batch)
         checkpoints = points.get("checkpoints", self.saved.at(points["optimizer_steps"]))
         return {
             "load": (self.load.mean * ones, self.load.half * ones),
@@ -288,8 +288,8 @@ class Total:
 def full_steps(step: Model, points: Columns) -> Numbers:
     """Return the steps of a run as so many full ones, by the law of the step time."""
     length, batch = points["max_length"], points["per_device_train_batch_size"]
-    documents, an_epoch = points["examples_per_step"], points["examples_per_epoch"]
-    rest = np.mod(an_epoch, documents)
-    share = step.cost(length, batch * rest / documents) / step.cost(length, batch)
-    whole = np.floor(an_epoch / documents) + np.where(rest > 0, share, 0)
-    return np.asarray(points["optimizer_steps"] * whole / np.ceil(an_epoch / documents))
+    examples, an_epoch = points["examples_per_step"], points["examples_per_epoch"]
+    rest = np.mod(an_epoch, examples)
+    share = step.cost(length, batch * rest / examples) / step.cost(length, batch)
+    whole = np.floor(an_epoch / examples) + np.where(rest > 0, share, 0)
+    return np.asarray(points["optimizer_steps"] * whole / np.ceil(an_epoch / examples))

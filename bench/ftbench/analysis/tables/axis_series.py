@@ -1,4 +1,4 @@
-"""Along an axis: how each cost changes from one value to the next, all other axes held."""
+"""Along an axis: how each cost changes from one value to the next, all other axes fixed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COSTS = ("step_median_s", "samples_per_s", "tokens_per_s", "total_s")
 
 @dataclasses.dataclass(frozen=True)
 class AxisSeries:
-    """The cells that differ on one axis only.
+    """The cells that differ on one axis only; `fixed` has the values of the others.
 
     `values` has one row per value of the axis in rising order, and a column per cost (the median over all
     runs), the headline score (the mean over seeds, since repeats of one seed are no further evidence),
@@ -26,15 +26,15 @@ class AxisSeries:
     """
 
     axis: str
-    held: dict[str, Any]
+    fixed: dict[str, Any]
     values: pd.DataFrame
     ratios: pd.DataFrame
 
 
 def series_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[AxisSeries]:
-    """Return the chains of an axis in a table of cells; only those that are `ok` count.
+    """Return the series along an axis in a table of cells; only cells that are `ok` count.
 
-    A chain is two or more values of the axis at one value of every other; the longest come first.
+    Each has two or more values of the axis at one value of every other; the longest come first.
     """
     score = headline_score(table).column
     costs = [headline_memory(table), *COSTS, score]
@@ -43,21 +43,21 @@ def series_along(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> list[Ax
     keys = list(cells[others].itertuples(index=False, name=None))
     values = cells.set_index(axis).drop(columns=others)
     ratios = values[costs] / values[costs].shift(1)
-    chains = []
-    # Cells are sorted by the other axes: a chain is a slice.
+    found = []
+    # Cells are sorted by the other axes: a series is a slice.
     for key, places in itertools.groupby(range(len(keys)), key=keys.__getitem__):
         first, *rest = places
         if rest:
-            of_chain = slice(first, rest[-1] + 1)
-            own = ratios.iloc[of_chain].copy()
+            own_rows = slice(first, rest[-1] + 1)
+            own = ratios.iloc[own_rows].copy()
             own.iloc[0] = math.nan
-            held = dict(zip(others, key, strict=True))
-            chains.append(AxisSeries(axis, held, values.iloc[of_chain], own))
-    return sorted(chains, key=lambda chain: -len(chain.values))
+            fixed = dict(zip(others, key, strict=True))
+            found.append(AxisSeries(axis, fixed, values.iloc[own_rows], own))
+    return sorted(found, key=lambda series: -len(series.values))
 
 
 def _cells(complete: pd.DataFrame, keys: list[str], costs: list[str], score: str) -> pd.DataFrame:
-    """Return one row a cell, sorted by its axes: all at once, since a grid has hundreds of chains."""
+    """Return one row per cell, sorted by its axes: all at once, since a grid has hundreds of series."""
     cells = complete.groupby(keys, sort=True, dropna=False)
     values = cells[costs].median().astype(float)
     seeds = complete.drop_duplicates([*keys, "seed"]).groupby(keys, sort=True, dropna=False)

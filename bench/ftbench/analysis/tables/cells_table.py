@@ -1,4 +1,4 @@
-"""Summary: one row a record, with every published figure in a column of its own."""
+"""The cells table: one row per record, with every published figure in a column of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNUSED_SETTING = "not used"
 
 
 def varying_axes(records: Sequence[Record]) -> list[str]:
-    """Return the names that tables have a column for: the main axes, and whatever else tells cells apart.
+    """Return the names that tables have a column for: the main axes, and all else that tells cells apart.
 
     So runs of a profile with other settings, another model or other data can stand in one table,
     and never pass for replicates of each other. The seed is no axis: it only repeats a cell.
@@ -49,10 +49,10 @@ def varying_axes(records: Sequence[Record]) -> list[str]:
 
 
 def cells_table(records: Sequence[Record], axes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return one row a record, ordered by axes: `cell_id, status`, the axes, `seed`, the figures.
+    """Return one row per record, ordered by axes: `cell_id, status`, the axes, `seed`, the figures.
 
     The axes are those that vary, unless they are given.
-    Memory in bytes, times in seconds, rates a second; a figure that is absent is missing (NaN in
+    Memory in bytes, times in seconds, rates per second; a figure that is absent is missing (NaN in
     the table, empty in CSV). So is one that is untrusted: the record's status is then `untrusted`,
     and `untrusted` says why. `outside_s` is the cell's wall time less training, evaluating and
     saving: what the harness, the process and loading cost.
@@ -94,7 +94,7 @@ def _row(record: Record, axes: Sequence[str]) -> dict[str, Any]:
 
 
 def shown_value(cell: Cell, name: str) -> Any:
-    """Return a cell's value on an axis as tables have it: a word where it has none."""
+    """Return a cell's value on an axis as tables have it: a word if it has none."""
     value = cell.value(name)
     if value is not None:
         return value
@@ -103,7 +103,7 @@ def shown_value(cell: Cell, name: str) -> Any:
 
 
 def _withheld(record: Record) -> dict[str, Any]:
-    """Return what takes the place of figures that are untrusted: nothing, and the reasons."""
+    """Return the columns that replace figures that are untrusted: None for each, and the reasons."""
     untrusted = untrusted_figures(record)
     if not untrusted:
         return {}

@@ -28,9 +28,9 @@ WHOLE_CELL = "cell"
 
 
 def memory_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row a record, phase and figure; `phase` is `cell` for the peaks over all phases.
+    """Return one row per record, phase and figure; `phase` is `cell` for the peaks over all phases.
 
-    `bytes` is missing where the figure is absent (`absent` says why); a figure that is untrusted
+    `bytes` is missing if the figure is absent (`absent` says why); a figure that is untrusted
     keeps its number here, beside the reason. `idle_bytes` is the same reading before the cell began.
     """
     rows = [row for record in records for row in _rows(record)]

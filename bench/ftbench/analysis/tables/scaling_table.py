@@ -1,4 +1,4 @@
-"""Runs: the table that fits of cost are made from, with all that a cost depends on."""
+"""The scaling table: the runs that fits of cost are made from, with all that a cost depends on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _COUNTS = (
 
 
 def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row a run that is ok and whose figures are all trusted: what costs depend on, and costs.
+    """Return one row per run that is ok and whose figures are all trusted: what costs depend on, and costs.
 
     Beside the columns of `cells_table`: `examples_per_step`; `examples_per_epoch`, those that an epoch trains
-    on; `epochs` (missing where `max_steps` decides); `optimizer_steps`; `eval_documents`, those of all
+    on; `epochs` (missing if `max_steps` decides); `optimizer_steps`; `eval_documents`, those of all
     evaluations, and `eval_size`, those of one; `checkpoints`, those that training saved;
     `predicted_tensors_bytes`. Bytes and seconds.
     """
@@ -47,7 +47,7 @@ def scaling_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _counts(record: Record, measured: Measurement) -> dict[str, Any]:
-    """Return what `cells_table` does not say of a run; it is the same in all runs of a cell."""
+    """Return the columns that `cells_table` lacks; they are the same in all runs of a cell."""
     cell, phases = record.cell, measured.phases
     settings = cell.settings
     steps = sum(phases[n].steps or 0 for n in ("first_steps", "train") if n in phases)

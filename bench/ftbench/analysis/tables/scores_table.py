@@ -1,4 +1,4 @@
-"""The scores table: every score of every record, with its interval and what guessing gives, one row each."""
+"""The scores table: every score of every record, with its interval and the score of guessing, one row each."""
 
 from __future__ import annotations
 

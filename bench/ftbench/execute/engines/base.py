@@ -88,6 +88,9 @@ class Engine(abc.ABC):
 
     places: int = 1
 
+    def warm_up(self) -> None:  # noqa: B027 - most engines have nothing to get ready
+        """Begin with what makes workers start fast, and do not wait for it."""
+
     @abc.abstractmethod
     def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
         """Start a worker as soon as a place is free; its failure is an outcome, never an exception.

@@ -58,15 +58,22 @@ class LocalEngine(Engine):
         self._live: set[Future[Outcome]] = set()
         self._cancelled = os.eventfd(0)
 
+    def warm_up(self) -> None:
+        """Start the fork server, which imports what workers need.
+
+        Call it in a thread that lives as long as the engine: the server ends with it.
+        """
+        if self._forks:
+            forkserver.ensure_running()
+
     def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
         """Start a worker as soon as a place is free.
 
         Under a memory limit the worker is spawned, not forked: the kernel charges the pages that a fork server
         has touched to the server, so the limit would miss them.
         """
-        if self._forks and work.memory_limit_bytes is None:
-            # In this thread, since the server ends with the thread that started it.
-            forkserver.ensure_running()
+        if work.memory_limit_bytes is None:
+            self.warm_up()
         future = self._threads.submit(self._run, work, on_progress)
         self._live.add(future)
         future.add_done_callback(self._live.discard)

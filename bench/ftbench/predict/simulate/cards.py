@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from ftbench.plan.gpus import Gpu, capacity_bytes
 from ftbench.predict.simulate.simulation import Simulated
-from ftbench.predict.simulate.workspaces.steps import Runtime, Version
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Version
 from ftbench.records.prediction import CardPrediction, PredictedBytes, Verdict
 
 # Resident threads of a multiprocessor (CUDA C++ Programming Guide, table of technical

@@ -15,7 +15,7 @@ from typing import Literal
 
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.replay import Replay, replay
-from ftbench.predict.simulate.workspaces.steps import Runtime, Steps
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Steps
 from ftbench.predict.simulate.workspaces.workspaces import Workspaces
 from ftbench.predict.trace.events import Kind, Trace
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ftbench.predict.trace.answers import Answers
 from ftbench.predict.trace.events import INPUT, Origin, Site, TraceBuilder, TracedRole
 from ftbench.predict.trace.position import Position
+from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.source_line import source_line
 
 

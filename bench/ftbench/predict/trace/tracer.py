@@ -30,7 +30,6 @@ from torch.utils._pytree import tree_leaves
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
-from ftbench.predict.trace.answers import Answers
 from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.events import (
     INPUT,
@@ -46,6 +45,7 @@ from ftbench.predict.trace.operators import (
     results_on_card,
 )
 from ftbench.predict.trace.position import Position
+from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.storages import Storages
 from ftbench.records.prediction import AttentionKernel
 

@@ -1,6 +1,6 @@
-"""Curves: how a cost goes along an axis; every run as a point, the fit as a line with its 95 % band.
+"""Curves: a cost along an axis; every run as a point, the fit as a line with its 95 % band.
 
-Settings that move no cost tell no curves apart: each method has a learning rate of its own, say.
+Settings that change no cost separate no curves: each method has a learning rate of its own, for example.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Fit, Group
+from ftbench.analysis.fits.laws import Fit, FitGroup
 from ftbench.base.units import format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS
@@ -27,7 +27,8 @@ from ftbench.report.charts.scales import (
     unit_of,
 )
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
+from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
 from ftbench.report.elements.words import point_text
 
@@ -36,16 +37,16 @@ if TYPE_CHECKING:
 
     from ftbench.report.charts.theme import AnyChart
 
-LENGTH, BATCH, DOCUMENTS = REQUIRED_AXES
+LENGTH, BATCH, EXAMPLES = REQUIRED_AXES
 CHOOSER = "Curves at"
 # As many as there are colours that can be told apart.
 MOST_SERIES = 6
 _LINE_POINTS = 24
 _COST_WORDS = {"step_median_s": "Step time", "total_s": "Total time"}
-_LABELLED = 10  # values of an axis that are all labelled; where there are more, the chart chooses
+_LABELLED = 10  # values of an axis that are all labelled; if there are more, the chart chooses
 
 
-def curves(inputs: ChartInputs) -> Iterator[Figure]:
+def curves(inputs: ChartInputs) -> Iterator[ReportFigure]:
     """Yield a figure for each cost and axis that is worth one: the axis has two values or more."""
     memory = inputs.memory
     wanted = [
@@ -53,7 +54,7 @@ def curves(inputs: ChartInputs) -> Iterator[Figure]:
         (LENGTH, memory),
         (BATCH, "step_median_s"),
         (BATCH, memory),
-        (DOCUMENTS, "total_s"),
+        (EXAMPLES, "total_s"),
     ]
     for axis, cost in wanted:
         found = inputs.finished.dropna(subset=[cost])
@@ -61,7 +62,7 @@ def curves(inputs: ChartInputs) -> Iterator[Figure]:
             yield _curve(inputs, axis, cost)
 
 
-def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
+def _curve(inputs: ChartInputs, axis: str, cost: str) -> ReportFigure:
     word = _COST_WORDS.get(cost) or FIGURE_WORDS[cost].replace("peak", "Peak")
     values = inputs.finished.dropna(subset=[cost])
     colour = _coloured(inputs, values, axis)
@@ -73,8 +74,10 @@ def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
         values.loc[values[axis] == end, cost].median()
         for end in (min(values[axis]), max(values[axis]))
     )
-    return Figure(
-        name=f"{cost.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}-{axis_word(axis)}",
+    return ReportFigure(
+        name=f"{cost.removesuffix('_s').removesuffix('_bytes')} {axis_word(axis)}".replace(
+            "_", "-"
+        ).replace(" ", "-"),
         title=f"{word} along {axis_word(axis)}",
         caption=f"Points are runs.{some}{lines}",
         alt=(
@@ -86,18 +89,19 @@ def _curve(inputs: ChartInputs, axis: str, cost: str) -> Figure:
     )
 
 
-def fit_words(groups: Sequence[Group], cost: str, drawn: Sequence[Fit | None]) -> str:
-    """Return what the drawn lines are, and how far they are off where they have not been.
+def fit_words(groups: Sequence[FitGroup], cost: str, drawn: Sequence[Fit | None]) -> str:
+    """Return what the drawn lines are, and their errors on held-out cells.
 
-    `drawn` has the fit of every line, None of one that joins medians. Sentences, each with a space before
-    it; empty where no line is drawn.
+    `drawn` has the fit of every line, None for one that joins medians. Sentences, each with a space before
+    it; empty if no line is drawn.
     """
     fits = list({id(one): one for one in drawn if one is not None}.values())
     if not fits:
-        reasons = {one.reason for group in groups for one in group.refused if one.cost == cost}
+        refused = (one for group in groups for one in group.refused if one.cost == cost)
+        reasons = {reason_words(one.reason) for one in refused}
         why = f" No fit: {'; '.join(sorted(reasons))}." if reasons else ""
         return f"{why} Lines join the medians." if drawn else ""
-    rest = " Where there is no fit, lines join the medians." if None in drawn else ""
+    rest = " If there is no fit, lines join the medians." if None in drawn else ""
     if len(fits) > 1:
         said = "Lines are the fits, bands their 95 % intervals; the table of laws has their errors."
         return f" {said}{rest}"
@@ -115,14 +119,14 @@ def _off(fit: Fit) -> str:
         if one is not None
     ]
     off = f". Left out, it is off by {' and '.join(errors)} (median)" if errors else ""
-    weak = f". A weak fit: {fit.weak}" if fit.weak else ""
+    weak = f". A weak fit: {weak_words(fit.weak)}" if fit.weak else ""
     return off + weak
 
 
 def _drawn(
     inputs: ChartInputs, table: pd.DataFrame, axis: str, cost: str, colour: str | None
 ) -> Iterator[Fit | None]:
-    """Yield the fit of every line of every choice; None where it joins medians."""
+    """Yield the fit of every line of every choice; None if it joins medians."""
     for _, group in _choices(table, _others(inputs, axis, colour), axis):
         for _, cells in _series(group, colour):
             if cells[axis].nunique() > 1:
@@ -130,14 +134,14 @@ def _drawn(
 
 
 def _coloured(inputs: ChartInputs, table: pd.DataFrame, axis: str) -> str | None:
-    """Return the axis that colours tell apart: one with lines side by side in the cells that are shown first.
+    """Return the axis whose values have colours: one with lines side by side in the cells that are shown first.
 
-    Settings come before the batch, the length and the documents; where no axis has such lines, the first of
-    all is taken.
+    Settings come before the batch, the length and the training examples; if no axis has such lines, the first
+    of all is taken.
     """
     others = _others(inputs, axis)
     own = [name for name in others if name not in REQUIRED_AXES]
-    main = [name for name in (BATCH, LENGTH, DOCUMENTS) if name in others]
+    main = [name for name in (BATCH, LENGTH, EXAMPLES) if name in others]
     for name in (*own, *main):
         _, first = next(_choices(table, _others(inputs, axis, name), axis))
         if (first.groupby(name)[axis].nunique() > 1).sum() > 1:
@@ -182,7 +186,7 @@ def _choices(
 def _rows(
     inputs: ChartInputs, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
 ) -> Iterator[Row]:
-    """Yield points and lines of one choice, a series for each value of the colour's axis."""
+    """Yield points and lines of one choice, one series for each value of the colour's axis."""
     for series, cells in _series(group, colour):
         for row in cells.to_dict("records"):
             yield {
@@ -209,7 +213,7 @@ def _point(inputs: ChartInputs, cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _line(inputs: ChartInputs, cells: pd.DataFrame, axis: str, cost: str) -> list[Row]:
-    """Return the fit over the range of the cells; their medians where there is no fit."""
+    """Return the fit over the range of the cells; their medians if there is no fit."""
     point = _point(inputs, cells)
     numbers = [float(value) for value in sorted(cells[axis].unique())]
     fit = inputs.fit(cost, point)
@@ -288,7 +292,7 @@ def horizontal(values: Sequence[Any], axis: str) -> alt.X:
 def _tint(table: pd.DataFrame, colour: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (the channels of points, those of lines): colour and shape, which share a legend.
 
-    They do where title and domain are the same. One colour where no axis needs any.
+    They do if title and domain are the same. There is one colour if no axis needs any.
     """
     import altair as alt
 

@@ -1,4 +1,4 @@
-"""What figures are drawn from: tables and fits, and a way to the readings of one record."""
+"""The inputs of charts: tables and fits, and a way to the samples of one record."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Fit, Group, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 from ftbench.plan.scores import ScoreKind
 from ftbench.records.record import Record
 
-# Returns the samples of a record's memory, None where there are none.
+# Returns the samples of a record's memory, None if there are none.
 ReadSamples = Callable[[Record], pd.DataFrame | None]
 
 
@@ -25,7 +25,7 @@ def no_samples(record: Record) -> pd.DataFrame | None:
 
 @dataclasses.dataclass(frozen=True)
 class ChartInputs:
-    """The cells of a report as a table (`cells_table`), its axes, and what was fitted to it.
+    """The cells of a report as a table (`cells_table`), its axes, and the fits.
 
     The axes are `separating_axes`: runs of two environments stand in no line and in no cell together.
     """
@@ -33,7 +33,7 @@ class ChartInputs:
     table: pd.DataFrame
     axes: Sequence[str]
     records: Sequence[Record]
-    groups: Sequence[Group] = ()
+    groups: Sequence[FitGroup] = ()
     curves: Sequence[LearningCurve | Refusal] = ()
     samples: ReadSamples = no_samples
 
@@ -66,9 +66,9 @@ class ChartInputs:
         return sorted({record.cell.data.eval_size for record in self.records})
 
     def fit(self, cost: str, point: Mapping[str, Any]) -> Fit | None:
-        """Return the fit of a cost to the group that a point belongs to; None where there is none."""
+        """Return the fit of a cost to the group that a point belongs to; None if there is none."""
         for group in self.groups:
-            same = (str(point.get(name)) == str(value) for name, value in group.held.items())
+            same = (str(point.get(name)) == str(value) for name, value in group.fixed.items())
             if all(same):
                 return group.fits.get(cost)
         return None

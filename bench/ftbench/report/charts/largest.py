@@ -13,7 +13,7 @@ from ftbench.records.prediction import LargestBatch
 from ftbench.report.charts.curves import horizontal, vertical
 from ftbench.report.charts.scales import axis_title
 from ftbench.report.charts.theme import finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 _TRIED = NOT_SEARCHED | {"max_length"}
 
 
-def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> Iterator[Figure]:
-    """Yield the largest batch by length, where anything was tried or predicted."""
+def largest(
+    tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]
+) -> Iterator[ReportFigure]:
+    """Yield the largest batch by length, if anything was tried or predicted."""
     rows = [*_measured(tries), *_predicted(predicted)]
     if not rows:
         return
     names = sorted({row["series"] for row in rows})
-    yield Figure(
+    yield ReportFigure(
         name="largest-batch",
         title="The largest batch that fits",
         caption=(
@@ -41,7 +43,7 @@ def largest(tries: Sequence[BatchProbe], predicted: Sequence[LargestBatch]) -> I
 
 
 def _measured(tries: Sequence[BatchProbe]) -> Iterator[Row]:
-    """Yield the largest batch that was tried and fitted, by length, limit and what else is the same."""
+    """Yield the largest batch that was tried and fitted, by length, limit and the other settings."""
     groups: dict[tuple[str, int], list[BatchProbe]] = {}
     for one in tries:
         facets = {name: value for name, value in one.cell.facets.items() if name not in _TRIED}

@@ -11,25 +11,25 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.curves import horizontal
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
     import altair as alt
 
-LENGTH, BATCH, DOCUMENTS = REQUIRED_AXES
+LENGTH, BATCH, EXAMPLES = REQUIRED_AXES
 CHOOSER = "Learning curve at"
 _LINE_POINTS = 32
 
 
-def learning(inputs: ChartInputs) -> Iterator[Figure]:
+def learning(inputs: ChartInputs) -> Iterator[ReportFigure]:
     """Yield the learning curve, if a score was read at two sizes or more of one kind of cell."""
     groups = dict(_groups(inputs))
     if not groups:
         return
     values = inputs.finished[inputs.score.column].dropna()
     word = f"{inputs.score.word[:1].upper()}{inputs.score.word[1:]}"
-    yield Figure(
+    yield ReportFigure(
         name="learning-curve",
         title=f"{word} along training examples",
         caption=_caption(inputs, groups),
@@ -40,15 +40,15 @@ def learning(inputs: ChartInputs) -> Iterator[Figure]:
 
 
 _LAW = (
-    "Small points are runs, one a seed; large ones their means, with 95 % intervals. The line is the"
-    " law, its band the 95 % interval, drawn on to twice the examples; the rule is what it nears."
+    "Small points are runs, one per seed; large ones their means, with 95 % intervals. The line is the"
+    " law, its band the 95 % interval, drawn on to twice the examples; the dashed line is its limit."
 )
-_NO_LAW = "Points are runs, one a seed. No law is fitted; the line joins the means."
+_NO_LAW = "Points are runs, one per seed. No law is fitted; the line joins the means."
 _SOME_LAWS = " Cells that no law is fitted to have their runs, and a line that joins the means."
 
 
 def _caption(inputs: ChartInputs, groups: dict[str, list[Row]]) -> str:
-    """Return what is drawn: the law where there is one, else a line through the means."""
+    """Return a description of the chart: the law if there is one, else a line through the means."""
     lawful = [any("low" in row for row in rows) for rows in groups.values()]
     if not any(lawful):
         return _NO_LAW
@@ -59,7 +59,7 @@ def _caption(inputs: ChartInputs, groups: dict[str, list[Row]]) -> str:
 def evaluation_words(curves: Sequence[LearningCurve]) -> str:
     """Return how far the choice of evaluation examples may move a curve, which no interval of it has.
 
-    A sentence with a space before it; empty where that is not known.
+    A sentence with a space before it; empty if that is not known.
     """
     errors = [curve.evaluation_error for curve in curves if curve.evaluation_error is not None]
     if not errors:
@@ -68,37 +68,37 @@ def evaluation_words(curves: Sequence[LearningCurve]) -> str:
 
 
 def _groups(inputs: ChartInputs) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the rows of each set of cells that differ in documents only; those with most sizes first."""
+    """Yield the rows of each set of cells that differ in training examples only; those with most sizes first."""
     table = inputs.finished.dropna(subset=[inputs.score.column])
-    others = inputs.varying(DOCUMENTS)
+    others = inputs.varying(EXAMPLES)
     groups = table.groupby(others, sort=True) if others else [((), table)]
     found = []
     for key, cells in groups:
-        held = dict(zip(others, key, strict=True))
-        if cells[DOCUMENTS].nunique() > 1:
+        fixed = dict(zip(others, key, strict=True))
+        if cells[EXAMPLES].nunique() > 1:
             rows = [
-                {"kind": "run", "x": int(row[DOCUMENTS]), "y": round(row[inputs.score.column], 5)}
+                {"kind": "run", "x": int(row[EXAMPLES]), "y": round(row[inputs.score.column], 5)}
                 | {"seed": str(row["seed"])}
                 for row in cells.to_dict("records")
             ]
-            found.append((point_text(held) or "all", [*rows, *_law(inputs, held, rows)]))
+            found.append((point_text(fixed) or "all", [*rows, *_law(inputs, fixed, rows)]))
     yield from sorted(found, key=lambda one: -len({row["x"] for row in one[1]}))
 
 
-def curve_of(inputs: ChartInputs, held: dict[str, object]) -> LearningCurve | None:
-    """Return the fitted curve of the cells with these axis values; None where there is none."""
+def curve_of(inputs: ChartInputs, fixed: dict[str, object]) -> LearningCurve | None:
+    """Return the fitted curve of the cells with these axis values; None if there is none."""
     for curve in inputs.curves:
         if isinstance(curve, LearningCurve) and all(
-            str(held.get(name, value)) == str(value) for name, value in curve.held.items()
+            str(fixed.get(name, value)) == str(value) for name, value in curve.fixed.items()
         ):
             return curve
     return None
 
 
-def _law(inputs: ChartInputs, held: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
+def _law(inputs: ChartInputs, fixed: dict[str, object], runs: Sequence[Row]) -> Iterator[Row]:
     """Yield the means with their intervals, and the law's line, band and limit."""
     sizes = sorted({row["x"] for row in runs})
-    curve = curve_of(inputs, held)
+    curve = curve_of(inputs, fixed)
     if curve is None:
         for size in sizes:
             mean = [row["y"] for row in runs if row["x"] == size]
@@ -123,7 +123,7 @@ def _draw(groups: dict[str, list[Row]], score: str) -> Chart:
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     sizes = sorted({row["x"] for rows in groups.values() for row in rows if row["kind"] == "run"})
-    x = horizontal(sizes, DOCUMENTS)
+    x = horizontal(sizes, EXAMPLES)
     y = alt.Y("y:Q", title=score, scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~p"))
     low = alt.Y("low:Q", title=score, scale=alt.Scale(zero=False))
     fitted = any("low" in row for rows in groups.values() for row in rows)
@@ -149,11 +149,11 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y, score: str, *, fitted: bool) ->
     import altair as alt
 
     said = alt.Tooltip("y:Q", title=score, format=".3f")
-    documents = alt.Tooltip("x:Q", title="training examples", format=",")
+    examples = alt.Tooltip("x:Q", title="training examples", format=",")
     runs = base.transform_filter("datum.kind === 'run'")
     means = base.transform_filter("datum.kind === 'mean'")
     single = runs.mark_point(filled=True, size=26, opacity=0.65, color=CATEGORIES[0]).encode(
-        x=x, y=y, tooltip=[documents, said, alt.Tooltip("seed:N", title="seed")]
+        x=x, y=y, tooltip=[examples, said, alt.Tooltip("seed:N", title="seed")]
     )
     if not fitted:
         return [single]
@@ -162,6 +162,6 @@ def _points(base: alt.Chart, x: alt.X, y: alt.Y, score: str, *, fitted: bool) ->
         means.mark_rule(strokeWidth=1.5, color=CATEGORIES[1]).encode(x=x, y=low, y2="high:Q"),
         single,
         means.mark_point(filled=True, size=80, color=CATEGORIES[1]).encode(
-            x=x, y=y, tooltip=[documents, said, alt.Tooltip("seeds:Q", title="seeds")]
+            x=x, y=y, tooltip=[examples, said, alt.Tooltip("seeds:Q", title="seeds")]
         ),
     ]

@@ -1,4 +1,4 @@
-"""Memory of one cell: bars of what each phase held, and the samples over its time."""
+"""Memory of one cell: bars of the memory of each phase, and the samples over its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftbench.records.record import PHASES, Memory, Record
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import NUMBER, Unit
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ _SAMPLED = {"process_bytes": "process", "device_bytes": "device", "pss_bytes": "
 _PARTS = ("before the cell", "added by the cell", "tensors", "kept by the allocator", "context")
 
 
-def cell_memory(inputs: ChartInputs) -> Iterator[Figure]:
-    """Yield the bars of a chosen cell, and its timeline where any cell has samples."""
+def cell_memory(inputs: ChartInputs) -> Iterator[ReportFigure]:
+    """Yield the bars of a chosen cell, and its timeline if any cell has samples."""
     labels = _labelled(inputs)
     if not labels:
         return
     card = inputs.memory == "peak_allocated_bytes"
     what = "peak allocated, reserved and process" if card else "peak RSS"
-    yield Figure(
+    yield ReportFigure(
         name="memory-phases",
-        title="What each phase held",
+        title="Memory of each phase",
         caption=(
             "Tensors are peak allocated, above them what the allocator kept (reserved) and the context."
             if card
@@ -47,7 +47,7 @@ def cell_memory(inputs: ChartInputs) -> Iterator[Figure]:
         chooser=CHOOSER,
     )
     if any(inputs.samples(record) is not None for record in labels.values()):
-        yield Figure(
+        yield ReportFigure(
             name="memory-timeline",
             title="Memory over the cell's time",
             caption="Samples of a process beside the worker; short peaks between two are not in them.",
@@ -106,7 +106,7 @@ def _bars(record: Record, card: bool, unit: Unit) -> Iterator[Row]:
 
 
 def _host_parts(memory: Memory, idle: Memory) -> dict[str, int]:
-    """Return peak RSS in two parts: what there was before the cell, and the rest."""
+    """Return peak RSS in two parts: that before the cell, and the rest."""
     if memory.peak_rss_bytes is None:
         return {}
     before = min(idle.peak_rss_bytes or 0, memory.peak_rss_bytes)

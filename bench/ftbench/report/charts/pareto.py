@@ -12,7 +12,7 @@ from ftbench.report.charts.curves import vertical
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import Unit, titled, unit_of
 from ftbench.report.charts.theme import CATEGORIES, finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
 from ftbench.report.elements.words import point_text
 
@@ -23,7 +23,7 @@ STANDINGS = ("front", "not distinguishable", "dominated")
 _NOTES = {"total_s": " Money at an hourly price is proportional to time: its front is the same."}
 
 
-def pareto(inputs: ChartInputs) -> Iterator[Figure]:
+def pareto(inputs: ChartInputs) -> Iterator[ReportFigure]:
     """Yield the score against total time and against memory, if three cells have both."""
     for cost in ("total_s", inputs.memory):
         cells = ranked(inputs, cost)
@@ -36,12 +36,12 @@ def ranked(inputs: ChartInputs, cost: str) -> pd.DataFrame:
     return standings(inputs.table, cost, inputs.axes)
 
 
-def _figure(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> Figure:
+def _figure(inputs: ChartInputs, cost: str, cells: pd.DataFrame) -> ReportFigure:
     score = inputs.score.word
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "total time"
     front = cells[cells["standing"] == "front"]
     first, last = front.iloc[0], front.iloc[-1]
-    return Figure(
+    return ReportFigure(
         name=f"pareto-{'memory' if cost.endswith('_bytes') else 'time'}",
         title=f"{score[:1].upper()}{score[1:]} against {word}",
         caption=(

@@ -1,4 +1,4 @@
-"""Scales: which unit a chart shows a figure in, and how its axis is spaced."""
+"""Scales: the unit that a chart shows a figure in, and the spacing of its axis."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SECONDS = (
 NUMBER = ",.3~r"
 AXIS_TITLES = {
     "max_length": "sequence length (tokens)",
-    "per_device_train_batch_size": "batch size (documents)",
-    "train_size": "training documents",
+    "per_device_train_batch_size": "batch size (examples)",
+    "train_size": "training examples",
 }
 
 
@@ -63,7 +63,7 @@ def axis_title(axis: str) -> str:
 
 
 def spacing(values: Sequence[float]) -> str:
-    """Return `log` where the values span a factor that only a logarithm shows, else `linear`."""
+    """Return `log` if the values span a factor that only a logarithm shows, else `linear`."""
     positive = [value for value in values if value > 0]
     spread = max(positive) / min(positive) if positive else 1
     return "log" if len(positive) == len(values) and spread >= _LOG_FROM else "linear"
@@ -72,7 +72,7 @@ def spacing(values: Sequence[float]) -> str:
 def log_ticks(values: Sequence[float]) -> list[float]:
     """Return the places of a logarithmic axis that are labelled: 1, 2 and 5 times powers of ten.
 
-    Where those are more than a dozen only powers of ten; the axis begins and ends at such places.
+    If those are more than a dozen, only powers of ten; the axis begins and ends at such places.
     """
     low, high = min(values), max(values)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))

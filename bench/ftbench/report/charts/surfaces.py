@@ -20,7 +20,7 @@ from ftbench.report.charts.scales import (
     unit_of,
 )
 from ftbench.report.charts.theme import finish
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
 from ftbench.report.elements.words import point_text
 
@@ -35,8 +35,8 @@ _CHARACTERS_WIDE, _LEAST_FONT = 3.4, 7  # of a field in its text's size; pixels
 CHOOSER = "Cells with"
 
 
-def surfaces(inputs: ChartInputs) -> Iterator[Figure]:
-    """Yield a heat map of memory and one of step time, where two lengths and two batches were run."""
+def surfaces(inputs: ChartInputs) -> Iterator[ReportFigure]:
+    """Yield a heat map of memory and one of step time, if two lengths and two batches were run."""
     table = inputs.finished
     if table[LENGTH].nunique() < 2 or table[BATCH].nunique() < 2:
         return
@@ -45,10 +45,10 @@ def surfaces(inputs: ChartInputs) -> Iterator[Figure]:
             yield _surface(inputs, cost)
 
 
-def _surface(inputs: ChartInputs, cost: str) -> Figure:
+def _surface(inputs: ChartInputs, cost: str) -> ReportFigure:
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "step time"
     values = inputs.finished[cost].dropna()
-    return Figure(
+    return ReportFigure(
         name=f"surface-{'memory' if cost.endswith('_bytes') else 'step-time'}",
         title=f"{word[0].upper()}{word[1:]} over length and batch",
         caption="Each field is the median over the runs of its cell; an empty field was not run.",
@@ -124,7 +124,7 @@ def _chart(cost: str, unit: Unit, values: list[float]) -> AnyChart:
         alt.Tooltip("runs:Q", title="runs"),
     ]
     fields = base.mark_rect(cornerRadius=3, stroke="transparent", strokeWidth=2)
-    # As large as five characters have room for; not at all where nobody could read them.
+    # As large as five characters have room for; left out if nobody could read them.
     size = f"min(12, bandwidth('x') / {_CHARACTERS_WIDE})"
     shown = alt.ExprRef(f"{size} < {_LEAST_FONT} ? 0 : 1")
     texts = base.mark_text(fontSize=alt.ExprRef(size), opacity=shown).encode(

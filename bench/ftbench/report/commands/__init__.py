@@ -1,1 +1,1 @@
-"""What single commands show: plan, prediction, estimate, frontier, gate, two runs side by side."""
+"""The output of single commands: plan, prediction, estimate, frontier, gate, two runs side by side."""

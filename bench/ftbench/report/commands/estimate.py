@@ -1,16 +1,18 @@
-"""An estimate as tables and as JSON; texts only."""
+"""An estimate as tables and as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+from ftbench.base.errors import ProfileError
 from ftbench.base.units import SECONDS_PER_HOUR, format_bytes, format_seconds
 from ftbench.estimate.answers import EstimatedFigure
-from ftbench.estimate.estimate import DeviceEstimate, Estimate
+from ftbench.estimate.estimate import DeviceEstimate, Estimate, MeasuredRuns
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import SCORES
 from ftbench.records.figures import READINGS
+from ftbench.report.commands.estimate_sentences import absence_words, note_words, source_words
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
 WORDS = {
@@ -27,13 +29,13 @@ WORDS = {
     **{figure.name: figure.word for figure in READINGS},
 }
 LEGEND = (
-    "95 %: holds 95 of 100 runs; bounds: between what cannot be undercut and the slowest or most that is to be"
-    " expected; simulated: over what is not known of the allocator"
+    "95 %: 95 of 100 runs lie inside; bounds: from the least that is possible to the most that is to be expected;"
+    " simulated: over all that is not known of the allocator"
 )
 
 
 def headline(found: Estimate) -> list[str]:
-    """Return what is estimated, and what was taken for axes that nobody gave."""
+    """Return the run that is estimated, and the values of axes that nobody gave."""
     cell, job = found.target.cell, found.job
     axes = ", ".join(f"{axis_word(name)} {cell.facets[name]:,}" for name in REQUIRED_AXES)
     steps = f"{job.steps:,} steps, {job.evaluations} evaluations of {job.eval_documents:,} examples"
@@ -53,7 +55,7 @@ def _flops(count: float) -> str:
 
 
 def device_table(device: DeviceEstimate, score: EstimatedFigure) -> Table:
-    """Return one row a figure: its value, its interval, what kind that is and where it comes from."""
+    """Return one row per figure: its value, its interval, the kind of interval and its source."""
     rows = [_row(figure) for figure in (*device.figures, score)]
     if device.verdict is not None:
         rows.append(("fits", device.verdict, ABSENT, ABSENT, "", "against the card's memory"))
@@ -61,10 +63,10 @@ def device_table(device: DeviceEstimate, score: EstimatedFigure) -> Table:
         sure, may = device.largest.certain, device.largest.possible
         source = "at this length, predicted"
         rows.append(("largest batch", f"{sure:,}", f"{sure:,}", f"{may:,}", "simulated", source))
-    price = f", {device.usd_per_hour:g} USD an hour" if device.usd_per_hour else ""
+    price = f", {device.usd_per_hour:g} USD per hour" if device.usd_per_hour else ""
     return Table(
         title=f"On {device.device}{price}",
-        columns=("figure", "value", "low", "high", "interval", "where it comes from"),
+        columns=("figure", "value", "low", "high", "interval", "source"),
         rows=tuple(rows),
         numeric=(False, True, True, True, False, False),
     )
@@ -72,11 +74,15 @@ def device_table(device: DeviceEstimate, score: EstimatedFigure) -> Table:
 
 def _row(figure: EstimatedFigure) -> tuple[str, ...]:
     word = WORDS.get(figure.name, figure.name)
-    if figure.value is None:
-        return (word, ABSENT, ABSENT, ABSENT, "", f"absent: {figure.absent}")
+    if figure.absent is not None:
+        return (word, ABSENT, ABSENT, ABSENT, "", f"absent: {absence_words(figure.absent)}")
     values = (figure.value, figure.low, figure.high)
     texts = (figure_text(figure.name, value) for value in values)
-    return (word, *texts, figure.interval or "", figure.source)
+    return (word, *texts, figure.interval or "", _source(figure))
+
+
+def _source(figure: EstimatedFigure) -> str:
+    return source_words(figure.source) if figure.source else ""
 
 
 def figure_text(name: str, value: float | None) -> str:
@@ -97,6 +103,16 @@ def figure_text(name: str, value: float | None) -> str:
     return f"{value:.3f}"
 
 
+def nothing_to_estimate_on(measured: MeasuredRuns) -> ProfileError:
+    """Return the error if no card was asked for and no run was measured."""
+    return ProfileError(
+        "nothing to estimate on",
+        where="ftbench estimate",
+        expected="--gpu NAME, or --runs RUN_DIR with runs that finished",
+        hint="; ".join(map(note_words, measured.notes)) or None,
+    )
+
+
 def estimate_json(found: Estimate) -> dict[str, Any]:
     """Return an estimate as JSON data: bytes, seconds, hours, USD and joules, by the name's end."""
     cell = found.target.cell
@@ -108,7 +124,7 @@ def estimate_json(found: Estimate) -> dict[str, Any]:
         "job": dataclasses.asdict(found.job) | {"flops": found.flops},
         "devices": [_device_json(device) for device in found.devices],
         "score": _answer_json(found.score),
-        "notes": list(found.notes),
+        "notes": list(map(note_words, found.notes)),
         "versions": dict(found.versions),
     }
 
@@ -121,18 +137,18 @@ def _device_json(device: DeviceEstimate) -> dict[str, Any]:
         "figures": {figure.name: _answer_json(figure) for figure in device.figures},
         "verdict": device.verdict,
         "largest_batch": largest and {"certain": largest.certain, "possible": largest.possible},
-        "notes": list(device.notes),
+        "notes": list(map(note_words, device.notes)),
     }
 
 
 def _answer_json(figure: EstimatedFigure) -> dict[str, Any]:
     """Return a figure's value and interval with their source; or null with the reason."""
-    if figure.value is None:
-        return {"value": None, "absent": figure.absent}
+    if figure.absent is not None:
+        return {"value": None, "absent": absence_words(figure.absent)}
     return {
         "value": figure.value,
         "low": figure.low,
         "high": figure.high,
         "interval": figure.interval,
-        "source": figure.source,
+        "source": _source(figure),
     }

@@ -1,4 +1,4 @@
-"""The frontier as a table: the largest batch of each length, and how it is known."""
+"""The frontier as a table: the largest batch of each length, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ftbench.report.render.markdown import render_table
 
 
 def frontier_table(rows: Sequence[Row]) -> Table:
-    """Return one row a length: the largest batch that fits, its peak, and the smallest that does not."""
+    """Return one row per length: the largest batch that fits, its peak, and the smallest that does not."""
     axes = _axes(rows)
     limits = {format_bytes(one.limit_bytes) for row in rows if (one := _any(row)) is not None}
     return Table(
@@ -47,7 +47,7 @@ def write_frontier(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
-    """Return the names of what tells the rows apart, the length first."""
+    """Return the settings that differ between rows, the length first."""
     facets = [row.cell.facets for row in rows]
     names = {name for facet in facets for name in facet} - NOT_SEARCHED
     varying = {name for name in names if len({repr(facet.get(name)) for facet in facets}) > 1}

@@ -15,7 +15,7 @@ from ftbench.report.elements.tables import ABSENT, Table, axis_word
 def plan_table(
     profile: Profile, grid: Grid, *, resolved: bool, predicted: Predictions | None = None
 ) -> Table:
-    """Return one row a cell, with the predicted peak of its tensors on a GPU where there is one."""
+    """Return one row per cell, with the predicted peak of its tensors on a GPU if there is one."""
     axes = axis_order(axis.name for axis in grid.axes)
     rows = [
         (

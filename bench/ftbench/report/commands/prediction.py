@@ -1,4 +1,4 @@
-"""Predictions as tables and as a chart of memory over the steps; texts only."""
+"""Predictions as tables and as a chart of memory over the steps, in text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEGEND = (
 
 
 def figure_text(figure: PredictedBytes) -> str:
-    """Return a figure as text; its interval where there is one."""
+    """Return a figure as text, with its interval if there is one."""
     if figure.low_bytes == figure.high_bytes:
         return format_bytes(figure.value_bytes)
     low, high = format_bytes(figure.low_bytes), format_bytes(figure.high_bytes)
@@ -38,7 +38,7 @@ def figure_text(figure: PredictedBytes) -> str:
 
 
 def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
-    """Return one row a cell: its axes, the exact peak of its tensors, and for each card what it needs."""
+    """Return one row per cell: its axes, the exact peak of its tensors, and the peak on each card."""
     axes = axis_order(axis.name for axis in grid.axes)
     refused = {one.cell_id: one.reason for one in predictions.refused}
     rows = []
@@ -65,7 +65,7 @@ def _card_text(card: CardPrediction) -> str:
 
 
 def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
-    """Return the largest batch that fits: a row a length (and what else tells workloads apart)."""
+    """Return the largest batch that fits: one row per length (and other setting that changes memory)."""
     others = [
         name
         for name in axis_order(axis.name for axis in grid.axes)
@@ -91,7 +91,7 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
 
 
 def explanation_tables(prediction: CellPrediction) -> list[Table]:
-    """Return the figures of one cell, and what its peak consists of."""
+    """Return the figures of one cell, and the parts of its peak."""
     composition = prediction.composition
     assert composition is not None
     parts = (
@@ -163,7 +163,7 @@ def _bar(filled: float) -> str:
 
 
 def _phase_line(composition: Composition, width: int) -> str:
-    """Return the names of the steps' phases, each where it begins, as far as there is room."""
+    """Return the names of the steps' phases, each at its beginning, as far as there is room."""
     last = composition.timeline[-1][0] or 1
     line = [" "] * width
     free_from = 0

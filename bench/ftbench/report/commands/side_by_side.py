@@ -43,7 +43,7 @@ _SHARED_FORMATS = ("md", "html", "latex", "step-summary")
 
 
 def load_side_by_side(a: RunDirectory, b: RunDirectory) -> SideBySide:
-    """Return two run directories beside each other; raises RunDirectoryError where one has no record."""
+    """Return two run directories beside each other; raises RunDirectoryError if one has no record."""
     names = [directory.path.name or str(directory.path) for directory in (a, b)]
     if names[0] == names[1]:
         names = [str(directory.path) for directory in (a, b)]
@@ -60,7 +60,7 @@ def _side(directory: RunDirectory, name: str) -> Side:
 
 
 def build(found: SideBySide) -> Document:
-    """Return what two run directories say beside each other; its sections are texts and tables only."""
+    """Return the comparison of two run directories as a document; its sections are texts and tables only."""
     sections = (
         Section("What differs", tuple(_differing_words(found)), tuple(_differing_tables(found))),
         Section("What was found", tuple(_findings(found))),
@@ -78,7 +78,7 @@ def build(found: SideBySide) -> Document:
 
 
 def writers(found: SideBySide) -> Mapping[str, Writer]:
-    """Return what can be written of two run directories, by the format's name."""
+    """Return the writers for two run directories, by the format's name."""
 
     def of(suffix: str, content: Callable[[], str | bytes]) -> Writer:
         def write(document: Document, folder: Path) -> list[Path]:
@@ -240,7 +240,7 @@ def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list
     heads = (*map(axis_word, varying), "runs A", "runs B", f"{word} A", f"{word} B")
     return Table(
         title=_sentence(word),
-        columns=(*heads, "B less A" if name == found.score.column else "B / A", "said"),
+        columns=(*heads, "B less A" if name == found.score.column else "B / A", "verdict"),
         rows=tuple(texts),
         numeric=(*(True,) * (len(heads) + 1), False),
         optional=("runs A", "runs B"),
@@ -280,7 +280,7 @@ def _reading(found: SideBySide) -> Iterator[str]:
     yield (
         "Ratios are B divided by A, of geometric means over runs; the values beside them are medians (of"
         " scores, means over seeds). Intervals hold the true value in 95 of 100 cases. A cell's comes from"
-        " its runs and, where it has few, from the spread of its side's other cells; that of a single step"
+        " its runs and, if it has few, from the spread of its side's other cells; that of a single step"
         " time from the run's own steps, which is less than what another run would show. The median over"
         " cells has the interval of order statistics, which takes six cells or more, and takes cells to be"
         " independent: a machine that was slower throughout one side is in it as a difference."

@@ -1,1 +1,1 @@
-"""What every report is made of: tables, figures, sections, and words for numbers."""
+"""The elements of every report: tables, figures, sections, and words for numbers."""

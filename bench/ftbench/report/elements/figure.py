@@ -1,4 +1,4 @@
-"""Figure: a chart of a report, whatever it is rendered to; drawn only when somebody asks for it."""
+"""Figures: charts of a report, whatever it is rendered to; drawn only when they are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOSEN = "chosen"
 class Chart:
     """A specification, and the rows of its dataset `chosen` by the label that they are chosen by.
 
-    The specification alone shows the first of them. `choices` is empty where there is nothing to choose.
+    The specification alone shows the first of them. `choices` is empty if there is nothing to choose.
     """
 
     spec: Spec
@@ -26,8 +26,8 @@ class Chart:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """A chart under a title. `name` is the stem of its file; `alt` says in words what it shows.
+class ReportFigure:
+    """A chart under a title. `name` is the stem of its file; `alt` describes it in words.
 
     Figures of one section with the same `chooser` (the words beside it) change together.
     """

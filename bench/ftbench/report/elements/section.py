@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ftbench.report.elements.figure import Figure
+from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.tables import Table
 
 
@@ -15,4 +15,4 @@ class Section:
     heading: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[ReportFigure, ...] = ()

@@ -1,4 +1,4 @@
-"""Tables as text: which columns, which words, which units. Rendered by `terminal` and `markdown`."""
+"""Tables as text: which columns, which words, which units. Rendered by `render/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ftbench.records.record import Record
 AXIS_WORDS = {
     "max_length": "length",
     "per_device_train_batch_size": "batch",
-    "train_size": "documents",
+    "train_size": "training examples",
     "attn_implementation": "attention",
     "environment_id": "environment",
 }
@@ -36,8 +36,8 @@ ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
 class Table:
     """A table of texts under a title; numbers stand to the right.
 
-    `keys` has what each text says, for a place that sorts: a number (bytes, seconds), or None where it
-    is absent. `folded` is set on one of many, that a page opens only when asked to.
+    `keys` has the value behind each text, to sort by: a number (bytes, seconds), or None if it
+    is absent. A table that is `folded` is shown by a page only when opened.
     """
 
     title: str
@@ -70,7 +70,7 @@ def axis_word(name: str) -> str:
 
 
 def format_figure(name: str, value: Any) -> str:
-    """Return a figure as text, with its unit; a dash where it is absent."""
+    """Return a figure as text, with its unit; a dash if it is absent."""
     if value is None or pd.isna(value):
         return ABSENT
     return _formatter(name)(value)
@@ -91,7 +91,7 @@ def _formatter(name: str) -> Callable[[Any], str]:
 
 
 def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
-    """Return one row a record; figures that no record has are left out."""
+    """Return one row per record; figures that no record has are left out."""
     figures = [name for name in FIGURE_WORDS if table[name].notna().any()]
     if table["padded_tokens_per_s"].equals(table["tokens_per_s"]):
         figures = [name for name in figures if name != "padded_tokens_per_s"]
@@ -113,28 +113,28 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
 
 
 def _key(value: Any) -> float | str | None:
-    """Return what a value sorts by: a number, or its text; None where it is absent."""
+    """Return the sort key of a value: a number, or its text; None if it is absent."""
     if isinstance(value, str):
         return value
     return None if value is None or pd.isna(value) else float(value)
 
 
-def along(chain: AxisSeries) -> Table:
+def along(series: AxisSeries) -> Table:
     """Return how each cost changes along an axis: its value, and its ratio to the one before.
 
     Values of an axis that are words stand in no order: without ratios.
     """
-    held = ", ".join(
-        f"{axis_word(name)} {format_value(value)}" for name, value in chain.held.items()
+    fixed = ", ".join(
+        f"{axis_word(name)} {format_value(value)}" for name, value in series.fixed.items()
     )
-    figures = [name for name in chain.ratios.columns if chain.values[name].notna().any()]
-    repeated = bool((chain.values["runs"] > 1).any())
-    scale = pd.api.types.is_numeric_dtype(chain.values.index)  # words have no row before
+    figures = [name for name in series.ratios.columns if series.values[name].notna().any()]
+    repeated = bool((series.values["runs"] > 1).any())
+    scale = pd.api.types.is_numeric_dtype(series.values.index)  # words have no row before
     rows = []
     for value, figure, ratio in zip(
-        chain.values.index,
-        chain.values.to_dict("records"),
-        chain.ratios.to_dict("records"),
+        series.values.index,
+        series.values.to_dict("records"),
+        series.ratios.to_dict("records"),
         strict=True,
     ):
         texts = [_with_spread(name, figure) for name in figures]
@@ -142,9 +142,9 @@ def along(chain: AxisSeries) -> Table:
             texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
         runs = [f"{figure['runs']:.0f}"] if repeated else []
         rows.append((format_value(value), *runs, *texts))
-    heads = [axis_word(chain.axis), *(["runs"] if repeated else [])]
+    heads = [axis_word(series.axis), *(["runs"] if repeated else [])]
     return Table(
-        title=f"Along {axis_word(chain.axis)}, at {held}",
+        title=f"Along {axis_word(series.axis)}, at {fixed}",
         columns=(*heads, *(FIGURE_WORDS[name] for name in figures)),
         rows=tuple(rows),
         numeric=(scale, *(True,) * (len(heads) - 1 + len(figures))),
@@ -165,7 +165,7 @@ def _with_ratio(text: str, ratio: float) -> str:
 
 
 def ledger(record: Record) -> Table:
-    """Return the ledger of one record: a row a phase, a column a reading, the idle baseline first."""
+    """Return the ledger of one record: one row per phase and one column per reading, the idle baseline first."""
     measured = record.measurement
     assert measured is not None
     untrusted = untrusted_figures(record)

@@ -1,4 +1,4 @@
-"""Words: names of costs and scores; a difference or a ratio with its interval, and what it allows to be said."""
+"""Words: names of costs and scores; a difference or a ratio with its interval, and its verdict."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def score_word(name: str) -> str:
 
 
 def difference_text(one: Contrast | None) -> str:
-    """Return a difference of scores: `+0.030 (-0.010 to +0.070)`; a dash where there is none."""
+    """Return a difference of scores: `+0.030 (-0.010 to +0.070)`; a dash if there is none."""
     if one is None:
         return ABSENT
     ends = one.interval
-    held = f" ({ends.low:+.3f} to {ends.high:+.3f})" if ends else ""
-    return f"{one.value:+.3f}{held}"
+    interval = f" ({ends.low:+.3f} to {ends.high:+.3f})" if ends else ""
+    return f"{one.value:+.3f}{interval}"
 
 
 def ratio_text(one: Contrast | None) -> str:
-    """Return a ratio: `1.98x (1.90x to 2.06x)`; a dash where there is none."""
+    """Return a ratio: `1.98x (1.90x to 2.06x)`; a dash if there is none."""
     if one is None:
         return ABSENT
     return format_ratio(one.value) + _ratio_ends(one.interval)
 
 
 def _ratio_ends(ends: Interval | None) -> str:
-    """Return an interval in brackets; nothing where it cannot be told from its middle."""
+    """Return an interval in brackets; empty if both ends read the same."""
     if ends is None:
         return ""
     low, high = format_ratio(ends.low), format_ratio(ends.high)
@@ -53,7 +53,7 @@ def _ratio_ends(ends: Interval | None) -> str:
 
 
 def verdict_text(one: Contrast | None, *, more: str, less: str) -> str:
-    """Return what a contrast allows to be said."""
+    """Return the verdict of a contrast in words."""
     if one is None:
         return ABSENT
     said = {

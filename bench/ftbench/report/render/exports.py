@@ -2,6 +2,7 @@
 
 JSON schema history
     1  2026-11  first version
+    2  2026-11  fits: `fixed` was `held`, `weak` is a list, `source` is a name; the unit `example` was `document`
 """
 
 from __future__ import annotations
@@ -17,30 +18,36 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ftbench import __version__
+from ftbench.analysis.fits.reasons import Reason, Weakness
 from ftbench.base.files import write_atomically
 from ftbench.records.figures import BY_NAME
+from ftbench.report.elements.reasons import reason_words, weakness_words
 from ftbench.report.render import latex
 
 if TYPE_CHECKING:
     from ftbench.report.document import Document
 
-SCHEMA_VERSION = 1
-# What a column's values count if it is no figure of a measurement: by its name, or the end of it.
+SCHEMA_VERSION = 2
+# Units of columns that are no figure of a measurement: by name, or the end of it.
 _UNITS = (
     ("_bytes", "byte"),
     ("_j", "J"),
     ("_s", "s"),
     ("max_length", "token"),
-    ("per_device_train_batch_size", "document"),
-    ("train_size", "document"),
+    ("per_device_train_batch_size", "example"),
+    ("train_size", "example"),
 )
-# Units of what is counted one by one: a table of cells has floats for them where some are absent.
+# Units of what is counted one by one: a table of cells has floats for them if some are absent.
 _WHOLE = ("byte", "step")
 
 
 def write_parquet(document: Document, folder: Path) -> list[Path]:
-    """Write `cells.parquet` and `ledger.parquet`: types kept, each column's unit in its metadata."""
-    tables = {"cells.parquet": document.cells, "ledger.parquet": document.ledger}
+    """Write the tables of cells, of memory and of scores: types kept, each column's unit in its metadata."""
+    tables = {
+        "cells.parquet": document.cells,
+        "ledger.parquet": document.ledger,
+        "scores.parquet": document.scores,
+    }
     for name, table in tables.items():
         write_atomically(folder / name, parquet(table))
     return [folder / name for name in tables]
@@ -62,7 +69,7 @@ def write_latex(document: Document, folder: Path) -> list[Path]:
 
 
 def unit_of(column: str) -> str | None:
-    """Return what a column counts; None where it is no figure."""
+    """Return the unit of a column; None if it is no figure."""
     name = column
     for suffix in ("_ratio", "_verdict"):
         if name.removesuffix("_low").removesuffix("_high").endswith(suffix):
@@ -75,7 +82,7 @@ def unit_of(column: str) -> str | None:
 
 
 def parquet(table: pd.DataFrame) -> bytes:
-    """Return a table as a Parquet file; whole numbers stay whole where some are absent."""
+    """Return a table as a Parquet file; whole numbers stay whole even if some are absent."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,7 +116,7 @@ def _typed(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def report_data(document: Document) -> dict[str, Any]:
-    """Return a report as JSON data; what is absent is None."""
+    """Return a report as JSON data; absent values are None."""
     profile = document.profile
     return {
         "schema_version": SCHEMA_VERSION,
@@ -122,6 +129,7 @@ def report_data(document: Document) -> dict[str, Any]:
         },
         "units": units(document.cells),
         "cells": rows(document.cells),
+        "scores": rows(document.scores),
         "fits": [plain(group) for group in document.groups],
         "learning_curves": [plain(curve) for curve in document.curves],
     }
@@ -139,10 +147,14 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON data: dataclasses by field, what is absent or no number as None.
+    """Return a value as JSON data: dataclasses by field, absent values and NaN as None.
 
-    Functions (a fit's `predict`) are left out.
+    Functions (a fit's `predict`) are left out; reasons are in words.
     """
+    if isinstance(value, Reason):
+        return reason_words(value)
+    if isinstance(value, Weakness):
+        return weakness_words(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
         return {name: plain(one) for name, one in fields.items() if not callable(one)}

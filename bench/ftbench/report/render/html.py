@@ -22,8 +22,9 @@ from markupsafe import Markup, escape
 
 from ftbench import __version__
 from ftbench.report.document import Document
-from ftbench.report.elements.figure import CHOSEN, Figure, Row
+from ftbench.report.elements.figure import CHOSEN, ReportFigure, Row
 from ftbench.report.elements.tables import Table
+from ftbench.report.render.vega import script as vega_script
 
 # Tables from so many rows on can be filtered, and scroll inside the page.
 _LONG = 12
@@ -35,7 +36,7 @@ FINDINGS = "What was found"
 def render(document: Document) -> str:
     """Return a document as one HTML page."""
     style = _part("page.css")
-    script, vega = _inside_script(_part("page.js")), _inside_script(_vega())
+    script, vega = _inside_script(_part("page.js")), _inside_script(vega_script())
     description = document.profile.description if document.profile else ""
     page = _templates().get_template("page.html")
     return page.render(
@@ -76,14 +77,6 @@ def _part(name: str) -> str:
     return files("ftbench.report.render").joinpath("page", name).read_text(encoding="utf-8")
 
 
-@cache
-def _vega() -> str:
-    """Return the Vega libraries as one script, made once per process: it takes seconds."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-
-
 def _inside_script(code: str) -> str:
     """Return JavaScript that nothing in it can end early; both spellings mean the same in a string."""
     return code.replace("</script", r"<\/script").replace("<!--", r"<\!--")
@@ -103,7 +96,7 @@ def _hash(block: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _data(figure: Figure) -> dict[str, Any]:
+def _data(figure: ReportFigure) -> dict[str, Any]:
     """Return a figure's specification and its choices, each as columns and rows of values."""
     drawing = figure.drawing
     spec = {name: value for name, value in drawing.spec.items() if name != "datasets"}
@@ -120,7 +113,7 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 
 def text(plain: str) -> Markup:
-    """Return a text as HTML: escaped, with what stands in backticks as code."""
+    """Return a text as HTML: escaped, with text in backticks as code."""
     parts = plain.split("`")
     if len(parts) < 3 or len(parts) % 2 == 0:  # none, or a backtick of a record, with no other
         return escape(plain)
@@ -132,7 +125,9 @@ def _slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def _by_chooser(figures: Iterable[Figure]) -> Iterator[tuple[str, list[str], list[Figure]]]:
+def _by_chooser(
+    figures: Iterable[ReportFigure],
+) -> Iterator[tuple[str, list[str], list[ReportFigure]]]:
     """Yield (chooser, labels to choose from, figures) for neighbours that share a chooser."""
     for chooser, group in itertools.groupby(figures, key=lambda figure: figure.chooser):
         members = list(group)
@@ -161,7 +156,7 @@ def _example(table: Table) -> str:
 
 
 def _cells(table: Table) -> Iterator[list[tuple[str, str | None]]]:
-    """Yield the cells of each row: the text, and what it sorts by if that is not the text."""
+    """Yield the cells of each row: the text, and its sort key if that is not the text."""
     for row, keys in itertools.zip_longest(table.rows, table.keys, fillvalue=()):
         yield list(itertools.zip_longest(row, map(_key, keys)))
 

@@ -8,19 +8,19 @@ from typing import Any
 
 import vl_convert
 
-from ftbench.report.elements.figure import Figure, Spec
+from ftbench.report.elements.figure import ReportFigure, Spec
 
 WIDTH = 680
 PAPER = "white"  # under an SVG there may be a dark page
 PNG_SCALE = 2.0
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: ReportFigure) -> str:
     """Return a figure as SVG text."""
     return _renumbered(vl_convert.vegalite_to_svg(_standing(figure), vl_version=_VERSION))
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: ReportFigure) -> bytes:
     """Return a figure as a PNG image, two pixels to each of the SVG's."""
     return vl_convert.vegalite_to_png(_standing(figure), vl_version=_VERSION, scale=PNG_SCALE)
 
@@ -52,7 +52,7 @@ def _printable(part: Any) -> Any:
     return [_printable(one) for one in part] if isinstance(part, list) else part
 
 
-def _standing(figure: Figure) -> Spec:
+def _standing(figure: ReportFigure) -> Spec:
     """Return a figure's specification with a width of its own, black on white."""
     spec: Spec = _printable(copy.deepcopy(figure.drawing.spec))
     spec["width"] = WIDTH

@@ -44,7 +44,7 @@ _NOTE_BYTES = 512  # kept for the note on what was left out
 def append(document: Document, environ: Mapping[str, str] = os.environ) -> Path:
     """Append a report's summary to the file that GITHUB_STEP_SUMMARY names, and return its path.
 
-    Raises ProfileError where the variable is not set, and RunDirectoryError where the file cannot be
+    Raises ProfileError if the variable is not set, and RunDirectoryError if the file cannot be
     written or has no room left.
     """
     name = environ.get(VARIABLE)

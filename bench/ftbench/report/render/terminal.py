@@ -1,4 +1,4 @@
-"""Terminal: tables with rich, plain text where the output is no terminal."""
+"""Terminal: tables with rich, plain text if the output is no terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def show(console: Console, document: Document) -> None:
 
 
 def show_table(console: Console, table: Table, *, titled: bool = True) -> None:
-    """Print one table, less the columns that can be spared where they don't fit."""
+    """Print one table, less the columns that can be spared if they don't fit."""
     if titled:
         console.print()
         console.print(Text(table.title, style="italic"), soft_wrap=True)

@@ -1,13 +1,14 @@
-"""Fits as tables: each law with its error on cells that it has not seen, and what a doubling costs."""
+"""Fits as tables: each law with its error on held-out cells, and the cost of a doubling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ftbench.analysis.fits.laws import Fit, Group, HeldOut, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Fit, FitGroup, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
 from ftbench.base.units import format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
 from ftbench.report.elements.words import point_text
 from ftbench.report.sections.headlines import times
@@ -19,7 +20,7 @@ NOTE = (
     " B is the batch, S the length; constants are in seconds or bytes, with 95 % intervals in brackets."
 )
 LEARNING_NOTE = (
-    "The law is 1 - score = floor + a x examples ^ -b, fitted over seeds. It is held against sizes that it was not"
+    "The law is 1 - score = floor + a x examples ^ -b, fitted over seeds. It is checked on sizes that it was not"
     " given: one at a time (inside), and the largest (beyond); the errors are shares of the score."
 )
 LENGTH, BATCH = LENGTH_AND_BATCH
@@ -27,24 +28,24 @@ LENGTH, BATCH = LENGTH_AND_BATCH
 _MOST_EXPONENTS = 60
 
 
-def fit_tables(groups: Sequence[Group]) -> tuple[Table, ...]:
-    """Return the laws, what a doubling costs, and the memory of a document; none where nothing is fitted."""
+def fit_tables(groups: Sequence[FitGroup]) -> tuple[Table, ...]:
+    """Return the laws, the cost of a doubling, and the memory of an example; empty if nothing is fitted."""
     rows = tuple(_row(group, fit) for group in groups for fit in group.fits.values())
     heads = ("cost", "cells", "off inside", "off beyond", "weak", "law", "constants", "from")
     laws = Table("The laws", heads, rows, (False, False, True, True) + (False,) * 4)
-    found = (laws, _doublings(groups), _documents(groups))
+    found = (laws, _doublings(groups), _examples(groups))
     return tuple(table for table in found if table.rows)
 
 
-def refusals(groups: Sequence[Group]) -> Iterator[str]:
+def refusals(groups: Sequence[FitGroup]) -> Iterator[str]:
     """Yield why costs have no fit, a sentence for each reason."""
     for group in groups:
-        of = point_text(group.held)
+        of = point_text(group.fixed)
         for reason in dict.fromkeys(one.reason for one in group.refused):
             costs = [one.cost for one in group.refused if one.reason == reason]
             *words, last = (FIGURE_WORDS.get(cost, cost) for cost in costs)
             named = f"{', '.join(words)} or {last}" if words else last
-            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason}."
+            yield f"No fit of {named}{f' ({of})' if of else ''}: {reason_words(reason)}."
 
 
 def learning_section(
@@ -56,11 +57,11 @@ def learning_section(
     notes = (*([note] if fitted else []), *no_curves(curves))
     rows = tuple(
         (
-            point_text(curve.held) or "all",
+            point_text(curve.fixed) or "all",
             str(sum(seeds for _, seeds in curve.points.values())),
             _error(curve.interpolation),
             _error(curve.extrapolation),
-            curve.weak or ABSENT,
+            weak_words(curve.weak) or ABSENT,
             *(_interval(of) for of in (curve.floor, curve.a, curve.b)),
         )
         for curve in fitted
@@ -79,23 +80,23 @@ def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     """Yield each reason that cells have no learning curve for, once."""
     refused = [curve for curve in curves if isinstance(curve, Refusal)]
     for reason in dict.fromkeys(one.reason for one in refused):
-        of = [point_text(one.held) for one in refused if one.reason == reason]
+        of = [point_text(one.fixed) for one in refused if one.reason == reason]
         whose = f" of {of[0]}" if of[0] else ""
         more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
-        yield f"No learning curve{whose}{more}: {reason}."
+        yield f"No learning curve{whose}{more}: {reason_words(reason)}."
 
 
-def _row(group: Group, fit: Fit) -> tuple[str, ...]:
+def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
     form = _bytes if fit.cost.endswith("_bytes") else "{:.3g}".format
     constants = "; ".join(
         f"{name} = {_interval(at, form)}" for name, at in fit.coefficients.items()
     )
     return (
         FIGURE_WORDS.get(fit.cost, fit.cost),
-        point_text(group.held) or "all",
+        point_text(group.fixed) or "all",
         _error(fit.interpolation),
         _error(fit.extrapolation),
-        fit.weak or ABSENT,
+        weak_words(fit.weak) or ABSENT,
         fit.law,
         constants,
         f"{fit.runs} runs of {fit.cells} cells",
@@ -119,13 +120,13 @@ def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> s
     return value if low == high else f"{value} ({low} to {high})"
 
 
-def _doublings(groups: Sequence[Group]) -> Table:
-    """Return what a doubling along each axis costs, a row a place and a column a cost."""
+def _doublings(groups: Sequence[FitGroup]) -> Table:
+    """Return the cost of a doubling along each axis: one row per place and one column per cost."""
     costs = list(dict.fromkeys(one.cost for group in groups for one in group.exponents))
     places: dict[tuple[str, ...], dict[str, str]] = {}
     for group in groups:
         for one in group.exponents:
-            of = point_text({**group.held, **one.held})
+            of = point_text({**group.fixed, **one.fixed})
             key = (axis_word(one.axis), f"{format_value(one.start)} to {format_value(one.end)}", of)
             places.setdefault(key, {})[one.cost] = times(one.exponent)
     rows = tuple(
@@ -136,19 +137,19 @@ def _doublings(groups: Sequence[Group]) -> Table:
     return Table("What a doubling costs", heads, rows, numeric, folded=len(rows) > 12)
 
 
-def _documents(groups: Sequence[Group]) -> Table:
-    """Return the memory that one more document of a batch takes, at each length where the batch sets the peak."""
+def _examples(groups: Sequence[FitGroup]) -> Table:
+    """Return the memory of one more example of a batch, at each length at which the batch sets the peak."""
     rows = tuple(
-        (word, point_text(group.held) or "all", format_value(length), *_slope(fit, int(length)))
+        (word, point_text(group.fixed) or "all", format_value(length), *_slope(fit, int(length)))
         for group in groups
         for cost, fit in group.fits.items()
         if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
         for length in _values(group, cost, LENGTH)
         if has_slope(fit, {LENGTH: length, BATCH: max(_values(group, cost, BATCH), default=1)})
     )
-    heads = ("memory", "of", "length", "a document", "a token")
+    heads = ("memory", "of", "length", "per example", "per token")
     return Table(
-        "What one more document of a batch takes",
+        "Memory of one more example of a batch",
         heads,
         rows,
         (False, False, True, True, True),
@@ -156,16 +157,16 @@ def _documents(groups: Sequence[Group]) -> Table:
     )
 
 
-def _values(group: Group, cost: str, axis: str) -> list[float]:
+def _values(group: FitGroup, cost: str, axis: str) -> list[float]:
     """Return the values of an axis that a cost was measured at."""
     along = [one for one in group.exponents if (one.cost, one.axis) == (cost, axis)]
     return sorted({end for one in along for end in (one.start, one.end)})
 
 
 def _slope(fit: Fit, length: int) -> tuple[str, str]:
-    """Return the bytes a document and a token, each with its interval."""
-    document = slope_per_sample(fit, length)
-    ends = (document.value, document.low, document.high)
+    """Return the bytes per example and per token, each with its interval."""
+    example = slope_per_sample(fit, length)
+    ends = (example.value, example.low, example.high)
     texts = []
     for share in (1, length):
         value, low, high = (format_bytes(round(end / share)) for end in ends)

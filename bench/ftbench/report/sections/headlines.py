@@ -1,6 +1,6 @@
 """Headlines: the first sentences of a report, written from the fits with their intervals.
 
-Where an axis has no fit, the sentence says what was measured at both ends of its longest chain.
+If an axis has no fit, the sentence has the figures at both ends of its longest series.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.fits.laws import Exponent, Group, Interval, LearningCurve, Refusal
+from ftbench.analysis.fits.laws import Exponent, FitGroup, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
 from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, headline_score
 from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.charts.learning import evaluation_words
+from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import axis_word, format_figure, memory_word
 from ftbench.report.elements.words import counted, point_text
 
@@ -27,25 +28,25 @@ _COST_WORDS = {"step_median_s": "the step time", "total_s": "the total time"}
 _AXIS_NOUNS = {
     "max_length": "the length",
     "per_device_train_batch_size": "the batch",
-    "train_size": "the documents",
+    "train_size": "the training examples",
 }
 
 
 def headlines(
     table: pd.DataFrame,
     axes: Sequence[str],
-    groups: Sequence[Group] = (),
+    groups: Sequence[FitGroup] = (),
     curves: Sequence[LearningCurve | Refusal] = (),
 ) -> list[str]:
-    """Return the sentences in order: what finished, score by training examples, then each axis's cost."""
+    """Return the sentences in order: runs that finished, score by training examples, then the cost of each axis."""
     lines = [*_finished(table), *_learning(curves)]
     for axis in axes:
         fitted = list(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
         )
         scale = pd.api.types.is_numeric_dtype(table[axis])  # words have no first and last
-        chains = series_along(table, axis, axes) if scale and not fitted else []
-        lines += fitted or [_ends(chain, table) for chain in chains[:1]]
+        measured = series_along(table, axis, axes) if scale and not fitted else []
+        lines += fitted or [_ends(series, table) for series in measured[:1]]
     return lines
 
 
@@ -60,16 +61,16 @@ def _finished(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield what training examples bring by the curve that is known best, or why there is none."""
+    """Yield the effect of training examples by the curve that is known best, or why there is none."""
     fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
     if not fitted:
         reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
-        yield from (f"No learning curve: {reason}." for reason in list(reasons)[:1])
+        yield from (f"No learning curve: {reason_words(reason)}." for reason in list(reasons)[:1])
         return
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
     (first, _), (last, _) = curve.points[sizes[0]], curve.points[sizes[-1]]
-    held = point_text(curve.held)
+    fixed = point_text(curve.fixed)
     others = len(fitted) - 1
     below = f" {others} more {'curves are' if others > 1 else 'curve is'} below." if others else ""
     way = "rises" if last.low > first.high else "falls" if last.high < first.low else "goes"
@@ -77,7 +78,7 @@ def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     yield (
         f"{word[:1].upper()}{word[1:]} {way} from {_rounded(first, curve)} at {format_value(sizes[0])} training"
         f" examples to {_rounded(last, curve)} at"
-        f" {format_value(sizes[-1])}{f' ({held})' if held else ''}, {_seeds(curve)}."
+        f" {format_value(sizes[-1])}{f' ({fixed})' if fixed else ''}, {_seeds(curve)}."
         f"{evaluation_words([curve])}{_more(curve)}{below}"
     )
 
@@ -97,14 +98,14 @@ def _known(curve: LearningCurve) -> tuple[bool, int, int, float]:
 
 
 def _more(curve: LearningCurve) -> str:
-    """Return what the fitted law says of twice the documents, and of ever more."""
+    """Return the scores that the fitted law gives for twice the training examples, and its limit."""
     if curve.weak:
-        return f" The law fitted to it is weak: {curve.weak}."
+        return f" The law fitted to it is weak: {weak_words(curve.weak)}."
     twice = 2 * max(curve.points)
     limit = Interval(1 - curve.floor.value, 1 - curve.floor.high, 1 - curve.floor.low)
     return (
-        f" By the fitted law, {format_value(twice)} examples would bring"
-        f" {_rounded(curve.predict(twice), curve)}, and ever more would near {_rounded(limit, curve)}."
+        f" By the fitted law, {format_value(twice)} training examples would give"
+        f" {_rounded(curve.predict(twice), curve)}, and the limit is {_rounded(limit, curve)}."
     )
 
 
@@ -114,8 +115,8 @@ def _rounded(of: Interval, curve: LearningCurve) -> str:
     return f"{of.value:.3f}" + (f" ({low} to {high})" if low != high else "")
 
 
-def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterator[str]:
-    """Yield, for each group, what a doubling along an axis costs: the step there up the axis."""
+def _costs(groups: Sequence[FitGroup], axis: str, memory: str, word: str) -> Iterator[str]:
+    """Yield, for each group, the cost of the last doubling along an axis."""
     differing = _differing(groups)
     words = _COST_WORDS | {memory: f"the {word}"}
     costs = ("total_s",) if axis == "train_size" else ("step_median_s", memory)
@@ -126,20 +127,20 @@ def _costs(groups: Sequence[Group], axis: str, memory: str, word: str) -> Iterat
         same = [
             one
             for one in group.exponents
-            if (one.axis, one.start, one.end, one.held) == (axis, last.start, last.end, last.held)
+            if (one.axis, one.start, one.end, one.fixed) == (axis, last.start, last.end, last.fixed)
         ]
         by_cost = {one.cost: one for one in same}
         said = [
             f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
         ]
-        mine = point_text({name: group.held[name] for name in differing})
+        mine = point_text({name: group.fixed[name] for name in differing})
         yield _sentence(last, said, mine)
 
 
 def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
     noun = _AXIS_NOUNS.get(one.axis, one.axis)
-    held = point_text({name: value for name, value in one.held.items() if name in REQUIRED_AXES})
-    at = f" ({held})" if held else ""
+    fixed = point_text({name: value for name, value in one.fixed.items() if name in REQUIRED_AXES})
+    at = f" ({fixed})" if fixed else ""
     doubling = one.end == 2 * one.start
     what = (
         f"Doubling {noun} from {format_value(one.start)} to {format_value(one.end)}{at} costs"
@@ -153,7 +154,7 @@ def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
 
 
 def times(exponent: Interval) -> str:
-    """Return what a doubling multiplies a cost by, as an interval in words: `1.9 to 2.1 times`."""
+    """Return the factor of a cost over a doubling, as an interval in words: `1.9 to 2.1 times`."""
     low, high = 2**exponent.low, 2**exponent.high
     digits = 1 if high - low >= 0.1 else 2
     ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
@@ -165,26 +166,26 @@ def _last(exponents: Sequence[Exponent], axis: str, cost: str) -> Exponent | Non
     found = [one for one in exponents if one.axis == axis and one.cost == cost]
     return max(
         found,
-        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.held)),
+        key=lambda one: (one.end, one.end == 2 * one.start, -one.start, _size(one.fixed)),
         default=None,
     )
 
 
-def _size(held: Mapping[str, Any]) -> float:
-    """Return how large a cell is: the product of the main axes that are held."""
-    return math.prod(float(value) for name, value in held.items() if name in REQUIRED_AXES)
+def _size(fixed: Mapping[str, Any]) -> float:
+    """Return how large a cell is: the product of its fixed values of the main axes."""
+    return math.prod(float(value) for name, value in fixed.items() if name in REQUIRED_AXES)
 
 
-def _differing(groups: Sequence[Group]) -> list[str]:
-    """Return the names of what tells groups apart."""
-    names = dict.fromkeys(name for group in groups for name in group.held)
-    return [name for name in names if len({repr(group.held.get(name)) for group in groups}) > 1]
+def _differing(groups: Sequence[FitGroup]) -> list[str]:
+    """Return the settings that differ between groups."""
+    names = dict.fromkeys(name for group in groups for name in group.fixed)
+    return [name for name in names if len({repr(group.fixed.get(name)) for group in groups}) > 1]
 
 
-def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
-    """Return what the ends of a chain measured: `Length 32 to 128 (at ...): a step from ...`."""
-    first, last = chain.values.iloc[0], chain.values.iloc[-1]
-    low, high = chain.values.index[0], chain.values.index[-1]
+def _ends(series: AxisSeries, table: pd.DataFrame) -> str:
+    """Return the figures at the ends of a series: `Length 32 to 128 (at ...): a step from ...`."""
+    first, last = series.values.iloc[0], series.values.iloc[-1]
+    low, high = series.values.index[0], series.values.index[-1]
     parts = []
     words = {"step_median_s": "a step", "total_s": "the whole run"}
     for name, word in (words | {headline_memory(table): memory_word(table)}).items():
@@ -194,12 +195,12 @@ def _ends(chain: AxisSeries, table: pd.DataFrame) -> str:
                 f" ({format_ratio(last[name] / first[name])})"
             )
     score = headline_score(table)
-    if chain.axis == "train_size" and pd.notna(first[score.column]):
+    if series.axis == "train_size" and pd.notna(first[score.column]):
         ends = f"{first[score.column]:.3f} to {last[score.column]:.3f}"
         parts.insert(0, f"{score.word} from {ends}")
-    held = point_text(chain.held)
-    word = axis_word(chain.axis)
-    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {held}): {'; '.join(parts)}."
+    fixed = point_text(series.fixed)
+    word = axis_word(series.axis)
+    return f"{word[0].upper()}{word[1:]} {low} to {high} (at {fixed}): {'; '.join(parts)}."
 
 
 def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]]:

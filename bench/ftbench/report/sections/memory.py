@@ -26,7 +26,7 @@ ON_HOST = (
 def memory_section(
     table: pd.DataFrame, records: Sequence[Record]
 ) -> tuple[tuple[str, ...], tuple[Table, ...]]:
-    """Return (paragraphs, tables) on memory; both empty where no record has the headline figure."""
+    """Return (paragraphs, tables) on memory; both empty if no record has the headline figure."""
     name = headline_memory(table)
     found = [
         (value, number, record.measurement)

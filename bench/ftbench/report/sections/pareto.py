@@ -59,7 +59,7 @@ def buying_section(
     *,
     usd_per_hour: float | None = None,
 ) -> Section | None:
-    """Return what a table of cells says about what to buy; None if it says nothing.
+    """Return the section on what to buy; None if the table of cells says nothing on it.
 
     With `usd_per_hour` times have their money beside them: its front is that of time.
     """
@@ -97,7 +97,7 @@ def _single(ranked: dict[str, pd.DataFrame]) -> bool:
 
 
 def buying_note(score: str, eval_size: int) -> str:
-    """Return how to read what is said about what to buy."""
+    """Return a note on how to read the section on what to buy."""
     return _NOTE.format(score=score, examples=f"{eval_size:,}")
 
 
@@ -229,20 +229,20 @@ def _step_words(steps: Sequence[Doubling], score: str) -> Iterator[str]:
     for step in told[:1]:
         yield (
             f"The next doubling of {axis_word(step.axis)} (measured from {format_value(step.start)} to"
-            f" {format_value(step.end)} at {point_text(step.held)}) {_worth(len(told), len(steps), score)}:"
+            f" {format_value(step.end)} at {point_text(step.fixed)}) {_worth(len(told), len(steps), score)}:"
             f" {difference_text(step.gain)} for {ratio_text(step.cost_ratio)} the time."
         )
     if steps and not told:
         tried = "; ".join(
             f"{axis_word(step.axis)} from {format_value(step.start)} to {format_value(step.end)}"
-            f" at {point_text(step.held)}"
+            f" at {point_text(step.fixed)}"
             for step in steps
         )
         yield f"No next doubling has a gain in {score} that is distinguishable from none ({tried})."
 
 
 def _worth(told: int, steps: int, score: str) -> str:
-    """Return what is known of the best step whose gain is distinguishable: one whose gain is not may bring more."""
+    """Return the worth of the best step whose gain is distinguishable; one whose gain is not may bring more."""
     if steps == 1:
         return "is worth this"
     if told == 1:
@@ -258,7 +258,7 @@ def _doubling_tables(
         other = {
             step.axis: step.cost_ratio
             for one in steps
-            for step in next_doublings(table, axes, memory, at={**one.held, one.axis: one.start})
+            for step in next_doublings(table, axes, memory, at={**one.fixed, one.axis: one.start})
             if step.axis == one.axis
         }
         yield Table(
@@ -278,7 +278,7 @@ def _doubling_tables(
                     axis_word(step.axis),
                     format_value(step.start),
                     format_value(step.end),
-                    point_text(step.held),
+                    point_text(step.fixed),
                     difference_text(step.gain),
                     ratio_text(step.cost_ratio),
                     ratio_text(other.get(step.axis)),
@@ -297,7 +297,7 @@ _AVERAGES = {"mean": "geometric mean", "median": "median"}
 
 
 def _method_words(one: MethodComparison, score: str) -> str:
-    """Return what full fine-tuning costs over another method, and what it brings, in a sentence."""
+    """Return the cost of full fine-tuning over another method, and its gain, in a sentence."""
     several = len(one.pairs) > 1
     costs = ", ".join(
         f"{ratio_text(found)} the {cost_word(cost)}{'' if found.interval else f' ({NO_INTERVAL})'}"
@@ -325,7 +325,7 @@ _ALL = {"mean": "all: mean", "median": "all: median, of the score the mean"}
 def method_table(one: MethodComparison, score: str) -> Table:
     """Return full divided by (in score: less) another method, one row per pair of cells."""
     varying = [
-        name for name in one.pairs[0].held if len({repr(p.held[name]) for p in one.pairs}) > 1
+        name for name in one.pairs[0].fixed if len({repr(p.fixed[name]) for p in one.pairs}) > 1
     ]
     rated = any(pair.full_rate is not None for pair in one.pairs)
     rows = [_pair_row(pair, varying, list(one.ratios), rated) for pair in one.pairs]
@@ -352,5 +352,5 @@ def _pair_row(
 ) -> tuple[str, ...]:
     rates = (format_value(pair.full_rate), format_value(pair.other_rate)) if rated else ()
     ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
-    held = (format_value(pair.held[name]) for name in varying)
-    return (*held, *rates, *ratios, difference_text(pair.gain))
+    fixed = (format_value(pair.fixed[name]) for name in varying)
+    return (*fixed, *rates, *ratios, difference_text(pair.gain))

@@ -34,7 +34,7 @@ def _workload(records: Sequence[Record], preparation: Preparation) -> Iterator[s
         size = f"{preparation.parameters / 1e6:.2f} M parameters, " if len(models) == 1 else ""
         yield f"Model: {source.reference} ({size}{weights} weights), revision `{source.revision}`."
     sources = dict.fromkeys(record.cell.data.source for record in records)
-    pools = f" (pools of {preparation.train_pool} and {preparation.eval_pool} documents)"
+    pools = f" (pools of {preparation.train_pool} and {preparation.eval_pool} examples)"
     for data in sources:
         of = pools if len(sources) == 1 else ""
         yield f"Data: {data.reference}{of}, revision `{data.revision}`."
@@ -52,7 +52,7 @@ def _machine(name: str, environment: Environment) -> str:
 
 
 def _packages(environments: Mapping[str, Environment]) -> Table:
-    """Return the version of every package, a column an environment."""
+    """Return the version of every package, one column per environment."""
     names = sorted({package for one in environments.values() for package in one.packages})
     rows = tuple(
         (name, *(one.packages.get(name, "–") for one in environments.values()))  # noqa: RUF001

@@ -1,4 +1,4 @@
-"""What a setting costs: one value of it beside another, in words and a row a pair of cells."""
+"""The cost of a setting: one value beside another, in words and with one row per pair of cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNTOLD = {"not distinguishable": f" ({NO_DIFFERENCE})", "not known": f" ({NO_IN
 
 
 def choices_section(table: pd.DataFrame, axes: Sequence[str]) -> Section:
-    """Return what each value of a setting costs over its first; empty if none was varied."""
+    """Return the cost of each value of a setting over its first; empty if none was varied."""
     found = choices(table, axes)
     score = headline_score(table).word
     tables = tuple(choice_table(one, score) for one in found)
@@ -39,7 +39,7 @@ def choice_words(one: Choice) -> str:
     last = one.pairs[-1]
     if len(one.pairs) == 1:
         return f"{_named(one)}: {_costs(last.ratios)}."
-    at = point_text({name: last.held[name] for name in _varying(one)})
+    at = point_text({name: last.fixed[name] for name in _varying(one)})
     return (
         f"{_named(one)}, in {len(one.pairs)} pairs of cells (the geometric mean of their ratios):"
         f" {_costs(one.ratios)}; at {at}: {_costs(last.ratios)}."
@@ -57,11 +57,11 @@ def choice_table(one: Choice, score: str) -> Table:
     """Return the ratios of the costs of a choice, and the difference of the score, one row per pair."""
     varying, costs = _varying(one), list(one.ratios)
 
-    def row(pair: ChoicePair | Choice, held: Sequence[str]) -> tuple[str, ...]:
+    def row(pair: ChoicePair | Choice, fixed: Sequence[str]) -> tuple[str, ...]:
         ratios = (ratio_text(pair.ratios.get(cost)) for cost in costs)
-        return (*held, *ratios, difference_text(pair.gain))
+        return (*fixed, *ratios, difference_text(pair.gain))
 
-    rows = [row(pair, [format_value(pair.held[name]) for name in varying]) for pair in one.pairs]
+    rows = [row(pair, [format_value(pair.fixed[name]) for name in varying]) for pair in one.pairs]
     if len(rows) > 1:
         rows.append(row(one, ["all: mean", *[ABSENT] * (len(varying) - 1)]))
     columns = (*map(axis_word, varying), *map(cost_word, costs), score)
@@ -81,4 +81,6 @@ def _named(one: Choice) -> str:
 def _varying(one: Choice) -> list[str]:
     """Return the axes that tell the pairs apart."""
     first, *rest = one.pairs
-    return [name for name, value in first.held.items() if any(p.held[name] != value for p in rest)]
+    return [
+        name for name, value in first.fixed.items() if any(p.fixed[name] != value for p in rest)
+    ]

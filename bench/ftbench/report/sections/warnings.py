@@ -1,4 +1,4 @@
-"""Warnings: what must be known about single cells: untrusted figures, warnings and failures."""
+"""Warnings: the untrusted figures, warnings and failures of single cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNTRUSTED = "untrusted figure"
 
 
 def warnings_section(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[Table, ...]]:
-    """Return (paragraphs, tables): how many runs there is something to say of, and what it is."""
+    """Return (paragraphs, tables): the number of runs with warnings, and these warnings."""
     rows = [row for record in records for row in _rows(record)]
     if not rows:
         return (), ()
@@ -25,11 +25,11 @@ def warnings_section(records: Sequence[Record]) -> tuple[tuple[str, ...], tuple[
         note += " `ftbench run --rerun-noisy` runs the noisy ones again."
     order = {kind: place for place, kind in enumerate((UNTRUSTED, "crashed", "oom", "timeout"))}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[1]))
-    return (note,), (Table("Warnings", ("cell", "what", "said"), tuple(rows), (False,) * 3),)
+    return (note,), (Table("Warnings", ("cell", "warning", "message"), tuple(rows), (False,) * 3),)
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str, str]]:
-    """Yield (cell, what kind, what was said) of one record."""
+    """Yield (cell, kind, message) of one record."""
     cell = ", ".join(f"{axis_word(axis)} {record.axis_value(axis)}" for axis in record.axes)
     runs = (("replicate", record.replicate), ("repeat", record.repeat))
     cell += "".join(f", {word} {number}" for word, number in runs if number)

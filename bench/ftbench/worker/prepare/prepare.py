@@ -35,7 +35,7 @@ from ftbench.worker.recipe.finetune import training_arguments
 from ftbench.worker.recipe.method import require_peft, with_method
 from ftbench.worker.recipe.model import length_limit, load_config, load_model, load_tokenizer
 from ftbench.worker.recipe.trackers import require_packages
-from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.protocol import Task
 from ftbench.worker.tasks.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -81,8 +81,6 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
             attn_implementation=attention,
             pad_token_id=tokenizer.pad_token_id,
         )
-    parameters = model.num_parameters()
-
     emit(Progress(phase="tokenising"))
     tokenised = _tokenise(cells, pools, tokenizer)
 
@@ -90,11 +88,11 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     full, by_method = _count_all_flops(model, cells, task)
 
     emit(Progress(phase="measuring the matmul peak"))
-    dtypes = sorted({compute_dtype(cell.settings) for cell in cells})
+    dtypes = {compute_dtype(cell.settings) for cell in cells}
     return Preparation(
         environment=environment,
         labels=pools.labels,
-        parameters=parameters,
+        parameters=model.num_parameters(),
         train_pool=len(pools.train),
         eval_pool=len(pools.evaluation),
         eval_split=pools.eval_split,
@@ -102,7 +100,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         flops=full.coefficients,
         flops_absent=full.absent,
         flops_by_method=by_method,
-        peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in dtypes},
+        peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in sorted(dtypes)},
         seconds=time.perf_counter() - began,
     ).model_dump(mode="json")
 

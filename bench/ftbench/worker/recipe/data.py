@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from ftbench.base.errors import WorkloadError, nearest_name
 from ftbench.base.frozen import Scalar
 from ftbench.plan.sources import DATA_SUFFIXES, DataSource
-from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.protocol import Task
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.tasks.text import LABEL
 

@@ -29,7 +29,7 @@ from ftbench.worker.recipe.method import counts, with_method
 from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model, load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
-from ftbench.worker.tasks.base import Array
+from ftbench.worker.tasks.protocol import Array
 from ftbench.worker.tasks.tasks import TASKS
 
 if TYPE_CHECKING:

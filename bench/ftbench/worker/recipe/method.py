@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.plan.profile import LoraSettings, Method
-from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.protocol import Task
 
 if TYPE_CHECKING:
     from peft import PeftModel

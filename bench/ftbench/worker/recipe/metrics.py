@@ -8,7 +8,7 @@ import numpy as np
 from transformers import EvalPrediction
 
 from ftbench.records.scores import Score
-from ftbench.worker.tasks.base import Array, Task
+from ftbench.worker.tasks.protocol import Array, Task
 
 
 class ComputeScores:

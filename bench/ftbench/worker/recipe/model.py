@@ -16,7 +16,7 @@ from transformers import (
 
 from ftbench.base.errors import WorkloadError, nearest_name
 from ftbench.plan.sources import ModelSource, Source
-from ftbench.worker.tasks.base import Task
+from ftbench.worker.tasks.protocol import Task
 
 # Tokenizers with no limit of their own report a huge number (transformers' VERY_LARGE_INTEGER).
 _NO_LIMIT = 10**9

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ftbench.plan.scores import BY_NAME
 from ftbench.records.scores import Score, share_variance
-from ftbench.worker.tasks.base import Array
+from ftbench.worker.tasks.protocol import Array
 
 # 95 of 100 draws of a normal distribution lie within this many standard errors.
 _NORMAL = 1.959964

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ftbench.analysis.comparisons.contrast import (
-    Estimate,
+    MeanEstimate,
     MeanScore,
     combined,
     contrast,
@@ -44,7 +44,7 @@ def only(found):
 
 
 def test_a_known_variance_is_normal():
-    found = Estimate(1.0, 0.25).interval
+    found = MeanEstimate(1.0, 0.25).interval
     assert (found.low, found.high) == (
         pytest.approx(1 - 0.5 * 1.95996, abs=1e-4),
         pytest.approx(1 + 0.5 * 1.95996, abs=1e-4),
@@ -52,23 +52,23 @@ def test_a_known_variance_is_normal():
 
 
 def test_few_runs_are_students_t():
-    assert Estimate(0.0, 1.0, 2).interval.high == pytest.approx(4.3027, abs=1e-4)
+    assert MeanEstimate(0.0, 1.0, 2).interval.high == pytest.approx(4.3027, abs=1e-4)
 
 
 def test_without_a_variance_there_is_no_interval():
-    assert Estimate(1.0, None).interval is None
-    assert difference(Estimate(1.0, None), Estimate(0.5, 0.1)).verdict == "not known"
+    assert MeanEstimate(1.0, None).interval is None
+    assert difference(MeanEstimate(1.0, None), MeanEstimate(0.5, 0.1)).verdict == "not known"
 
 
 def test_degrees_of_freedom_are_welchs():
     # Welch's example: variances of means 4 (9 df) and 1 (4 df).
-    found = combined((1.0, -1.0), (Estimate(3.0, 4.0, 9), Estimate(1.0, 1.0, 4)))
+    found = combined((1.0, -1.0), (MeanEstimate(3.0, 4.0, 9), MeanEstimate(1.0, 1.0, 4)))
     assert (found.value, found.variance) == (2.0, 5.0)
     assert found.df == pytest.approx(25 / (16 / 9 + 1 / 4))
 
 
 def test_no_variance_at_all_is_an_interval_of_one_point():
-    found = difference(Estimate(3.0, 0.0, 2), Estimate(3.0, 0.0, 2))
+    found = difference(MeanEstimate(3.0, 0.0, 2), MeanEstimate(3.0, 0.0, 2))
     assert (found.interval.low, found.interval.high) == (0.0, 0.0)
     assert found.verdict == "not distinguishable"
 
@@ -87,7 +87,7 @@ def test_verdicts(low, high, verdict):
 
 
 def test_a_ratio_of_one_doubling():
-    a, b = Estimate(math.log(9.0), 0.01), Estimate(math.log(1.0), 0.0)
+    a, b = MeanEstimate(math.log(9.0), 0.01), MeanEstimate(math.log(1.0), 0.0)
     assert ratio(a, b).value == pytest.approx(9.0)
     root = ratio(a, b, doublings=2)
     assert root.value == pytest.approx(3.0)
@@ -97,27 +97,27 @@ def test_a_ratio_of_one_doubling():
 def test_a_difference_holds_the_truth_at_its_rate():
     """Three seeds of spread 0.02 and 0.05: the interval holds the true difference in about 95 %."""
     generator = np.random.default_rng(5)
-    held = 0
+    covered = 0
     for _ in range(1000):
         a, b = generator.normal(0.7, 0.02, 3), generator.normal(0.6, 0.05, 3)
-        estimates = [Estimate(x.mean(), x.var(ddof=1) / 3, 2) for x in (a, b)]
+        estimates = [MeanEstimate(x.mean(), x.var(ddof=1) / 3, 2) for x in (a, b)]
         found = difference(*estimates).interval
-        held += found.low <= 0.1 <= found.high
-    assert 0.93 <= held / 1000 <= 0.985  # Welch is a little wide with three runs each
+        covered += found.low <= 0.1 <= found.high
+    assert 0.93 <= covered / 1000 <= 0.985  # Welch is a little wide with three runs each
 
 
 def test_a_pooled_spread_is_one_spread_however_many_pairs_have_it():
     """One cell was run three times; nine pairs of cells have its spread: the interval still holds the truth."""
     generator = np.random.default_rng(7)
-    held = 0
+    covered = 0
     for _ in range(1000):
         runs = {("again",): [{"cost": math.exp(x)} for x in generator.normal(0.0, 0.1, 3)]}
         logs = generator.normal(0.0, 0.1, 18)
         runs |= {(n,): [{"cost": math.exp(x)}] for n, x in enumerate(logs)}
         found = log_costs(runs, "cost")
         ratios = mean_ratio([(found[n,], found[n + 1,]) for n in range(0, 18, 2)])
-        held += ratios.interval.low <= 1.0 <= ratios.interval.high
-    assert 0.93 <= held / 1000 <= 0.97
+        covered += ratios.interval.low <= 1.0 <= ratios.interval.high
+    assert 0.93 <= covered / 1000 <= 0.97
 
 
 # Medians of ratios
@@ -140,14 +140,17 @@ def test_the_medians_interval_is_that_of_the_tables():
 
 def test_a_mean_of_ratios_is_geometric_and_of_one_pair_the_ratio_itself():
     pairs = [
-        (Estimate(math.log(a), 0.02), Estimate(math.log(b), 0.02))
+        (MeanEstimate(math.log(a), 0.02), MeanEstimate(math.log(b), 0.02))
         for a, b in ((2.0, 1.0), (24.0, 3.0))
     ]
     found = mean_ratio(pairs)
     assert found.value == pytest.approx(4.0)
     assert found.interval.high == pytest.approx(4.0 * math.exp(1.95996 * math.sqrt(0.02)), rel=1e-4)
     assert mean_ratio(pairs[:1]) == ratio(*pairs[0])
-    assert mean_ratio([pairs[0], (Estimate(1.0, None), Estimate(0.0, 0.1))]).verdict == "not known"
+    assert (
+        mean_ratio([pairs[0], (MeanEstimate(1.0, None), MeanEstimate(0.0, 0.1))]).verdict
+        == "not known"
+    )
 
 
 # From tables
@@ -232,7 +235,10 @@ def test_an_empty_table_has_no_point():
 
 def test_pairs_share_their_evaluation_documents():
     """A hundred pairs know the seeds' part a hundred times better, but not the documents' part."""
-    pair = (MeanScore(Estimate(0.8, 0.0001), 0.0003), MeanScore(Estimate(0.6, 0.0001), 0.0005))
+    pair = (
+        MeanScore(MeanEstimate(0.8, 0.0001), 0.0003),
+        MeanScore(MeanEstimate(0.6, 0.0001), 0.0005),
+    )
     one, many = (mean_difference([pair] * n) for n in (1, 100))
     documents = 0.0003 + 0.0005
     assert many.value == pytest.approx(0.2)
@@ -243,5 +249,5 @@ def test_pairs_share_their_evaluation_documents():
 
 def test_no_pair_has_no_difference():
     assert mean_difference([]) is None
-    pair = (MeanScore(Estimate(0.8, None), None), MeanScore(Estimate(0.6, None), None))
+    pair = (MeanScore(MeanEstimate(0.8, None), None), MeanScore(MeanEstimate(0.6, None), None))
     assert mean_difference([pair]).verdict == "not known"

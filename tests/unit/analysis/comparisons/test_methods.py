@@ -37,7 +37,7 @@ def test_what_full_costs_and_brings():
     assert (found.method, found.own) == ("lora", {})
     (pair,) = found.pairs
     assert (pair.full_rate, pair.other_rate) == (2e-5, 1e-4)
-    assert pair.held["max_length"] == 16
+    assert pair.fixed["max_length"] == 16
     assert pair.ratios["total_s"].value == pytest.approx(2.0)
     assert pair.ratios["peak_rss_bytes"].value == pytest.approx(3.0)
     assert pair.ratios["total_s"].verdict == "more"
@@ -65,7 +65,7 @@ def test_pairs_agree_in_everything_else():
         *(rows("full", 2e-5, n, total_s=n * 10.0) for n in (16, 32, 64)),
         *(rows("lora", 1e-4, n, total_s=n * 5.0) for n in (16, 32, 128)),
     )
-    assert [pair.held["max_length"] for pair in found.pairs] == [16, 32]
+    assert [pair.fixed["max_length"] for pair in found.pairs] == [16, 32]
     assert [pair.ratios["total_s"].value for pair in found.pairs] == pytest.approx([2.0, 2.0])
     assert found.ratios["total_s"].verdict == "more"
 

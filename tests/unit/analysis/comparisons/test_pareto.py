@@ -223,7 +223,7 @@ def test_the_axis_that_buys_most_comes_first():
     assert length.worth == pytest.approx(0.05 / math.log2(1.5))
     assert (batch.gain.verdict, batch.worth) == ("less", None)
     assert (documents.start, documents.end) == (16, 32)
-    assert documents.held == {"max_length": 16, "per_device_train_batch_size": 4}
+    assert documents.fixed == {"max_length": 16, "per_device_train_batch_size": 4}
 
 
 def test_a_longer_step_is_taken_to_one_doubling():
@@ -273,8 +273,8 @@ def test_an_axis_without_a_step_there_starts_elsewhere():
     )
     by_axis = {one.axis: one for one in found}
     assert set(by_axis) == {"train_size", "max_length", "per_device_train_batch_size"}
-    assert by_axis["train_size"].held["max_length"] == by_axis["max_length"].start == 16
-    assert by_axis["per_device_train_batch_size"].held["train_size"] == 512
+    assert by_axis["train_size"].fixed["max_length"] == by_axis["max_length"].start == 16
+    assert by_axis["per_device_train_batch_size"].fixed["train_size"] == 512
 
 
 def test_they_start_at_the_largest_cell_and_not_at_the_luckiest():

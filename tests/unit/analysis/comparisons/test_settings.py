@@ -43,8 +43,8 @@ def test_pairs_agree_in_all_else_and_come_in_order():
         *(rows("default", n, total_s=n * 10.0) for n in (64, 16, 128)),
         *(rows("keep", n, total_s=n * 5.0 if n < 64 else n * 20.0) for n in (16, 32, 64)),
     )
-    assert [pair.held["max_length"] for pair in found.pairs] == [16, 64]
-    assert "malloc" not in found.pairs[0].held
+    assert [pair.fixed["max_length"] for pair in found.pairs] == [16, 64]
+    assert "malloc" not in found.pairs[0].fixed
     each = [pair.ratios["total_s"].value for pair in found.pairs]
     assert each == pytest.approx([0.5, 2.0])
     assert found.ratios["total_s"].value == pytest.approx(1.0)  # the geometric mean
@@ -94,7 +94,7 @@ def test_numbers_that_a_table_has_as_texts_are_numbers():
         for text in ("64", "128")
     ]
     (found,) = compared(*tables)
-    assert [pair.held["max_length"] for pair in found.pairs] == ["64", "128"]
+    assert [pair.fixed["max_length"] for pair in found.pairs] == ["64", "128"]
 
 
 def test_what_is_left_to_its_default_is_what_others_are_beside():

@@ -26,25 +26,25 @@ def along(found, axis):
 
 
 def test_exponents_of_a_power_law():
-    found = exponents(power_law(0, share=0), "peak_rss_bytes", CELL, Noise(0.0, 5, "test"))
+    found = exponents(power_law(0, share=0), "peak_rss_bytes", CELL, Noise(0.0, 5, "repeats"))
     assert len(along(found, "max_length")) == 9  # three steps at each of three batches
     for exponent in found:
         truth = 1.2 if exponent.axis == "max_length" else 0.8
         assert exponent.exponent == Interval(*[pytest.approx(truth)] * 3)
     first = found[0]
-    assert (first.start, first.end, first.source) == (64, 128, "test")
-    assert first.held == {"per_device_train_batch_size": 4}
+    assert (first.start, first.end, first.source) == (64, 128, "repeats")
+    assert first.fixed == {"per_device_train_batch_size": 4}
 
 
 def test_intervals_hold_the_exponent_as_often_as_they_say():
-    held, widths = [], []
+    covered, widths = [], []
     for seed in SEEDS:
         runs = power_law(seed)
         known = noise(runs, "peak_rss_bytes", CELL, None)
         found = along(exponents(runs, "peak_rss_bytes", CELL, known), "max_length")
-        held += [e.exponent.low <= 1.2 <= e.exponent.high for e in found]
+        covered += [e.exponent.low <= 1.2 <= e.exponent.high for e in found]
         widths += [e.exponent.high - e.exponent.low for e in found]
-    assert 0.92 <= np.mean(held) <= 0.98
+    assert 0.92 <= np.mean(covered) <= 0.98
     # 2 * 1.96 * 0.03 * sqrt(2 / 3) / log(2)
     assert np.median(widths) == pytest.approx(0.139, rel=0.1)
 
@@ -52,12 +52,12 @@ def test_intervals_hold_the_exponent_as_often_as_they_say():
 def test_noise_is_the_spread_of_a_cells_runs():
     known = noise(power_law(0), "peak_rss_bytes", CELL, None)
     assert known.deviation == pytest.approx(0.03, rel=0.35)
-    assert (known.freedom, known.source) == (24, "runs of the same cell")
+    assert (known.freedom, known.source) == (24, "repeats")
 
 
 def test_without_repeats_it_is_the_residual_of_the_fit():
     (group,) = fit_scaling(table(0), AXES)
-    assert {e.source for e in group.exponents} == {"residual of the fit"}
+    assert {e.source for e in group.exponents} == {"residual"}
     assert {e.cost for e in group.exponents} == {"step_median_s", "total_s", "peak_rss_bytes"}
 
 
@@ -80,7 +80,7 @@ def test_a_step_time_is_no_surer_than_its_own_interval():
 def test_runs_without_the_cost_are_passed_over():
     runs = table(noise=0)
     runs.loc[runs["max_length"] == 128, "peak_rss_bytes"] = np.nan
-    found = exponents(runs, "peak_rss_bytes", CELL, Noise(0.0, 5, "test"))
+    found = exponents(runs, "peak_rss_bytes", CELL, Noise(0.0, 5, "repeats"))
     assert {(e.start, e.end) for e in along(found, "max_length")} == {(64, 256), (256, 512)}
 
 
@@ -90,7 +90,7 @@ def test_an_empty_table_has_none():
 
 def test_a_doubling_between_cells_that_are_no_neighbours_is_told_too():
     runs = table(noise=0, lengths=(256, 384, 512), batches=(4,))[[*CELL, "step_median_s"]]
-    found = along(exponents(runs, "step_median_s", CELL, Noise(0.0, 5, "test")), "max_length")
+    found = along(exponents(runs, "step_median_s", CELL, Noise(0.0, 5, "repeats")), "max_length")
     assert [(one.start, one.end) for one in found] == [(256, 384), (256, 512), (384, 512)]
 
 
@@ -114,7 +114,7 @@ def test_an_exponent_and_its_interval_by_hand():
     half = 2.776 * np.sqrt(2 * 0.1**2 / 2) / np.log(2)
     assert found.exponent.high - 2 == pytest.approx(half, rel=1e-3)
     assert 2 - found.exponent.low == pytest.approx(half, rel=1e-3)
-    assert (found.cost, found.axis, found.held) == (
+    assert (found.cost, found.axis, found.fixed) == (
         "step_median_s",
         "max_length",
         {"per_device_train_batch_size": 4},
@@ -148,7 +148,7 @@ def test_noise_by_hand():
 
 def test_values_that_are_whole_are_said_as_such():
     table_ = pd.DataFrame({"x": [0.5, 1.0, 2.5], "cost": [1.0, 2.0, 5.0]})
-    found = exponents(table_, "cost", ["x"], Noise(0.0, 5, "test"))
+    found = exponents(table_, "cost", ["x"], Noise(0.0, 5, "repeats"))
     assert [(one.start, one.end) for one in found] == [(0.5, 1), (1, 2.5)]
     assert [type(one.end) for one in found] == [int, float]
     assert [one.exponent.value for one in found] == pytest.approx([1, 1])

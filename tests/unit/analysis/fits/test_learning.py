@@ -5,6 +5,14 @@ import pytest
 from ftbench.analysis.fits.laws import LearningCurve, Refusal
 from ftbench.analysis.fits.learning import WEAK_ACCURACY, Power, learning_curves
 from ftbench.analysis.fits.learning import Seeds as Sizes
+from ftbench.analysis.fits.reasons import (
+    ExponentUnknown,
+    NoRise,
+    NoScore,
+    NoSizesToCompare,
+    TooFewSeeds,
+    TooFewSizes,
+)
 from ftbench.analysis.fits.regression import TooFewCellsError
 from ftbench.plan.scores import ACCURACY
 from tests.unit.analysis.made_up import AXES
@@ -54,8 +62,8 @@ def test_a_law_without_noise_comes_back():
     assert found.a.value == pytest.approx(1.5, rel=0.01)
     assert found.b.value == pytest.approx(0.4, abs=2e-3)
     assert found.predict(25600).value == pytest.approx(1 - error(25600), abs=1e-3)
-    assert found.held == {"max_length": 128, "per_device_train_batch_size": 16}
-    assert found.weak == ""
+    assert found.fixed == {"max_length": 128, "per_device_train_batch_size": 16}
+    assert found.weak == ()
 
 
 def test_points_are_means_over_seeds():
@@ -75,21 +83,23 @@ def test_points_are_means_over_seeds():
     ("sizes", "seeds", "sd"), [(SIZES, 5, 0.012), ((100, 300, 1000, 3000), 3, 0.008)]
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(sizes, seeds, sd):
-    held, between, beyond, widths = dict.fromkeys(["floor", "a", "b"], 0), 0, 0, []
+    covered, between, beyond, widths = dict.fromkeys(["floor", "a", "b"], 0), 0, 0, []
     for seed in SEEDS:
         table = runs(seed, sizes=sizes, seeds=seeds, sd=sd)
         power = Power.of(
             Sizes.of({n: table[n].to_numpy(float) for n in ("train_size", "eval_accuracy")})
         )
         for name, interval in power.constants().items():
-            held[name] += interval.low <= dict(zip(held, LAW, strict=True))[name] <= interval.high
+            covered[name] += (
+                interval.low <= dict(zip(covered, LAW, strict=True))[name] <= interval.high
+            )
         new = runs(seed + 1000, sizes=(600, 12800), seeds=1, sd=sd)
         accuracy, half = power.predict({"train_size": new["train_size"].to_numpy(float)})
         off = np.abs(np.log(new["eval_accuracy"].to_numpy() / accuracy))
         between += off[0] <= half[0]
         beyond += off[1] <= half[1]
         widths.append(half)
-    assert min(held.values()) >= 0.90 * len(SEEDS), held
+    assert min(covered.values()) >= 0.90 * len(SEEDS), covered
     assert between >= 0.90 * len(SEEDS)
     assert beyond >= 0.90 * len(SEEDS)
     # One run's own noise at 600 documents, as a share of its accuracy, is 1.96 * 0.024 * 0.4 / 0.8.
@@ -124,7 +134,8 @@ def test_an_accuracy_that_jumps_is_weak():
     table = runs(sd=0.002)
     table["eval_accuracy"] = np.where(table["train_size"] < 800, 0.5, 0.9)
     table["eval_accuracy"] += np.random.default_rng(0).normal(0, 0.002, len(table))
-    assert f"above the threshold of {WEAK_ACCURACY:.0%}" in curve(table).weak
+    (weak,) = curve(table).weak
+    assert weak.threshold == WEAK_ACCURACY < weak.median_error
 
 
 def test_another_evaluation_set_would_move_it():
@@ -137,20 +148,23 @@ def test_another_evaluation_set_would_move_it():
 
 def test_repeats_of_a_seed_are_no_replicates():
     repeated = pd.concat([runs(seeds=1)] * 3)
-    assert "0 runs with another seed" in reason(repeated)
+    assert reason(repeated) == TooFewSeeds(0, 3)
     thrice, once = (curve(table).points[400] for table in (pd.concat([runs()] * 3), runs()))
     assert thrice[1] == once[1] == 5
     assert thrice[0].low == pytest.approx(once[0].low)
 
 
 def test_few_sizes_are_refused():
-    assert reason(runs(sizes=(100, 400, 1600))) == ("3 sizes of the training set; 4 are needed")
+    assert reason(runs(sizes=(100, 400, 1600))) == TooFewSizes(3, 4)
 
 
 def test_an_accuracy_that_does_not_rise_is_refused():
-    assert "does not rise by more than seeds move it" in reason(runs(law=(0.3, 1e-9, 0.4)))
+    flat = reason(runs(law=(0.3, 1e-9, 0.4)))
+    assert isinstance(flat, NoRise)
+    assert (flat.first_size, flat.last_size) == (SIZES[0], SIZES[-1])
+    assert (flat.first, flat.last) == pytest.approx((0.7, 0.7), abs=0.02)
     falling = runs().assign(eval_accuracy=lambda table: 1 - table["eval_accuracy"])
-    assert "does not rise" in reason(falling)
+    assert isinstance(reason(falling), NoRise)
 
 
 def test_an_exponent_that_may_be_anything_is_refused():
@@ -160,23 +174,24 @@ def test_an_exponent_that_may_be_anything_is_refused():
         for found in learning_curves(runs(seed, sizes=SIZES[:4], seeds=2, sd=0.05), AXES)
         if isinstance(found, Refusal)
     ]
-    assert any("the exponent may be anything from" in reason for reason in refusals)
+    (unknown, *_) = (one for one in refusals if isinstance(one, ExponentUnknown))
+    assert 0.05 <= unknown.low < unknown.high <= 2
 
 
 def test_a_curve_for_every_other_setting():
     table = pd.concat([runs(0).assign(learning_rate=1e-5), runs(1).assign(learning_rate=1e-4)])
     found = learning_curves(table, [*AXES, "learning_rate"])
-    assert [one.held["learning_rate"] for one in found] == [1e-5, 1e-4]
+    assert [one.fixed["learning_rate"] for one in found] == [1e-5, 1e-4]
 
 
 def test_cells_of_one_size_are_no_curve_and_no_refusal():
     lone = runs(sizes=(100,)).assign(max_length=64)
-    assert curve(pd.concat([runs(), lone])).held["max_length"] == 128
-    assert reason(lone) == "no cells differ in their training examples alone"
+    assert curve(pd.concat([runs(), lone])).fixed["max_length"] == 128
+    assert reason(lone) == NoSizesToCompare()
 
 
 def test_no_accuracy():
-    assert reason(runs().assign(eval_accuracy=np.nan)) == "no run has a score (accuracy)"
+    assert reason(runs().assign(eval_accuracy=np.nan)) == NoScore(ACCURACY)
     assert learning_curves(runs()[:0], AXES) == ()
 
 
@@ -315,7 +330,7 @@ def test_three_runs_with_another_seed_are_needed(spare, refused):
     (found,) = learning_curves(pd.concat([table, again]), AXES)
     assert isinstance(found, Refusal) is refused
     if refused:
-        assert "2 runs with another seed" in found.reason
+        assert found.reason == TooFewSeeds(2, 3)
 
 
 def test_an_evaluation_set_s_error_is_that_of_the_least_certain_run():

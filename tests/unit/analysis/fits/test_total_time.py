@@ -217,26 +217,26 @@ def test_intervals_hold_one_more_run_as_often_as_they_say():
     for length, batch, documents in ((128, 8, 200), (256, 16, 3000)):
         more = table(1000, lengths=(length,), batches=(batch,), sizes=(documents,), repeats=200)
         new[length, batch, documents] = more["total_s"].to_numpy()
-    held, widths = dict.fromkeys(new, 0), []
+    covered, widths = dict.fromkeys(new, 0), []
     for seed in SEEDS:
         total = Total.of(columns(table(seed, sizes=(100, 400), batches=(4, 16))))
         for at, more in new.items():
             (seconds,), (half,) = total.predict(point(*at))
-            held[at] += abs(np.log(more[seed] / seconds)) <= half
+            covered[at] += abs(np.log(more[seed] / seconds)) <= half
             widths.append(half)
-    assert min(held.values()) >= 0.90 * len(SEEDS), held
+    assert min(covered.values()) >= 0.90 * len(SEEDS), covered
     # One run's own noise is 1.96 * 0.03 = 0.06 to each side.
     assert 0.06 < np.median(widths) < 0.15
 
 
 def test_what_all_runs_of_a_cell_share_is_not_averaged_away_by_repeats():
     """Of the training alone: a new cell has a share of its own, like those that were measured."""
-    at, held, noise = (128, 8, 200), 0, {"noise": 0.005, "own": 0.04}
+    at, covered, noise = (128, 8, 200), 0, {"noise": 0.005, "own": 0.04}
     for seed in SEEDS:
         runs = table(seed, sizes=(100, 400), batches=(4, 16), repeats=5, **noise)
         (new,) = table(1000 + seed, lengths=(at[0],), batches=(at[1],), sizes=(at[2],), **noise)[
             "total_s"
         ]
         (seconds,), (half,) = Total.of(columns(runs)).predict(point(*at))
-        held += abs(np.log(new / seconds)) <= half
-    assert held >= 0.90 * len(SEEDS), held
+        covered += abs(np.log(new / seconds)) <= half
+    assert covered >= 0.90 * len(SEEDS), covered

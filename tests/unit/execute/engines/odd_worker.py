@@ -1,6 +1,7 @@
 """A worker that does what the request says."""
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -70,6 +71,8 @@ def main(body, emit):
         "pid": os.getpid(),
         "session": os.getsid(0),
         "environment": os.environ["FTBENCH_TEST"],
+        "collected": len(gc.get_objects()),
+        "frozen": gc.get_freeze_count(),
     }
 
 

@@ -18,7 +18,7 @@ WORKER = "tests.unit.execute.engines.odd_worker"
 
 @pytest.fixture(params=["forkserver", "spawn"])
 def engine(request, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     engine = LocalEngine(request.param, {"FTBENCH_TEST": "set"})
     if request.param == "forkserver":  # this server needn't import torch for these workers
         import multiprocessing
@@ -68,6 +68,17 @@ def test_a_process_of_its_own_with_the_environment_set(engine, tmp_path):
     assert len({answer["pid"] for answer in answers} | {os.getpid()}) == 3
     assert answers[0]["environment"] == "set"
     assert answers[0]["session"] == answers[0]["pid"]
+
+
+def test_what_a_worker_imports_is_left_out_of_its_garbage_collections(engine, tmp_path):
+    answer = run(engine, tmp_path, do="answer")[0].answer
+    assert answer["collected"] < answer["frozen"] / 10
+
+
+def test_workers_can_be_warmed_up_for(engine, tmp_path):
+    engine.warm_up()
+    engine.warm_up()
+    assert run(engine, tmp_path, do="answer")[0].exit_code == 0
 
 
 def test_what_it_prints_goes_to_the_log(engine, tmp_path):
@@ -127,7 +138,7 @@ def test_grandchildren_end_with_a_worker_that_is_killed(engine, tmp_path):
     ],
 )
 def test_nonsense_on_the_channel_is_no_answer(tmp_path, monkeypatch, line):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     engine = LocalEngine("spawn", {})
     outcome, _ = run(engine, tmp_path, do="nonsense", line=line)
     assert outcome.answer is None
@@ -135,7 +146,7 @@ def test_nonsense_on_the_channel_is_no_answer(tmp_path, monkeypatch, line):
 
 
 def test_a_refusal_that_is_none_is_still_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     line = '{"kind": "refusal", "body": {"class": ["x"], "what": 3, "where": {}, "more": 1}}\n'
     outcome, _ = run(LocalEngine("spawn", {}), tmp_path, do="nonsense", line=line)
     assert isinstance(outcome.refusal, WorkerError)
@@ -171,7 +182,7 @@ def test_a_log_that_is_a_link_is_not_followed(engine, tmp_path):
 
 
 def test_a_memory_limit_that_holds_kills_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     engine = LocalEngine("spawn", {"FTBENCH_TEST": "set"})
 
     def eat(size):
@@ -223,7 +234,7 @@ entry.start("tests.unit.execute.engines.odd_worker", '{"do": "eat", "size": 1, "
 
 def test_two_places_run_two_workers_at_once(tmp_path, monkeypatch):
     """Each waits until it sees the other: one after the other they would never end."""
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     engine = LocalEngine("spawn", {}, places=2)
     meeting = {"do": "meet", "folder": str(tmp_path)}
     futures = [
@@ -238,7 +249,7 @@ def test_two_places_run_two_workers_at_once(tmp_path, monkeypatch):
 
 
 def test_cancelling_ends_all_workers(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
     engine = LocalEngine("spawn", {"FTBENCH_TEST": "set"}, places=2)
     works = [
         Work(WORKER, json.dumps({"do": "hang"}), tmp_path / str(number), 600.0)

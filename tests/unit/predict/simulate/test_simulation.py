@@ -10,9 +10,9 @@ from ftbench.predict.simulate.simulation import (
     simulate,
     simulate_all,
 )
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime
 from ftbench.predict.simulate.workspaces.cublas import cublas_workspace_bytes
 from ftbench.predict.simulate.workspaces.embedding import embedding_backward_workspace
-from ftbench.predict.simulate.workspaces.steps import Runtime
 from ftbench.predict.trace.events import BACKWARD, FORWARD, Kernel, Site, TraceBuilder
 
 KIB, MIB = 1024, 1024**2

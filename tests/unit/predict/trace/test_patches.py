@@ -156,14 +156,14 @@ def test_masks_are_as_with_data():
 
 
 def test_masks_of_a_version_that_does_not_look(monkeypatch):
-    monkeypatch.setattr(transformers, "__version__", "4.51.3")
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "4.51.3")
     monkeypatch.delattr(import_utils, "is_fake_tensor", raising=False)
     with patches.masks_as_with_data():
         assert not hasattr(import_utils, "is_fake_tensor")
 
 
 def test_masks_of_a_version_that_looks_by_another_name(monkeypatch):
-    monkeypatch.setattr(transformers, "__version__", "5.99.0")
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "5.99.0")
     monkeypatch.delattr(import_utils, "is_fake_tensor", raising=False)
     with pytest.raises(PatchError, match="is_fake_tensor"), patches.masks_as_with_data():
         pass

@@ -1,7 +1,7 @@
 """Fits with known answers, so that a chart's rows can be held against them."""
 
 from ftbench.analysis.comparisons.contrast import separating_axes
-from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, LearningCurve
+from ftbench.analysis.fits.laws import Exponent, Fit, FitGroup, HeldOut, Interval, LearningCurve
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.plan.scores import ACCURACY
 from ftbench.report.charts.inputs import ChartInputs
@@ -35,16 +35,16 @@ def step_fit(**changes):
 
 
 def exponent(
-    cost="step_median_s", axis="max_length", start=128, end=256, low=0.926, high=1.07, held=None
+    cost="step_median_s", axis="max_length", start=128, end=256, low=0.926, high=1.07, fixed=None
 ):
     """Return a local exponent whose doubling costs 1.9 to 2.1 times, if not told otherwise."""
-    held = {"per_device_train_batch_size": 8} if held is None else held
-    return Exponent(cost, axis, held, start, end, Interval((low + high) / 2, low, high))
+    fixed = {"per_device_train_batch_size": 8} if fixed is None else fixed
+    return Exponent(cost, axis, fixed, start, end, Interval((low + high) / 2, low, high))
 
 
-def group(*exponents, held=None, refused=(), fits=None):
+def group(*exponents, fixed=None, refused=(), fits=None):
     fits = {"step_median_s": step_fit()} if fits is None else fits
-    return Group(held or {}, fits, tuple(refused), tuple(exponents))
+    return FitGroup(fixed or {}, fits, tuple(refused), tuple(exponents))
 
 
 def learning_curve(**changes):
@@ -55,7 +55,7 @@ def learning_curve(**changes):
         return Interval(value, value - 0.01, value + 0.01)
 
     fields = {
-        "held": {},
+        "fixed": {},
         "floor": Interval(0.08, 0.05, 0.11),
         "a": Interval(1.9, 1.8, 2.0),
         "b": Interval(0.35, 0.3, 0.4),

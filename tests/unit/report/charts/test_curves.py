@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from ftbench.analysis.fits.laws import Refusal
+from ftbench.analysis.fits.reasons import CellsTooAlike, NoneHeldOut
 from ftbench.report.charts.curves import curves
 from tests import synthetic
 from tests.factories import cell, record
@@ -15,15 +16,15 @@ def figures(of):
 
 def test_a_figure_for_each_axis_that_varies_and_each_cost():
     names = ["step-median-length", "peak-rss-length", "step-median-batch", "peak-rss-batch"]
-    assert list(figures(inputs())) == [*names, "total-documents"]
+    assert list(figures(inputs())) == [*names, "total-training-examples"]
     one_size = inputs(synthetic.records((64, 128), (4,), (100,), noise=0))
-    assert not figures(one_size).keys() & {"total-documents", "step-median-batch"}
+    assert not figures(one_size).keys() & {"total-training-examples", "step-median-batch"}
 
 
 def test_every_run_is_a_point_and_the_fit_a_line_with_its_band():
     found = figures(inputs(groups=(group(),)))["step-median-length"].drawing
     runs = [row for row in rows(found) if row["kind"] == "run"]
-    assert len(runs) == 3 * 2 * 2  # lengths, batches, replicates; documents are chosen
+    assert len(runs) == 3 * 2 * 2  # lengths, batches, replicates; training examples are chosen
     assert {row["series"] for row in runs} == {"4", "8"}
     (at,) = (r for r in rows(found) if r["kind"] == "fit" and r["series"] == "8" and r["x"] == 128)
     true = synthetic.step_seconds(128, 8) * 1000
@@ -46,18 +47,22 @@ def test_the_errors_on_cells_left_out_stand_beside_the_fit():
 
 
 def test_a_weak_fit_and_a_refused_one_are_said_in_words():
-    weak = group(fits={"step_median_s": step_fit(weak="the median error is 30 %")})
+    weak = group(fits={"step_median_s": step_fit(weak=(NoneHeldOut(),))})
     assert (
-        "A weak fit: the median error is 30 %"
+        "A weak fit: too few cells to hold any out"
         in figures(inputs(groups=(weak,)))["step-median-length"].caption
     )
-    refused = group(fits={}, refused=[Refusal("step_median_s", "3 cells, 5 are needed")])
+    refused = group(fits={}, refused=[Refusal("step_median_s", CellsTooAlike())])
     said = figures(inputs(groups=(refused,)))["step-median-length"].caption
-    assert "No fit: 3 cells, 5 are needed. Lines join the medians." in said
+    assert (
+        "No fit: the lengths and batches differ too little to tell the terms of a law apart."
+        in said
+    )
+    assert said.endswith("Lines join the medians.")
 
 
 def test_a_fit_is_that_of_its_own_group():
-    other = group(held={"attn_implementation": "eager"})
+    other = group(fixed={"attn_implementation": "eager"})
     found = figures(inputs(groups=(other,)))["step-median-length"].drawing
     assert not any("low" in row for row in rows(found))
 
@@ -86,23 +91,23 @@ def with_methods(*groups):
 
 
 def test_several_groups_send_the_reader_to_the_table():
-    both = with_methods(group(held={"method": "full"}), group(held={"method": "lora"}))
+    both = with_methods(group(fixed={"method": "full"}), group(fixed={"method": "lora"}))
     said = figures(both)["step-median-length"].caption
     assert "the table of laws has their errors." in said
     assert "join the medians" not in said
 
 
 def test_lines_without_a_fit_are_not_called_one():
-    figure = figures(with_methods(group(held={"method": "full"})))["step-median-length"]
+    figure = figures(with_methods(group(fixed={"method": "full"})))["step-median-length"]
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits if "low" in row} == {"full"}
     assert {row["series"] for row in fits if "low" not in row} == {"lora"}
     assert figure.caption.startswith("Points are runs. Lines are the fit, bands its 95 % interval.")
-    assert figure.caption.endswith(" Where there is no fit, lines join the medians.")
+    assert figure.caption.endswith(" If there is no fit, lines join the medians.")
 
 
 def test_a_fit_that_is_not_drawn_is_not_spoken_of():
-    other = group(held={"attn_implementation": "eager"})
+    other = group(fixed={"attn_implementation": "eager"})
     said = figures(inputs(groups=(other,)))["step-median-length"].caption
     assert said == "Points are runs. Lines join the medians."
 
@@ -110,7 +115,7 @@ def test_a_fit_that_is_not_drawn_is_not_spoken_of():
 def test_two_environments_are_two_lines_each_with_its_own_fit():
     moved = [one.model_copy(update={"environment_id": "elsewhere"}) for one in MEASURED]
     here = MEASURED[0].environment_id
-    groups = [group(held={"environment_id": name}) for name in (here, "elsewhere")]
+    groups = [group(fixed={"environment_id": name}) for name in (here, "elsewhere")]
     figure = figures(inputs([*MEASURED, *moved], groups=groups))["step-median-length"]
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits} == {here, "elsewhere"}
@@ -142,8 +147,8 @@ def test_colours_are_an_axis_that_varies_in_the_cells_that_are_shown():
     assert {row["series"] for row in rows(by_length)} == {"4", "8", "16"}
     lines = [row for row in rows(by_length) if row["kind"] == "fit"]
     assert all(sum(row["series"] == batch for row in lines) == 3 for batch in ("4", "8", "16"))
-    assert not by_length.choices  # there is one, documents 64 of the method full
-    assert {row["series"] for row in rows(found["total-documents"].drawing)} == {
+    assert not by_length.choices  # there is one, training examples 64 of the method full
+    assert {row["series"] for row in rows(found["total-training-examples"].drawing)} == {
         "full",
         "head",
         "lora",

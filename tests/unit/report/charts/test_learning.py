@@ -41,7 +41,7 @@ def test_a_refused_law_leaves_points_and_means_and_says_so():
 
 
 def test_a_curve_is_that_of_its_own_cells():
-    other = learning_curve(held={"max_length": 128, "per_device_train_batch_size": 8})
+    other = learning_curve(fixed={"max_length": 128, "per_device_train_batch_size": 8})
     drawing = figure(curves=(other,)).drawing
     with_law = [
         label for label, of in drawing.choices.items() if any(row["kind"] == "limit" for row in of)
@@ -52,14 +52,14 @@ def test_a_curve_is_that_of_its_own_cells():
 def test_the_caption_says_what_is_drawn_for_cells_with_and_without_a_law():
     every = figure(curves=(learning_curve(),)).caption
     assert "Cells that no law is fitted to" not in every
-    held = {"max_length": 128, "per_device_train_batch_size": 8}
-    some = figure(curves=(learning_curve(held=held),)).caption
+    fixed = {"max_length": 128, "per_device_train_batch_size": 8}
+    some = figure(curves=(learning_curve(fixed=fixed),)).caption
     assert some.startswith("Small points are runs")
     assert some.endswith(
         " Cells that no law is fitted to have their runs, and a line that joins the means."
     )
-    none = figure(curves=(learning_curve(held={"max_length": 999}),)).caption
-    assert none == "Points are runs, one a seed. No law is fitted; the line joins the means."
+    none = figure(curves=(learning_curve(fixed={"max_length": 999}),)).caption
+    assert none == "Points are runs, one per seed. No law is fitted; the line joins the means."
 
 
 def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():

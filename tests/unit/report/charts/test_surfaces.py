@@ -23,9 +23,9 @@ def test_text_on_a_light_field_is_dark():
 
 def test_other_axes_are_chosen():
     memory, step = surfaces(inputs())
-    assert list(memory.drawing.choices) == ["documents 100", "documents 400"]
+    assert list(memory.drawing.choices) == ["training examples 100", "training examples 400"]
     assert memory.chooser == step.chooser  # one choice for both
-    assert rows(memory.drawing) == memory.drawing.choices["documents 100"]
+    assert rows(memory.drawing) == memory.drawing.choices["training examples 100"]
 
 
 def test_one_length_has_no_surface():

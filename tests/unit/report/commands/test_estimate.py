@@ -1,11 +1,19 @@
-"""An estimate as texts: every figure with its unit, what is absent with its reason."""
+"""An estimate as texts: every figure with its unit, or the reason why it is absent."""
 
 import json
 
 import pytest
 
+from ftbench.analysis.fits.reasons import TooFewSizes
 from ftbench.estimate.answers import EstimatedFigure
-from ftbench.estimate.estimate import DeviceEstimate, Estimate, target_of
+from ftbench.estimate.estimate import DeviceEstimate, Estimate, MeasuredRuns, target_of
+from ftbench.estimate.reasons import (
+    FromPrediction,
+    HourlyPrice,
+    MayNotFit,
+    NoRunFinished,
+    OneDevice,
+)
 from ftbench.plan.schedule import schedule_of
 from ftbench.records.prediction import LargestBatch
 from ftbench.report.commands.estimate import (
@@ -13,6 +21,7 @@ from ftbench.report.commands.estimate import (
     estimate_json,
     figure_text,
     headline,
+    nothing_to_estimate_on,
 )
 from tests.factories import data_source, model_source, profile
 
@@ -22,8 +31,9 @@ TARGET = target_of(
     data_source(),
     {"train_size": 25_000, "max_length": 512},
 )
-TIME = EstimatedFigure("time_s", 7200.0, 3600.0, 86400.0, "bounds", "roofline")
-ACCURACY = EstimatedFigure("accuracy", absent="two sizes")
+TIME = EstimatedFigure("time_s", 7200.0, 3600.0, 86400.0, "bounds", OneDevice())
+ACCURACY = EstimatedFigure("accuracy", absent=TooFewSizes(2, 4))
+FEW = "the training set has 2 sizes; 4 sizes are needed"
 LARGEST = LargestBatch(
     cell_id="x", gpu="l4", max_length=512, certain=1024, possible=1030, reserved=None
 )
@@ -33,15 +43,17 @@ def device(**changes):
     fields = {
         "device": "l4",
         "usd_per_hour": 0.8,
-        "figures": (TIME, EstimatedFigure("cost_usd", 1.6, 0.8, 19.2, "bounds", "hours x 0.8 USD")),
+        "figures": (TIME, EstimatedFigure("cost_usd", 1.6, 0.8, 19.2, "bounds", HourlyPrice(0.8))),
         "verdict": "fits",
         "largest": LARGEST,
-        "notes": ("a note",),
+        "notes": (MayNotFit(certain=True),),
     }
     return DeviceEstimate(**(fields | changes))
 
 
-FOUND = Estimate(TARGET, schedule_of(TARGET.cell), 3.2e15, (device(),), ACCURACY, ("noted",))
+FOUND = Estimate(
+    TARGET, schedule_of(TARGET.cell), 3.2e15, (device(),), ACCURACY, (FromPrediction("noted"),)
+)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,7 @@ def test_figures_have_their_unit(name, value, text):
 def test_the_headline_says_what_is_run_and_what_was_taken_from_the_profile():
     first, second = headline(FOUND)
     assert first == (
-        "test, not run: length 512, batch 8, documents 25,000"
+        "test, not run: length 512, batch 8, training examples 25,000"
         " (6,250 steps, 3 evaluations of 8 examples, 3.2 PFLOP)"
     )
     assert second == "from the profile, its largest or only: batch 8"
@@ -74,18 +86,18 @@ def test_the_headline_says_what_is_run_and_what_was_taken_from_the_profile():
 
 def test_every_figure_has_a_row():
     table = device_table(device(), ACCURACY)
-    assert table.title == "On l4, 0.8 USD an hour"
+    assert table.title == "On l4, 0.8 USD per hour"
     assert table.rows[0] == (
         "time",
         "2 h 00 min",
         "1 h 00 min",
         "24 h 00 min",
         "bounds",
-        "roofline",
+        "time on one device",
     )
     assert table.rows[1][:4] == ("money", "$1.60", "$0.80", "$19.20")
     assert table.rows[2][0] == "accuracy"
-    assert table.rows[2][-1] == "absent: two sizes"
+    assert table.rows[2][-1] == f"absent: {FEW}"
     assert table.rows[3][:2] == ("fits", "fits")
     assert table.rows[4][:4] == ("largest batch", "1,024", "1,024", "1,030")
 
@@ -107,8 +119,15 @@ def test_json_is_plain_and_whole():
         "low": 3600.0,
         "high": 86400.0,
         "interval": "bounds",
-        "source": "roofline",
+        "source": "time on one device",
     }
     assert card["largest_batch"] == {"certain": 1024, "possible": 1030}
-    assert data["score"] == {"value": None, "absent": "two sizes"}
+    assert data["score"] == {"value": None, "absent": FEW}
     assert data["notes"] == ["noted"]
+    assert len(card["notes"]) == 1
+
+
+def test_without_a_card_or_runs_the_notes_are_the_hint():
+    assert nothing_to_estimate_on(MeasuredRuns()).hint is None
+    error = nothing_to_estimate_on(MeasuredRuns(notes=(NoRunFinished("runs"),)))
+    assert error.hint == "no run in runs has finished"

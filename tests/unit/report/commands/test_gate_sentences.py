@@ -184,7 +184,9 @@ def test_every_type_has_words():
 
 def test_cells_and_groups_in_words():
     assert cell_words(SHAPE) == CELL
-    assert cell_words(SHAPE.model_copy(update={"train_size": 64})) == f"{CELL}, documents 64"
+    assert (
+        cell_words(SHAPE.model_copy(update={"train_size": 64})) == f"{CELL}, training examples 64"
+    )
     assert cell_words(NamedSteps(name="step")) == "step"
     assert settings_words({}) == ""
     settings = {"attn_implementation": "eager", "bf16": True, "tf32": False, "optim": None}

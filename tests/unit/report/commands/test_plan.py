@@ -11,7 +11,7 @@ def test_a_plan_lists_every_cell_by_id():
     grid, unresolved = plan_grid(of, {})
     assert unresolved is None
     table = plan_table(of, grid, resolved=True)
-    assert table.columns == ("cell", "length", "batch", "documents")
+    assert table.columns == ("cell", "length", "batch", "training examples")
     assert [row[0] for row in table.rows] == [cell.cell_id for cell in grid.cells]
     assert "2 replicates each" in table.title
 

@@ -44,7 +44,7 @@ def test_a_figure_has_its_interval_where_it_shows(of, text):
 def test_a_table_of_cells_and_cards():
     of = grid()
     table = predictions_table(of, predictions(of, "t4", "h100"), ["t4", "h100"])
-    assert table.columns == ("length", "batch", "documents", "tensors", "t4", "h100")
+    assert table.columns == ("length", "batch", "training examples", "tensors", "t4", "h100")
     assert len(table.numeric) == len(table.columns)
     reserved = "120 MiB (116 MiB to 124 MiB) fits"
     assert table.rows[0] == ("16", "4", "16", "90.0 MiB", reserved, reserved)

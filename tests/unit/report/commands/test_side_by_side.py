@@ -71,7 +71,7 @@ def test_what_differs_comes_first(found):
 
 def test_values_ratio_and_verdict_of_a_cell(found):
     one = table(build(found), "Total time")
-    assert one.columns[-4:] == ("total time A", "total time B", "B / A", "said")
+    assert one.columns[-4:] == ("total time A", "total time B", "B / A", "verdict")
     (row,) = one.rows
     assert row[-4:-2] == ("32.2 s", "1 min 04 s")
     assert row[-2].startswith("2.00x (")

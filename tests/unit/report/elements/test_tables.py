@@ -61,17 +61,17 @@ def test_along_has_ratios_in_brackets():
     records = [
         record(cell(max_length=n), measurement=measurement(step_median_s=n / 100)) for n in (16, 32)
     ]
-    (chain,) = series_along(cells_table(records), "max_length", varying_axes(records))
-    table = along(chain)
-    assert table.title == "Along length, at batch 4, documents 16"
+    (series,) = series_along(cells_table(records), "max_length", varying_axes(records))
+    table = along(series)
+    assert table.title == "Along length, at batch 4, training examples 16"
     step = table.columns.index("step (median)")
     assert [row[step] for row in table.rows] == ["160 ms", "320 ms (2.00x)"]
 
 
 def test_values_that_are_words_have_no_ratios():
     records = [record(cell(method=method)) for method in ("full", "lora")]
-    (chain,) = series_along(cells_table(records), "method", varying_axes(records))
-    table = along(chain)
+    (series,) = series_along(cells_table(records), "method", varying_axes(records))
+    table = along(series)
     assert not any("x)" in text for row in table.rows for text in row)
     assert table.numeric[:2] == (False, True)
 
@@ -84,8 +84,8 @@ def test_accuracy_has_its_spread_over_replicates():
         for n in (16, 32)
         for r in (0, 1)
     ]
-    (chain,) = series_along(cells_table(records), "max_length", varying_axes(records))
-    table = along(chain)
+    (series,) = series_along(cells_table(records), "max_length", varying_axes(records))
+    table = along(series)
     assert table.columns[:2] == ("length", "runs")
     assert table.rows[0][1] == "2"
     assert table.rows[0][-1] == "0.650 ± 0.071"

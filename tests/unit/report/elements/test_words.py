@@ -59,4 +59,4 @@ def test_no_word_says_more_than_the_interval(one, text):
 
 def test_points_in_words():
     point = {"max_length": 64, "train_size": 25_000.0, "learning_rate": 2e-05}
-    assert point_text(point) == "length 64, documents 25,000, learning_rate 2e-05"
+    assert point_text(point) == "length 64, training examples 25,000, learning_rate 2e-05"

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from ftbench.analysis.fits.laws import Exponent, Fit, Group, HeldOut, Interval, Refusal
+from ftbench.analysis.fits.laws import Exponent, Fit, FitGroup, HeldOut, Interval, Refusal
 from ftbench.records.record import Failure
 from ftbench.report.document import Document, build
 from ftbench.report.elements.section import Section
@@ -55,12 +55,12 @@ def strict(text):
     [
         ("peak_rss_bytes", "byte"),
         ("total_s", "s"),
-        ("samples_per_s", "document/s"),
+        ("samples_per_s", "example/s"),
         ("padded_tokens_per_s", "token/s"),
         ("flops_per_s", "FLOP/s"),
         ("energy_j", "J"),
         ("max_length", "token"),
-        ("train_size", "document"),
+        ("train_size", "example"),
         ("mfu", "share"),
         ("kernel_share", "share"),
         ("page_faults_per_step", "fault"),
@@ -80,7 +80,7 @@ def test_types_and_units_are_kept(tmp_path):
         cell(max_length=64), status="oom", measurement=None, failure=Failure(message=HOSTILE)
     )
     files = write_parquet(document(record(), failed), tmp_path)
-    assert [file.name for file in files] == ["cells.parquet", "ledger.parquet"]
+    assert [file.name for file in files] == ["cells.parquet", "ledger.parquet", "scores.parquet"]
     cells = pq.read_table(files[0])
     types = {field.name: str(field.type) for field in cells.schema}
     assert types["peak_rss_bytes"] == types["max_length"] == types["step_warmup_steps"] == "int64"
@@ -161,11 +161,11 @@ def test_fits_are_data_without_their_functions():
     exponent = Exponent(
         "total_s", "max_length", {"train_size": 16}, 16, 32, Interval(1.0, 0.9, 1.1)
     )
-    group = Group(
+    group = FitGroup(
         {"method": "full"}, {"total_s": fit()}, (Refusal("mfu", "no cells"),), (exponent,)
     )
     data = strict(dumped({"fits": [plain(group)]}))["fits"][0]
-    assert data["held"] == {"method": "full"}
+    assert data["fixed"] == {"method": "full"}
     one = data["fits"]["total_s"]
     assert one["law"] == "t0 + t1*x"
     assert one["coefficients"]["t0"] == {"value": 1.0, "low": 0.5, "high": None}

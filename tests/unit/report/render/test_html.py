@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ftbench.report.document import Document
-from ftbench.report.elements.figure import CHOSEN, Chart, Figure
+from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render import html
@@ -20,7 +20,7 @@ VEGA = 'window.vegaEmbed = () => "</script><!--";'
 @pytest.fixture(autouse=True)
 def little_vega(monkeypatch):
     """The real libraries take seconds to put together, and are none of these tests' business."""
-    monkeypatch.setattr(html, "_vega", lambda: VEGA)
+    monkeypatch.setattr(html, "vega_script", lambda: VEGA)
 
 
 class Page(HTMLParser):
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 def figure(name="f", rows=(), choices=None, chooser=""):
     spec = {"mark": "bar", "datasets": {CHOSEN: list(rows)}}
-    return Figure(
+    return ReportFigure(
         name, "A title", "A caption.", "In words.", lambda: Chart(spec, choices or {}), chooser
     )
 

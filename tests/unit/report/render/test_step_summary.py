@@ -40,9 +40,9 @@ def test_a_real_report():
     of = build([warned], profile(), preparation(), {env.environment_id: env})
     text = render(of)
     assert text.startswith("\n# ftbench: test\n\n## What was found\n\n- ")
-    assert "| length | batch | documents |" in text
+    assert "| length | batch | training examples |" in text
     assert (
-        "\n- length 16, batch 4, documents 16: others busy: the &lt;b&gt;machine&lt;/b&gt; was busy"
+        "\n- length 16, batch 4, training examples 16: others busy: the &lt;b&gt;machine&lt;/b&gt; was busy"
         in text
     )
     assert "Left out" not in text
@@ -50,8 +50,8 @@ def test_a_real_report():
 
 
 def test_what_is_said_of_buying_is_there_without_its_tables():
-    text = render(document(Section("What to buy", ("More documents.",), (cells(3),))))
-    assert "- More documents." in text
+    text = render(document(Section("What to buy", ("More examples.",), (cells(3),))))
+    assert "- More examples." in text
     assert "|" not in text
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from ftbench.analysis.fits.laws import Interval, Refusal
+from ftbench.analysis.fits.reasons import NoneHeldOut, TooFewSizes
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.report.sections.headlines import headlines, stats, times
 from tests.factories import cell, measurement, record
@@ -26,21 +27,21 @@ def test_memory_elsewhere_is_not_put_beside_the_time():
 
 
 def test_the_step_up_the_axis_is_the_last_in_the_largest_cells():
-    low = exponent(start=64, end=128, held={"per_device_train_batch_size": 16})
-    small = exponent(held={"per_device_train_batch_size": 4})
+    low = exponent(start=64, end=128, fixed={"per_device_train_batch_size": 16})
+    small = exponent(fixed={"per_device_train_batch_size": 4})
     (line,) = (one for one in said(group(low, exponent(), small)) if "the length" in one)
     assert "from 128 to 256 (batch 8)" in line
 
 
 def test_an_axis_that_was_not_doubled():
-    line = "From documents 1000 to 3000, a doubling costs 1.9 to 2.1 times the total time."
-    assert line in said(group(exponent("total_s", "train_size", 1000, 3000, held={})))
+    line = "From training examples 1000 to 3000, a doubling costs 1.9 to 2.1 times the total time."
+    assert line in said(group(exponent("total_s", "train_size", 1000, 3000, fixed={})))
 
 
 def test_groups_are_told_apart_by_what_differs():
     groups = [
         group(
-            exponent(high=high, low=high), held={"attn_implementation": name, "padding": "longest"}
+            exponent(high=high, low=high), fixed={"attn_implementation": name, "padding": "longest"}
         )
         for name, high in (("eager", 1.77), ("sdpa", 1.0))
     ]
@@ -54,16 +55,16 @@ def test_groups_are_told_apart_by_what_differs():
 def test_an_axis_without_a_fit_says_what_was_measured():
     (line,) = (one for one in said(group(exponent())) if one.startswith("Batch"))
     assert line.startswith(
-        "Batch 4 to 8 (at length 64, documents 100): a step from 117 ms to 185 ms"
+        "Batch 4 to 8 (at length 64, training examples 100): a step from 117 ms to 185 ms"
     )
 
 
-def test_accuracy_and_what_more_documents_would_bring():
+def test_accuracy_and_what_more_examples_would_bring():
     (line,) = (one for one in said(curves=(learning_curve(),)) if one.startswith("Accuracy"))
     assert line == (
         "Accuracy rises from 0.541 (0.531 to 0.551) at 100 training examples to 0.687 (0.677 to 0.697) at 400,"
-        " means over 3 seeds. By the fitted law, 800 examples would bring 0.737 (0.727 to 0.747), and"
-        " ever more would near 0.920 (0.890 to 0.950)."
+        " means over 3 seeds. By the fitted law, 800 training examples would give 0.737 (0.727 to 0.747), and"
+        " the limit is 0.920 (0.890 to 0.950)."
     )
 
 
@@ -85,7 +86,7 @@ def test_seeds_are_those_of_all_points_and_one_run_is_no_mean(seeds, words):
     assert f" at 400{words}" in said(curves=(learning_curve(points=points),))[1]
 
 
-def test_how_far_other_evaluation_documents_would_move_the_curve():
+def test_how_far_other_evaluation_examples_would_move_the_curve():
     line = said(curves=(learning_curve(evaluation_error=0.0612),))[1]
     moved = "Other evaluation examples would move the whole curve by up to ±0.061."
     assert f"means over 3 seeds. {moved} By the fitted law" in line
@@ -93,16 +94,16 @@ def test_how_far_other_evaluation_documents_would_move_the_curve():
 
 
 def test_of_several_curves_the_best_known_is_told():
-    weak = learning_curve(weak="the median error is 9 %", held={"max_length": 64})
-    line = said(curves=(weak, learning_curve(held={"max_length": 128})))[1]
+    weak = learning_curve(weak=(NoneHeldOut(),), fixed={"max_length": 64})
+    line = said(curves=(weak, learning_curve(fixed={"max_length": 128})))[1]
     assert "(length 128)" in line
     assert line.endswith("1 more curve is below.")
 
 
 def test_a_weak_law_foretells_nothing():
-    line = said(curves=(learning_curve(weak="the median error is 9 %"),))[1]
-    assert line.endswith("The law fitted to it is weak: the median error is 9 %.")
-    assert "would bring" not in line
+    line = said(curves=(learning_curve(weak=(NoneHeldOut(),)),))[1]
+    assert line.endswith("The law fitted to it is weak: too few cells to hold any out.")
+    assert "would give" not in line
 
 
 def test_accuracy_that_is_not_told_apart_does_not_rise():
@@ -111,9 +112,9 @@ def test_accuracy_that_is_not_told_apart_does_not_rise():
 
 
 def test_no_curve_is_said_once_with_its_reason():
-    refused = Refusal("eval_accuracy", "3 sizes, 4 are needed")
+    refused = Refusal("eval_accuracy", TooFewSizes(3, 4))
     lines = said(curves=(refused, refused))
-    assert lines.count("No learning curve: 3 sizes, 4 are needed.") == 1
+    assert lines.count("No learning curve: the training set has 3 sizes; 4 sizes are needed.") == 1
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_stats():
     assert found["step time"][0] == "500 ms"
     assert found["best accuracy"] == (
         "0.900",
-        "one run, length 16, batch 4, documents 8; guessing gives 0.500",
+        "one run, length 16, batch 4, training examples 8; guessing gives 0.500",
     )
 
 
@@ -148,7 +149,7 @@ def test_the_best_cell_is_named_by_all_that_tells_cells_apart():
     (found,) = (
         one for one in stats(cells_table(records), varying_axes(records)) if "best" in one[0]
     )
-    assert "documents 16, method lora;" in found[2]
+    assert "training examples 16, method lora;" in found[2]
 
 
 def test_runs_with_wrong_figures_have_finished_too():

@@ -41,7 +41,7 @@ def test_the_front_is_said_and_shown():
         " 1 more is not distinguishable from it."
     )
     front = table(found, "against total time")
-    assert front.columns[:3] == ("length", "documents", "seeds")
+    assert front.columns[:3] == ("length", "training examples", "seeds")
     assert [row[:2] for row in front.rows] == [("16", "16"), ("32", "16"), ("16", "32")]
     assert [row[-1] for row in front.rows] == [
         "front",
@@ -53,7 +53,7 @@ def test_the_front_is_said_and_shown():
 def test_the_cheapest_cell_for_an_accuracy():
     rows = table(section(GOOD, eval_size=10_000), "cheapest cell").rows
     assert [row[0] for row in rows] == ["0.65", "0.70", "0.75", "0.80"]
-    assert rows[0][1:3] == ("21.0 s", "length 16, documents 32")
+    assert rows[0][1:3] == ("21.0 s", "length 16, training examples 32")
     assert rows[-1][2].endswith("(perhaps)")  # 0.81, whose interval goes below 0.80
 
 
@@ -61,12 +61,12 @@ def test_the_next_doubling_is_said_and_shown():
     found = section(GOOD, eval_size=10_000)
     said = next(text for text in found.paragraphs if "next doubling" in text)
     assert said.startswith(
-        "The next doubling of documents (measured from 16 to 32 at length 16, batch 4) is the only one whose"
-        " gain in accuracy is distinguishable from none: +0.200"
+        "The next doubling of training examples (measured from 16 to 32 at length 16, batch 4) is the only one"
+        " whose gain in accuracy is distinguishable from none: +0.200"
     )
     rows = table(found, "next doubling").rows
     assert [(row[0], row[-1]) for row in rows] == [
-        ("documents", "distinguishable"),
+        ("training examples", "distinguishable"),
         ("length", "not distinguishable"),
     ]
 
@@ -88,8 +88,8 @@ def test_a_gain_within_noise_is_not_said():
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
     assert (
-        "No next doubling has a gain in accuracy that is distinguishable from none (documents from 16 to 32 at"
-        " length 16, batch 4)." in text
+        "No next doubling has a gain in accuracy that is distinguishable from none (training examples from 16 to 32"
+        " at length 16, batch 4)." in text
     )
     assert "how far another seed's score would lie is not known" in text
 

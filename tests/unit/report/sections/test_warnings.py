@@ -22,7 +22,11 @@ def test_each_kind_is_counted_and_told_the_worst_first():
     assert "--rerun-noisy" in note
     assert [row[1] for row in table.rows] == [UNTRUSTED, "oom", "others busy"]
     assert table.rows[0][2] == "scores.accuracy: 1.5 is not between 0 and 1"
-    assert table.rows[1] == ("length 16, batch 4, documents 8", "oom", "at step 7: out of memory")
+    assert table.rows[1] == (
+        "length 16, batch 4, training examples 8",
+        "oom",
+        "at step 7: out of memory",
+    )
     assert table.rows[2][0].endswith(", replicate 1")
 
 

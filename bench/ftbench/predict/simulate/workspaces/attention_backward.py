@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftbench.predict.simulate.workspaces.steps import (
+from ftbench.predict.simulate.workspaces.allocator_steps import (
     FLOAT_BYTES,
     Steps,
     allocate,

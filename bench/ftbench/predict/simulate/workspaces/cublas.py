@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ftbench.base.units import KIB, MIB
-from ftbench.predict.simulate.workspaces.steps import Version
+from ftbench.predict.simulate.workspaces.allocator_steps import Version
 
 
 def cublas_workspace_bytes(

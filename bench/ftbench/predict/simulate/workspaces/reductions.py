@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftbench.base.units import KIB
-from ftbench.predict.simulate.workspaces.steps import (
+from ftbench.predict.simulate.workspaces.allocator_steps import (
     FLOAT_BYTES,
     Runtime,
     Step,

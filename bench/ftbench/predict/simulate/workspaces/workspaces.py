@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Steps, allocate, free
 from ftbench.predict.simulate.workspaces.attention_backward import (
     efficient_attention_backward_workspace,
     flash_attention_backward_workspace,
@@ -20,7 +21,6 @@ from ftbench.predict.simulate.workspaces.reductions import (
     foreach_norm_workspace,
     layer_norm_backward_workspace,
 )
-from ftbench.predict.simulate.workspaces.steps import Runtime, Steps, allocate, free
 from ftbench.predict.trace.events import Kernel
 
 

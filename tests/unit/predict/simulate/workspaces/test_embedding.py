@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Step
 from ftbench.predict.simulate.workspaces.embedding import embedding_backward_workspace
-from ftbench.predict.simulate.workspaces.steps import Runtime, Step
 from tests.unit.predict.simulate.workspaces.scratch import sizes
 
 RTX_3060 = Runtime((8, 6), (2, 6), multiprocessors=28, threads_per_multiprocessor=1536)

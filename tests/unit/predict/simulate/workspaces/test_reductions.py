@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime
 from ftbench.predict.simulate.workspaces.reductions import (
     column_sum_workspace,
     foreach_norm_workspace,
     layer_norm_backward_workspace,
 )
-from ftbench.predict.simulate.workspaces.steps import Runtime
 from tests.unit.predict.simulate.workspaces.scratch import sizes
 
 KIB, MIB = 1024, 1024**2

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from ftbench.predict.simulate.workspaces.steps import Runtime, Step
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Step
 from ftbench.predict.simulate.workspaces.workspaces import Workspaces
 from ftbench.predict.trace.events import Kernel
 from tests.unit.predict.simulate.workspaces.scratch import sizes

@@ -1,6 +1,6 @@
 import pytest
 
-from ftbench.predict.simulate.workspaces.steps import Runtime
+from ftbench.predict.simulate.workspaces.allocator_steps import Runtime
 
 
 def test_a_runtime_has_multiprocessors():

@@ -15,7 +15,7 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import TaskName
 from ftbench.records.scores import Score
 from ftbench.worker.tasks import scoring
-from ftbench.worker.tasks.base import Array, Labels
+from ftbench.worker.tasks.protocol import Array, Labels
 from ftbench.worker.tasks.text import WholeTexts
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import TaskName
 from ftbench.records.scores import Score
 from ftbench.worker.tasks import scoring
-from ftbench.worker.tasks.base import Array, Labels
+from ftbench.worker.tasks.protocol import Array, Labels
 from ftbench.worker.tasks.text import WholeTexts
 
 # Examples are split within this many groups of similar labels, if each has at least as many examples.
