@@ -56,7 +56,7 @@ def test_a_request_goes_through_json_and_back(calls):
     assert (cells, gpus) == (request.cells, request.gpus)
     assert [cell.cell_id for cell in cells] == [cell.cell_id for cell in grid().cells]
     assert options["request"] == request
-    assert options["documents"] == KNOWN
+    assert options["sequence_lengths"] == KNOWN
     assert calls["read"] == request.cells
     assert Predictions.model_validate(json.loads(json.dumps(answer))) == ANSWER
     assert said == ["reading the data", "tracing m"]
@@ -65,13 +65,13 @@ def test_a_request_goes_through_json_and_back(calls):
 def test_data_that_are_not_at_hand_are_not_read(calls):
     _, _, said = ask(data_at_hand=False)
     assert "read" not in calls
-    assert calls["predict"][2]["documents"] == SequenceLengths()
+    assert calls["predict"][2]["sequence_lengths"] == SequenceLengths()
     assert said == ["tracing m"]
 
 
 def test_full_batches_need_no_data(calls):
     ask(full_batches=True)
-    documents = calls["predict"][2]["documents"]
+    documents = calls["predict"][2]["sequence_lengths"]
     assert "read" not in calls
     assert not any(documents.padded(cell.max_length) for cell in grid().cells)
 
