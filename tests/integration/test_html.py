@@ -157,7 +157,7 @@ def test_columns_sort_by_keyboard_by_what_they_mean(report, browser):
         ("", 108),
         ("length=64", 36),
         ("length=64 batch=8", 12),
-        ("documents>=1000", 54),
+        ("training_examples>=1000", 54),
         ("oom", 1),
         ("no_such_word", 0),
     ],

@@ -28,7 +28,7 @@ def test_the_tables_are_written(smoke):
     report = (smoke.directory.path / "report.md").read_text()
     for heading in (
         "Along length",
-        "Along documents",
+        "Along training examples",
         "not comparable with the official test split",
     ):
         assert heading in report
