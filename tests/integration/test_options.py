@@ -112,7 +112,7 @@ def test_random_weights_have_a_cost_but_no_accuracy(varied):
         assert record.measurement.steps.median_s > 0
     assert varied.cells["eval_accuracy"].isna().all()
     report = (varied.directory.path / "report.md").read_text()
-    assert "Accuracy is absent: the weights are random" in report
+    assert "Scores are absent: the weights are random" in report
 
 
 def test_a_profile_that_saves_no_checkpoint_says_so(varied):
