@@ -46,7 +46,7 @@ OLD_TRANSFORMERS_TESTS = (
     "tests/unit/predict/trace/test_tracer.py",
     "tests/unit/predict/trace/test_autograd.py",
     "tests/unit/predict/trace/test_module_path.py",
-    "tests/unit/predict/trace/test_answers.py",
+    "tests/unit/predict/trace/test_scalar_answers.py",
     "tests/unit/predict/trace/test_operators.py",
     "tests/unit/predict/trace/test_attention.py",
     "tests/unit/predict/trace/test_autocast.py",

@@ -259,3 +259,7 @@ def test_the_screenshot_is_a_module_that_gets_the_arguments(noxfile, monkeypatch
     session = FakeSession(posargs=["--out", "x.png"])
     noxfile.screenshot(session)
     assert list(session.commands[-1][1:]) == ["-m", "tests.screenshot", "--out", "x.png"]
+
+
+def test_the_tests_that_run_under_the_older_transformers_are_there(loaded):
+    assert [name for name in loaded.OLD_TRANSFORMERS_TESTS if not (ROOT / name).is_file()] == []
