@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
             {"workload__text_column": "txt"},
             ["workload.text_column: no such column", "nearest:  text"],
         ),
-        ({"training__eval_strategy": "steps"}, ["training: transformers refuses these settings"]),
+        ({"training__eval_strategy": "steps"}, ["training: transformers rejects these settings"]),
     ],
 )
 def test_refused_before_anything_runs(tmp_path, settings, said):
