@@ -74,6 +74,7 @@ def run(
     Cells that have a finished record in the run directory are not run again.
     """
     from ftbench.execute.engines.base import make_engine
+    from ftbench.execute.jobs import plan_jobs
     from ftbench.plan.devices import choose_device
     from ftbench.plan.grid import axis_order, kept_cells
     from ftbench.plan.profile_file import load_profile
@@ -87,7 +88,8 @@ def run(
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     engine = make_engine(loaded.run, device)
-    engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
+    if directory.record_count() < len(plan_jobs(loaded, grid)):
+        engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
 
     from ftbench.cli.progress import RunDisplay
     from ftbench.execute.runner import Runner

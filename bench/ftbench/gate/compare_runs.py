@@ -24,8 +24,9 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.special import stdtr
 
-from ftbench.analysis.comparisons.contrast import NORMAL_FROM, SCORE_ERROR, combined, mean_scores
+from ftbench.analysis.comparisons.contrast import NORMAL_FROM, combined, mean_scores
 from ftbench.analysis.fits.regression import student
+from ftbench.analysis.tables.cells_table import SCORE_ERROR
 from ftbench.gate.compare import rise, version_changes
 from ftbench.gate.measured_runs import (
     GRAIN_BYTES,

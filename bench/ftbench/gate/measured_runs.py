@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.analysis.comparisons.contrast import SCORE_ERROR
-from ftbench.analysis.tables.cells_table import cells_table, headline_score
+from ftbench.analysis.tables.cells_table import SCORE_ERROR, cells_table, headline_score
 from ftbench.base.errors import BaselineError
 from ftbench.base.units import MIB
 from ftbench.gate.baseline import Measured, MeasuredCell, SeedScore

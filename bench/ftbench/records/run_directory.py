@@ -223,6 +223,10 @@ class RunDirectory:
             return False
         return True
 
+    def record_count(self) -> int:
+        """Return the number of record files, which are not read."""
+        return len(self._record_files())
+
     def records(self) -> list[Record]:
         """Return all records, sorted by file name; raises RunDirectoryError for the first unreadable one."""
         return [self._record(file) for file in self._record_files()]

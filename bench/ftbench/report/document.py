@@ -8,10 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from ftbench.analysis.comparisons.contrast import ENVIRONMENT, SCORE_ERROR, separating_axes
+from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
 from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
-from ftbench.analysis.tables.cells_table import cells_table, headline_score, varying_axes
+from ftbench.analysis.tables.cells_table import (
+    SCORE_ERROR,
+    cells_table,
+    headline_score,
+    varying_axes,
+)
 from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import format_flops, format_value

@@ -36,3 +36,13 @@ def test_a_run_with_untrusted_figures_ends_with_1(command, tmp_path, monkeypatch
     monkeypatch.setattr("ftbench.execute.engines.local.LocalEngine", lambda *options: engine)
     ended, _, err = command("run", "smoke", "--out", tmp_path / "run")
     assert ended == code, err
+
+
+def test_a_run_with_nothing_left_to_do_starts_no_server(command, tmp_path, monkeypatch):
+    """The server imports torch, ten seconds of a processor."""
+    engine, started = Answering(measurement()), []
+    monkeypatch.setattr(Answering, "warm_up", lambda self: started.append("server"))
+    monkeypatch.setattr("ftbench.execute.engines.local.LocalEngine", lambda *options: engine)
+    for _ in range(2):
+        assert command("run", "smoke", "--out", tmp_path / "run")[0] == 0
+        assert started == ["server"]

@@ -19,6 +19,7 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from ftbench.analysis.fits.laws import CONFIDENCE, Interval
+from ftbench.analysis.tables.cells_table import SCORE_ERROR
 
 Verdict = Literal["more", "less", "not distinguishable", "not known"]
 Point = tuple[Hashable, ...]
@@ -26,8 +27,6 @@ Run = Mapping[Hashable, Any]  # one row of a table of cells
 
 # What tells runs of one cell apart if they were measured on several machines, or with other packages.
 ENVIRONMENT = "environment_id"
-# The column of the standard error of a run's headline score.
-SCORE_ERROR = "score_se"
 # From so many runs on a cell's spread is its own; with fewer it is that of all cells together.
 OWN_SPREAD = 3
 # From so many ratios on their median has an interval.

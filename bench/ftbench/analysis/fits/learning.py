@@ -33,12 +33,10 @@ from ftbench.analysis.fits.reasons import (
     Weakness,
 )
 from ftbench.analysis.fits.regression import NORMAL, Numbers, TooFewCellsError, cells_of, student
-from ftbench.analysis.tables.cells_table import headline_score
+from ftbench.analysis.tables.cells_table import SCORE_ERROR, headline_score
 from ftbench.plan.scores import ACCURACY, ScoreKind
 
 AXIS = "train_size"
-# The column of the standard error of a run's headline score.
-SCORE_ERROR = "score_se"
 # One more than the law has constants, so that one size can be left out.
 SIZES = 4
 # Runs beyond the first of each size that their spread is known from.

@@ -30,6 +30,9 @@ OF_RECORD = (
 # What a table says instead of `ok` of a record with a figure that breaks an invariant.
 UNTRUSTED = "untrusted"
 
+# The column of the standard error of a run's headline score.
+SCORE_ERROR = "score_se"
+
 # A setting that one cell names and another leaves to its default.
 ABSENT_SETTING = "default"
 # A setting of LoRA in a cell of another method, which does not use it.
