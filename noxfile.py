@@ -53,8 +53,12 @@ OLD_TRANSFORMERS_TESTS = (
     "tests/unit/predict/trace/test_patches.py",
     "tests/unit/predict/shapes/test_fit.py",
 )
+LONG_FILES = ("tests/unit/test_pytest_plugin.py", "tests/unit/predict/trace/test_tracer.py")
 NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FROM_SOURCE = NO_HUB | {"PYTHONPATH": "bench"}
+# Several processes of several threads share the cores in tests. A thread of OpenMP that waits by spinning takes
+# them from the one that it waits for: beside another test, tests/integration/test_smoke.py took 300 s, and 91 s so.
+SHARED_CORES = NO_HUB | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 REFUSAL = """\
 pip would install a CUDA build of torch ({packages}, ...), several gigabytes, but there is no NVIDIA driver here.
@@ -164,18 +168,29 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the unit tests, one process per core, then the integration tests; arguments go to pytest instead.
+    """Run the unit tests, one per core at a time, then the integration tests, two; arguments go to pytest instead.
 
-    Unless only unit tests are named, a browser is needed: on Debian it is installed if you are root.
+    Of integration tests that are alike, one is run here, and the others by `nox -s long`. Unless only unit tests
+    are named, a browser is needed: on Debian it is installed if you are root.
     """
     named = [argument for argument in session.posargs if argument.startswith("tests")]
     if not named or any(not argument.startswith("tests/unit") for argument in named):
         require_browser(session)
     pytest = str(shared_environment(session) / "pytest")
-    # Integration tests measure processes that they start, so they run one at a time.
-    unit = ("-n", "auto", "--dist", "loadfile", "tests/unit")
-    for arguments in [session.posargs] if session.posargs else [unit, ("tests/integration",)]:
-        session.run(pytest, *arguments, env=NO_HUB, external=True)
+    # The longest files first: by itself, xdist begins with those of the most tests.
+    unit = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *LONG_FILES, "tests/unit")
+    # They start processes of several threads each: more than two at a time would only wait for each other.
+    integration = ("-n", "2", "--dist", "loadfile", "-m", "not long", "tests/integration")
+    for arguments in [session.posargs] if session.posargs else [unit, integration]:
+        session.run(pytest, *arguments, env=SHARED_CORES, external=True)
+
+
+@nox.session(venv_backend="none")
+def long(session: nox.Session) -> None:
+    """Run the integration tests that `nox -s tests` leaves out, since others are like them."""
+    pytest = str(shared_environment(session) / "pytest")
+    command = (pytest, "-n", "2", "--dist", "loadfile", "-m", "long", "tests/integration")
+    session.run(*command, *session.posargs, env=SHARED_CORES, external=True)
 
 
 @nox.session
@@ -235,6 +250,17 @@ def mutations(session: nox.Session) -> None:
     """Plant regressions and harmless changes in copies of real code; print the gate's verdicts."""
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.mutations", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def architectures(session: nox.Session) -> None:
+    """Predict every sequence classifier of transformers, and compare: `nox -s architectures -- [TYPE ...]`.
+
+    A quarter of an hour. Ends with 1 if fewer than 90 % agree with torch's CPU allocator, or any ends in an error.
+    """
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.architectures", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
 
 

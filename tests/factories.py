@@ -197,7 +197,7 @@ def evaluated(table: pd.DataFrame, examples: int | None) -> pd.DataFrame:
 def score(
     name: str = "accuracy", value: float = 0.75, *, examples: int = 8, **changes: Any
 ) -> Score:
-    """Return a score of these evaluation examples, where guessing gives a half."""
+    """Return a score of these evaluation examples, where guessing gives 0.1."""
     share = SCORE_KINDS[name].scale == "share" and 0 <= value <= 1
     error = math.sqrt(share_variance(value, examples)) if share else None
     fields: dict[str, Any] = {
@@ -205,7 +205,7 @@ def score(
         "value": value,
         "higher_is_better": SCORE_KINDS[name].higher_is_better,
         "standard_error": error,
-        "guess": 0.5,
+        "guess": 0.1,
     }
     return Score(**(fields | changes))
 

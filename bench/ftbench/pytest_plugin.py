@@ -17,7 +17,8 @@ tensors request, exact, and the same on every machine. torch is imported only wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,8 +27,8 @@ import pytest
 if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline
     from ftbench.gate.result import GateResult
+    from ftbench.predict.breakdown.growth import Growth
     from ftbench.predict.trace.events import Trace
-    from ftbench.records.prediction import MemoryBreakdown
 
     Step = Callable[[], Any]
     MakeStep = Callable[[Any], Step]  # takes a torch.device
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"
 _RESERVED = "gpu_memory_reserved_bytes"
-_LINES = 12  # the number of a peak's parts that are shown
+_UPDATE = "`pytest --gpu-memory-update`"
+# The test that wrote each baseline.
+_WRITTEN = pytest.StashKey[dict[Path, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,95 +67,147 @@ class GpuMemory:
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
-        self._last: Baseline | None = None
+        self._last: _Traced | None = None
 
-    def check(self, make_step: MakeStep, *, limit: str | int, gpu: str | None = None) -> int:
-        """Fail if the peak of the steps is above a limit; return the peak, in bytes.
+    def check(
+        self,
+        make_step: MakeStep,
+        *,
+        limit: str | int,
+        gpu: str | None = None,
+        steps: int | None = None,
+        allow_growth: bool = False,
+    ) -> int:
+        """Fail if the peak of the steps is above a limit, or steps keep ever more; return the peak, in bytes.
 
         `make_step(device)` builds model, optimizer and batch on the device that it is given, and returns
         the function that runs one step; `limit` is in bytes, or a text such as "2 GiB". With `gpu`, the name
-        of a card in the catalogue, the figure is the simulated peak of that card's reserved memory.
+        of a card in the catalogue, the figure is the simulated peak of that card's reserved memory. `steps` is
+        the number of traced steps (3); to see a leak in every k-th step takes 2 k + 1 of them.
         """
-        from ftbench.base.units import format_bytes, parse_bytes
+        __tracebackhide__ = True
+        from ftbench.base.units import format_bytes
 
-        allowed = parse_bytes(limit) if isinstance(limit, str) else limit
-        trace, baseline = self._traced("step", make_step, gpu)
-        peak, what = trace.peak_bytes, "tensors request"
-        if gpu is None:
-            self._note_peak(baseline)
-            self._last = baseline
-        else:
-            peak, what = _reserved_bytes(trace, gpu), f"{gpu} would reserve"
-            self._note({_RESERVED: peak})
+        with self._told():
+            allowed = _bytes_of(limit)
+            found = self._traced("step", make_step, gpu, steps)
+            peak, what = found.trace.peak_bytes, "tensors request"
+            if gpu is None:
+                self._note_peak(found.baseline)
+                self._last = found
+            else:
+                peak, what = _reserved_bytes(found.trace, gpu), f"{gpu} would reserve"
+                self._note({_RESERVED: peak})
         if peak > allowed:
-            self._tell("\n".join(_peak_lines(baseline.groups[0].breakdown)))
+            self._tell(found.peak_lines(gpu, peak))
             _fail(
                 f"{what} {format_bytes(peak)} at the peak ({peak:,} bytes), above the limit of"
                 f" {format_bytes(allowed)} ({allowed:,} bytes)"
             )
+        if found.growth is not None and not allow_growth:
+            self._tell(found.growth_lines())
+            _fail(f"{found.growth_words()}\nif that ends: allow_growth=True, or more steps=")
         return peak
 
-    def compare(self, name: str, make_step: MakeStep | None = None) -> int:
+    def compare(
+        self, name: str, make_step: MakeStep | None = None, *, steps: int | None = None
+    ) -> int:
         """Fail if the steps need more or less memory than in their baseline; return the peak, in bytes.
 
         Without `make_step`, the steps are those of this test's last `check` without `gpu`. The baseline is
-        `gpu_memory/TEST_FILE/NAME.json` beside the test file. If its versions of torch or transformers
-        differ, the test fails unless --gpu-memory-across-versions is given.
+        `gpu_memory/TEST_FILE/NAME.json` beside the test. If its versions of torch or transformers
+        differ, the test fails unless --gpu-memory-across-versions is given. `steps` is as for `check`.
         """
+        __tracebackhide__ = True
+        path = self._path(name)
+        with self._told():
+            found = self._to_compare(name, make_step, steps)
+            self._note_peak(found.baseline)
+            result = self._result(found.baseline, path)
+        if result is not None and result.exit_code:
+            if result.failures:
+                self._tell(found.result_lines(result))
+            _fail(_verdict(name, result))
+        return found.trace.peak_bytes
+
+    def _to_compare(self, name: str, make_step: MakeStep | None, steps: int | None) -> _Traced:
+        from ftbench.base.errors import BaselineError
+
+        if make_step is not None:
+            return self._traced(name, make_step, None, steps)
+        if self._last is None:
+            raise BaselineError(f"gpu_memory.compare({name!r}) needs the steps to compare")
+        return self._last.named(name)
+
+    def _result(self, found: Baseline, path: Path) -> GateResult | None:
+        """Return the comparison with a baseline; None if this run writes it."""
         from ftbench.base.errors import BaselineError
         from ftbench.gate.baseline_file import read_baseline, write_baseline
         from ftbench.gate.compare import compare
 
-        if make_step is not None:
-            _, found = self._traced(name, make_step)
-        elif self._last is not None:
-            found = self._last.model_copy(update={"profile": name})
-        else:
-            raise pytest.UsageError(f"gpu_memory.compare({name!r}) needs the steps to compare")
-        peak = _peak_bytes(found)
-        self._note_peak(found)
-        path = self._path(name)
         config = self._request.config
         if config.getoption("--gpu-memory-update"):
+            self._require_own(path)
             write_baseline(found, path)
-            return peak
+            return None
         try:
             before = read_baseline(path)
         except BaselineError as error:
-            _fail(f"{error}\n`pytest --gpu-memory-update` writes it")
+            error.hint = f"{_UPDATE} writes it"
+            raise
         across = bool(config.getoption("--gpu-memory-across-versions"))
-        result = compare(before, found, across_versions=across)
-        if result.exit_code:
-            self._tell("\n".join(_result_lines(result)))
-            _fail(_verdict(name, result))
-        return peak
+        return compare(before, found, across_versions=across)
+
+    def _require_own(self, path: Path) -> None:
+        """Raise BaselineError if another test of this run wrote this baseline: the later would replace it."""
+        from ftbench.base.errors import BaselineError
+
+        test = self._request.node.nodeid
+        owner = self._request.config.stash.setdefault(_WRITTEN, {}).setdefault(path, test)
+        if owner != test:
+            raise BaselineError(
+                "another test wrote this baseline in the same run",
+                where=str(path),
+                got=owner,
+                hint="a name per test, or per parameter: gpu_memory.compare(f'net-{width}', ...)",
+            )
 
     def _traced(
-        self, name: str, make_step: MakeStep, gpu: str | None = None
-    ) -> tuple[Trace, Baseline]:
-        from ftbench.gate.predicted import baseline_of_steps
+        self, name: str, make_step: MakeStep, gpu: str | None, steps: int | None
+    ) -> _Traced:
+        __tracebackhide__ = True
+        from ftbench.base.errors import PredictionError
         from ftbench.plan.gpus import find_gpu
-        from ftbench.predict.breakdown.parts import breakdown
-        from ftbench.predict.trace.tracer import Target, trace
+        from ftbench.predict.trace.tracer import STEPS, Target, trace
 
+        if steps is not None and steps < 1:
+            raise PredictionError(
+                "no steps to trace", where="steps", got=str(steps), expected="1 or more"
+            )
         capability = (
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
         )
-        traced = trace(make_step, target=Target(compute_capability=capability))
-        return traced, baseline_of_steps(
-            name, traced.peak_bytes, breakdown(traced), traced.versions
+        traced = trace(
+            make_step, target=Target(compute_capability=capability), steps=steps or STEPS
         )
+        if not traced.peak_bytes:
+            raise PredictionError(
+                "the steps make no tensor on the card",
+                hint="make model, optimizer and batch on the device that the factory is given",
+            )
+        return _Traced(name, traced, None if steps == STEPS else steps)
 
     def _path(self, name: str) -> Path:
+        __tracebackhide__ = True
         if not name or set(name) & set('/\\<>:"|?*') or name.startswith("."):
-            raise pytest.UsageError(f"gpu_memory.compare({name!r}): not a name for a file")
+            _fail(f"gpu_memory.compare({name!r}): not a name for a file")
         test = Path(self._request.path)
         return test.parent / FOLDER / test.stem / f"{name}.json"
 
     def _note_peak(self, found: Baseline) -> None:
         from ftbench.gate.pytest_benchmark import PEAK, VERSIONS
 
-        peak = _peak_bytes(found)
+        peak = found.groups[0].cells[0].tensors_bytes
         self._note({PEAK: peak, VERSIONS: found.versions})
 
     def _note(self, figures: dict[str, Any]) -> None:
@@ -160,9 +215,91 @@ class GpuMemory:
         if "benchmark" in self._request.fixturenames:
             self._request.getfixturevalue("benchmark").extra_info.update(figures)
 
-    def _tell(self, text: str) -> None:
-        """Show a text in a section of its own if the test fails; works with xdist."""
-        self._request.node.add_report_section("call", _SECTION, text)
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Fail with the message alone if the steps cannot be traced or compared.
+
+        Its first line is the failure and the others are a section: where CI is set, pytest repeats the whole
+        failure in its summary.
+        """
+        __tracebackhide__ = True
+        from ftbench.base.errors import FtbenchError
+
+        message = ""
+        try:
+            yield
+        except FtbenchError as error:
+            # The catalogue of cards names the option of the command line.
+            error.where = "gpu=" if error.where == "--gpu" else error.where
+            message = str(error)
+        if message:
+            first, *others = message.splitlines()
+            if others:
+                self._tell(others)
+            _fail(first)
+
+    def _tell(self, text: Iterable[str]) -> None:
+        """Show lines in a section of their own if the test fails; works with xdist."""
+        self._request.node.add_report_section("call", _SECTION, "\n".join(text))
+
+
+def baseline_of_trace(
+    name: str, trace: Trace, grown: Growth | None, count: int | None = None
+) -> Baseline:
+    """Return the baseline of traced steps; `count` is None for the usual number of them."""
+    from ftbench.gate.predicted import Steps, baseline_of_steps
+    from ftbench.predict.breakdown.parts import breakdown
+
+    kept = grown.nbytes if grown else 0
+    steps = Steps(trace.peak_bytes, trace.peak_blocks, kept, count)
+    return baseline_of_steps(name, steps, breakdown(trace), trace.versions)
+
+
+class _Traced:
+    """The trace of a test's steps, and all that is said of it. `count` is None for the usual number of steps."""
+
+    def __init__(self, name: str, trace: Trace, count: int | None) -> None:
+        from ftbench.predict.breakdown.growth import growth
+
+        self.trace = trace
+        self.growth = growth(trace)
+        self.baseline = baseline_of_trace(name, trace, self.growth, count)
+
+    def named(self, name: str) -> _Traced:
+        """Return the same trace with a baseline of another name."""
+        self.baseline = self.baseline.model_copy(update={"profile": name})
+        return self
+
+    def peak_lines(self, gpu: str | None, peak_bytes: int) -> Iterator[str]:
+        from ftbench.report.commands import gate_steps
+
+        yield from gate_steps.peak_lines(self.baseline.groups[0].breakdown)
+        if gpu is not None:
+            yield from gate_steps.reserved_lines(gpu, peak_bytes, self.trace.peak_bytes)
+
+    def growth_words(self) -> str:
+        from ftbench.report.commands.gate_steps import growth_words
+
+        assert self.growth is not None
+        return growth_words(self.growth)
+
+    def growth_lines(self) -> Iterator[str]:
+        from ftbench.report.commands.gate_steps import growth_lines
+
+        assert self.growth is not None
+        yield from growth_lines(self.growth)
+
+    def result_lines(self, result: GateResult) -> Iterator[str]:
+        from ftbench.gate.result import BlocksChange, BytesChange
+        from ftbench.report.commands.gate import lines
+        from ftbench.report.commands.gate_steps import block_lines
+
+        yield from lines(result, accept=_UPDATE)
+        if any(isinstance(change, BlocksChange) for change in result.failures):
+            yield from block_lines(self.trace)
+        grows = [c for c in result.failures if isinstance(c, BytesChange) and c.kind == "growth"]
+        if grows and self.growth is not None:
+            yield from self.growth_lines()
 
 
 def _reserved_bytes(trace: Trace, gpu: str) -> int:
@@ -174,48 +311,32 @@ def _reserved_bytes(trace: Trace, gpu: str) -> int:
     return simulate(trace, runtime=card_of(find_gpu(gpu)).runtime).peak_reserved_bytes
 
 
-def _peak_lines(parts: MemoryBreakdown) -> Iterator[str]:
-    """Yield lines with the parts of a peak, the largest first."""
-    from ftbench.base.units import format_bytes
-
-    moment = parts.moment
-    where = " in ".join(filter(None, (moment.operator or moment.phase, moment.module)))
-    yield f"at the peak (step {moment.step}, {where}):"
-    live = [part for part in parts.parts if part.nbytes.get("peak")]
-    for part in live[:_LINES]:
-        line = f" ({part.source})" if part.source else ""
-        named = ", ".join(filter(None, (part.role, part.module, part.operator, part.dtype)))
-        yield f"  {format_bytes(part.nbytes['peak']):>10}  {named}{line}"
-    rest = sum(part.nbytes["peak"] for part in live[_LINES:])
-    if rest:
-        yield f"  {format_bytes(rest):>10}  the rest"
-
-
-def _result_lines(result: GateResult) -> Iterator[str]:
-    from ftbench.report.commands.gate import lines
-
-    yield from lines(result, accept="`pytest --gpu-memory-update`")
-
-
-def _peak_bytes(found: Baseline) -> int:
-    """Return the peak of the steps, the only figure of their baseline."""
-    return found.groups[0].cells[0].tensors_bytes
-
-
 def _verdict(name: str, result: GateResult) -> str:
-    """Return the message of a failed test."""
-    from ftbench.gate.result import BytesChange
-    from ftbench.report.commands.gate_sentences import reason_words, signed
+    """Return the message of a failed test: every figure that changed."""
+    from ftbench.report.commands.gate_sentences import change_words, reason_words
 
     if not result.failures:
         return f"{name}: cannot be judged: {'; '.join(map(reason_words, result.unjudged))}"
-    change = result.failures[0]
-    assert isinstance(change, BytesChange)
-    delta = signed(change.after - change.before)
-    return (
-        f"{name}: the peak is {change.after:,} bytes, {change.before:,} in the baseline ({delta})"
-    )
+    said = []
+    for words in map(change_words, result.failures):
+        figure = "the peak is" if words.figure == "tensors" else f"{words.figure}:"
+        unit = " bytes" if words.figure == "tensors" else ""
+        said.append(
+            f"{figure} {words.after}{unit}, {words.before} in the baseline ({words.difference})"
+        )
+    return f"{name}: {'; '.join(said)}"
+
+
+def _bytes_of(limit: str | int) -> int:
+    from ftbench.base.errors import PredictionError
+    from ftbench.base.units import parse_bytes
+
+    try:
+        return parse_bytes(limit) if isinstance(limit, str) else limit
+    except ValueError as error:
+        raise PredictionError(str(error), where="limit=") from error
 
 
 def _fail(message: str) -> NoReturn:
-    pytest.fail(message, pytrace=False)
+    __tracebackhide__ = True
+    raise pytest.fail.Exception(message, pytrace=False) from None

@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--train-size", type=int, required=True)
     parser.add_argument("--eval-size", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--loader-workers", type=int, default=0)
     args = parser.parse_args()
 
     dataset = load_reviews(args.data)
@@ -102,6 +103,7 @@ def main() -> None:
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
+        dataloader_num_workers=args.loader_workers,
     )
     trainer = Trainer(
         model=model,

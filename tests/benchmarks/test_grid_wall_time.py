@@ -1,4 +1,4 @@
-"""The quick grid under ftbench against a shell loop that runs the seed script once a cell."""
+"""A grid of short cells under ftbench against a shell loop that runs the seed script once a cell."""
 
 import csv
 import importlib.util
@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks.report import show
 
 SCRIPT = Path(__file__).with_name("seed_script.py")
+PROFILE = Path(__file__).with_name("shell_loop.toml")
 
 
 def package_file(package, name):
@@ -19,10 +20,10 @@ def package_file(package, name):
 
 
 def run_harness(folder, cache):
-    """Return (seconds, cells as rows) of the quick profile in a fresh run directory."""
+    """Return (seconds, cells as rows) of the profile in a fresh run directory."""
     began = time.perf_counter()
     subprocess.run(
-        [str(Path(sys.executable).with_name("ftbench")), "run", "quick", "--out", str(folder)],
+        [str(Path(sys.executable).with_name("ftbench")), "run", str(PROFILE), "--out", str(folder)],
         env=os.environ | {"HF_DATASETS_CACHE": str(cache)},
         check=True,
         stdout=subprocess.DEVNULL,
@@ -59,7 +60,7 @@ def run_peer(cells, folder, cache):
     return time.perf_counter() - began, accuracies
 
 
-def test_the_quick_grid_takes_less_than_a_shell_loop(benchmark, tmp_path):
+def test_the_grid_takes_less_than_a_shell_loop(benchmark, tmp_path):
     ours, theirs = tmp_path / "harness-cache", tmp_path / "peer-cache"
 
     def both():
@@ -84,5 +85,5 @@ def test_the_quick_grid_takes_less_than_a_shell_loop(benchmark, tmp_path):
         }
         benchmark.extra_info[cache] = harness_s / peer_s
         assert [float(cell["eval_accuracy"]) for cell in cells] == accuracies
-    show("The quick grid: ftbench against a shell loop of the seed script", figures)
+    show("A grid of short cells: ftbench against a shell loop of the seed script", figures)
     assert all(harness_s < peer_s for harness_s, peer_s, _, _ in results.values())

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-Model = Literal["bert", "distilbert", "gpt2", "opt", "llama", "llama-mha", "t5", "medley"]
+Model = Literal["bert", "distilbert", "gpt2", "opt", "llama", "llama-mha", "t5", "medley", "asking"]
 Optimizer = Literal["adamw", "adamw-fused", "sgd", "adafactor"]
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16"]
 
@@ -182,9 +182,56 @@ class Medley(torch.nn.Module):
         return SimpleNamespace(loss=loss + torch.norm(pooled) + pooled.pow(2).sum(), scores=scores)
 
 
+class Asking(torch.nn.Module):
+    """Takes another way on a card than on a CPU wherever code can ask a tensor or its device."""
+
+    def __init__(self, width: int = 60) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(500, width)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(width, width) for _ in range(4)])
+        self.score = torch.nn.Linear(width, 2)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> SimpleNamespace:
+        """Return the loss, and a tensor as large as the number of answers that are a card's."""
+        hidden = self.embed(input_ids)
+        with torch.autocast(
+            hidden.device.type, dtype=torch.bfloat16, enabled=hidden.device.type == "cuda"
+        ):
+            for layer in self.layers[:2]:
+                hidden = layer(hidden)
+            inside = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+        if hidden.is_cuda:
+            hidden = hidden.exp()
+        answers = (
+            hidden.is_cuda,
+            not hidden.is_cpu,
+            hidden.get_device() == 0,
+            str(hidden.device) == "cuda:0",
+            hidden.device == next(self.parameters()).device,
+            hidden.to("cuda") is hidden,
+            hidden.cuda() is hidden,
+            hidden.to(device=torch.device("cuda", 0)) is hidden,
+            hidden.float().type() == "torch.cuda.FloatTensor",
+            *(inside == (True, torch.bfloat16),),
+            not torch.is_autocast_enabled("cuda"),
+            hidden.cpu().is_cpu,
+            torch.ones(2, device="cuda").is_cuda,
+            torch.ones(2).to(hidden.device).is_cuda,
+        )
+        kept = torch.empty(sum(answers), device="cuda")
+        with torch.device("cuda"):
+            kept = torch.cat([kept, torch.arange(3), torch.tensor([1.0, 2.0])])
+        for layer in self.layers[2:]:
+            hidden = layer(hidden.float())
+        loss = torch.nn.functional.cross_entropy(self.score(hidden.mean(dim=1)), labels)
+        return SimpleNamespace(loss=loss, kept=kept)
+
+
 def _model(case: Case) -> torch.nn.Module:
-    if case.model == "medley":
-        return Medley()
+    if case.model in ("medley", "asking"):
+        return Medley() if case.model == "medley" else Asking()
     import transformers
 
     family, _, variant = case.model.partition("-")

@@ -50,11 +50,14 @@ def without_emulation() -> None:
         (patches, "constants_move"),
         (patches, "scalars_assigned_from_host"),
         (patches, "autocast_moves"),
-        (patches, "on_a_card"),
+        (tracer, "tensors_on_card"),
+        (tracer, "autocast_on_card"),
+        (tracer, "card_available"),
+        (tracer, "other_threads_refused"),  # autograd has a thread for the device
     ]
     for owner, name in contexts:
         patches.require(owner, name)
-        setattr(owner, name, lambda *_: contextlib.nullcontext())
+        setattr(owner, name, lambda *_, **__: contextlib.nullcontext())
     patches.require(tracer, "results_on_card")
     tracer.results_on_card = lambda func, output: output
     # Autocast and GradScaler turn themselves off where no driver answers.

@@ -43,6 +43,18 @@ class Run:
         )
 
 
+def some_long(cases, every=2):
+    """Return the cases of a test, all but one of `every` marked as long: `nox -s tests` leaves those out."""
+    return [
+        case if place % every == 0 else pytest.param(*_as_tuple(case), marks=pytest.mark.long)
+        for place, case in enumerate(cases)
+    ]
+
+
+def _as_tuple(case):
+    return case if isinstance(case, tuple) else (case,)
+
+
 def ftbench(*arguments, **options):
     return subprocess.run(
         [FTBENCH, *map(str, arguments)], capture_output=True, text=True, **options

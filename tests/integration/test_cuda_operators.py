@@ -53,6 +53,9 @@ CASES = (
     Case("medley", kernel="flash", precision="bf16"),
     Case("medley", kernel="flash", precision="pure-bf16"),
     Case("medley", precision="fp16", scaler=True),
+    # What code does that asks whether it is on a card.
+    Case("asking"),
+    Case("asking", precision="fp16", scaler=True, clip=True),
     # What is done with the gradients.
     Case("bert", accumulation=2, steps=3),
     Case("bert", checkpointing=True),

@@ -65,7 +65,7 @@ def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
         ("0", "1"),
         TASKS["text-classification"],
         attn_implementation="eager",
-    )
+    ).model
     document = example_flops(fit_flops(model, 128), 128)
     job = on_l4["job"]
     assert (job["steps"], job["documents"], job["evaluations"]) == (250, 2000, 3)

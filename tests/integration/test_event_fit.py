@@ -9,6 +9,7 @@ import pytest
 from ftbench.predict.shapes.fit import fit_events
 from ftbench.predict.trace.trace_trainer import trace_trainer
 from ftbench.predict.trace.tracer import Target
+from tests.integration.conftest import some_long
 from tests.traced import traced_cell
 
 pytestmark = pytest.mark.integration
@@ -60,7 +61,7 @@ def test_there_are_enough_cells():
     assert not set(cells) & set(FITTED)
 
 
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", some_long(WORKLOADS))
 def test_events_are_those_of_a_trace(workload):
     fitted = fit_events({shape: traced(workload, shape) for shape in FITTED})
     for shape in held_out(WORKLOADS[workload][1]):

@@ -4,10 +4,12 @@ A machine without one fails these tests with what to install; they are not skipp
 looks at the page.
 """
 
+import pandas as pd
 import pytest
 
 from ftbench.plan.cell import Cell
-from ftbench.records.record import Failure
+from ftbench.records.prediction import LargestBatch
+from ftbench.records.record import PHASES, Failure
 from ftbench.report.write import fits, write_report
 from tests import synthetic
 from tests.chromium import Browser
@@ -28,12 +30,39 @@ def written(folder, records, name="report", **fields):
     return file
 
 
+CARDS = ("NVIDIA A100 80GB PCIe", "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3", "NVIDIA L4")
+
+
+def samples(_record):
+    """Return half a minute of samples, over all phases."""
+    seconds = range(30)
+    of_memory = {
+        "process_bytes": None,
+        "device_bytes": None,
+        "pss_bytes": [n * MIB for n in seconds],
+    }
+    return pd.DataFrame({"t_s": seconds, "phase": [PHASES[n // 6] for n in seconds], **of_memory})
+
+
+EVIDENCE = {
+    "samples": samples,
+    "predicted": [
+        LargestBatch(
+            cell_id="0" * 12, gpu=gpu, max_length=n, certain=64, possible=80, reserved=None
+        )
+        for gpu in CARDS
+        for n in (64, 128)
+    ],
+}
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A report with every kind of figure that fits and replicates bring."""
     records = synthetic.records((64, 128, 256), (4, 8, 16), (100, 300, 1000, 3000), replicates=3)
     groups, curves = fits(records)
-    return written(tmp_path_factory.mktemp("report"), records, groups=groups, fitted_curves=curves)
+    folder = tmp_path_factory.mktemp("report")
+    return written(folder, records, groups=groups, fitted_curves=curves, **EVIDENCE)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +114,91 @@ def test_every_chart_is_drawn_without_an_error_and_nothing_is_cut_off(report, br
     assert drawn == charts
     right = browser.evaluate(f"{CHARTS}.map((c) => c.firstChild.getBoundingClientRect().right)")
     assert max(right) <= width
+
+
+LEGENDS = f"{CHARTS}.map((c) => c.querySelectorAll('svg .role-legend').length)"
+# Pixels by which any text of a chart reaches out of its picture.
+CLIPPED = f"""{CHARTS}.flatMap((chart) => {{
+  const box = chart.querySelector('svg').getBoundingClientRect();
+  return [...chart.querySelectorAll('svg text')].filter((t) => t.textContent.trim()).map((t) => {{
+    const own = t.getBoundingClientRect();
+    return Math.max(box.left - own.left, own.right - box.right, box.top - own.top, own.bottom - box.bottom);
+  }});
+}})"""
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_chart_has_one_legend_and_no_text_of_it_is_cut_off(report, browser, width):
+    browser.resize(width)
+    browser.open(report)
+    assert max(browser.evaluate(LEGENDS)) == 1
+    assert max(browser.evaluate(CLIPPED)) <= 1
+    texts = browser.evaluate(f"{CHARTS}.map((c) => c.querySelector('svg').textContent).join()")
+    assert "\u2026" not in texts
+
+
+def shown_cells(browser):
+    """Bring the table of cells into sight, since only then it is laid out."""
+    browser.evaluate(
+        "document.querySelector('#cells').scrollIntoView({behavior: 'instant'});"
+        " new Promise((done) => setTimeout(done, 500))"
+    )
+
+
+SIDES = "document.querySelector('#cells .frame').className"
+
+
+def test_a_table_that_scrolls_says_so_and_has_a_shadow_on_the_side_with_more(report, browser):
+    browser.resize(400)
+    browser.open(report)
+    shown_cells(browser)
+    note = "document.querySelector('#cells .more')"
+    assert "sideways and down" in browser.evaluate(f"{note}.textContent")
+    assert not browser.evaluate(f"{note}.hidden")
+    assert browser.evaluate(SIDES) == "frame right below"
+    browser.evaluate(
+        "(() => { const s = document.querySelector('#cells .scroll'); s.scrollTo(1e6, 1e6);"
+        " return new Promise((done) => setTimeout(done, 300)); })()"
+    )
+    assert browser.evaluate(SIDES) == "frame left above"
+
+
+def test_a_table_that_has_room_says_nothing(browser, tmp_path):
+    browser.open(written(tmp_path, [record()]))
+    packages = "[...document.querySelectorAll('.more')].at(-1)"
+    browser.evaluate(f"{packages}.closest('details').open = true")
+    assert browser.evaluate(f"{packages}.hidden")
+
+
+def test_on_a_phone_score_time_and_memory_come_first(report, browser):
+    browser.resize(400)
+    browser.open(report)
+    first = ["accuracy", "total", "peak RSS"]
+    assert browser.evaluate(HEADS)[:3] == first
+    texts = "[...document.querySelector('#cells tbody tr').cells].map((c) => c.textContent)"
+    score, time, memory, length, *_ = browser.evaluate(texts)
+    assert 0 < float(score) < 1
+    assert time.endswith(" s")
+    assert memory.endswith(" GiB")
+    assert length == "64"
+    assert typed(browser, "length=64 batch=8") == (12, "12 of 108 rows")
+    browser.evaluate("document.querySelector('#cells th button').click()")
+    column = "[...document.querySelectorAll('#cells tbody tr')].map((r) => r.cells[0].textContent)"
+    scores = [float(text) for text in browser.evaluate(column)[:-1]]
+    assert scores == sorted(scores)
+    browser.resize(1400)
+    assert browser.evaluate(HEADS)[:3] == ["length", "batch", "training examples"]
+    assert browser.evaluate(texts)[:1] != [score]
+
+
+def test_a_term_is_reached_by_keyboard_and_leads_to_its_meaning(report, browser):
+    browser.open(report)
+    term = "document.querySelector('a.term[href=\"#term-rss\"]')"
+    assert browser.evaluate(f"{term}.title").startswith("Resident set size")
+    browser.evaluate(f"{term}.focus()")
+    assert browser.evaluate(f"document.activeElement === {term}")
+    browser.press("Enter", 13, "\r")
+    assert browser.evaluate("document.querySelector(':target').textContent").startswith("RSS")
 
 
 def test_a_thousand_cells(thousand, browser):
@@ -258,5 +372,5 @@ def test_a_script_that_were_put_in_would_not_run(report, browser, tmp_path):
 def test_the_same_records_are_the_same_bytes(report, tmp_path):
     records = synthetic.records((64, 128, 256), (4, 8, 16), (100, 300, 1000, 3000), replicates=3)
     groups, curves = fits(records)
-    again = written(tmp_path, records, groups=groups, fitted_curves=curves)
+    again = written(tmp_path, records, groups=groups, fitted_curves=curves, **EVIDENCE)
     assert again.read_bytes() == report.read_bytes()

@@ -1,5 +1,6 @@
 """A parent that is killed or interrupted: nothing finished is lost, nobody is left behind."""
 
+import os
 import signal
 import subprocess
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import FTBENCH, run
+from tests.integration.conftest import FTBENCH, SMALL, run, some_long
 
 pytestmark = pytest.mark.integration
 
@@ -59,3 +60,95 @@ def test_a_parent_that_ends_in_mid_grid(tmp_path, number, code):
     assert [record.status for record in again.records] == ["ok"] * 4
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     assert not list((folder / "checkpoints").glob("*-r*"))
+
+
+VERBS = {
+    "plan": ("plan", "smoke"),
+    "predict": ("predict", "smoke", "--gpu", "t4"),
+    "explain": ("explain", "smoke", "--cell", "max_length=16,per_device_train_batch_size=2"),
+    "run": ("run", "smoke", "--out", "run"),
+    "frontier": ("frontier", "smoke", "--limit", "2GiB", "--max-batch", "8", "--out", "run"),
+    "estimate": ("estimate", "smoke", "--train-size", "1000", "--gpu", "l4"),
+    "baseline": ("baseline", "write", "smoke", "--out", "baseline.json"),
+    "gate": ("gate", "memory"),
+    "report": ("report", "none"),
+    "schema": ("schema",),
+}
+
+
+@pytest.mark.parametrize("seconds", some_long([0.08, 0.4, 5.0, 2.0]))
+@pytest.mark.parametrize("verb", VERBS)
+def test_ctrl_c_in_any_verb(tmp_path, verb, seconds):
+    """As a terminal sends it, to all processes; while libraries are imported, and later."""
+    process = subprocess.Popen(
+        [FTBENCH, *VERBS[verb]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err
+    assert "Interrupt" not in out + err
+    # It may have ended before the signal; or, in its first moments, before any code of ours ran.
+    assert process.returncode in (0, 2, 130, -signal.SIGINT)
+    assert process.returncode != -signal.SIGINT or seconds < 0.1
+    assert ("interrupted" in err) == (process.returncode == 130)
+    wait_for(lambda: not group_of(process.pid), seconds=30)
+
+
+def group_of(group):
+    """Return the PIDs of the processes in a group."""
+    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+LOADERS = ("default", "forkserver", "spawn")
+
+
+@pytest.mark.parametrize("start", some_long(LOADERS))
+def test_a_cell_with_loader_processes_that_is_terminated_leaves_none(tmp_path, start):
+    """Workers of a loader that starts them by a server or anew are no children of the cell's fork."""
+    folder = tmp_path / "run"
+    settings = {
+        **SMALL,
+        "training.dataloader_num_workers": 2,
+        "training.num_train_epochs": 1000,
+        **({} if start == "default" else {"training.dataloader_multiprocessing_context": start}),
+    }
+    options = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    parent = subprocess.Popen(
+        [FTBENCH, "run", "smoke", "--out", str(folder), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(workers_of(folder)) >= 3)  # the cell's, and its loader's
+    parent.send_signal(signal.SIGTERM)
+    _, stderr = parent.communicate(timeout=120)
+    assert parent.returncode == 143
+    assert "Traceback" not in stderr
+    wait_for(lambda: not workers_of(folder), seconds=30)
+
+
+@pytest.mark.parametrize("start", some_long(LOADERS[1:]))
+def test_a_killed_parent_leaves_no_loader_process_either(tmp_path, start):
+    folder = tmp_path / "run"
+    settings = {
+        **SMALL,
+        "training.dataloader_num_workers": 2,
+        "training.num_train_epochs": 1000,
+        "training.dataloader_multiprocessing_context": start,
+    }
+    options = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    command = [FTBENCH, "run", "smoke", "--out", str(folder), *options]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(workers_of(folder)) >= 3)
+    parent.kill()
+    parent.wait(30)
+    wait_for(lambda: not workers_of(folder), seconds=60)

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from tests.integration.conftest import some_long
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +71,7 @@ def run(checkout, recipe, **environment):
     )
 
 
-@pytest.mark.parametrize("recipe", [github, gitlab])
+@pytest.mark.parametrize("recipe", some_long([github, gitlab]))
 def test_a_recipe_passes_and_leaves_its_files(checkout, recipe):
     summary = checkout / "summary.md"
     done = run(checkout, recipe(), GITHUB_STEP_SUMMARY=str(summary))

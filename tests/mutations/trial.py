@@ -3,9 +3,9 @@
 import functools
 
 from ftbench.gate.compare import compare
-from ftbench.gate.predicted import baseline_of_steps
-from ftbench.predict.breakdown.parts import breakdown
+from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.trace.tracer import trace
+from ftbench.pytest_plugin import baseline_of_trace
 from tests.mutations.subjects import subject
 
 
@@ -18,4 +18,4 @@ def judged(before, after):
 def found(edits):
     """Return the baseline of the program with these edits."""
     traced = trace(subject(edits))
-    return baseline_of_steps("training", traced.peak_bytes, breakdown(traced), traced.versions)
+    return baseline_of_trace("training", traced, growth(traced))

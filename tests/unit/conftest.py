@@ -1,8 +1,11 @@
 """Fixtures of the unit tests."""
 
+import signal
 import sys
 
 import pytest
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the program handles them until it ends
 
 
 @pytest.fixture
@@ -13,8 +16,13 @@ def command(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         said = capsys.readouterr()
         return ended.value.code or 0, said.out, said.err
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ftbench.base.errors import EXIT_FINDING, PredictionError, WorkerError
+from ftbench.base.errors import EXIT_FINDING, PredictionError, WorkerError, WorkloadError
+from ftbench.cli.ending import Interrupted, Terminated
 from ftbench.execute import prediction_worker as forecast
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import load_profile
@@ -127,7 +128,7 @@ def test_report_writes_where_it_is_told(run_directory, tmp_path):
     done = ftbench("report", run_directory, "--out", tmp_path / "out", "--format", "md")
     assert done.returncode == 0, done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"report.md", "figures"}
-    assert "1 of 1 runs finished." in done.stdout
+    assert "1 of 1 run finished." in done.stdout
 
 
 def test_report_in_a_format_that_there_is_not(run_directory):
@@ -417,14 +418,27 @@ def test_a_plan_without_a_prediction_is_still_a_plan(planted, command):
     assert "predicted" not in out
 
 
+def test_a_plan_of_data_that_cannot_be_used_is_refused(planted, command):
+    planted.error = WorkloadError("no such column", where="workload.text_column")
+    code, out, err = command("plan", "smoke")
+    assert (code, out) == (2, "")
+    assert "workload.text_column: no such column" in err
+
+
 def test_a_plan_that_is_to_predict_nothing_asks_nothing(planted, command):
     command("plan", "smoke", "--no-predict")
     assert planted.requests == []
 
 
 def test_an_interrupted_prediction_ends_with_130(planted, command):
-    planted.error = KeyboardInterrupt()
-    assert command("predict", "smoke")[0] == 130
+    planted.error = Interrupted()
+    code, _, err = command("predict", "smoke")
+    assert (code, err) == (130, "ftbench: interrupted\n")
+
+
+def test_a_terminated_prediction_ends_with_143(planted, command):
+    planted.error = Terminated()
+    assert command("predict", "smoke")[0] == 143
 
 
 # Estimates

@@ -191,11 +191,34 @@ def test_another_file_may_be_named(planted, command, tmp_path):
     assert command("gate", "smoke", "--baseline", file)[0] == 0
 
 
-def test_other_settings_than_the_baseline_s_are_not_judged(written, command):
-    code, out, _ = command("gate", "smoke", "--set", "training.bf16=true")
+def test_a_changed_setting_is_compared_and_accepted(written, planted, command):
+    change = ("--set", "training.bf16=true")
+    assert command("gate", "smoke", *change)[0] == 0  # as many bytes
+    planted.more_bytes = 512
+    code, out, _ = command("gate", "smoke", *change)
+    assert code == 1
+    assert "bf16 off -> on" in out
+    assert "aten.gelu" in out
+    assert command("baseline", "update", "smoke", *change, "--yes")[0] == 0
+    assert command("gate", "smoke", *change)[0] == 0
+
+
+def test_a_default_written_out_is_no_change(written, command):
+    code, out, _ = command("gate", "smoke", "--set", "training.max_grad_norm=1.0")
+    assert code == 0
+    assert "max_grad_norm" not in out
+
+
+def test_another_workload_is_not_judged(written, command):
+    code, out, _ = command("gate", "smoke", "--set", "workload.shuffle_seed=1")
     assert code == 2
-    assert "workload" in out
-    assert "bf16" in out
+    assert "shuffle_seed 42 -> 1" in out
+
+
+def test_an_axis_has_one_value_in_a_selection(written, command):
+    code, out, err = command("gate", "smoke", "--only", "max_length=16,max_length=32")
+    assert code == 2
+    assert "max_length=16,max_length=32" in out + err
 
 
 def test_a_part_of_the_cells_can_be_gated(written, planted, command):
@@ -235,12 +258,16 @@ def test_a_profile_that_cannot_be_used_is_shown_by_the_forge_too(written, comman
     assert "cannot judge" in Path("c.md").read_text()
 
 
-def test_a_verdict_is_shown_though_its_file_cannot_be_written(written, planted, command):
-    planted.more_bytes = 512
+@pytest.mark.parametrize(("more_bytes", "code"), [(0, 0), (512, 1)])
+@pytest.mark.parametrize("option", ["--junit", "--comment", "--html"])
+def test_a_verdict_stands_though_its_file_cannot_be_written(
+    written, planted, command, option, more_bytes, code
+):
+    planted.more_bytes = more_bytes
     Path("file").write_text("")
-    code, out, err = command("gate", "smoke", "--junit", "file/gate.xml")
-    assert "The gate fails" in out
-    assert (code, "cannot be written" in err) == (2, True)
+    found, out, err = command("gate", "smoke", option, "file/gate.xml")
+    assert ("The gate fails" in out) == bool(code)
+    assert (found, "file/gate.xml was not written" in err) == (code, True)
 
 
 def test_files_for_a_forge(written, planted, command, tmp_path, monkeypatch):

@@ -5,6 +5,9 @@ import importlib
 import itertools
 import re
 import shlex
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -212,3 +215,22 @@ def test_every_decision_is_in_the_index_with_its_date_and_status():
     assert len(rows) == text.count("\n### ") > 60
     told = [(title, date, " ".join(status.split()).rstrip(".")) for title, date, status in entries]
     assert rows == told
+
+
+def test_the_cases_in_the_table_of_trust_are_there():
+    rows = re.findall(
+        r"^\| .* \| ([\d,]+) \| `(tests/\S+)` \|",
+        (ROOT / "docs/trust.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) > 10
+    files = [file for _, file in rows]
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *files],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    cases = Counter(line.partition("::")[0] for line in found.stdout.splitlines())
+    assert {file: cases[file] for n, file in rows if cases[file] < int(n.replace(",", ""))} == {}

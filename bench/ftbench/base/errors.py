@@ -1,6 +1,7 @@
 """Every error that a user can meet, and the exit code of each class.
 
     FtbenchError               2   the base; never raised itself
+    ├── OutputError            2   a standard output that cannot be written
     ├── ProfileError           2   a profile, an override or a selection that cannot be used
     ├── WorkloadError          2   a model or a data set that is missing, or does not fit the profile
     │   └── HubUnreachable     2   a hub id, with neither a network nor a local copy
@@ -22,14 +23,17 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
-# A text from a file or a worker may not move the cursor of the terminal that shows it.
-_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+from ftbench.base.text import printable
+
 _DETAILS = ("where", "got", "expected", "nearest", "hint")
 
 EXIT_OK = 0
 EXIT_FINDING = 1
 EXIT_BAD_INPUT = 2
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h: a defect of this program, never a finding
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects after Ctrl-C
+EXIT_READER_GONE = 141  # 128 + SIGPIPE, after `ftbench ... | head`
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
 class FtbenchError(Exception):
@@ -62,7 +66,7 @@ class FtbenchError(Exception):
             value = getattr(self, label)
             if value is not None:
                 lines.append(f"  {label + ':':<10}{value}")
-        return "\n".join(lines).translate(_CONTROL)
+        return printable("\n".join(lines))
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as JSON data, to carry it out of a worker process."""
@@ -83,6 +87,10 @@ class FtbenchError(Exception):
         """Return this error with its place put in front of the one it already names."""
         self.where = f"{where}: {self.where}" if self.where else where
         return self
+
+
+class OutputError(FtbenchError):
+    """The standard output cannot be written: the disk behind it is full, or it is closed."""
 
 
 class ProfileError(FtbenchError):
@@ -128,6 +136,7 @@ class WorkerError(FtbenchError):
 _CLASSES: dict[str, type[FtbenchError]] = {
     cls.__name__: cls
     for cls in (
+        OutputError,
         ProfileError,
         WorkloadError,
         HubUnreachable,

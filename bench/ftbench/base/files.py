@@ -5,10 +5,12 @@ A link is never followed, NaN is not accepted, and a file far larger than any re
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,14 +46,39 @@ def write_atomically(file: Path, content: str | bytes) -> None:
             os.fsync(stream.fileno())
         beside.replace(file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing can be removed where nothing can be written
+            beside.unlink(missing_ok=True)
         raise unwritable(file, error) from error
 
 
 def remove_link(place: Path) -> None:
-    """Remove a symbolic link from a place that is about to be written to."""
-    if place.is_symlink():
+    """Remove what is no file or folder of its own from a place that is about to be written to.
+
+    A symbolic link, a second name of a file, a pipe or a device: writing there would reach elsewhere.
+    """
+    try:
+        status = place.lstat()
+    except OSError:
+        return
+    own = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    if not own and not stat.S_ISDIR(status.st_mode):
         place.unlink()
+
+
+def read_regular(file: Path, most_bytes: int, *, follow_links: bool = False) -> str:
+    """Return the text of a regular file; raises OSError or ValueError, also for a pipe or a device.
+
+    Those are not waited for. The name of a user's own file may be a link: `follow_links`.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
+    descriptor = os.open(file, flags)
+    with os.fdopen(descriptor, encoding="utf-8") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        text = stream.read(most_bytes + 1)
+    if len(text) > most_bytes:
+        raise ValueError(f"larger than {format_bytes(most_bytes)}")
+    return text
 
 
 def unwritable(path: Path, error: OSError) -> RunDirectoryError:
@@ -76,12 +103,7 @@ def load_json(file: Path) -> Any:
         raise ValueError(f"{name} is no JSON number")
 
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, encoding="utf-8") as stream:
-            text = stream.read(MAX_JSON_BYTES + 1)
-        if len(text) > MAX_JSON_BYTES:
-            raise ValueError(f"larger than {format_bytes(MAX_JSON_BYTES)}")
-        return json.loads(text, parse_constant=no_number)
+        return json.loads(read_regular(file, MAX_JSON_BYTES), parse_constant=no_number)
     except (OSError, ValueError, RecursionError) as error:
         what = "nested too deep" if isinstance(error, RecursionError) else error
         raise DamagedFile(f"cannot be read: {what}", where=str(file), hint=MOVE_AWAY) from error

@@ -6,7 +6,8 @@ Memory is printed in powers of 1024 (MiB, GiB), rates in powers of 1000 (GFLOP/s
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
@@ -42,14 +43,46 @@ def format_value(value: Any) -> str:
     return str(number)
 
 
-def format_bytes(count: int) -> str:
-    """Return bytes as text in the largest unit (powers of 1024) that keeps a digit in front."""
-    if abs(count) < KIB:
-        return f"{count} B"
-    units = ((1024**4, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
-    size, name = next(unit for unit in units if abs(count) >= unit[0])
+class ByteUnit(NamedTuple):
+    """A unit of memory: its size in bytes, and its name."""
+
+    size: int
+    name: str
+
+
+_BYTE_UNITS = (
+    ByteUnit(1024**4, "TiB"),
+    ByteUnit(GIB, "GiB"),
+    ByteUnit(MIB, "MiB"),
+    ByteUnit(KIB, "KiB"),
+    ByteUnit(1, "B"),
+)
+
+
+def byte_unit(counts: Iterable[float]) -> ByteUnit:
+    """Return the largest unit (powers of 1024) that keeps a digit in front of the largest count."""
+    most = max(map(abs, counts), default=0)
+    return next((unit for unit in _BYTE_UNITS if most >= unit.size), _BYTE_UNITS[-1])
+
+
+def format_bytes(count: int, unit: ByteUnit | None = None) -> str:
+    """Return bytes as text: in a unit that others beside it have as well, or in that which suits it best."""
+    size, name = unit or byte_unit([count])
     value = count / size
-    return f"{value:.0f} {name}" if abs(value) >= 100 else f"{value:.1f} {name}"
+    if size == 1:
+        return f"{count} {name}"
+    if unit is None:
+        return f"{value:.0f} {name}" if abs(value) >= 100 else f"{value:.1f} {name}"
+    return f"{three_digits(value)} {name}"
+
+
+def three_digits(value: float) -> str:
+    """Return a number to three digits: 0.125, 1.25, 12.5, 125, 1,250; to two if it is below 0.01."""
+    size = abs(value)
+    if 0 < size < 0.00995:
+        return f"{value:.2g}"
+    digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
+    return f"{value:,.{digits}f}"
 
 
 def format_seconds(seconds: float) -> str:
@@ -78,3 +111,8 @@ def format_flops(rate: float) -> str:
 def format_ratio(ratio: float) -> str:
     """Return a ratio as text: `1.98x`."""
     return f"{ratio:.2f}x"
+
+
+def counted(count: int, word: str) -> str:
+    """Return a number of things: `1 cell`, `2 cells`, `12,000 examples`."""
+    return f"{count:,} {word}{'s' if count != 1 else ''}"

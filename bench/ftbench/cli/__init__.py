@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from ftbench import __version__
-from ftbench.base.errors import FtbenchError
+from ftbench.cli import (
+    ending,
+)
 from ftbench.cli import (
     gate as gating,
 )
@@ -20,7 +22,6 @@ from ftbench.cli import (
 from ftbench.cli import (
     run as measuring,
 )
-from ftbench.cli.options import fail
 
 app = typer.Typer(
     name="ftbench",
@@ -49,10 +50,7 @@ app.add_typer(gating.baseline_app, name="baseline")
 
 def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
-    try:
-        app()
-    except FtbenchError as error:
-        fail(str(error), error.exit_code)
+    ending.run(app)
 
 
 @app.callback(invoke_without_command=True)

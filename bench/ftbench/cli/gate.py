@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -344,29 +345,39 @@ def _nothing_to_judge(profile: str, error: FtbenchError) -> GateResult:
 
 
 def _write(result: GateResult, junit: Path | None, comment: Path | None, html: Path | None) -> None:
-    """Write the requested files, and the job's summary if the CI service has one."""
+    """Write the requested files, and the job's summary if the CI service has one.
+
+    A file that cannot be written is told on stderr: the verdict stands, and its exit code.
+    """
     from ftbench.base.files import write_atomically
     from ftbench.report.commands import gate as texts
     from ftbench.report.render import step_summary
 
-    try:
-        if junit is not None:
-            write_atomically(junit, texts.gate_junit(result))
-        if comment is not None:
-            write_atomically(comment, texts.gate_markdown(result))
-        if html is not None:
-            from ftbench.report.render.html import render
+    def page() -> str:
+        from ftbench.report.render.html import render
 
-            write_atomically(html, render(texts.gate_document(result)))
-    except OSError as error:
-        raise BaselineError(
-            f"cannot be written: {error.strerror}", where=str(error.filename)
-        ) from error
+        return render(texts.gate_document(result))
+
+    wanted: tuple[tuple[Path | None, Callable[[], str]], ...] = (
+        (junit, lambda: texts.gate_junit(result)),
+        (comment, lambda: texts.gate_markdown(result)),
+        (html, page),
+    )
+    for file, text in wanted:
+        if file is not None:
+            with _told(f"{file} was not written"):
+                write_atomically(file, text())
     if os.environ.get(step_summary.VARIABLE):
-        try:
+        with _told("no step summary"):
             step_summary.append(texts.gate_document(result))
-        except FtbenchError as error:  # not requested, so the verdict does not depend on it
-            print(f"ftbench: no step summary: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (FtbenchError, OSError) as error:
+        print(f"ftbench: {what}: {error}", file=sys.stderr)
 
 
 def profile_name(profile: str) -> str:

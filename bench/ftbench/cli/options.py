@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack, cast, 
 
 import typer
 
-from ftbench.base.errors import EXIT_INTERRUPTED, ProfileError
+from ftbench.base.errors import ProfileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,13 +81,12 @@ def resolved_grid(
     profile: str, overrides: list[str] | None, only: str | None, *, option: str = "--only"
 ) -> tuple[Profile, Grid]:
     """Return a profile, and the selected part of its grid; raises ProfileError, WorkloadError."""
-    from ftbench.plan.profile_file import load_profile, parse_selection
+    from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
 
+    selection = selection_of(only, option=option)
     loaded = load_profile(profile, overrides or ())
-    grid = resolve(loaded)
-    selection = parse_selection(only, option=option) if only else {}
-    return loaded, grid.only(selection, option=option)
+    return loaded, resolve(loaded).only(selection, option=option)
 
 
 def gpus_of(names: list[str] | None) -> list[Gpu]:
@@ -131,6 +130,7 @@ class PredictOptions(TypedDict, total=False):
     expandable_segments: bool
     data_at_hand: bool
     on_cpu: bool
+    hypothetical: bool
     work: bool
     breakdown_of: tuple[str, ...]
 
@@ -142,11 +142,8 @@ def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOption
     from ftbench.records.prediction import PredictRequest
 
     request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), processes=processes(), **options)
-    try:
-        with phases_on(sys.stderr) as show:
-            return forecast(request, predictor(), on_progress=show)
-    except KeyboardInterrupt:
-        fail("interrupted", EXIT_INTERRUPTED)
+    with phases_on(sys.stderr) as show:
+        return forecast(request, predictor(), on_progress=show)
 
 
 def size_of(text: str | None, option: str) -> int | None:
@@ -159,11 +156,22 @@ def size_of(text: str | None, option: str) -> int | None:
         raise ProfileError(str(error), where=option) from error
 
 
-def selection_of(only: str | None) -> dict[str, object]:
-    """Return the axis values that --only selects; raises ProfileError."""
+def selection_of(only: str | None, *, option: str = "--only") -> dict[str, object]:
+    """Return the axis values that --only selects; raises ProfileError, also if an axis is there twice."""
     from ftbench.plan.profile_file import parse_selection
 
-    return parse_selection(only, option="--only") if only else {}
+    if not only:
+        return {}
+    names = [part.partition("=")[0].strip() for part in only.split(",")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ProfileError(
+            "the same axis twice: an axis has one value in a selection",
+            where=option,
+            got=only,
+            hint=f"one command for each value of {twice}",
+        )
+    return parse_selection(only, option=option)
 
 
 def open_console() -> Console:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError
+from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError, WorkloadError
 from ftbench.cli.options import (
     AttentionOption,
     ExpandableOption,
@@ -72,7 +72,7 @@ def plan(
 ) -> None:
     """List the cells of a profile and their predicted memory.
 
-    Nothing is run.
+    Nothing is run. With a prediction, the data are read, and refused if a run would refuse them.
     """
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import plan_grid
@@ -88,6 +88,8 @@ def plan(
     if predicted and resolved:
         try:  # a plan fetches no data
             peaks = forecast_of(grid, (), data_at_hand=grid.cells[0].data.source.kind != "hub")
+        except WorkloadError:  # nor could it be run
+            raise
         except FtbenchError as error:
             print(f"ftbench: no predicted memory: {error}", file=sys.stderr)
         else:
@@ -245,10 +247,12 @@ def estimate(
         target,
         gpus,
         known,
-        on_cards=forecast_of(grid, cards, largest_batch=True, work=True, attention=kernel)
+        on_cards=forecast_of(
+            grid, cards, largest_batch=True, work=True, attention=kernel, hypothetical=True
+        )
         if cards
         else None,
-        on_cpu=forecast_of(grid, (), on_cpu=True) if on_cpu else None,
+        on_cpu=forecast_of(grid, (), on_cpu=True, hypothetical=True) if on_cpu else None,
         usd_per_hour=usd_per_hour or (),
     )
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +13,13 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
-from ftbench.base.units import format_bytes, format_seconds
+from ftbench.base.text import printable
+from ftbench.base.units import counted, format_bytes, format_seconds
 from ftbench.execute.jobs import Job
+from ftbench.plan.cell_names import naming_axes
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Progress
 from ftbench.records.record import Record
@@ -23,6 +28,11 @@ from ftbench.report.elements.tables import axis_word
 from ftbench.report.elements.words import score_word
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from the measured process
+SILENCE_S = (
+    30.0  # a log has a line at least this often, so that nobody takes a long cell for a hang
+)
+_BAR_WIDTH = 16
+CENTRE = "the centre"
 
 
 class RunDisplay:
@@ -36,22 +46,33 @@ class RunDisplay:
         self._jobs = 0
         self._done = 0
         self._where = ""
+        self._names = naming_axes([], axes)
+        self._latest = ""  # the position of the running cell, for a log
+        self._said_at = time.monotonic()
+        self._closed = threading.Event()
         self._live: RichProgress | None = None
         self._overall: TaskID | None = None
         self._current: TaskID | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
+            # The name of a cell is the one column that may be cut: counts and the time left never are.
             self._live = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                BarColumn(bar_width=_BAR_WIDTH),
+                TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+                TextColumn(
+                    "{task.description}",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
+                expand=True,
                 console=self._console,
                 refresh_per_second=REFRESHES_PER_S,
                 transient=True,
             )
             self._live.start()
+        else:
+            threading.Thread(target=self._break_silence, daemon=True).start()
         return self
 
     def __exit__(
@@ -60,37 +81,51 @@ class RunDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closed.set()
         if self._live is not None:
             self._live.stop()
+
+    def _break_silence(self) -> None:
+        """Print the position of the running cell whenever there was no line for a while."""
+        while not self._closed.wait(1.0):
+            if time.monotonic() - self._said_at >= SILENCE_S and self._latest:
+                self._say(f"    {self._latest}")
 
     def planned(self, jobs: Sequence[Job], done: Sequence[Job]) -> None:
         """Show how many cells there are, and begin the display."""
         self._jobs = len(jobs)
+        cells = list(dict.fromkeys(job.cell for job in (*jobs, *done)))
+        self._names = naming_axes(cells, self._axes)
         self._remaining_work = sum(job.work for job in jobs)
         if done:
-            self._say(f"{len(done)} of {len(jobs) + len(done)} runs are done already")
+            whole = counted(len(jobs) + len(done), "run")
+            self._say(f"{len(done)} of {whole} {'is' if len(done) == 1 else 'are'} done already")
         if self._live is not None and jobs:
             self._overall = self._live.add_task("cells", total=len(jobs), note="")
             self._current = self._live.add_task("preparing", total=None, note="")
         elif jobs:
-            self._say(f"preparing {len(jobs)} runs")
+            self._say(f"preparing {counted(len(jobs), 'run')}")
 
     def preparing(self, progress: Progress) -> None:
         """Show the progress of the prepare stage."""
+        self._latest = f"preparing: {progress.phase}"
         if self._live is not None and self._current is not None:
             self._live.update(self._current, note=progress.phase)
 
     def started(self, job: Job) -> None:
         """Show which cell begins."""
         self._where = ""
+        self._latest = f"{self.name(job)}: starting"
         if self._live is not None and self._current is not None:
             self._live.reset(self._current, total=None, description=self.name(job), note="starting")
 
     def progress(self, job: Job, progress: Progress) -> None:
         """Show the progress of the cell."""
+        phase = progress.phase.replace("_", " ")
+        at = "" if progress.step is None else f", step {progress.step} of {progress.max_steps}"
+        self._latest = f"{self.name(job)}: {phase}{at}"
         if self._live is None or self._current is None:
             return
-        phase = progress.phase.replace("_", " ")
         if progress.step is None:  # only the phase changed: the last epoch and loss stay
             self._live.update(self._current, note=f"{phase}{self._where}")
             return
@@ -134,8 +169,9 @@ class RunDisplay:
         return self._remaining_work * sum(s for _, s in self._finished) / work if work else None
 
     def name(self, job: Job) -> str:
-        """Return a cell's name: its values on the axes that vary."""
-        values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in self._axes]
+        """Return a cell's name: its values on the axes that tell it apart."""
+        axes = self._names(job.cell)
+        values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in axes] or [CENTRE]
         runs = (("replicate", job.replicate), ("repeat", job.repeat))
         return ", ".join([*values, *(f"{word} {number}" for word, number in runs if number)])
 
@@ -144,7 +180,8 @@ class RunDisplay:
         self._say(f"{damaged.file.name} {damaged.reason}; moved to {kept}, its cell is run again")
 
     def _say(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._said_at = time.monotonic()
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
 
 class FrontierDisplay:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftbench.base.errors import EXIT_FINDING, EXIT_INTERRUPTED, ProfileError, WorkloadError
+from ftbench.base.errors import (
+    EXIT_FINDING,
+    ProfileError,
+    WorkloadError,
+)
+from ftbench.cli.ending import Interrupted
 from ftbench.cli.options import (
     OnlyOption,
     ProfileArgument,
@@ -73,6 +79,7 @@ def run(
 
     Cells that have a finished record in the run directory are not run again.
     """
+    from ftbench.base.units import counted
     from ftbench.execute.engines.base import make_engine
     from ftbench.execute.jobs import plan_jobs
     from ftbench.plan.devices import choose_device
@@ -87,6 +94,8 @@ def run(
     whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
+    if not sys.stdout.isatty():  # before the imports that take seconds
+        print(f"{loaded.name}: {counted(len(grid.cells), 'cell')}, in {directory.path}", flush=True)
     engine = make_engine(loaded.run, device)
     if directory.record_count() < len(plan_jobs(loaded, grid)):
         engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
@@ -183,5 +192,5 @@ def _ended_early(directory: RunDirectory, kept: str) -> Iterator[None]:
     except (ProfileError, WorkloadError):
         directory.discard()  # nothing was run: nothing is left behind
         raise
-    except KeyboardInterrupt:
-        fail(f"interrupted; {kept} are kept, run again to go on", EXIT_INTERRUPTED)
+    except Interrupted as error:
+        fail(f"interrupted; {kept} are kept, run again to go on", error.exit_code)

@@ -7,9 +7,9 @@ beside the figures: the versions of the libraries, the architecture of each card
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictInt, model_validator
 
 from ftbench.base.frozen import FrozenModel, NonNegativeInt, PositiveInt
 from ftbench.gate.places import CellKey, Place
@@ -18,23 +18,39 @@ from ftbench.plan.scores import ACCURACY
 from ftbench.records.prediction import AttentionKernel, MemoryBreakdown, Moment, Part, Verdict
 
 _ATTENTION = "_scaled_dot_product_"
+MAX_FIGURE_BYTES = 2**50  # 1 PiB, which no card has
+Bytes = Annotated[StrictInt, Field(ge=0, le=MAX_FIGURE_BYTES)]
 SlopeAxis = Literal["max_length", "per_device_train_batch_size"]
 
 
 class CardBytes(FrozenModel):
     """What a cell needs of one card: requested is what gates, the others depend on order as well."""
 
-    requested_bytes: int
-    allocated_bytes: int
-    reserved_bytes: int
+    requested_bytes: Bytes
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
     verdict: Verdict
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CardBytes:
+        """Refuse figures that no allocator has: each peak is at least as large as the one before."""
+        if not self.requested_bytes <= self.allocated_bytes <= self.reserved_bytes:
+            raise ValueError("requested, allocated and reserved bytes must rise")
+        return self
 
 
 class CellBytes(FrozenModel):
-    """A cell's peak of what tensors ask for, and what it needs of each card, by the card's name."""
+    """A cell's peak of what tensors ask for, and what it needs of each card, by the card's name.
+
+    Of a test's steps there are also the number of storages at the peak, for each of which a card rounds up, and the
+    bytes by which the memory that is kept grows over the last steps. None if it is not known: older baselines,
+    cells of a profile.
+    """
 
     cell: CellKey
-    tensors_bytes: int
+    tensors_bytes: Bytes
+    live_blocks: Bytes | None = None
+    growth_bytes: Bytes | None = None
     cards: dict[str, CardBytes] = Field(default_factory=dict)
 
 
@@ -85,6 +101,10 @@ class Group(FrozenModel):
         _once("cell", (one.cell for one in self.cells))
         _once("slope", (one.edge for one in self.slopes))
         _once("largest batch", ((one.gpu, one.max_length) for one in self.largest))
+        _once("part", (one.name for one in self.parts))
+        for part in self.parts:
+            if not all(0 <= nbytes <= MAX_FIGURE_BYTES for nbytes in part.nbytes.values()):
+                raise ValueError(f"not a number of bytes: {part.name}")
         return self
 
     @property
@@ -123,7 +143,7 @@ class MeasuredCell(FrozenModel):
 
     settings: dict[str, Any]
     cell: CellKey
-    figures: dict[str, tuple[float, ...]]
+    figures: dict[str, tuple[Annotated[float, Field(ge=0)], ...]]
     score: str = ACCURACY.name
     scores: dict[str, SeedScore]
 

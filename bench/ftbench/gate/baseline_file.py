@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ftbench.base.errors import BaselineError
+from ftbench.base.errors import BaselineError, RunDirectoryError
+from ftbench.base.files import write_atomically
 from ftbench.gate.baseline import Baseline
 from ftbench.gate.baseline_format_1 import read_format_1
+from ftbench.gate.json_file import read_json_file
 from ftbench.records.prediction import Part
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -37,11 +40,11 @@ def write_baseline(baseline: Baseline, file: Path) -> None:
     """Write a baseline; raises BaselineError if that is not possible."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(baseline_text(baseline), encoding="utf-8")
-        part.replace(file)
+        write_atomically(file, baseline_text(baseline))
     except OSError as error:
         raise BaselineError(f"cannot be written: {error.strerror}", where=str(file)) from error
+    except RunDirectoryError as error:
+        raise BaselineError(error.what, where=str(file)) from error
 
 
 def read_baseline(file: Path) -> Baseline:
@@ -69,14 +72,15 @@ def read_baseline(file: Path) -> Baseline:
 
 def _read(file: Path) -> Any:
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise BaselineError("too large for a baseline", where=str(file))
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json_file(file, MAX_BYTES)
     except FileNotFoundError:
         raise BaselineError(
             "there is no baseline", where=str(file), hint="`ftbench baseline write` makes one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        what = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise BaselineError(f"cannot be read: {what}", where=str(file)) from error
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"cannot be read: {error}", where=str(file)) from error
 
 
@@ -90,6 +94,9 @@ def baseline_text(baseline: Baseline) -> str:
             cell["cell"] = _without_none(cell["cell"])
             if not cell["cards"]:
                 del cell["cards"]
+            for name in ("live_blocks", "growth_bytes"):
+                if cell[name] is None:
+                    del cell[name]
     if data["measured"] is None:
         del data["measured"]
     else:

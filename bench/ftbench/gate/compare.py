@@ -14,6 +14,7 @@ from typing import Any
 
 from ftbench.gate.attribution import changed_parts
 from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group
+from ftbench.gate.pairs import other_workload, paired
 from ftbench.gate.peaks import Peaks
 from ftbench.gate.places import NamedSteps, Place
 from ftbench.gate.predicted import RefusedGroup
@@ -32,6 +33,7 @@ from ftbench.gate.reasons import (
 )
 from ftbench.gate.result import (
     Attribution,
+    BlocksChange,
     BytesChange,
     BytesKind,
     Change,
@@ -41,9 +43,10 @@ from ftbench.gate.result import (
     SlopeChange,
     Verdict,
 )
-from ftbench.plan.settings import differing, memory_view
+from ftbench.plan.settings import differing
 from ftbench.records import prediction
 
+_ROUNDED_TO_BYTES = 512  # a card's allocator rounds each request up (kMinBlockSize)
 _FROM_WORST: tuple[prediction.Verdict, ...] = ("does not fit", "too close to call", "fits")
 
 
@@ -58,7 +61,8 @@ def compare(
 ) -> GateResult:
     """Return what changed from a baseline to what is found now.
 
-    Other versions of the libraries are not judged, unless `across_versions`; another workload or other cards
+    Changed settings are compared, and named. Other versions of the libraries are not judged, unless
+    `across_versions`; another workload or other cards
     are not, unless `across_workloads`, which is for showing what an update would write. `refused` has the
     groups that could not be predicted now, and why.
     """
@@ -70,8 +74,9 @@ def compare(
     if unjudged:
         return GateResult(after.profile, (), unjudged=tuple(unjudged), versions=versions)
     comparison = _Comparison(tolerance_bytes, refused)
-    for settings in _settings(before, after):
-        comparison.groups(settings, before.group(settings), after.group(settings))
+    pairs = paired(before, after, [one.settings for one in refused])
+    for pair in pairs:
+        comparison.groups(pair.settings, pair.before, pair.after)
     return GateResult(
         profile=after.profile,
         judged=tuple(comparison.judged),
@@ -79,6 +84,7 @@ def compare(
         attributions=tuple(comparison.attributions),
         unjudged=tuple(comparison.unjudged),
         versions=versions,
+        settings=tuple(dict.fromkeys(change for pair in pairs for change in pair.changes)),
         notes=(*elsewhere, *comparison.notes),
     )
 
@@ -127,16 +133,10 @@ def version_changes(
     )
 
 
-def _settings(before: Baseline, after: Baseline) -> list[dict[str, Any]]:
-    """Return the settings of all groups, the baseline's first."""
-    found = [group.settings for group in before.groups]
-    return found + [g.settings for g in after.groups if g.settings not in found]
-
-
 def _elsewhere(before: Baseline, after: Baseline) -> Iterator[Differs]:
     """Yield in what two baselines are not of the same thing."""
-    ours, theirs = memory_view(before.workload), memory_view(after.workload)
-    for name in differing(ours, theirs):
+    ours, theirs = before.workload, after.workload
+    for name in other_workload(ours, theirs):
         yield Differs("workload", name, ours.get(name), theirs.get(name))
     for name in differing(before.architectures, after.architectures):
         yield Differs("card", name, before.architectures.get(name), after.architectures.get(name))
@@ -174,6 +174,8 @@ class _Comparison:
             self.changes[first:] = [
                 dataclasses.replace(change, verdict="explained") for change in self.changes[first:]
             ]
+        elif not any(map(_of_tensors, self.changes[first:])):
+            return  # as many bytes at the peak, so no part is larger
         elif before.reference != after.reference:
             self.notes.append(OtherReference(settings, before.reference, after.reference))
         else:
@@ -196,12 +198,27 @@ class _Comparison:
 
     def _cell(self, place: Place, before: CellBytes, after: CellBytes) -> bool:
         moved = self._requested(place, None, before.tensors_bytes, after.tensors_bytes)
+        moved |= self._kept(place, before, after)
         for gpu in dict.fromkeys([*before.cards, *after.cards]):
             ours, theirs = before.cards.get(gpu), after.cards.get(gpu)
             if ours is None or theirs is None:
                 self.unjudged.append(CardMissing(place, gpu, "baseline" if ours is None else "now"))
             else:
                 moved |= self._card(place, gpu, ours, theirs)
+        return moved
+
+    def _kept(self, place: Place, before: CellBytes, after: CellBytes) -> bool:
+        """Compare the number of storages and the growth, if both sides know them; return whether they changed."""
+        moved = False
+        blocks, now = before.live_blocks, after.live_blocks
+        if blocks is not None and now is not None:
+            moved = abs(now - blocks) * _ROUNDED_TO_BYTES > self._tolerance
+            if moved:
+                self.changes.append(BlocksChange(place, blocks, now, rise(blocks, now)))
+        old, new = before.growth_bytes, after.growth_bytes
+        if old is not None and new is not None and abs(new - old) > self._tolerance:
+            self.changes.append(_bytes_change(place, "growth", None, old, new))
+            moved = True
         return moved
 
     def _card(self, place: Place, gpu: str, before: CardBytes, after: CardBytes) -> bool:
@@ -261,6 +278,13 @@ class _Comparison:
             if old != new:
                 change = SlopeChange(after.settings, *slope.edge, old, new, rise(old, new))
                 self.changes.append(change)
+
+
+def _of_tensors(change: Change) -> bool:
+    """Return whether a change is of the peak or of what fits, not of the number of tensors or of growth alone."""
+    if isinstance(change, BytesChange):
+        return change.kind != "growth"
+    return not isinstance(change, BlocksChange)
 
 
 def _bytes_change(

@@ -105,19 +105,39 @@ def baseline_of(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What a trace says of training steps that are no cell of a profile.
+
+    `count` is None for the usual number of steps; `blocks` is the number of storages at the peak.
+    """
+
+    peak_bytes: int
+    blocks: int
+    growth_bytes: int
+    count: int | None = None
+
+
 def baseline_of_steps(
-    name: str, peak_bytes: int, breakdown: MemoryBreakdown, versions: Iterable[tuple[str, str]]
+    name: str, found: Steps, breakdown: MemoryBreakdown, versions: Iterable[tuple[str, str]]
 ) -> Baseline:
     """Return the baseline of steps that are no cell of a profile: one group with one cell."""
     steps = NamedSteps(name="step")
+    cell = CellBytes(
+        cell=steps,
+        tensors_bytes=found.peak_bytes,
+        live_blocks=found.blocks,
+        growth_bytes=found.growth_bytes,
+    )
     group = Group(
         settings={},
-        cells=(CellBytes(cell=steps, tensors_bytes=peak_bytes),),
+        cells=(cell,),
         reference=steps,
         moment=breakdown.moment,
         parts=breakdown.parts,
     )
-    return Baseline(profile=name, versions=_versions(versions), workload={}, groups=(group,))
+    workload = {} if found.count is None else {"steps": found.count}
+    return Baseline(profile=name, versions=_versions(versions), workload=workload, groups=(group,))
 
 
 def _versions(found: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -29,6 +29,15 @@ class VersionChange:
 
 
 @dataclasses.dataclass(frozen=True)
+class SettingChange:
+    """A setting whose value is not the baseline's; None is its default."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class OtherVersions:
     """Figures of other versions of libraries are compared only if that is asked for."""
 

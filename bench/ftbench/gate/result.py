@@ -10,12 +10,12 @@ from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING, EXIT_OK
 from ftbench.gate.attribution import ChangedPart
 from ftbench.gate.baseline import SlopeAxis
 from ftbench.gate.places import CellKey, Place
-from ftbench.gate.reasons import Reason, VersionChange
+from ftbench.gate.reasons import Reason, SettingChange, VersionChange
 from ftbench.records import prediction
 
 # `explained` changes are told and do not fail; the others do.
 Verdict = Literal["regression", "improvement", "explained"]
-BytesKind = Literal["requested", "allocated", "reserved"]
+BytesKind = Literal["requested", "allocated", "reserved", "growth"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +32,19 @@ class _CellChange:
 
 @dataclasses.dataclass(frozen=True)
 class BytesChange(_CellChange):
-    """Predicted bytes, on a card or (None) of tensors alone."""
+    """Predicted bytes, on a card or (None) of tensors alone; `growth` is that of what steps keep."""
 
     kind: BytesKind
     gpu: str | None
+    before: int
+    after: int
+    verdict: Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class BlocksChange(_CellChange):
+    """The number of storages that are live at the peak: a card rounds each up to a multiple of 512 bytes."""
+
     before: int
     after: int
     verdict: Verdict
@@ -127,6 +136,7 @@ class TimeChange(_CellChange):
 
 Change = (
     BytesChange
+    | BlocksChange
     | FitChange
     | SlopeChange
     | LargestBatchChange
@@ -149,7 +159,10 @@ class Attribution:
 
 @dataclasses.dataclass(frozen=True)
 class GateResult:
-    """What was compared, what changed, by what, what could not be judged, and what else must be known."""
+    """What was compared, what changed, by what, what could not be judged, and what else must be known.
+
+    `versions` and `settings` are of libraries and settings that changed with the figures.
+    """
 
     profile: str
     judged: tuple[Place, ...]
@@ -157,6 +170,7 @@ class GateResult:
     attributions: tuple[Attribution, ...] = ()
     unjudged: tuple[Reason, ...] = ()
     versions: tuple[VersionChange, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
     notes: tuple[Reason, ...] = ()
 
     @property

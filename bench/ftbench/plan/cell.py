@@ -10,7 +10,13 @@ from typing import Any
 
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method
-from ftbench.plan.settings import NON_TRAINER_AXES, is_default, setting, without_defaults
+from ftbench.plan.settings import (
+    NON_TRAINER_AXES,
+    WORKLOAD_SETTINGS,
+    is_default,
+    setting,
+    without_defaults,
+)
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
@@ -68,7 +74,7 @@ class Cell(FrozenModel):
         if the profile did not name it.
         """
         data = self.data.model_dump(mode="json", exclude={"source"})
-        data = without_defaults(data, kept=data.keys() - {"task"})
+        data = without_defaults(data, kept=data.keys() - set(WORKLOAD_SETTINGS))
         workload = {
             "model": self.model.source.reference,
             "model revision": self.model.source.revision,
@@ -79,6 +85,8 @@ class Cell(FrozenModel):
             **{f"config.{name}": value for name, value in self.model.config},
             **{name: plain_value(value) for name, value in data.items()},
         }
+        if self.model.missing_weights != "refused":
+            workload["missing weights"] = self.model.missing_weights
         own = {name: getattr(self, name) for name in NON_TRAINER_AXES}
         said = without_defaults(self.settings, kept=RECIPE)
         settings = {name: plain_value(value) for name, value in said.items()}
@@ -113,8 +121,11 @@ class Cell(FrozenModel):
             del identity["method"]
         if self.malloc == "default":
             del identity["malloc"]
-        if is_default("task", self.data.task):
-            del identity["data"]["task"]
+        if self.model.missing_weights == "refused":
+            del identity["model"]["missing_weights"]
+        for name in WORKLOAD_SETTINGS:
+            if is_default(name, getattr(self.data, name)):
+                del identity["data"][name]
         if self.lora is None:
             del identity["lora"]
         for part in (

@@ -7,6 +7,7 @@ Replicate r of a cell runs with `seed + r`; a record's identity is (cell_id, rep
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from ftbench.plan.profile import RECIPE, REQUIRED_AXES, GridBlock, Profile, reso
 from ftbench.plan.profile_file import parse_selection
 from ftbench.plan.settings import NON_TRAINER_AXES, canonical, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
+
+# A grid of this size takes seconds to plan, and weeks to run.
+MOST_CELLS = 20_000
 
 
 class Axis(FrozenModel):
@@ -74,7 +78,18 @@ def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
 
 
 def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
-    """Return the grid of a profile: the union of its blocks, each cell once."""
+    """Return the grid of a profile: the union of its blocks, each cell once.
+
+    Raises ProfileError for a grid of more than `MOST_CELLS`, before any is made.
+    """
+    count = sum(map(_size, profile.grid))
+    if count > MOST_CELLS:
+        raise ProfileError(
+            "more cells than anybody measures",
+            where="grid",
+            got=f"{count:,}",
+            expected=f"at most {MOST_CELLS:,}",
+        )
     cells: dict[Cell, None] = {}
     values: dict[str, dict[str, Any]] = {}
     for block in profile.grid:
@@ -90,6 +105,12 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
         Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
     )
     return Grid(axes=axes, cells=tuple(cells))
+
+
+def _size(block: GridBlock) -> int:
+    """Return the number of points of one block, without making them."""
+    counts = [len(options) for options in block.axes.values()]
+    return math.prod(counts) if block.design == "factorial" else sum(counts)
 
 
 def _points(block: GridBlock) -> Iterator[dict[str, Any]]:

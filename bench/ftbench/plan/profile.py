@@ -54,6 +54,36 @@ _RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
 }
 
 
+class Condition(FrozenModel):
+    """A condition on the values of a column: `{ not = 3 }`, `{ not = ["a", "b"] }`, `{ from = 2000, to = 2010 }`.
+
+    Both ends of a range belong to it. The file has the aliases of the fields: two are words of Python's.
+    """
+
+    model_config = ConfigDict(
+        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+
+    not_: Scalar | tuple[Scalar, ...] | None = Field(None, alias="not")
+    from_: StrictInt | StrictFloat | StrictStr | None = Field(None, alias="from")
+    to: StrictInt | StrictFloat | StrictStr | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.not_ is None and self.from_ is None and self.to is None:
+            raise ValueError("a condition needs `not`, `from` or `to`")
+        if self.from_ is not None and self.to is not None:
+            if isinstance(self.from_, str) != isinstance(self.to, str):
+                raise ValueError("`from` and `to` must both be numbers, or both texts")
+            if self.from_ > self.to:  # type: ignore[operator]  # both are numbers, or both texts
+                raise ValueError("`from` must not be greater than `to`")
+        return self
+
+
+# One value; several, of which any will do; or a condition.
+Wanted = Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)] | Condition
+
+
 class Workload(FrozenModel):
     """The model, the data set, and the rules by which examples are read from it."""
 
@@ -66,18 +96,39 @@ class Workload(FrozenModel):
     weights_format: Literal["safetensors", "any"] = Field(
         "safetensors", description="`any` also reads pickled weights (torch.load, weights only)."
     )
+    missing_weights: Literal["refused", "random"] = Field(
+        "refused",
+        description="`random`: parameters of the body that the checkpoint lacks may start random.",
+    )
     config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
     tokenizer: Name | None = Field(None, description="As `model`; the model's own if absent.")
     dataset: Name = Field(
-        description="A hub id, a directory, CSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
+        description="A hub id, a directory, CSV/TSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
     )
-    dataset_config: StrictStr | None = Field(None, description="A hub data set's configuration.")
+    dataset_config: StrictStr | None = Field(
+        None, description="A configuration of a hub data set, or of a copy of one in a directory."
+    )
     dataset_revision: StrictStr | None = None
     text_column: StrictStr | tuple[StrictStr, StrictStr] = Field(
         "text", description="One column; or two, whose texts are read together as a pair."
     )
     label_column: StrictStr = "label"
-    where: dict[str, Scalar] = Field({}, description="Keep only the rows with these values.")
+    separator: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="Between the fields of CSV files; found in the first row if absent."
+    )
+    encoding: Name | None = Field(
+        None, description="Of CSV, JSON and text files; found in the bytes if absent."
+    )
+    where: dict[str, Wanted] = Field(
+        {},
+        description="Keep only the rows with these values: one, a list, { not = ... } or { from = ..., to = ... }.",
+    )
+    drop_rows_without_label: StrictBool = Field(
+        False, description="Drop rows without a label; in a classification also those labelled -1."
+    )
+    drop_rows_without_text: StrictBool = Field(
+        False, description="Drop rows whose text is missing, empty or only spaces."
+    )
     drop_duplicates: StrictBool = Field(False, description="Drop rows whose text was seen before.")
     balanced: StrictBool = Field(False, description="As many rows of each class as the rarest has.")
     train_split: StrictStr = "train"
@@ -97,6 +148,8 @@ class Workload(FrozenModel):
             raise ValueError("text_column: the two texts of a pair must be two columns")
         if self.balanced and self.task == "text-regression":
             raise ValueError("balanced: a regression has no classes to balance")
+        if self.separator in ('"', "\n", "\r"):
+            raise ValueError("separator: a quote or the end of a line cannot separate fields")
         return self
 
 

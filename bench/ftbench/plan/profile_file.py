@@ -14,9 +14,12 @@ from pydantic import (
 )
 
 from ftbench.base.errors import ProfileError, nearest_name
-from ftbench.plan.profile import GridBlock, LoraSettings, Profile, Run, Workload
+from ftbench.base.files import read_regular
+from ftbench.base.units import MIB
+from ftbench.plan.profile import Condition, GridBlock, LoraSettings, Profile, Run, Workload
 from ftbench.plan.training_arguments import check_setting
 
+MAX_PROFILE_BYTES = 4 * MIB  # far above any profile that a person wrote
 NOT_IN_A_FILE = ("name", "reference", "overrides")
 
 
@@ -71,12 +74,12 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
     """
     path = find_profile(reference)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_regular(path, MAX_PROFILE_BYTES, follow_links=True))
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not valid TOML: {error}", where=str(path)) from error
     except RecursionError as error:
         raise ProfileError("not valid TOML: nested too deep", where=str(path)) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # also of its encoding
         raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
     for override in overrides:
         _apply_override(data, override)
@@ -167,8 +170,19 @@ def _unknown_key(
     )
 
 
-# pydantic's names of a union's members in the location of a finding: those of `Scalar` and `Name | tuple`.
-_UNION_MEMBERS = {"bool", "int", "float", "str", "constrained-str", "tuple[constrained-str, ...]"}
+# pydantic's names of a union's members in the location of a finding: those of `Scalar`, `Name | tuple`, `Wanted`.
+_UNION_MEMBERS = {
+    "bool",
+    "int",
+    "float",
+    "str",
+    "constrained-str",
+    "tuple[constrained-str, ...]",
+    "tuple[union[bool,int,float,str], ...]",
+    "union[bool,int,float,str]",
+    "function-after[_says_something(), Condition]",
+    Condition.__name__,
+}
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:
@@ -189,6 +203,8 @@ _TABLES: dict[int | str, type[BaseModel]] = {
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a table of the profile may have."""
+    if any(str(part).endswith(("Condition", "Condition]")) for part in location):
+        return [field.alias or name for name, field in Condition.model_fields.items()]
     model = _TABLES[location[0]] if location else Profile
     return [name for name in model.model_fields if name not in NOT_IN_A_FILE]
 

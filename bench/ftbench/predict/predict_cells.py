@@ -21,6 +21,7 @@ from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes.fit import Shape
 from ftbench.predict.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
+from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import Trace
@@ -395,6 +396,8 @@ def _notes(
             else "batches padded to their longest example vary in length, but the lengths are not known:"
             " figures are for batches of the maximum length"
         )
+    if request.gpus and (ignored := ignored_variables()):
+        notes.append(ignored)
     return tuple(notes)
 
 

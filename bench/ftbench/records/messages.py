@@ -14,7 +14,7 @@ from pydantic import Field
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Method
-from ftbench.records.record import Environment, Memory, PhaseName
+from ftbench.records.record import Environment, Memory, PhaseName, RunWarning
 
 
 class PrepareRequest(FrozenModel):
@@ -39,6 +39,35 @@ class StepFlops(FrozenModel):
     absent: str | None = None
 
 
+class ClassCount(FrozenModel):
+    """A class, and its examples in the pools and among those that are evaluated."""
+
+    name: str
+    train_pool: int
+    eval_pool: int
+    evaluated: int
+
+
+class DataFacts(FrozenModel):
+    """The examples as they are: classes, rows left out, and the way in which files were read.
+
+    `classes` is empty for a regression. `left_out` counts the rows that were left out on request, by reason.
+    `evaluated_in_training` counts the evaluation examples that are training examples, too (the same texts), by
+    `train_size`.
+    """
+
+    classes: tuple[ClassCount, ...] = ()
+    left_out: dict[str, int] = Field(default_factory=dict)
+    evaluated_in_training: dict[int, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def majority_share(self) -> float | None:
+        """Return the share of the most frequent class among the evaluated examples; None for a regression."""
+        counts = [found.evaluated for found in self.classes]
+        return max(counts) / sum(counts) if sum(counts) else None
+
+
 class Preparation(FrozenModel):
     """The results of the prepare stage, which runs once for all cells."""
 
@@ -48,6 +77,8 @@ class Preparation(FrozenModel):
     train_pool: int
     eval_pool: int
     eval_split: str
+    warnings: tuple[RunWarning, ...] = ()  # about the workload, so about every cell
+    data: DataFacts = DataFacts()
     tokenised: dict[str, TokenisedPools]  # by `tokenised_key`
     flops: tuple[int, int, int] | None = None  # (c0, c1, c2): c0 + c1*S + c2*S^2 per example
     flops_absent: str | None = None

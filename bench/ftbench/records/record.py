@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field, StrictInt, model_validator
 
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
+from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.figures import READINGS
 from ftbench.records.scores import Score
 
@@ -248,11 +249,21 @@ WarningName = Literal[
     "sampling_cost",
     "loader_processes",
     "diverged",
+    "attention",
+    "new_weights",
+    "unknown_tokens",
+    "padding_token",
+    "one_class",
+    "trained_on",
+    "left_out",
+    "chosen_on_evaluation",
     "note",
 ]
 NOISY: frozenset[WarningName] = frozenset(
     {"spread", "drift", "others_busy", "steal", "swap", "throttled", "tenant"}
 )
+# Those that follow from the profile: all runs of a cell have them, whatever happened in a run.
+REMARKS: frozenset[WarningName] = frozenset({"left_out", "chosen_on_evaluation"})
 
 
 class RunWarning(FrozenModel):
@@ -294,6 +305,8 @@ class Measurement(FrozenModel):
     packages: dict[str, str] = Field(
         default_factory=dict
     )  # versions of packages that only some cells use
+    checkpoint: Checkpoint | None = None  # absent in earlier records, and with random weights
+    attn_implementation: str | None = None  # the one that ran; absent in earlier records
     epochs: tuple[Epoch, ...]
     sources: dict[str, str]
     worker_s: float

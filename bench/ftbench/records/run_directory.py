@@ -89,12 +89,12 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """Return the run directory, made if it does not exist; raises RunDirectoryError."""
-        made = not path.exists()
-        for name in FOLDERS:
-            try:
+        try:
+            made = not path.exists()
+            for name in FOLDERS:
                 (path / name).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise unwritable(path, error) from error
+        except OSError as error:
+            raise unwritable(path, error) from error
         if not os.access(path / "records", os.W_OK):
             raise RunDirectoryError(
                 "not writable", where=str(path), hint="choose another with --out"
@@ -127,7 +127,7 @@ class RunDirectory:
         """
         try:
             descriptor = os.open(
-                self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644
+                self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644
             )
         except OSError as error:
             raise unwritable(self.path / "lock", error) from error

@@ -19,7 +19,7 @@ from ftbench.analysis.tables.cells_table import (
 )
 from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.analysis.tables.scores_table import scores_table
-from ftbench.base.units import format_flops, format_value
+from ftbench.base.units import counted, format_flops, format_value
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
@@ -33,7 +33,7 @@ from ftbench.report.charts.memory import cell_memory
 from ftbench.report.charts.pareto import pareto
 from ftbench.report.charts.surfaces import surfaces
 from ftbench.report.elements.figure import ReportFigure
-from ftbench.report.elements.section import Section
+from ftbench.report.elements.section import Section, with_glossary
 from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats
@@ -43,6 +43,7 @@ from ftbench.report.sections.provenance import environment_section
 from ftbench.report.sections.scores import scores_section
 from ftbench.report.sections.settings import choices_section
 from ftbench.report.sections.warnings import warnings_section
+from ftbench.report.sections.workload import workload_section
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +121,13 @@ def build(
         scores_section(table, scores, axes),
         Section("Warnings", *warnings_section(records)),
         Section("How to read this", tuple(_reading_notes(inputs, profile, preparation))),
-        Section("Where it was measured", *environment_section(records, environments, preparation)),
+        workload_section(records, preparation),
+        Section("Where it was measured", *environment_section(records, environments)),
         Section("How to reproduce it", tuple(_reproduction(profile))),
     ]
     return Document(
         title=f"ftbench: {profile.name}",
-        sections=tuple(s for s in sections if s.paragraphs or s.tables or s.figures),
+        sections=with_glossary(sections),
         cells=table,
         ledger=memory_table(records),
         scores=scores,
@@ -169,9 +171,12 @@ def _scaling(inputs: ChartInputs) -> Section:
 
 
 def _damage(damaged: Sequence[str]) -> list[str]:
+    are, them, their = (
+        ("is", "it", "its cell") if len(damaged) == 1 else ("are", "them", "their cells")
+    )
     return [
-        f"{len(damaged)} records cannot be read and are left out: {'; '.join(damaged)}."
-        " `ftbench run` moves them away and runs their cells again."
+        f"{counted(len(damaged), 'record')} cannot be read and {are} left out: {'; '.join(damaged)}."
+        f" `ftbench run` moves {them} away and runs {their} again."
     ] * bool(damaged)
 
 
@@ -224,7 +229,8 @@ def _score_notes(inputs: ChartInputs) -> Iterator[str]:
         return
     seeds = table.groupby(list(inputs.axes))["seed"].nunique()
     fewest, *more = inputs.eval_sizes
-    examples = " to ".join(map(format_value, (fewest, *more[-1:])))
+    first = f"{format_value(fewest)} to " if more else ""
+    examples = first + counted(more[-1] if more else fewest, "evaluation example")
     error = table[SCORE_ERROR].max()
     alone = (
         f", which alone gives it a standard error of up to {error:.3f}" if pd.notna(error) else ""
@@ -236,7 +242,7 @@ def _score_notes(inputs: ChartInputs) -> Iterator[str]:
         else "every cell was run with one seed, so its spread over seeds is not known"
     )
     yield (
-        f"{word} is over {examples} evaluation examples{alone}; {spread}. The checkpoint that is reported was"
+        f"{word} is over {examples}{alone}; {spread}. The checkpoint that is reported was"
         " chosen on the same examples, as in the recipe, so the score is slightly optimistic."
     )
     if table["train_size"].nunique() > 1:

@@ -17,6 +17,7 @@ from ftbench.records.record import Record
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.document import Document, build
 from ftbench.report.render import exports, markdown, step_summary
+from ftbench.report.render.csv_text import csv_text
 from ftbench.report.run_files import PREDICTIONS, read_largest, read_samples
 
 # Writes one format into a folder that exists, and returns the paths of what it wrote.
@@ -135,7 +136,7 @@ def _csv(document: Document, folder: Path) -> list[Path]:
         "scores.csv": document.scores,
     }
     for name, table in tables.items():
-        write_atomically(folder / name, table.to_csv(index=False))
+        write_atomically(folder / name, csv_text(table))
     return [folder / name for name in tables]
 
 

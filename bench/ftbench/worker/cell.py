@@ -29,6 +29,8 @@ from ftbench.records.record import (
     RunWarning,
     StepSummary,
 )
+from ftbench.worker.data.facts import choice_warning, data_warnings
+from ftbench.worker.data.tokenised import read_tokenised
 from ftbench.worker.measure.device import (
     compute_dtype,
     describe,
@@ -36,14 +38,15 @@ from ftbench.worker.measure.device import (
     synchronizer,
     torch_device,
 )
+from ftbench.worker.measure.divergence import divergence_warnings, first_not_finite
 from ftbench.worker.measure.memory_meters import MemoryMeters
 from ftbench.worker.measure.meters.machine import MachineLoad, load_warnings
 from ftbench.worker.measure.meters.processor import fault_warning
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook, step_warnings, summarise, write_steps
 from ftbench.worker.process.failures import failure_answer
+from ftbench.worker.process.lifeline import guard_group
 from ftbench.worker.process.malloc import set_malloc
-from ftbench.worker.recipe.data import read_tokenised
 from ftbench.worker.recipe.finetune import Result, finetune
 from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, versions
 from ftbench.worker.tasks.tasks import TASKS
@@ -55,7 +58,6 @@ MATMUL_AGAIN = (
     " below the rate of the steps"
 )
 UNDEFINED = "it is not defined: the model gives the same answer to all examples, or answers that are not numbers"
-DIVERGED = "a loss is not a finite number: the training diverged"
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -82,7 +84,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         sampling = memory.close(request.path(request.samples_file))
     except (Exception, MemoryError) as error:
         return failure_answer(error, phase=phases.failed, step=steps.finished)
-    notes = _Notes(absent=phases.absent(), warnings=memory.run_warnings())
+    notes = _Notes(phases.absent(), memory.run_warnings(), first_not_finite(table))
+    notes.warnings += _warnings(request, result, table, pools[0])
     if sampling is None:
         notes.absent["sampling"] = "the sampler ended before the cell did"
     booked = _with_counts(phases.phases(), table, pools[1], request.cell, notes)
@@ -90,7 +93,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     # These calls add to the notes, so they come before the measurement is made.
     figures = {
         "epochs": _epochs(request.cell, result, steps, notes),
-        **_results(request.cell, result, notes),
+        **_results(request, result, notes),
         **_machine(request.cell, machine, notes),
     }
     summary, peak = _steps(request, table, device, notes)
@@ -105,8 +108,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     )
     measurement = Measurement(
         ranks=(rank,),
-        parameters=result.parameters,
-        trainable_parameters=result.trainable_parameters,
+        **_model_facts(result),
         packages=_own_packages(request.cell),
         sources=phases.sources(),
         peak_matmul_flops=peak,
@@ -118,6 +120,15 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         warnings=tuple(notes.warnings),
     )
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
+
+
+def _model_facts(result: Result) -> dict[str, Any]:
+    return {
+        "parameters": result.parameters,
+        "trainable_parameters": result.trainable_parameters,
+        "checkpoint": result.checkpoint,
+        "attn_implementation": result.attention,
+    }
 
 
 def _seconds(phases: dict[PhaseName, Phase]) -> dict[str, float]:
@@ -135,20 +146,60 @@ def _own_packages(cell: Cell) -> dict[str, str]:
 
 @dataclasses.dataclass
 class _Notes:
-    """The reasons that figures are absent, by path, and the warnings of the cell."""
+    """The reasons that figures are absent, by path, and the warnings of the cell.
+
+    `not_finite_from` is the first step whose loss is not a finite number.
+    """
 
     absent: dict[str, str]
     warnings: list[RunWarning]
+    not_finite_from: int | None = None
 
     def finite(self, path: str, value: float | None) -> float | None:
-        """Return a finite number; None for any other, with a note that the training diverged."""
+        """Return a finite number; None for any other, with the reason and a warning."""
         if value is None or math.isfinite(value):
             return value
-        self.absent[path] = f"it is {value}: the training diverged"
-        diverged = RunWarning(name="diverged", message=DIVERGED)
-        if diverged not in self.warnings:
-            self.warnings.append(diverged)
+        since = f" from step {self.not_finite_from} on" if self.not_finite_from else ""
+        self.absent[path] = f"it is not a finite number{since}: the training diverged"
+        if not any(warning.name == "diverged" for warning in self.warnings):
+            message = "a loss of the evaluation is not a finite number: the training diverged"
+            self.warnings.append(RunWarning(name="diverged", message=message))
         return None
+
+
+def _guess_loss(cell: Cell, pool: Dataset) -> float:
+    """Return the loss of a model that ignores the text, on the training examples."""
+    labels = pool.select_columns("labels").with_format("arrow")[:]["labels"].to_numpy()
+    return TASKS[cell.data.task].guess_loss(labels)
+
+
+def _warnings(
+    request: CellRequest, result: Result, table: pd.DataFrame, train: Dataset
+) -> list[RunWarning]:
+    """Return the warnings about the workload, the model and the loss."""
+    return [
+        *request.preparation.warnings,
+        *_model_warnings(request.cell, result),
+        *divergence_warnings(table, _guess_loss(request.cell, train)),
+    ]
+
+
+def _model_warnings(cell: Cell, result: Result) -> list[RunWarning]:
+    """Return the warnings about the model as it was loaded: its attention, and parameters that are new."""
+    found = []
+    if result.attention is not None and result.attention != cell.attn_implementation:
+        message = (
+            f"the model has no {cell.attn_implementation} attention: it ran with {result.attention}"
+        )
+        found.append(RunWarning(name="attention", message=message))
+    checkpoint = result.checkpoint
+    if checkpoint is not None and checkpoint.new_in_body:
+        message = (
+            f"{checkpoint.new_in_body} parameters outside the head are not in the checkpoint and began random,"
+            " which the workload accepts (missing_weights)"
+        )
+        found.append(RunWarning(name="new_weights", message=message, value=checkpoint.new_in_body))
+    return found
 
 
 def _finetune(
@@ -160,6 +211,8 @@ def _finetune(
 ) -> tuple[Result, tuple[Dataset, Dataset]]:
     """Run the recipe on the prepared data; return its result, and both pools of examples."""
     cell = request.cell
+    if cell.settings.get("dataloader_num_workers"):
+        guard_group()
     transformers.utils.logging.disable_progress_bar()
     files = request.preparation.tokenised[tokenised_key(cell)]
     pools = (
@@ -182,8 +235,10 @@ def _finetune(
     return result, pools
 
 
-def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, Any]:
-    """Return the final losses and scores."""
+def _results(request: CellRequest, result: Result, notes: _Notes) -> dict[str, Any]:
+    """Return the final losses and scores; the notes get warnings of data that scores cannot be trusted on."""
+    cell = request.cell
+    notes.warnings += data_warnings(request.preparation.data, cell)
     random = cell.model.weights == "random"
     scores = () if random else result.scores
     if random:
@@ -192,7 +247,10 @@ def _results(cell: Cell, result: Result, notes: _Notes) -> dict[str, Any]:
         if not random and name not in {score.name for score in scores}:
             notes.absent[f"scores.{name}"] = UNDEFINED
     return {
-        "train_loss": notes.finite("train_loss", result.train_loss),
+        # The Trainer leaves losses that are not finite out of its mean.
+        "train_loss": notes.finite(
+            "train_loss", result.train_loss if notes.not_finite_from is None else math.nan
+        ),
         "eval_loss": notes.finite("eval_loss", result.evaluation.get("eval_loss")),
         "scores": scores,
     }
@@ -245,6 +303,7 @@ def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple
     """Return losses and scores after each epoch; the last evaluation in it counts."""
     # The recipe's final `evaluate()` is that of the best model, not of an epoch.
     evaluations = [entry for entry in result.log if "eval_loss" in entry][:-1]
+    notes.warnings += choice_warning(cell, len(evaluations))
     by_epoch = {math.ceil(entry["epoch"]): entry for entry in evaluations}
     random = cell.model.weights == "random"
     if random:
@@ -327,6 +386,8 @@ class _Reporter(TrainerCallback):
         self._last = now
         logged = (entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
         loss = self._steps.last_loss() if args.device.type == "cpu" else next(logged, None)
+        if loss is not None and not math.isfinite(loss):
+            loss = None
         self._emit(
             Progress(
                 phase=self._phases.running or "train",

@@ -24,6 +24,7 @@ from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.process.failures import failure_answer
+from ftbench.worker.process.lifeline import guard_group
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.finetune import make_trainer
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
@@ -83,6 +84,8 @@ def _trainer(
     """Return the recipe's Trainer of the cell, limited to two steps."""
     transformers.utils.logging.disable_progress_bar()
     cell = first_steps_of(request.cell)
+    if cell.settings.get("dataloader_num_workers"):
+        guard_group()
     files = request.preparation.tokenised[tokenised_key(cell)]
     evaluated = min(cell.data.eval_size, int(cell.settings["per_device_eval_batch_size"]))
     pools = (

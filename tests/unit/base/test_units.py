@@ -3,11 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftbench.base.units import (
+    byte_unit,
+    counted,
     format_bytes,
     format_flops,
     format_ratio,
     format_seconds,
     parse_bytes,
+    three_digits,
 )
 
 
@@ -33,6 +36,44 @@ def test_parse_bytes_refuses(text):
 )
 def test_format_bytes(count, text):
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00029, "0.00029"),
+        (0.0, "0.000"),
+        (0.12345, "0.123"),
+        (1.2345, "1.23"),
+        (12.345, "12.3"),
+        (123.45, "123"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_three_digits(value, text):
+    assert three_digits(value) == text
+
+
+def test_bytes_that_stand_together_have_the_unit_of_the_largest():
+    counts = [673 * 2**20, 1659 * 2**20, 300 * 2**10]
+    unit = byte_unit(counts)
+    assert unit == (2**30, "GiB")
+    assert [format_bytes(count, unit) for count in counts] == [
+        "0.657 GiB",
+        "1.62 GiB",
+        "0.00029 GiB",
+    ]
+    assert format_bytes(12, byte_unit([12, 1000])) == "12 B"
+    assert byte_unit([]) == (1, "B")
+
+
+def test_one_thing_is_no_plural():
+    assert [counted(n, "run") for n in (0, 1, 2, 12_000)] == [
+        "0 runs",
+        "1 run",
+        "2 runs",
+        "12,000 runs",
+    ]
 
 
 @given(st.integers(0, 2**50))

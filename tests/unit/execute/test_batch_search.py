@@ -181,7 +181,7 @@ def test_the_table_says_what_fits_and_what_does_not(directory, tmp_path):
     rows = search(directory, Machine())
     table = frontier_table(rows)
     assert table.title == "Largest batch under 2.0 GiB"
-    assert table.rows[0] == ("16", "64", "2.0 GiB", "65 (out of memory)", "enforced")
+    assert table.rows[0] == ("16", "64", "2.00 GiB", "65 (out of memory)", "enforced")
     csv, markdown = write_frontier(rows, tmp_path)
     assert "16,64,2147483648,65,oom" in csv.read_text()
     assert "| 16 | 64 |" in markdown.read_text()

@@ -13,7 +13,7 @@ from ftbench.gate.baseline_file import (
     read_baseline,
     write_baseline,
 )
-from ftbench.gate.predicted import baseline_of_steps
+from ftbench.gate.predicted import Steps, baseline_of_steps
 from tests.factories import breakdown, part
 from tests.unit.gate.made import AXES, baseline_made, default_peak, shape
 
@@ -53,7 +53,7 @@ def test_a_module_s_name_may_hold_anything(tmp_path):
 
 
 def test_steps_are_read_again(tmp_path):
-    made = baseline_of_steps("mine", 123, breakdown(part()), [])
+    made = baseline_of_steps("mine", Steps(123, 2, 0), breakdown(part()), [])
     write_baseline(made, tmp_path / "x.json")
     assert read_baseline(tmp_path / "x.json") == made
 
@@ -128,6 +128,14 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path, text, said):
     assert caught.value.where == str(file)
 
 
+def cell_of(data):
+    return data["groups"][0]["cells"][0]
+
+
+def part_of(data):
+    return data["groups"][0]["parts"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "place"),
     [
@@ -140,11 +148,21 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path, text, said):
         (lambda data: data["groups"][0].update(reference=5), "groups.0.reference"),
         (lambda data: data.update(attention_kernel="foo"), "attention_kernel"),
         (lambda data: data["groups"].append(data["groups"][0]), "the whole file: .* twice"),
+        (lambda data: cell_of(data).update(tensors_bytes=-1), "groups.0.cells.0.tensors_bytes"),
+        (
+            lambda data: cell_of(data).update(tensors_bytes=2**50 + 1),
+            "groups.0.cells.0.tensors_byt",
+        ),
+        (lambda data: cell_of(data).update(tensors_bytes=1.5), "groups.0.cells.0.tensors_bytes"),
+        (lambda data: cell_of(data).update(live_blocks=-1), "groups.0.cells.0.live_blocks"),
+        (lambda data: cell_of(data)["cards"]["t4"].update(reserved_bytes=1), ".*must rise"),
+        (lambda data: part_of(data)["nbytes"].update(peak=-1), "groups.0: .*number of bytes"),
+        (lambda data: data["groups"][0]["parts"].append(part_of(data)), "groups.0: .* twice"),
     ],
 )
 def test_a_malformed_file_is_named_with_the_place(tmp_path, change, place):
     file = tmp_path / "x.json"
-    data = json.loads(baseline_text(baseline_made()))
+    data = json.loads(baseline_text(baseline_made("t4")))
     change(data)
     file.write_text(json.dumps(data))
     with pytest.raises(BaselineError, match=f"not a baseline: {place}") as caught:
@@ -177,3 +195,17 @@ def test_a_file_that_is_missing_too_large_or_cannot_be_written_is_named(tmp_path
         write_baseline(baseline_made(), file / "below")
     assert missing.value.where == large.value.where == str(file)
     assert unwritable.value.where == str(file / "below")
+
+
+def test_the_committed_baseline_keeps_its_bytes():
+    file = baseline_path("memory")
+    assert baseline_text(read_baseline(file)) == file.read_text()
+
+
+def test_counts_are_written_if_they_are_known(tmp_path):
+    made = baseline_of_steps("mine", Steps(123, 2, 0, 12), breakdown(part()), [])
+    (cell,) = json.loads(baseline_text(made))["groups"][0]["cells"]
+    assert (cell["live_blocks"], cell["growth_bytes"]) == (2, 0)
+    assert made.workload == {"steps": 12}
+    (other, *_) = json.loads(baseline_text(baseline_made()))["groups"][0]["cells"]
+    assert set(other) == {"cell", "tensors_bytes"}

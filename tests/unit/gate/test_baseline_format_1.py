@@ -44,7 +44,7 @@ def test_every_figure_is_read(name):
         assert getattr(found, key) == old[key]
     for before, group in zip(old["groups"], found.groups, strict=True):
         cells = {
-            cell_name(one.cell): one.model_dump(mode="json", exclude={"cell"})
+            cell_name(one.cell): one.model_dump(mode="json", exclude={"cell"}, exclude_none=True)
             for one in group.cells
         }
         assert cells == before["cells"]

@@ -6,7 +6,7 @@ from ftbench.gate.baseline import Baseline, CardBytes, CellBytes, Group, Largest
 from ftbench.gate.compare import compare, compare_peaks
 from ftbench.gate.peaks import Peaks
 from ftbench.gate.places import NamedSteps, Place
-from ftbench.gate.predicted import RefusedGroup
+from ftbench.gate.predicted import RefusedGroup, Steps, baseline_of_steps
 from ftbench.gate.reasons import (
     CardMissing,
     CellMissing,
@@ -16,6 +16,7 @@ from ftbench.gate.reasons import (
     OtherKernels,
     OtherReference,
     OtherVersions,
+    SettingChange,
     VersionChange,
 )
 from ftbench.gate.result import (
@@ -29,6 +30,8 @@ from tests.factories import breakdown, part
 from tests.unit.gate.made import place, shape
 
 KIB = 1024
+EAGER = SettingChange("attn_implementation", None, "eager")
+OPTIMIZER = SettingChange("optim", "sgd", "adafactor")
 ONE, TWO = shape(16, 4), shape(16, 8)
 
 
@@ -244,14 +247,13 @@ def test_other_versions_are_judged_where_that_is_asked_for(nbytes, code):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"workload": {"eval_size": 8}}, Differs("workload", "eval_size", None, 8)),
         (
-            {"workload": {"padding": "longest"}},
-            Differs("workload", "padding", "max_length", "longest"),
+            {"workload": {"model revision": "sha256:1"}},
+            Differs("workload", "model revision", None, "sha256:1"),
         ),
-        (
-            {"workload": {"padding": "max_length", "eval_size": 8}},
-            Differs("workload", "eval_size", None, 8),
-        ),
+        ({"workload": {"config.n_layers": 2}}, Differs("workload", "config.n_layers", None, 2)),
+        ({"workload": {"steps": 12}}, Differs("workload", "steps", None, 12)),
         ({"architectures": {"t4": "8.0"}}, Differs("card", "t4", "7.5", "8.0")),
         ({"architectures": {}}, Differs("card", "t4", "7.5", None)),
         ({"attention_kernel": "math"}, Differs("attention kernel", "", None, "math")),
@@ -264,10 +266,87 @@ def test_another_thing_is_not_judged(changes, expected):
 
 
 def test_an_update_shows_what_changes_under_another_workload():
-    after = baseline(group(91 * KIB), workload={"padding": "longest"})
+    after = baseline(group(91 * KIB), workload={"eval_size": 8})
     result = compare(baseline(), after, across_workloads=True)
     assert kinds(result) == [("requested", "regression")]
-    assert result.notes == (Differs("workload", "padding", "max_length", "longest"),)
+    assert result.notes == (Differs("workload", "eval_size", None, 8),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        # In all cells.
+        (
+            ({"bf16": True}, {}),
+            ({}, {}),
+            (SettingChange("bf16", True, None),),
+        ),
+        ({}, ({}, {}), ()),
+        (({}, {}), ({"attn_implementation": "eager"}, {}), (EAGER,)),
+        # Written out at its default, or as a list of one value.
+        (({}, {}), ({"attn_implementation": "sdpa"}, {}), ()),
+        (({"attn_implementation": "sdpa"}, {}), ({}, {"attn_implementation": "sdpa"}), ()),
+        # Of the only group that is told apart by it.
+        (({}, {"optim": "sgd"}), ({}, {"optim": "adafactor"}), (OPTIMIZER,)),
+    ],
+)
+def test_a_changed_setting_is_compared_and_named(before, after, changes):
+    sides = [
+        baseline(group(size * KIB, settings=own), workload=common)
+        for size, (common, own) in zip((90, 91), (before or ({}, {}), after), strict=True)
+    ]
+    result = compare(*sides)
+    assert (result.exit_code, result.unjudged, result.settings) == (1, (), changes)
+    assert kinds(result) == [("requested", "regression")]
+    assert compare(sides[0], sides[0]).settings == ()
+
+
+def test_a_new_value_of_an_axis_has_no_baseline_and_the_old_one_is_compared():
+    """The setting was the same in all cells; now it tells two groups apart."""
+    before = baseline(group(), workload={"bf16": True})
+    after = baseline(
+        group(91 * KIB, settings={"bf16": True}), group(settings={"bf16": False}), workload={}
+    )
+    result = compare(before, after)
+    assert result.unjudged == (GroupMissing({"bf16": False}, "baseline"),)
+    assert kinds(result) == [("requested", "regression")]
+    assert result.settings == ()
+
+
+def steps(nbytes=KIB, blocks=5, growth=0):
+    found = Steps(nbytes, blocks, growth)
+    return baseline_of_steps("net", found, breakdown(part("aten::mm", nbytes)), [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"blocks": 6}, ["regression"]),
+        ({"blocks": 4}, ["improvement"]),
+        ({"growth": 1}, ["regression"]),
+        ({"nbytes": 2 * KIB, "blocks": 6}, ["regression", "regression"]),
+    ],
+)
+def test_tensors_are_counted_and_growth_is_compared(changes, expected):
+    result = compare(steps(), steps(**changes))
+    assert [one.verdict for one in result.failures] == expected
+    assert result.exit_code == bool(expected)
+    # Without more bytes at the peak no part is larger.
+    assert len(result.attributions) == ("nbytes" in changes)
+
+
+def test_a_baseline_without_counts_is_judged_by_its_bytes():
+    old = steps().groups[0]
+    cell = old.cells[0].model_copy(update={"live_blocks": None, "growth_bytes": None})
+    before = steps().model_copy(update={"groups": (old.model_copy(update={"cells": (cell,)}),)})
+    assert compare(before, steps(blocks=9, growth=9)).exit_code == 0
+    assert compare(before, steps(nbytes=2)).exit_code == 1
+
+
+def test_a_tolerance_in_bytes_counts_512_for_each_tensor():
+    assert compare(steps(), steps(blocks=7), tolerance_bytes=1024).exit_code == 0
+    assert compare(steps(), steps(blocks=8), tolerance_bytes=1024).exit_code == 1
 
 
 def test_cells_that_only_one_side_has_are_not_judged():
@@ -396,7 +475,7 @@ def test_slopes_of_one_edge_only_are_compared():
 
 def test_an_attribution_is_of_its_group_and_its_peak():
     """Parts that are not live at the peak are no part of the difference."""
-    held = part("aten::mm", {"most": 7 * KIB})
+    held = part("aten::gelu", {"most": 7 * KIB})
     before = named(parts=(part("aten::mm", 90 * KIB), held))
     after = named(95 * KIB, parts=(part("aten::mm", 95 * KIB), held))
     (found,) = compare(baseline(before), baseline(after)).attributions

@@ -7,6 +7,7 @@ from ftbench.gate.baseline import LargestFit, Slope
 from ftbench.gate.places import NamedSteps, Place
 from ftbench.gate.predicted import (
     RefusedGroup,
+    Steps,
     baseline_of,
     baseline_of_steps,
     refused_groups,
@@ -142,7 +143,7 @@ def test_nothing_is_left_out_if_all_is_chosen():
 
 def test_steps_that_are_no_cell_are_a_group_of_one():
     parts = breakdown(part(), phase="forward")
-    found = baseline_of_steps("mine", 123, parts, [("torch", "2.13.0+cpu")])
+    found = baseline_of_steps("mine", Steps(123, 2, 0), parts, [("torch", "2.13.0+cpu")])
     (group,) = found.groups
     assert (found.profile, found.versions, found.workload) == ("mine", {"torch": "2.13.0"}, {})
     assert (group.settings, group.reference, group.slopes) == ({}, NamedSteps(name="step"), ())

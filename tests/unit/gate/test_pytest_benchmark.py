@@ -72,6 +72,27 @@ def test_a_file_may_be_as_large_as_it_may(tmp_path, monkeypatch):
     monkeypatch.setattr("ftbench.gate.pytest_benchmark.MAX_BYTES", file.stat().st_size)
     assert read_peaks(file).nbytes == {"a": 0}
     monkeypatch.setattr("ftbench.gate.pytest_benchmark.MAX_BYTES", file.stat().st_size - 1)
-    with pytest.raises(BaselineError, match="too large") as caught:
+    with pytest.raises(BaselineError, match="larger than") as caught:
         read_peaks(file)
     assert caught.value.where == str(file)
+
+
+def test_two_benchmarks_of_one_name_are_refused(tmp_path):
+    twice = [{"fullname": "a", "extra_info": {PEAK: peak}} for peak in (5, 7)]
+    with pytest.raises(BaselineError, match="two benchmarks of one name") as caught:
+        read_peaks(written(tmp_path, *twice))
+    assert caught.value.got == "a"
+
+
+def test_benchmarks_of_two_versions_in_one_file_are_refused(tmp_path):
+    both = [
+        {"fullname": name, "extra_info": {PEAK: 5, VERSIONS: {"torch": version}}}
+        for name, version in (("a", "2.13.0"), ("b", "2.14.0"))
+    ]
+    with pytest.raises(BaselineError, match="several versions"):
+        read_peaks(written(tmp_path, *both))
+
+
+def test_no_card_has_as_many_bytes(tmp_path):
+    with pytest.raises(BaselineError, match="not a number of bytes"):
+        read_peaks(written(tmp_path, {"fullname": "a", "extra_info": {PEAK: 2**50 + 1}}))

@@ -18,3 +18,22 @@ def test_a_pair_is_another_cell_than_its_first_text():
     of = cell()
     pair = of.data.model_copy(update={"text_column": ("text", "other")})
     assert of.model_copy(update={"data": pair}).cell_id != of.cell_id
+
+
+def test_settings_of_files_are_left_out_of_a_cell_s_name_at_their_defaults():
+    """Older cells did not have them."""
+    before = cell()
+    changes = {
+        "separator": ";",
+        "encoding": "latin-1",
+        "drop_rows_without_label": True,
+        "drop_rows_without_text": True,
+    }
+    ids = {before.cell_id}
+    for name, value in changes.items():
+        other = before.model_copy(update={"data": before.data.model_copy(update={name: value})})
+        ids.add(other.cell_id)
+        assert name not in before.facets
+        assert other.facets[name] == value
+    assert before.cell_id == "ca6cb733575b"
+    assert len(ids) == 5

@@ -255,3 +255,16 @@ def test_another_spelling_of_a_default_is_one_value_of_an_axis():
     spelled = grid(grid=[{**axes, "neftune_noise_alpha": [0.0, 5.0]}])
     assert len(spelled.only({"neftune_noise_alpha": 0.0}).cells) == 1
     assert len(spelled.only({"neftune_noise_alpha": 5.0}).cells) == 1
+
+
+@pytest.mark.parametrize("design", ["factorial", "star"])
+def test_a_grid_that_nobody_could_run_is_refused_before_it_is_made(design):
+    block = {
+        "design": design,
+        "max_length": [16],
+        "per_device_train_batch_size": list(range(1, 15_001)),
+        "train_size": list(range(1, 15_001)),
+    }
+    with pytest.raises(ProfileError, match="more cells") as caught:
+        grid(grid=[block])
+    assert caught.value.got == ("225,000,000" if design == "factorial" else "30,001")

@@ -180,3 +180,62 @@ def test_what_else_the_hub_may_say(hub_cache, monkeypatch, name, what, where):
     with pytest.raises(WorkloadError, match=what) as caught:
         model_of(model="org/name")
     assert caught.value.where == where
+
+
+# Paths that are mistyped
+
+
+@pytest.fixture
+def models(hub_cache, tmp_path, monkeypatch):
+    (tmp_path / "here/models/tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("models/tinny", "models/tiny"), ("modles", "models"), ("models/other", None)],
+)
+def test_a_directory_that_is_not_there_is_no_hub_id(models, name, nearest):
+    for of in (lambda: model_of(model=name), lambda: data_of(dataset=name)):
+        with pytest.raises(WorkloadError, match="no such directory") as caught:
+            of()
+        assert not isinstance(caught.value, HubUnreachable)
+        assert caught.value.nearest == nearest
+        assert "offline:" not in str(caught.value)
+
+
+def test_a_hub_id_is_one_if_no_directory_has_a_name_like_it(models):
+    for of in (lambda: model_of(model="org/name"), lambda: data_of(dataset="org/name")):
+        with pytest.raises(HubUnreachable) as caught:
+            of()
+        assert "nearest" not in str(caught.value)
+        # The hint replaces the one that is missing, and nothing else.
+        assert caught.value.hint.count("--set") == 1
+        assert f"--set {caught.value.where}=offline:" in caught.value.hint
+
+
+def test_a_path_that_is_mistyped_gets_the_nearest_name(tmp_path):
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    with pytest.raises(WorkloadError, match="no such file or directory") as caught:
+        data_of(dataset=str(tmp_path / "review.csv"))
+    assert caught.value.nearest == str(tmp_path / "reviews.csv")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 300, "a\0b", "none.CSV", "none.tsv.gz"])
+def test_names_that_cannot_be_paths_and_data_files_of_any_case(name):
+    with pytest.raises(WorkloadError) as caught:
+        data_of(dataset=name)
+    assert not isinstance(caught.value, HubUnreachable)
+
+
+def test_files_have_neither_a_configuration_nor_another_revision(folder):
+    data = folder / "d.csv"
+    data.write_text("text,label\n")
+    with pytest.raises(WorkloadError, match="no configurations"):
+        data_of(dataset=str(data), dataset_config="a")
+    assert data_of(dataset=str(folder), dataset_config="a").config == "a"
+    with pytest.raises(WorkloadError, match="no other revision") as caught:
+        data_of(dataset=str(data), dataset_revision="main")
+    assert caught.value.where == "workload.dataset_revision"
+    with pytest.raises(WorkloadError, match="no other revision"):
+        model_of(model=str(folder), model_revision="main")

@@ -7,6 +7,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftbench.base.errors import WorkloadError
 from ftbench.predict import lengths as module
 from ftbench.predict.lengths import ORDERS, SAMPLE, SequenceLengths, read_lengths
 from tests.factories import grid
@@ -87,7 +88,7 @@ def data(monkeypatch):
         return SimpleNamespace(
             labels=("neg", "pos", "so-so"),
             train=Dataset.from_dict({"text": texts}),
-            evaluation=Dataset.from_dict({"text": texts[:1]}),
+            evaluation=Dataset.from_dict({"text": texts[:1] * 8}),
         )
 
     monkeypatch.setattr(module, "load_pools", load_pools)
@@ -114,7 +115,7 @@ def test_lengths_are_cut_at_the_longest_of_the_cells(data):
 
 
 def test_of_very_many_documents_a_sample_is_read_and_nothing_concluded(data):
-    documents = read_lengths(cells(train_size=[10**6]))
+    documents = read_lengths(cells(train_size=[10**6]), hypothetical=True)
     assert len(documents.lengths) == SAMPLE
     assert not documents.complete
     assert documents.longest(4096) == 4096
@@ -135,7 +136,7 @@ def test_a_longer_document_to_evaluate_on_leaves_the_longest_open(monkeypatch):
     )
     monkeypatch.setattr(module, "load_pools", lambda source: pools)
     monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
-    assert not read_lengths(cells()).complete
+    assert not read_lengths(cells(), hypothetical=True).complete
 
 
 def test_all_there_are_may_be_few(monkeypatch):
@@ -146,4 +147,7 @@ def test_all_there_are_may_be_few(monkeypatch):
     )
     monkeypatch.setattr(module, "load_pools", lambda source: pools)
     monkeypatch.setattr(module, "load_tokenizer", lambda model: Words())
-    assert read_lengths(cells()) == SequenceLengths(("a", "b"), (3, 4))
+    with pytest.raises(WorkloadError, match="more examples than the data set has") as caught:
+        read_lengths(cells())
+    assert (caught.value.where, caught.value.got) == ("grid.train_size", "16")
+    assert read_lengths(cells(), hypothetical=True) == SequenceLengths(("a", "b"), (3, 4))

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from ftbench.base.errors import WorkloadError
+from ftbench.base.errors import HubUnreachable, WorkloadError
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict import lengths, predict_cells
 from ftbench.predict import main as module
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.records.prediction import Predictions, PredictRequest
-from tests.factories import grid
+from tests.factories import DATA_SOURCE, data_source, grid
 
 KNOWN = SequenceLengths(labels=("a", "b", "c"), lengths=(3, 4))
 ANSWER = Predictions(cells=(), notes=("a note",))
@@ -25,8 +25,9 @@ def calls(monkeypatch):
     """What is asked of `read_lengths` and of `predict`."""
     found = {}
 
-    def read_lengths(cells):
+    def read_lengths(cells, *, hypothetical):
         found["read"] = cells
+        found["hypothetical"] = hypothetical
         return KNOWN
 
     def predict(cells, gpus, **options):
@@ -43,8 +44,10 @@ def calls(monkeypatch):
     gc.unfreeze()
 
 
-def ask(**options):
-    request = PredictRequest(cells=grid().cells, gpus=(find_gpu("t4"),), **options)
+def ask(kind="path", **options):
+    hub = data_source(source=DATA_SOURCE.model_copy(update={"kind": kind}))
+    cells = tuple(cell.model_copy(update={"data": hub}) for cell in grid().cells)
+    request = PredictRequest(cells=cells, gpus=(find_gpu("t4"),), **options)
     said = []
     answer = module.main(json.loads(request.model_dump_json()), said.append)
     return request, answer, [progress.phase for progress in said]
@@ -76,13 +79,33 @@ def test_full_batches_need_no_data(calls):
     assert not any(documents.padded(cell.max_length) for cell in grid().cells)
 
 
-def test_data_that_cannot_be_read_are_an_error(calls, monkeypatch):
-    def gone(cells):
+@pytest.mark.parametrize("kind", ["path", "hub"])
+def test_data_that_cannot_be_used_are_an_error(calls, monkeypatch, kind):
+    """Of a hub data set, too: a missing column is none that the hub's absence explains."""
+
+    def gone(cells, *, hypothetical):
         raise WorkloadError("no such column")
 
     monkeypatch.setattr(lengths, "read_lengths", gone)
     with pytest.raises(WorkloadError, match="no such column"):
-        ask()
+        ask(kind=kind)
+
+
+def test_a_hub_data_set_that_cannot_be_loaded_is_done_without(calls, monkeypatch):
+    def gone(cells, *, hypothetical):
+        raise HubUnreachable("no network")
+
+    monkeypatch.setattr(lengths, "read_lengths", gone)
+    ask()
+    assert calls["predict"][2]["sequence_lengths"] == SequenceLengths()
+    assert not calls["predict"][2]["request"].data_at_hand
+
+
+def test_more_examples_than_there_are_may_be_hypothetical(calls):
+    ask()
+    assert not calls["hypothetical"]
+    ask(hypothetical=True)
+    assert calls["hypothetical"]
 
 
 def test_tokenizers_do_not_complain_of_forks(calls):

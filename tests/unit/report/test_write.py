@@ -1,13 +1,17 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
 from ftbench.base.errors import ProfileError, RunDirectoryError
+from ftbench.cli import app
 from ftbench.records.run_directory import RunDirectory
-from ftbench.report.write import fits, load_document, write_report
+from ftbench.report.commands import side_by_side
+from ftbench.report.write import FORMATS, fits, load_document, write_report
 from tests import synthetic
 from tests.factories import cell, environment, preparation, profile, record
 
@@ -30,6 +34,22 @@ def test_csv_has_a_row_a_record_and_nothing_where_a_figure_is_absent(directory, 
     assert [row["train_size"] for row in rows] == ["8", "16"]
     assert rows[0]["peak_allocated_bytes"] == ""
     assert float(rows[0]["eval_accuracy"]) == 0.75
+
+
+OLD = Path(__file__).parents[1] / "records/schema-3"
+
+
+def test_run_directories_of_earlier_versions_have_reports_and_comparisons(tmp_path):
+    """Facts that their records lack are left out, never made up."""
+    directory = RunDirectory.open(OLD)
+    document = load_document(directory)
+    write_report(document, tmp_path, ["md", "html", "csv", "json", "latex"])
+    text = (tmp_path / "report.md").read_text()
+    assert "pools of 19,892 training examples and 4,972 evaluation examples" in text
+    assert not re.search("most frequent class among|Checkpoint of|Attention:", text)
+    assert "not distinguishable from guessing" not in text
+    compared = side_by_side.build(side_by_side.load_side_by_side(directory, directory))
+    assert "What was found" in {section.heading for section in compared.sections}
 
 
 def test_markdown(directory, tmp_path):
@@ -85,3 +105,10 @@ def test_no_record_yet(tmp_path):
 def test_a_format_that_there_is_not(directory, tmp_path):
     with pytest.raises(ProfileError, match="no such format"):
         write_report(load_document(directory), tmp_path, ["pdf"])
+
+
+def test_the_help_of_the_option_names_every_format():
+    command = typer.main.get_command(app).commands["report"]
+    (option,) = (one for one in command.params if one.name == "formats")
+    named = option.help.partition("of ")[2].partition(".")[0].split(", ")
+    assert sorted(named) == sorted(FORMATS)

@@ -61,7 +61,7 @@ def planted(monkeypatch):
             parameters=10,
             trainable_parameters=10,
         )
-        pool = Dataset.from_dict({"attention_mask": [[1] * 16] * 8})
+        pool = Dataset.from_dict({"attention_mask": [[1] * 16] * 8, "labels": [0, 1] * 4})
         return result, (pool, pool)
 
     monkeypatch.setattr(worker, "_finetune", recipe)

@@ -212,6 +212,11 @@ def mean_scores(runs: Mapping[Point, Sequence[Run]], column: str) -> dict[Point,
     }
 
 
+def is_more(found: Contrast) -> bool:
+    """Return whether a difference is above 0 by more than noise; by its value if the noise is not known."""
+    return found.verdict == "more" or (found.verdict == "not known" and found.value > 0)
+
+
 def _evaluation_variance(runs: Sequence[Run], column: str) -> float | None:
     """Return the variance from the evaluation examples: those of all seeds are the same examples."""
     errors = known((run for run in runs if pd.notna(run[column])), SCORE_ERROR)

@@ -25,6 +25,7 @@ from ftbench.analysis.comparisons.contrast import (
     points,
     ratio,
 )
+from ftbench.analysis.comparisons.guessing import above_guessing
 from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 
 AXIS = "method"
@@ -39,7 +40,8 @@ class MethodPair:
     """Full fine-tuning beside another method in cells that agree in all of `fixed`.
 
     `ratios` has, by cost, full divided by the other; `gain` is the score of full less the other's, None if
-    either has none. The rates are None if the learning rate is no axis: both have the same.
+    either has none, or is no better than guessing. The rates are None if the learning rate is no axis: both have
+    the same.
     """
 
     fixed: Mapping[str, Any]
@@ -54,7 +56,8 @@ class MethodComparison:
     """Full fine-tuning beside one other method, pair by pair, and over all pairs.
 
     `own` has the settings that only the other method has. `ratios` has the geometric mean or the median of
-    the pairs' ratios, as `averaged` says, and `gain` is the mean of their differences in score.
+    the pairs' ratios, as `averaged` says, and `gain` is the mean of their differences in score. `guessing` is the
+    number of pairs without a gain because one of the two scores is no better than guessing.
     """
 
     method: str
@@ -63,6 +66,7 @@ class MethodComparison:
     ratios: Mapping[str, Contrast]
     averaged: Averaged
     gain: Contrast | None
+    guessing: int = 0
 
 
 def method_comparison(table: pd.DataFrame, axes: Sequence[str]) -> list[MethodComparison]:
@@ -76,14 +80,22 @@ def method_comparison(table: pd.DataFrame, axes: Sequence[str]) -> list[MethodCo
         return []
     costs = ("total_s", "step_median_s", headline_memory(table))
     runs = points(table, axes)
-    figures = PointFigures.of(runs, costs, headline_score(table).column)
+    kind = headline_score(table)
+    figures = PointFigures.of(runs, costs, kind.column)
+    learned = above_guessing(runs, kind)
+    figures = dataclasses.replace(
+        figures, scores={point: mean for point, mean in figures.scores.items() if learned[point]}
+    )
+    guessing = {point for point, above in learned.items() if not above}
     variants = _variants(list(runs), axes, figures.scores)
     full = variants.pop((FULL, ()), {})
     found = []
     for (method, own), cells in sorted(variants.items(), key=lambda one: repr(one[0])):
         matched = [(fixed, full[fixed], point) for fixed, point in cells.items() if fixed in full]
         if matched:
-            found.append(_comparison(method, dict(own), matched, axes, figures))
+            compared = _comparison(method, dict(own), matched, axes, figures)
+            unlearned = sum(full in guessing or other in guessing for _, full, other in matched)
+            found.append(dataclasses.replace(compared, guessing=unlearned))
     return found
 
 

@@ -26,12 +26,14 @@ from ftbench.analysis.comparisons.contrast import (
     combined,
     contrast,
     difference,
+    is_more,
     known,
     log_costs,
     mean_scores,
     points,
     ratio,
 )
+from ftbench.analysis.comparisons.guessing import GUESSING, above_guessing
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.base.units import SECONDS_PER_HOUR
@@ -54,6 +56,8 @@ BOUGHT = ("train_size", "max_length", "per_device_train_batch_size", "num_train_
 # Distances between levels of a score, the first that gives no more than this many.
 _STEPS = (0.01, 0.02, 0.05, 0.1)
 _LEVELS = 6
+# Above 12.7, the largest quantile of Student's t that intervals use (one degree of freedom).
+_FAR = 13.0
 
 
 def money(seconds: float, usd_per_hour: float) -> float:
@@ -64,40 +68,66 @@ def money(seconds: float, usd_per_hour: float) -> float:
 def standings(table: pd.DataFrame, cost: str, axes: Sequence[str]) -> pd.DataFrame:
     """Return every cell with its standing, the cheapest first: the axes, then FIGURES.
 
-    `front`: no cell is better in one of score and cost and as good in the other, and its lead in score over
-    the `front` cell before it is larger than noise (the cheapest has no lead). `not distinguishable`: no
-    cell is better by the figures, but the lead is within noise, or it is a tie. `dominated`: the rest. A
-    cell that is behind in both by no more than noise is `not distinguishable` too. Figures whose noise is
-    not known (a cost that was read once) are taken as they are.
+    `front`: worth its cost, since its score is above that of every cheaper cell by more than noise; the cheapest
+    has no cheaper cell to beat. `lead` is over the cheaper cell that is nearest to it, in score and noise.
+    `no better than guessing`: the score is within noise of a model that does not read the text; such a cell is
+    compared with no other. `dominated`: a cell that costs no more has a higher score, and is better by more
+    than noise in one of the two. `not distinguishable`: the rest, which noise alone may keep from the front.
+    Figures whose noise is not known (a cost that was read once) are taken as they are.
     """
     runs = points(table, axes)
     kind = headline_score(table)
     scores, costs = _scores(runs, kind), log_costs(runs, cost)
+    learned = above_guessing(runs, kind)
     rows = [
         (point, _row(point, axes, runs[point], score, kind) | {"cost": _cost(runs[point], cost)})
         for point, score in scores.items()
         if point in costs
     ]
     rows.sort(key=lambda one: (one[1]["cost"], -one[1]["score"]))
-    front = _on_front([(row["cost"], row["score"]) for _, row in rows])
-    base: Point | None = None
-    for (point, row), there in zip(rows, front, strict=True):
-        if not there:
-            dominators = (
-                other
-                for (other, better), on in zip(rows, front, strict=True)
-                if on and better["cost"] <= row["cost"] and better["score"] >= row["score"]
-            )
-            dominated = any(_is_worse(point, other, scores, costs) for other in dominators)
-            row["standing"] = "dominated" if dominated else "not distinguishable"
+    cheaper: list[Point] = []
+    highest: list[Point] = []  # of the cheaper ones, those with a higher score than all before them
+    for point, row in rows:
+        if not learned[point]:
+            row["standing"] = GUESSING
             continue
-        lead = None if base is None else difference(scores[point], scores[base])
-        if lead is None or _holds(lead):
-            row["standing"], base = "front", point
+        score = scores[point]
+        rising = not highest or score.value > scores[highest[-1]].value
+        lead = _lead_over(score, [scores[other] for other in (cheaper if rising else highest[-1:])])
+        if lead is None or is_more(lead):
+            row["standing"] = "front"
         else:
-            row["standing"] = "not distinguishable"
-        row |= _lead(lead)
+            better = (other for other in highest if scores[other].value >= score.value)
+            dominated = any(_is_worse(point, other, scores, costs) for other in better)
+            row["standing"] = "dominated" if dominated else "not distinguishable"
+        if row["standing"] != "dominated":
+            row |= _lead(lead)
+        cheaper.append(point)
+        if rising:
+            highest.append(point)
     return pd.DataFrame([row for _, row in rows], columns=[*axes, *FIGURES])
+
+
+def _lead_over(score: MeanEstimate, others: Sequence[MeanEstimate]) -> Contrast | None:
+    """Return the lead over the one of the others that is nearest, in score and noise; None without any."""
+    if not others:
+        return None
+    near = [other for other in others if not _far_above(score, other)]
+    return min(
+        (difference(score, other) for other in near or [max(others, key=lambda one: one.value)]),
+        key=_least,
+    )
+
+
+def _far_above(score: MeanEstimate, other: MeanEstimate) -> bool:
+    """Return whether a lead is above 0 whatever the degrees of freedom: it saves the search for its interval."""
+    noise = (score.variance or 0.0) + (other.variance or 0.0)
+    return score.value - other.value > _FAR * math.sqrt(noise)
+
+
+def _least(lead: Contrast) -> float:
+    """Return the least that a lead may be: the low end of its interval, or its value without one."""
+    return lead.value if lead.interval is None else lead.interval.low
 
 
 def _scores(runs: Mapping[Point, Sequence[Run]], kind: ScoreKind) -> dict[Point, MeanEstimate]:
@@ -120,29 +150,12 @@ def _cost(runs: Sequence[Run], cost: str) -> float:
     return statistics.median(known(runs, cost))
 
 
-def _holds(lead: Contrast) -> bool:
-    return lead.verdict == "more" or (lead.verdict == "not known" and lead.value > 0)
-
-
 def _lead(lead: Contrast | None) -> dict[str, float]:
     if lead is None:
         return {}
     if lead.interval is None:
         return {"lead": lead.value}
     return {"lead": lead.value, "lead_low": lead.interval.low, "lead_high": lead.interval.high}
-
-
-def _on_front(cells: Sequence[tuple[float, float]]) -> list[bool]:
-    """Return which (cost, score) no other is better than, given in rising order of cost.
-
-    Cells that agree in both are all on it or all off it.
-    """
-    found, best = [], (-math.inf, -math.inf)  # (score, less cost) of the best so far
-    for cost, score in cells:
-        found.append(score > best[0] or (score, -cost) == best)
-        if score > best[0]:
-            best = (score, -cost)
-    return found
 
 
 def _is_worse(
@@ -154,14 +167,17 @@ def _is_worse(
     """Return whether a cell that is behind another is so by more than noise in either figure."""
     if difference(scores[other], scores[cell]).verdict == "more":
         return True
-    return ratio(costs[cell], costs[other]).verdict in ("more", "not known")
+    dearer = ratio(costs[cell], costs[other])
+    return dearer.verdict == "more" or (dearer.verdict == "not known" and dearer.value > 1)
 
 
 def score_levels(cells: pd.DataFrame) -> list[float]:
     """Return round scores between the least and the most that the front reaches."""
     if cells.empty:
         return []
-    front = cells[cells["standing"] != "dominated"]["score"]
+    front = cells[cells["standing"] == "front"]["score"]
+    if front.empty:
+        return []
     low, high = float(front.min()), float(front.max())
     for step in _STEPS:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -176,9 +192,10 @@ def cheapest_for(cells: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
     `level` and `sure` come first: whether the lower end of the score's interval reaches it as well. A
     level that no cell reaches has no other figure.
     """
+    learned = cells[cells["standing"] != GUESSING]
     rows: list[dict[Hashable, Any]] = []
     for level in levels:
-        reached = cells[cells["score"] >= level - 1e-9]
+        reached = learned[learned["score"] >= level - 1e-9]
         row: dict[Hashable, Any] = {"level": level, "sure": False}
         if len(reached):
             row |= reached.sort_values("cost", kind="stable").iloc[0].to_dict()
@@ -217,14 +234,18 @@ def next_doublings(
     They start `at` a cell; without one, at the cell from which most axes have a next step, of several at
     the largest, and at another for an axis that has none there. That cell is chosen without a look at its
     score: from the best, chance alone would make the next step a loss. A gain that is distinguishable from
-    none comes before one that is not.
+    none comes before one that is not. Steps to a cell that is no better than guessing are left out: nothing is
+    bought there.
     """
     runs = points(table, axes)
-    scores, costs = _scores(runs, headline_score(table)), log_costs(runs, cost)
+    kind = headline_score(table)
+    scores, costs = _scores(runs, kind), log_costs(runs, cost)
+    learned = above_guessing(runs, kind)
     steps = [
         step
         for step in _steps(table, axes)
         if all(point in scores and point in costs for point in step.points)
+        and learned[step.points[1]]
     ]
     if at is not None:
         wanted = tuple(at.get(name) for name in axes)

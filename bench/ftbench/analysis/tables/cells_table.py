@@ -13,7 +13,7 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import ACCURACY, HEADLINES, ScoreKind
 from ftbench.records.figures import FIGURES, FIRST, value_of, withheld_with
 from ftbench.records.invariants import untrusted_figures
-from ftbench.records.record import Measurement, Record
+from ftbench.records.record import REMARKS, Measurement, Record
 
 # Beside the figures of a measurement: what was predicted, and what a record says of itself.
 PREDICTED = ("predicted_allocated_bytes", "predicted_reserved_bytes")
@@ -123,7 +123,7 @@ def _figures(measured: Measurement, wall_s: float) -> dict[str, Any]:
     return {
         **{figure.name: value_of(figure, measured) for figure in FIGURES},
         "outside_s": wall_s - inside,
-        "warnings": "; ".join(warning.message for warning in measured.warnings),
+        "warnings": "; ".join(w.message for w in measured.warnings if w.name not in REMARKS),
     }
 
 

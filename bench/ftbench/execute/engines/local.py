@@ -11,10 +11,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,7 @@ from ftbench.worker.process import entry
 
 SERVER = "ftbench.worker.server"  # makes the fork server end with this process
 LOG_TAIL_LINES = 20
+_LOG_TAIL_BYTES = 1 << 16
 _EXIT_GRACE_S = 30.0
 
 
@@ -64,7 +66,8 @@ class LocalEngine(Engine):
         Call it in a thread that lives as long as the engine: the server ends with it.
         """
         if self._forks:
-            forkserver.ensure_running()
+            with _interrupts_blocked():
+                forkserver.ensure_running()
 
     def submit(self, work: Work, on_progress: OnProgress) -> Future[Outcome]:
         """Start a worker as soon as a place is free.
@@ -95,17 +98,15 @@ class LocalEngine(Engine):
         receiver, sender = connection.Pipe(duplex=False)
         channel = Channel(receiver.fileno())
         make = self._process if work.memory_limit_bytes is None else self._spawn
-        process = make(
-            target=entry.start,
-            args=(
-                work.module,
-                work.request,
-                sender,
-                str(work.log_file),
-                self._environment,
-                str(group.procs_file) if limit == "enforced" and group else None,
-            ),
+        arguments = (
+            work.module,
+            work.request,
+            sender,
+            str(work.log_file),
+            self._environment,
+            str(group.procs_file) if limit == "enforced" and group else None,
         )
+        process = make(target=entry.start, args=arguments)
         latest: list[Progress] = []
         ended: int | None = None
 
@@ -114,7 +115,11 @@ class LocalEngine(Engine):
             on_progress(progress)
 
         try:
-            process.start()
+            try:
+                _start(process)
+            except (EOFError, ConnectionError):  # the fork server ended meanwhile: start another
+                process = make(target=entry.start, args=arguments)
+                _start(process)
             sender.close()
             ended = _end_of(process)
             deadline = began + work.timeout_s
@@ -141,6 +146,22 @@ class LocalEngine(Engine):
             oom_killed=None if before is None or after is None else after > before,
             limit=limit,
         )
+
+
+def _start(process: ForkServerProcess | SpawnProcess) -> None:
+    with _interrupts_blocked():
+        process.start()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and in the processes that it starts meanwhile (they inherit the mask)."""
+    resource_tracker.ensure_running()  # its start would end with the signal unblocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _limited(memory_limit_bytes: int | None) -> tuple[MemoryCgroup | None, str | None]:
@@ -180,13 +201,18 @@ def _listen(
     deadline: float,
     on_progress: Callable[[Progress], None],
 ) -> tuple[Event | None, bool]:
-    """Return (last event, timed out): wait for events until an answer, the process's end, or the deadline."""
-    while (remaining := deadline - time.monotonic()) > 0:
-        # Events that are unread at the process's end are read as well.
-        waited = (
-            (channel.fileno(), cancelled) if ended is None else (channel.fileno(), cancelled, ended)
-        )
+    """Return (last event, timed out): wait for events until an answer, the process's end, or the deadline.
+
+    Events that have arrived are read before the clock is: this process may have been stopped, or starved of
+    processor time, while the worker answered in time. An answer that came late but before the look counts, too.
+    """
+    waited = (
+        (channel.fileno(), cancelled) if ended is None else (channel.fileno(), cancelled, ended)
+    )
+    while True:
+        remaining = max(0.0, deadline - time.monotonic())
         ready = connection.wait(waited, 0 if ended is None else remaining)
+        # Events that are unread at the process's end are read as well.
         gone = ended is None or ended in ready or cancelled in ready
         try:
             for event in channel.take():
@@ -197,7 +223,8 @@ def _listen(
             return None, False  # closed, or cut off in the middle of a line: the worker has died
         if gone:
             return None, False
-    return None, True
+        if time.monotonic() >= deadline:
+            return None, True
 
 
 def _end(process: ForkServerProcess | SpawnProcess) -> None:
@@ -212,11 +239,14 @@ def _end(process: ForkServerProcess | SpawnProcess) -> None:
 
 
 def log_tail(log_file: Path) -> str:
-    """Return the last lines of a worker's log; empty if there is no log."""
+    """Return the last lines of a worker's log, of which no more than the end is read; empty without a log."""
     try:
-        descriptor = os.open(log_file, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
-            lines = stream.read().splitlines()
+        descriptor = os.open(log_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return ""
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            lines = stream.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
     return redact("\n".join(lines[-LOG_TAIL_LINES:]))

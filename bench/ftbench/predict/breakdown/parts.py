@@ -30,7 +30,7 @@ def breakdown(trace: Trace) -> MemoryBreakdown:
     """Return the parts of a trace's memory, in bytes at each mark, the largest at the peak first."""
     marks = _marks(trace)
     rows = {name: trace.live_at(event) for name, event in marks.items()}
-    keys = _keys(trace)
+    keys = part_keys(trace)
     sums: dict[_Key, dict[MarkName, int]] = defaultdict(dict)
     for name, live in rows.items():
         counted: Counter[_Key] = Counter()
@@ -85,7 +85,7 @@ def _marks(trace: Trace) -> dict[MarkName, int]:
     return found
 
 
-def _keys(trace: Trace) -> dict[int, _Key]:
+def part_keys(trace: Trace) -> dict[int, _Key]:
     """Return the part that each allocation belongs to, by its row: role, module, operator, element type."""
     roles = trace.roles()
     found: dict[int, _Key] = {}

@@ -115,7 +115,13 @@ class Trace:
     @property
     def peak_event(self) -> int:
         """Return the number of the event that first reaches the peak."""
-        return int(self.live_bytes.argmax())
+        return int(self.live_bytes.argmax()) if len(self) else 0
+
+    @property
+    def peak_blocks(self) -> int:
+        """Return the number of storages that are live at the peak; empty ones take nothing on a card."""
+        counted = self.signs * (self.nbytes > 0)
+        return int(np.cumsum(counted)[self.peak_event]) if len(self) else 0
 
     def live_at(self, event: int) -> list[int]:
         """Return the rows of the allocations that are live after an event, oldest first."""
@@ -177,6 +183,8 @@ class TraceBuilder:
         self._sites: dict[Site, int] = {}
         self._kernels: list[Kernel] = []
         self._blocks = 0
+        self.live_bytes = 0
+        self.peak_bytes = 0
         self.roles: dict[int, TracedRole] = {}
         self.owners: dict[int, str] = {}
         self.origins: dict[int, Origin] = {}
@@ -191,11 +199,14 @@ class TraceBuilder:
         block = self._blocks
         self._blocks += 1
         self._rows.append((Kind.ALLOCATE, block, nbytes, self._number(site)))
+        self.live_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         return block
 
     def free(self, block: int, nbytes: int, site: Site) -> None:
         """Record that a block is freed."""
         self._rows.append((Kind.FREE, block, nbytes, self._number(site)))
+        self.live_bytes -= nbytes
 
     @contextlib.contextmanager
     def kernel(self, kernel: Kernel | None, site: Site) -> Iterator[None]:

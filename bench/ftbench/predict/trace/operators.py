@@ -139,6 +139,68 @@ def result_in_its_storage(
     return output.new_empty(elements).as_strided((), ())
 
 
+def safe_softmax(
+    run: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+    scores: torch.Tensor,
+    dim: int,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Return softmax with rows of zeros where all is masked, each of its operators by `run`.
+
+    To torch it is one operator, in whose inside a trace sees nothing (`_safe_softmax` in
+    ATen/native/transformers/attention.cpp); the masks are allocated there.
+    """
+    if dtype is not None and dtype != scores.dtype:
+        scores = run(aten._to_copy.default, (scores,), {"dtype": dtype})
+    like = {"dtype": scores.dtype, "device": scores.fake_device}  # type: ignore[attr-defined]
+    softmax = run(aten._softmax.default, (scores, dim, False), {})
+    masked = run(aten.isneginf.default, (softmax,), {})
+    rows = run(aten.all.dim, (masked, dim, True), {})
+    zero = run(aten.scalar_tensor.default, (0.0,), like)
+    run(aten.where.self_out, (rows, zero, softmax), {"out": softmax})
+    return softmax
+
+
+def grouped_product(
+    left: torch.Tensor,
+    right: torch.Tensor,
+    offs: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Return the result of `_grouped_mm`, a product per expert, which without data torch has for bfloat16 only.
+
+    The sizes do not depend on which tokens an expert gets. Rows begin at multiples of 16 bytes
+    (`create_grouped_gemm_output_tensor` in ATen/native/GroupedMMUtils.h).
+    """
+    groups = [] if left.dim() != right.dim() else [left.shape[0] if offs is None else offs.shape[0]]
+    if left.dim() == right.dim() == 3:
+        groups = [left.shape[0]]
+    if left.dim() == 3 and right.dim() == 2:
+        size = [left.shape[1], right.shape[-1]]
+    else:
+        size = [*groups, left.shape[-2], right.shape[-1]]
+    dtype = out_dtype or left.dtype
+    aligned = 16 // dtype.itemsize
+    row = -(-size[-1] // aligned) * aligned
+    strides = [row, 1] if len(size) == 2 else [size[1] * row, row, 1]
+    return left.new_empty_strided(size, strides, dtype=dtype)
+
+
+def runnable(func: Any, args: tuple[Any, ...], *, on_card: bool) -> Callable[..., Any]:
+    """Return an operator, or what stands for it if torch cannot run it without data or without a card."""
+    if func is aten._grouped_mm.default:
+        return grouped_product
+    if on_card and func is aten.histc.default and not args[0].is_floating_point():
+        return whole_number_counts
+    return func
+
+
+def whole_number_counts(values: torch.Tensor, bins: int = 100, *_: float) -> torch.Tensor:
+    """Return the result of `histc` of whole numbers, which torch has on CUDA only (`_histc_template_cuda`)."""
+    return values.new_empty((bins,))
+
+
 def results_on_card(func: Any, output: Any) -> Any:
     """Return an operator's output with the types that it has on CUDA.
 

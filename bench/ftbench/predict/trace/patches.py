@@ -11,21 +11,21 @@ import contextlib
 import copyreg
 import importlib
 import sys
-import types
+import weakref
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _device
 
 from ftbench.base.errors import PatchError
+from ftbench.predict.trace.shown_device import place
 
 # The versions that the patches are tested with; the tests run under both versions of transformers.
 KNOWN = {"torch": ("2.13.0",), "transformers": ("5.23.0", "4.51.3")}
 TRACED_LIBRARIES = ("torch", "transformers", "accelerate")
-
-_CUDA_NAMES = frozenset({"device", "type"})
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:
@@ -42,6 +42,7 @@ def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None
     """Replace `owner.name` by `make(original)`; raises PatchError if the name does not exist."""
     original = require(owner, name)
     inherited = name not in vars(owner)  # as are Tensor's methods that are written in C
+    own = vars(owner).get(name)  # a class method is not what its class returns for it
     setattr(owner, name, make(original))
     try:
         yield
@@ -49,7 +50,7 @@ def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None
         if inherited:
             delattr(owner, name)
         else:
-            setattr(owner, name, original)
+            setattr(owner, name, own)
 
 
 def require(owner: Any, name: str) -> Any:
@@ -107,6 +108,13 @@ def _swap(first: torch.Tensor, second: torch.Tensor) -> None:
     torch._C._swap_tensor_impl(first, second)
 
 
+def default_device() -> torch.device | None:
+    """Return the device that `with torch.device(...)` or `set_default_device` names; None without them."""
+    stack = require(torch.overrides, "_get_current_function_mode_stack")()
+    found = (mode.device for mode in stack if isinstance(mode, _device.DeviceContext))
+    return next(found, None)
+
+
 @contextlib.contextmanager
 def constants_move(device: torch.device) -> Iterator[None]:
     """Let `torch.tensor(values, device=device)` end up on the traced device.
@@ -117,13 +125,23 @@ def constants_move(device: torch.device) -> Iterator[None]:
 
     def make(original: Any) -> Any:
         def constant(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
-            if device is None or torch.device(device) != traced:
-                return original(*args, device=device, **kwargs)
+            # `with torch.device(...)` names a device for `tensor` and `as_tensor`, too.
+            default = None if original is new_tensor else default_device()
+            device = default if device is None else device
+            if device is None:
+                return original(*args, **kwargs)
+            named = torch.device(place(device, traced))
+            if named != traced:
+                return original(*args, device=named, **kwargs)
+            if default is not None and not isinstance(args[0], torch.Tensor):
+                kwargs["device"] = "cpu"
             return original(*args, **kwargs).to(traced)
 
         return constant
 
-    traced = device
+    traced, new_tensor = device, torch.Tensor.new_tensor
+    # torch's list of functions that `with torch.device(...)` applies to is made once, and must have the originals.
+    require(_device, "_device_constructors")()
     with contextlib.ExitStack() as stack:
         for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch.Tensor, "new_tensor")):
             stack.enter_context(replaced(owner, name, make))
@@ -152,21 +170,36 @@ def scalars_assigned_from_host(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def autocast_moves() -> Iterator[None]:
+def autocast_moves(*, host_apart: bool = False) -> Iterator[None]:
     """Let `torch.autocast("cuda")` be that of the traced device.
 
-    Without a card it would only warn, and the step would be traced in float32.
+    Without a card it would only warn, and the step would be traced in float32. With `host_apart`,
+    `torch.autocast("cpu")` is the host's, and does nothing to tensors on the card.
     """
+    autocast = torch.amp.autocast_mode.autocast
+    of_host: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def make(original: Any) -> Any:
         def init(self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any) -> None:
             if device_type == "cuda":
                 device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
+            elif device_type == "cpu" and host_apart:
+                of_host.add(self)
             original(self, device_type, dtype, *args, **kwargs)
 
         return init
 
-    with replaced(torch.amp.autocast_mode.autocast, "__init__", make):
+    def enter(original: Any) -> Any:
+        return lambda self: self if self in of_host else original(self)
+
+    def leave(original: Any) -> Any:
+        return lambda self, *error: None if self in of_host else original(self, *error)
+
+    with (
+        replaced(autocast, "__init__", make),
+        replaced(autocast, "__enter__", enter),
+        replaced(autocast, "__exit__", leave),
+    ):
         yield
 
 
@@ -210,50 +243,3 @@ def masks_as_with_data() -> Iterator[None]:
     utils = importlib.import_module("transformers.utils.import_utils")
     with replaced(utils, "is_fake_tensor", lambda _: lambda tensor: False):
         yield
-
-
-@contextlib.contextmanager
-def on_a_card() -> Iterator[None]:
-    """Make `tensor.device.type == "cuda"` true in the code of the loaded models.
-
-    A few masks are built differently on a card (`_unmask_unattended`). The comparison is with a
-    constant in the function's code, which is replaced; only functions that read `.device.type`
-    and have that constant are changed.
-    """
-    changed: list[tuple[types.FunctionType, types.CodeType]] = []
-    try:
-        for function in _model_functions():
-            code = function.__code__
-            if set(code.co_names) >= _CUDA_NAMES:
-                constants = tuple(_for_cuda(constant) for constant in code.co_consts)
-                if constants != code.co_consts:
-                    changed.append((function, code))
-                    function.__code__ = code.replace(co_consts=constants)
-        yield
-    finally:
-        for function, code in changed:
-            function.__code__ = code
-
-
-def _for_cuda(constant: Any) -> Any:
-    """Return a constant of a comparison with "cuda" that is true for the device of a trace."""
-    if constant == "cuda":
-        return "cpu"
-    if isinstance(constant, (tuple, frozenset)) and "cuda" in constant:
-        return type(constant)(("cpu", *constant))
-    return constant
-
-
-def _model_functions() -> Iterator[types.FunctionType]:
-    """Yield the functions and methods of transformers' loaded models and mask builders."""
-    for name, module in list(sys.modules.items()):
-        if not name.startswith("transformers.model"):  # models.*, modeling_*
-            continue
-        for value in list(vars(module).values()):
-            if isinstance(value, types.FunctionType):
-                yield value
-            elif isinstance(value, type) and value.__module__ == name:
-                for member in vars(value).values():
-                    function = getattr(member, "__func__", member)
-                    if isinstance(function, types.FunctionType):
-                        yield function

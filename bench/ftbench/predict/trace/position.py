@@ -32,6 +32,11 @@ class Position:
         """Return the number of the current step, or `EVALUATION`."""
         return EVALUATION if self.phase == EVALUATION else self.step
 
+    @property
+    def in_model(self) -> bool:
+        """Return whether a module's forward is running."""
+        return self._modules.running
+
     def site(self, func: Any = None) -> Site:
         """Return the site of an operator, or of an event without an operator."""
         operator = "" if func is None else str(func._schema.name)

@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace.batch_values import BatchValues
+from ftbench.predict.trace.source_line import source_line
+
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
 _EQUAL = torch.ops.aten.eq.Scalar
 _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
@@ -14,8 +18,9 @@ _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 class Answers:
     """The values that training loops and models get when they read a tensor."""
 
-    def __init__(self, *, padding: bool) -> None:
+    def __init__(self, values: BatchValues, *, padding: bool) -> None:
         """Make answers for batches with or without padding."""
+        self._values = values
         self._padding = padding
         self._questions: set[int] = set()  # storages that say whether every token is real
         self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
@@ -34,14 +39,32 @@ class Answers:
         self._questions.discard(storage)
         self._overflows.discard(storage)
 
-    def of(self, scalar: torch.Tensor) -> Any:
-        """Return a scalar's value: False, so that nothing is NaN; 0; 1.0, since Adam divides by 1 - beta ** step.
+    def of(self, scalar: torch.Tensor, *, in_model: bool = False) -> Any:
+        """Return a scalar's value: that of every batch, if it follows from the batch alone.
 
-        Whether all tokens are real follows from the target's `padding`.
+        Else False, so that nothing is NaN; 0; 1.0, since Adam divides by 1 - beta ** step. For a tensor without
+        known values, whether all tokens are real follows from the target's `padding`. A model (`in_model`) is not
+        told a number that other batches would answer differently, or that is computed from weights: that raises
+        PredictionError.
         """
+        answers = self._values.numbers(scalar)
+        if len(answers) == 1:
+            return answers.pop()
+        if in_model and (answers or (self._values.known and _counts(scalar))):
+            raise PredictionError(
+                "the model reads a number that depends on "
+                + ("the content of a batch" if answers else "computed values"),
+                where="aten._local_scalar_dense.default",
+                got=source_line(),
+                hint="only steps whose tensors have the same sizes for any data can be traced",
+            )
         if scalar.dtype is torch.bool:
             asked = scalar.untyped_storage()._cdata in self._questions
             return asked and not self._padding
         if scalar.untyped_storage()._cdata in self._overflows:
             return 0.0  # GradScaler takes the optimizer's step
         return 1.0 if scalar.is_floating_point() else 0
+
+
+def _counts(scalar: torch.Tensor) -> bool:
+    return scalar.dtype is not torch.bool and not scalar.is_floating_point()

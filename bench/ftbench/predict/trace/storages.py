@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from ftbench.predict.trace.events import INPUT, Origin, Site, TraceBuilder, TracedRole
+from ftbench.predict.trace.patches import replaced
 from ftbench.predict.trace.position import Position
 from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.source_line import source_line
@@ -48,16 +51,31 @@ class Storages:
         known = self._live.get(key)
         if known is not None:
             if known[1] != nbytes:
-                # Resized: the new memory is allocated before the old is freed (`resize_bytes_cuda`).
-                self._watch(storage, key, nbytes, site, tensor.dtype)
-                self._builder.free(known[0], known[1], site)
+                self.resized(storage, site)
             return
-        self._watch(storage, key, nbytes, site, tensor.dtype)
+        self._watch(storage, key, nbytes, site, str(tensor.dtype).removeprefix("torch."))
 
-    def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: torch.dtype) -> None:
+    def resized(self, storage: Any, site: Site) -> None:
+        """Record the new size of a storage; one that was not recorded before is not on the device.
+
+        The new memory is allocated before the old is freed (`resize_bytes_cuda`).
+        """
+        key, nbytes = storage._cdata, storage.nbytes()
+        known = self._live.get(key)
+        if known is None or known[1] == nbytes:
+            return
+        old, builder = known[0], self._builder
+        block = self._watch(storage, key, nbytes, site, builder.origins[old].dtype)
+        if old in builder.roles:
+            builder.roles[block] = builder.roles[old]
+        if old in builder.owners:
+            builder.owners[block] = builder.owners[old]
+        builder.free(*known, site)
+
+    def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: str) -> int:
         self._answers.forget(key)
         block = self._builder.allocate(nbytes, site)
-        self._builder.origins[block] = Origin(str(dtype).removeprefix("torch."), source_line())
+        self._builder.origins[block] = Origin(dtype, source_line())
         self._live[key] = (block, nbytes)
         if site.phase == INPUT:
             self._builder.roles[block] = "inputs"
@@ -70,3 +88,20 @@ class Storages:
                     self._builder.free(block, nbytes, self._position.site())
 
         self._watched[block] = weakref.ref(storage, freed)
+        return block
+
+
+@contextlib.contextmanager
+def storages_resized(notify: Callable[[torch.UntypedStorage], None]) -> Iterator[None]:
+    """Call `notify` with each storage that code resizes itself: `tensor.untyped_storage().resize_(0)`."""
+
+    def make(original: Any) -> Any:
+        def resize(storage: torch.UntypedStorage, size: int) -> Any:
+            resized = original(storage, size)
+            notify(storage)
+            return resized
+
+        return resize
+
+    with replaced(torch.UntypedStorage, "resize_", make):
+        yield

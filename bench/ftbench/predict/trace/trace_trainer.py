@@ -20,6 +20,7 @@ import transformers
 from accelerate import accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from datasets import Dataset
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import SequentialSampler
 from transformers import (
@@ -35,11 +36,12 @@ from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
+from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
-from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from ftbench.worker.two_step_pass import first_steps_of
 
@@ -164,6 +166,7 @@ def trace_trainer(
         if len(batches.lengths) > 1:
             sampler = SequentialSampler(pools[0])
             trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
+        trainer.data_collator = _with_values(trainer, tracer, len(batches.labels), target.padding)
         if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
             _scale_gradients(trainer)
         if watch is not None:
@@ -235,6 +238,22 @@ class _StepMarks(TrainerCallback):
             self._tracer.next_step()
         else:
             self._tracer.phase(INPUT)
+
+
+def _with_values(trainer: Any, tracer: Tracer, classes: int, padding: bool) -> Callable[..., Any]:
+    """Return the Trainer's collator, which also tells the tracer of the values that batches can have."""
+    collate = trainer.data_collator
+    examples = ExampleBatches(trainer.processing_class, classes, padding)
+
+    def collated(rows: Any) -> Any:
+        batch = collate(rows)
+        with _disable_current_modes():
+            values = examples.of(batch)
+        for name, of_batches in values.items():
+            tracer.batch_values.know(batch[name], of_batches)
+        return batch
+
+    return collated
 
 
 def _scale_gradients(trainer: Any) -> None:

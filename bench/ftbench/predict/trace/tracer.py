@@ -3,7 +3,7 @@
 The model, the optimizer and the loop are the real ones; only the data is missing. A tensor on the
 traced device is one of torch's fake tensors (`FakeTensorMode`) on `cpu:0`, and the host's are on
 `cpu`. To torch these are two devices, so a step counter that Adam keeps on the host, or a batch
-before it is copied, does not count as the card's memory.
+before it is copied, does not count as the card's memory. Traced code sees `cuda:0` (`card_view`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -31,6 +30,13 @@ from torch.utils._pytree import tree_leaves
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.autograd import GradientSums, in_backward
+from ftbench.predict.trace.batch_values import BatchValues
+from ftbench.predict.trace.card_view import (
+    autocast_on_card,
+    capability_known,
+    card_available,
+    tensors_on_card,
+)
 from ftbench.predict.trace.events import (
     INPUT,
     OPTIMIZER,
@@ -39,14 +45,21 @@ from ftbench.predict.trace.events import (
     TraceBuilder,
 )
 from ftbench.predict.trace.kernels import kernel_of
+from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
+from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
 from ftbench.predict.trace.operators import (
     cuda_operators,
     result_in_its_storage,
     results_on_card,
+    runnable,
+    safe_softmax,
 )
 from ftbench.predict.trace.position import Position
+from ftbench.predict.trace.real_tensors import refuse_data
 from ftbench.predict.trace.scalar_answers import Answers
-from ftbench.predict.trace.storages import Storages
+from ftbench.predict.trace.shown_device import SHOWN, place
+from ftbench.predict.trace.storages import Storages, storages_resized
+from ftbench.predict.trace.threads import other_threads_refused
 from ftbench.records.prediction import AttentionKernel
 
 # Three steps: Adam's state is made at the end of the first, and tensors that a loop keeps from one
@@ -56,10 +69,7 @@ STEPS = 3
 _DEVICES = frozenset({"cpu", "meta"})
 _ADD = torch.ops.aten.add.Tensor
 _ADD_IN_PLACE = torch.ops.aten.add_.Tensor
-_LIFTS = (
-    torch.ops.aten.lift_fresh.default,
-    torch.ops.aten.lift.default,
-)  # constants come with data
+_SAFE_SOFTMAX = torch.ops.aten._safe_softmax.default
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _DEVICE = torch.ops.prim.device.default
 _TO_COPY = torch.ops.aten._to_copy.default
@@ -81,8 +91,13 @@ class Target:
 
     @property
     def torch_device(self) -> torch.device:
-        """Return the device on which to build model, optimizer and batch inside a trace."""
+        """Return the device of the trace as torch's own code has it."""
         return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
+
+    @property
+    def shown_device(self) -> torch.device:
+        """Return the device as the traced code sees it, and on which it builds model, optimizer and batch."""
+        return SHOWN if self.device == "cuda" else self.torch_device
 
 
 Step = Callable[[], Any]
@@ -107,11 +122,12 @@ def trace(
     no data: `bool(tensor)` is False and `.item()` is 0 or 1.0, except for questions that `target` answers.
     `watch` is called with the tracer before anything is built.
     """
+    __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
-    with tracing(target) as tracer:
+    with tracing(target, asks_for_card=True) as tracer:
         if watch is not None:
             watch(tracer)
-        step = factory(target.torch_device)
+        step = factory(target.shown_device)
         tracer.begin()
         result = None
         for _ in range(steps):
@@ -123,10 +139,11 @@ def trace(
 
 
 @contextlib.contextmanager
-def tracing(target: Target) -> Iterator[Tracer]:
+def tracing(target: Target, *, asks_for_card: bool = False) -> Iterator[Tracer]:
     """Run the body on fake tensors and yield the tracer that watches it.
 
-    Python's cyclic garbage collector is off meanwhile, since its timing depends on the rest of the process.
+    Tensors say that they are on a card; with `asks_for_card`, `torch.cuda` answers as with one, too. Python's
+    cyclic garbage collector is off meanwhile, since its timing depends on the rest of the process.
     """
     collecting, thaw = gc.isenabled(), gc.get_freeze_count() == 0
     gc.disable()
@@ -134,34 +151,53 @@ def tracing(target: Target) -> Iterator[Tracer]:
         thaw
     ):  # explicit collections (accelerate makes one before training) then skip torch's own objects
         gc.freeze()
-    tracer = Tracer(target)
+    tracer, fakes, surroundings = Tracer(target), _Fakes(), Surroundings()
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_generators_kept())
-            stack.enter_context(patches.cards_not_seeded())
-            stack.enter_context(patches.modules_move())
+        with (
+            nothing_left(fakes, surroundings, frozen=thaw),
+            contextlib.closing(tracer),
+            contextlib.ExitStack() as stack,
+        ):
+            stack.enter_context(globals_kept())
+            for context in _replacements(tracer, target, host_apart=asks_for_card):
+                stack.enter_context(context)
             if target.device == "cuda":
-                stack.enter_context(patches.constants_move(target.torch_device))
-                stack.enter_context(patches.scalars_assigned_from_host(target.torch_device))
-                stack.enter_context(patches.autocast_moves())
-                stack.enter_context(patches.multi_tensor_optimizers())
-                stack.enter_context(cuda_operators(target.attention, target.compute_capability))
-            else:
+                capability = target.compute_capability
                 stack.enter_context(
-                    patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
+                    card_available(tracer, capability, surroundings.ask)
+                    if asks_for_card
+                    else capability_known(capability)
                 )
-            stack.enter_context(_Fakes())
+            stack.enter_context(fakes)
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
             tracer.start()
             tracer.while_stepping = stack.enter_context
             yield tracer
     finally:
-        tracer.close()
-        if thaw:
-            gc.unfreeze()
         if collecting:
             gc.enable()
+
+
+def _replacements(
+    tracer: Tracer, target: Target, *, host_apart: bool
+) -> Iterator[contextlib.AbstractContextManager[None]]:
+    """Yield what is replaced in torch while a trace of this device runs."""
+    yield patches.cards_not_seeded()
+    yield imports_apart()
+    yield patches.modules_move()
+    yield storages_resized(tracer.resized)
+    yield other_threads_refused(tracer.other_thread)
+    if target.device == "cpu":
+        yield patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
+        return
+    yield tensors_on_card(tracer)
+    yield patches.constants_move(target.torch_device)
+    yield patches.scalars_assigned_from_host(target.torch_device)
+    yield patches.autocast_moves(host_apart=host_apart)
+    yield autocast_on_card()
+    yield patches.multi_tensor_optimizers()
+    yield cuda_operators(target.attention, target.compute_capability)
 
 
 class _Fakes(FakeTensorMode):
@@ -171,32 +207,23 @@ class _Fakes(FakeTensorMode):
         return self
 
 
-@contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Restore the random generators at the end, since the traced code may seed them."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
 class Tracer(TorchDispatchMode):
     """Observes every operator, and thereby every storage on the traced device."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
-        self._target = target
         self._device = target.torch_device
         self._on_card = target.device == "cuda"
         self._builder = TraceBuilder()
         self._position = Position()
-        self._answers = Answers(padding=target.padding)
+        self.batch_values = BatchValues()
+        self._answers = Answers(self.batch_values, padding=target.padding)
         self._storages = Storages(self._builder, self._position, self._answers)
         self._sums = GradientSums()
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
+        self._thread = threading.get_ident()
+        self._refused: PredictionError | None = None  # raised in another thread, which may hide it
+        self.inside_operator = False  # torch's own code for tensors without data is running
         self.while_stepping: Callable[[Any], Any] = lambda context: None
         self.watch: Watch | None = None
 
@@ -217,6 +244,20 @@ class Tracer(TorchDispatchMode):
         """Return the number of storages recorded so far."""
         return self._builder.blocks
 
+    @property
+    def live_bytes(self) -> int:
+        """Return the live bytes so far."""
+        return self._builder.live_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """Return the largest live bytes so far, since `reset_peak`."""
+        return self._builder.peak_bytes
+
+    def reset_peak(self) -> None:
+        """Count the largest live bytes from here on."""
+        self._builder.peak_bytes = self._builder.live_bytes
+
     def block_of(self, tensor: torch.Tensor) -> int | None:
         """Return the number of a tensor's storage; None if it was not recorded."""
         return self._storages.block_of(tensor)
@@ -229,8 +270,6 @@ class Tracer(TorchDispatchMode):
     def begin(self) -> None:
         """Mark the end of construction: steps come next."""
         self.while_stepping(patches.masks_as_with_data())
-        if self._target.device == "cuda":
-            self.while_stepping(patches.on_a_card())
 
     def next_step(self) -> None:
         """Begin a step."""
@@ -242,13 +281,34 @@ class Tracer(TorchDispatchMode):
         self._position.phase = name
 
     def finish(self) -> Trace:
-        """Return the trace; later events are not recorded."""
+        """Return the trace; later events are not recorded. Raises what was refused in other threads."""
         self._storages.closed = True
+        if self._refused is not None:
+            raise self._refused
         return self._builder.build(patches.library_versions())
 
     def close(self) -> None:
         """Stop watching storages."""
         self._storages.close()
+        self.batch_values.close()
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Record that a storage was resized by itself, outside of any operator."""
+        if not (self.inside_operator or self._storages.closed):
+            self._storages.resized(storage, self._position.site())
+
+    def other_thread(self, operator: str) -> None:
+        """Raise PredictionError in every thread but the trace's own; `finish` raises it again."""
+        if threading.get_ident() == self._thread or self._storages.closed:
+            return
+        self._refused = PredictionError(
+            "memory of the card is used in another thread",
+            where=operator,
+            got=f"the thread {threading.current_thread().name}",
+            expected="the thread that runs the steps",
+            hint="a trace has one order of allocations: run this part of the steps in their own thread",
+        )
+        raise self._refused
 
     # Observation of operators.
 
@@ -260,13 +320,25 @@ class Tracer(TorchDispatchMode):
             # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if self._on_card and "device" in kwargs:
+            kwargs["device"] = place(kwargs["device"], self._device)
+        self.inside_operator = True
+        try:
+            return self._run(func, args, kwargs)
+        finally:
+            self.inside_operator = False
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # First, since torch writes to a real tensor before it rejects it.
-        _refuse_data(func, args, kwargs)
+        refuse_data(func, (*args, *kwargs.values()))
         if func is _LOCAL_SCALAR:
-            return self._answers.of(args[0])
+            return self._answers.of(args[0], in_model=self._position.in_model)
+        if func is _SAFE_SOFTMAX:
+            return safe_softmax(self._run, *args, **kwargs)
         if func is _ADD and self._sums.in_place(args, kwargs):
             added = args[0].add_(args[1])
+            self.batch_values.follow(_ADD_IN_PLACE, args, kwargs, added)
             if self.watch is not None and not self._storages.closed:
                 self.watch(_ADD_IN_PLACE, args, kwargs, added)
             return added
@@ -274,24 +346,21 @@ class Tracer(TorchDispatchMode):
             # A constant has a value, and torch would copy it as a real tensor, to which `cpu:0` and
             # `cpu` are the same.
             args[0].constant = None
+        args = with_numbers(self._run, self.batch_values, func, args)
         try:
-            output = func(*args, **kwargs)
+            output = runnable(func, args, on_card=self._on_card)(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            raise PredictionError(
-                "the size of a result depends on the data",
-                where=str(func),
-                hint="only steps whose tensors have the same sizes for any data can be traced",
-            ) from error
+            output = result_of_known_size(self.batch_values, func, args, kwargs, error)
         output = result_in_its_storage(func, args, kwargs, output)
         if self._on_card:
             output = results_on_card(func, output)
         if not self._storages.closed:
             if self.watch is not None:  # before new storages are recorded
                 self.watch(func, args, kwargs, output)
-            self._note(func, args, output)
+            self._note(func, args, kwargs, output)
         return output
 
-    def _note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
         fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
         for tensor in fakes:
@@ -301,7 +370,7 @@ class Tracer(TorchDispatchMode):
                     "a tensor on another device than the traced one",
                     where=str(func),
                     got=str(tensor.fake_device),
-                    expected=f"{self._device}, which stands for the card, or the host",
+                    expected=f"{SHOWN if self._on_card else self._device}, or the host",
                     hint="make tensors on the device that the factory is given",
                 )
         ours = [tensor for tensor in fakes if tensor.fake_device == self._device]
@@ -311,6 +380,7 @@ class Tracer(TorchDispatchMode):
                 for tensor in ours:
                     self._storages.see(tensor, site)
         self._answers.note(func, args, output)
+        self.batch_values.follow(func, args, kwargs, output)
 
     def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:
         return kernel_of(func, args, autograd=in_backward()) if self._on_card else None
@@ -370,25 +440,6 @@ class Tracer(TorchDispatchMode):
 
     def _owner(self, parameter: torch.Tensor) -> str:
         return self._owners.get(id(parameter), "")
-
-
-def _refuse_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise PredictionError if an operator gets a tensor that was made outside the trace."""
-    if func in _LIFTS:
-        return
-    for argument in (
-        *args,
-        *kwargs.values(),
-    ):  # an operator's arguments are tensors, or lists of them
-        for leaf in argument if isinstance(argument, (list, tuple)) else (argument,):
-            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
-                raise PredictionError(
-                    "a tensor with data was used in a trace",
-                    where=str(func),
-                    got=f"{type(leaf).__name__} of {tuple(leaf.shape)}, {leaf.dtype}, on {leaf.device}",
-                    expected="tensors that are made in the trace",
-                    hint="build model, optimizer and batch in the factory, on the device it is given",
-                )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[torch.Tensor]:

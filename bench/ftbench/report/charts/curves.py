@@ -6,13 +6,13 @@ Settings that change no cost separate no curves: each method has a learning rate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ftbench.analysis.fits.laws import Fit, FitGroup
-from ftbench.base.units import format_value
+from ftbench.base.units import ByteUnit, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS
 from ftbench.report.charts.inputs import ChartInputs
@@ -26,10 +26,16 @@ from ftbench.report.charts.scales import (
     titled,
     unit_of,
 )
-from ftbench.report.charts.theme import CATEGORIES, finish
+from ftbench.report.charts.theme import CATEGORIES, finish, legend_columns
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.reasons import reason_words, weak_words
-from ftbench.report.elements.tables import FIGURE_WORDS, axis_word, format_figure
+from ftbench.report.elements.tables import (
+    FIGURE_WORDS,
+    axis_word,
+    figure_texts,
+    figure_unit,
+    format_figure,
+)
 from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
@@ -43,6 +49,8 @@ CHOOSER = "Curves at"
 MOST_SERIES = 6
 _LINE_POINTS = 24
 _COST_WORDS = {"step_median_s": "Step time", "total_s": "Total time"}
+# The columns of the ends of a cost's interval within one run.
+_INTERVALS = {"step_median_s": ("step_low_s", "step_high_s")}
 _LABELLED = 10  # values of an axis that are all labelled; if there are more, the chart chooses
 
 
@@ -79,14 +87,22 @@ def _curve(inputs: ChartInputs, axis: str, cost: str) -> ReportFigure:
             "_", "-"
         ).replace(" ", "-"),
         title=f"{word} along {axis_word(axis)}",
-        caption=f"Points are runs.{some}{lines}",
+        caption=f"Points are runs{_bar_words(values, cost)}.{some}{lines}",
         alt=(
             f"{word} along {axis_word(axis)} {min(values[axis])} to {max(values[axis])}: medians over"
-            f" all cells from {format_figure(cost, low)} to {format_figure(cost, high)}."
+            f" all cells from {' to '.join(figure_texts(cost, (low, high)))}."
         ),
         draw=lambda: _draw(inputs, table, axis, cost, colour),
         chooser=f"{CHOOSER[:-3]} along {axis_word(axis)} at",
     )
+
+
+def _bar_words(values: pd.DataFrame, cost: str) -> str:
+    """Return that bars are drawn; empty if no run has an interval."""
+    if cost not in _INTERVALS:
+        return ""
+    low, high = (values[name] for name in _INTERVALS[cost])
+    return ", bars the 95 % intervals of their medians" if (low < high).any() else ""
 
 
 def fit_words(groups: Sequence[FitGroup], cost: str, drawn: Sequence[Fit | None]) -> str:
@@ -164,13 +180,13 @@ def _kept(table: pd.DataFrame, colour: str | None) -> pd.DataFrame:
 def _draw(
     inputs: ChartInputs, table: pd.DataFrame, axis: str, cost: str, colour: str | None
 ) -> Chart:
-    unit = unit_of(cost, table[cost])
+    unit, said_in = unit_of(cost, table[cost]), figure_unit(cost, table[cost])
     choices = {
-        label: list(_rows(inputs, group, axis, cost, colour, unit))
+        label: list(_rows(inputs, group, axis, cost, colour, unit, said_in))
         for label, group in _choices(table, _others(inputs, axis, colour), axis)
     }
-    fitted = any("low" in row for rows in choices.values() for row in rows)
-    return finish(_chart(table, axis, cost, colour, unit, fitted=fitted), choices)
+    drawn = {name for rows in choices.values() for row in rows for name in row}
+    return finish(_chart(table, axis, cost, colour, unit, drawn), choices)
 
 
 def _choices(
@@ -184,7 +200,13 @@ def _choices(
 
 
 def _rows(
-    inputs: ChartInputs, group: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit
+    inputs: ChartInputs,
+    group: pd.DataFrame,
+    axis: str,
+    cost: str,
+    colour: str | None,
+    unit: Unit,
+    said_in: ByteUnit | None,
 ) -> Iterator[Row]:
     """Yield points and lines of one choice, one series for each value of the colour's axis."""
     for series, cells in _series(group, colour):
@@ -194,11 +216,23 @@ def _rows(
                 "series": series,
                 "x": row[axis],
                 "y": unit.of(row[cost]),
-                "said": format_figure(cost, row[cost]),
+                "said": format_figure(cost, row[cost], said_in),
+                **_ends(row, cost, unit),
             }
         for at in _line(inputs, cells, axis, cost):
             ends = {end: unit.of(at[end]) for end in ("y", "low", "high") if end in at}
             yield at | ends | {"kind": "fit", "series": series}
+
+
+def _ends(row: Mapping[Any, Any], cost: str, unit: Unit) -> Row:
+    """Return the ends of the 95 % interval that one run alone gives its cost; empty if it gives none."""
+    columns = _INTERVALS.get(cost)
+    if columns is None:
+        return {}
+    low, high = (row[name] for name in columns)
+    if pd.isna(low) or pd.isna(high) or low == high:
+        return {}
+    return {"least": unit.of(low), "most": unit.of(high)}
 
 
 def _series(group: pd.DataFrame, colour: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -238,13 +272,17 @@ def _between(numbers: Sequence[float]) -> list[float]:
 
 
 def _chart(
-    table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit, *, fitted: bool
+    table: pd.DataFrame, axis: str, cost: str, colour: str | None, unit: Unit, drawn: Set[str]
 ) -> AnyChart:
+    """Return the chart of rows that have these fields: with bands and bars if any row has them."""
     import altair as alt
 
     base = alt.Chart(alt.NamedData(CHOSEN))
     x = horizontal(sorted(table[axis].unique()), axis)
-    y_scale, y_axis = vertical([unit.of(value) for value in table[cost]])
+    ends = [name for name in _INTERVALS.get(cost, ()) if table[name].notna().any()]
+    y_scale, y_axis = vertical(
+        [unit.of(value) for name in (cost, *ends) for value in table[name].dropna()]
+    )
     y = alt.Y("y:Q", title=titled(cost, unit), scale=y_scale, axis=y_axis)
     listed, unlisted = _tint(table, colour)
     low = alt.Y("low:Q", scale=y_scale, title=titled(cost, unit))
@@ -259,9 +297,12 @@ def _chart(
     runs = base.transform_filter("datum.kind === 'run'").mark_point(
         filled=True, size=46, opacity=0.9
     )
+    bars = base.transform_filter("isValid(datum.least)").mark_rule(strokeWidth=1.5, opacity=0.7)
+    least = alt.Y("least:Q", scale=y_scale, title=titled(cost, unit))
     return alt.layer(
-        *([band.encode(x=x, y=low, y2="high:Q", **unlisted)] if fitted else []),
+        *([band.encode(x=x, y=low, y2="high:Q", **unlisted)] if "low" in drawn else []),
         line.encode(x=x, y=y, **unlisted),
+        *([bars.encode(x=x, y=least, y2="most:Q", **unlisted)] if "least" in drawn else []),
         runs.encode(x=x, y=y, tooltip=tooltip, **listed),
     )
 
@@ -303,6 +344,7 @@ def _tint(table: pd.DataFrame, colour: str | None) -> tuple[dict[str, Any], dict
         [format_value(value) for value in sorted(table[colour].unique())],
         axis_word(colour),
     )
-    scale, legend = alt.Scale(domain=order), alt.Legend(symbolOpacity=1)
+    scale = alt.Scale(domain=order)
+    legend = alt.Legend(symbolOpacity=1, columns=legend_columns(order))
     tint = {"color": alt.Color("series:N", title=word, scale=scale, legend=legend)}
     return tint | {"shape": alt.Shape("series:N", title=word, scale=scale, legend=legend)}, tint

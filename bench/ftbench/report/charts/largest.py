@@ -12,7 +12,7 @@ from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.prediction import LargestBatch
 from ftbench.report.charts.curves import horizontal, vertical
 from ftbench.report.charts.scales import axis_title
-from ftbench.report.charts.theme import finish
+from ftbench.report.charts.theme import finish, legend_columns
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def largest(
         caption=(
             "Lines join what surely fits; a bar above a point reaches to what may fit."
             if predicted
-            else "Found by trying: two optimizer steps under the limit, and one document more that fails."
+            else "Found by trying: two optimizer steps under the limit, and one example more that fails."
         ),
         alt=f"Largest batch by sequence length for {', '.join(names)}.",
         draw=lambda: _draw(rows),
@@ -76,7 +76,10 @@ def _chart(rows: Sequence[Row]) -> AnyChart:
     )
     title = f"largest {axis_title('per_device_train_batch_size')}"
     y = alt.Y("y:Q", title=title, scale=scale, axis=y_axis)
-    tint = alt.Color("series:N", title=None, legend=alt.Legend(columns=2, labelLimit=240))
+    names = sorted({row["series"] for row in rows})
+    legend = alt.Legend(columns=legend_columns(names))
+    scale = alt.Scale(domain=names)  # of one domain, colours and shapes share a legend
+    tint = alt.Color("series:N", title=None, legend=legend, scale=scale)
     tooltip = [
         alt.Tooltip("series:N", title="card"),
         alt.Tooltip("x:Q", title="length"),
@@ -88,6 +91,10 @@ def _chart(rows: Sequence[Row]) -> AnyChart:
         .mark_rule(strokeWidth=2, opacity=0.6)
         .encode(x=x, y=y, y2="possible:Q", color=tint),
         base.mark_point(filled=True, size=60).encode(
-            x=x, y=y, color=tint, shape=alt.Shape("series:N", title=None), tooltip=tooltip
+            x=x,
+            y=y,
+            color=tint,
+            shape=alt.Shape("series:N", title=None, legend=legend, scale=scale),
+            tooltip=tooltip,
         ),
     )

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT
-from ftbench.base.units import GIB
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import PHASES, Memory, Record
 from ftbench.report.charts.inputs import ChartInputs
-from ftbench.report.charts.scales import NUMBER, Unit
-from ftbench.report.charts.theme import CATEGORIES, finish
+from ftbench.report.charts.scales import NUMBER, Unit, unit_of
+from ftbench.report.charts.theme import CATEGORIES, finish, legend_columns
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.words import point_text
 
@@ -81,7 +80,8 @@ def _value(record: Record, axis: str) -> Any:
 
 
 def _draw_bars(labels: Mapping[str, Record], card: bool) -> Chart:
-    unit = Unit("GiB", GIB)
+    tops = [r.measurement.memory.model_dump().values() for r in labels.values() if r.measurement]
+    unit = unit_of("memory_bytes", [value or 0 for values in tops for value in values])
     choices = {label: list(_bars(record, card, unit)) for label, record in labels.items()}
     used = {row["part"] for rows in choices.values() for row in rows}
     return finish(_bar_chart([part for part in _PARTS if part in used], unit), choices, height=220)
@@ -139,13 +139,13 @@ def _bar_chart(parts: list[str], unit: Unit) -> AnyChart:
                 "part:N",
                 title=None,
                 scale=alt.Scale(domain=parts, range=["#8a8f98", *CATEGORIES][: len(parts)]),
-                legend=alt.Legend(columns=3, labelLimit=200),
+                legend=alt.Legend(columns=legend_columns(parts)),
             ),
             order=alt.Order("order:Q"),
             tooltip=[
                 alt.Tooltip("phase:N"),
                 alt.Tooltip("part:N"),
-                alt.Tooltip("value:Q", title=unit.name, format=",.3f"),
+                alt.Tooltip("value:Q", title=unit.name, format=NUMBER),
             ],
         )
     )
@@ -153,17 +153,28 @@ def _bar_chart(parts: list[str], unit: Unit) -> AnyChart:
 
 
 def _draw_timeline(inputs: ChartInputs, labels: Mapping[str, Record]) -> Chart:
-    choices = {}
-    for label, record in labels.items():
-        samples = inputs.samples(record)
-        choices[label] = [] if samples is None else list(_timeline(samples))
-    return finish(_timeline_chart(), choices, height=220)
+    samples = {label: inputs.samples(record) for label, record in labels.items()}
+    sampled = {label: _sampled(of) for label, of in samples.items()}
+    tops = [
+        float(of[column].max())
+        for label, of in samples.items()
+        if of is not None and (column := sampled[label])
+    ]
+    unit = unit_of("memory_bytes", tops)
+    choices = {label: list(_timeline(of, sampled[label], unit)) for label, of in samples.items()}
+    return finish(_timeline_chart(unit), choices, height=220)
 
 
-def _timeline(samples: pd.DataFrame) -> Iterator[Row]:
+def _sampled(samples: pd.DataFrame | None) -> str | None:
+    """Return the column of the reading that samples have; None if they have none."""
+    if samples is None:
+        return None
+    return next((name for name in _SAMPLED if samples[name].notna().any()), None)
+
+
+def _timeline(samples: pd.DataFrame | None, column: str | None, unit: Unit) -> Iterator[Row]:
     """Yield the largest sample of each of equal parts of a cell's time, in seconds from its start."""
-    column = next((name for name in _SAMPLED if samples[name].notna().any()), None)
-    if column is None:
+    if samples is None or column is None:
         return
     found = samples.dropna(subset=[column]).sort_values("t_s")
     seconds = (found["t_s"] - found["t_s"].iloc[0]).astype(float)
@@ -173,13 +184,13 @@ def _timeline(samples: pd.DataFrame) -> Iterator[Row]:
     for at in tops:
         yield {
             "t": round(float(seconds[at]), 3),
-            "value": Unit("GiB", GIB).of(float(found.loc[at, column])),
+            "value": unit.of(float(found.loc[at, column])),
             "phase": str(found.loc[at, "phase"]).replace("_", " "),
             "figure": _SAMPLED[column],
         }
 
 
-def _timeline_chart() -> AnyChart:
+def _timeline_chart(unit: Unit) -> AnyChart:
     import altair as alt
 
     phases = [name.replace("_", " ") for name in PHASES]
@@ -187,17 +198,21 @@ def _timeline_chart() -> AnyChart:
         x=alt.X(
             "t:Q", title="time since the first sample (s)", axis=alt.Axis(format=",~r", tickCount=6)
         ),
-        y=alt.Y("value:Q", title="sampled memory (GiB)", axis=alt.Axis(format=NUMBER, tickCount=5)),
+        y=alt.Y(
+            "value:Q",
+            title=f"sampled memory ({unit.name})",
+            axis=alt.Axis(format=NUMBER, tickCount=5),
+        ),
     )
     tint: Any = alt.Color(
         "phase:N",
         title=None,
         scale=alt.Scale(domain=phases, range=list(CATEGORIES[: len(phases)])),
-        legend=alt.Legend(columns=3),
+        legend=alt.Legend(columns=legend_columns(phases)),
     )
     tooltip = [
         alt.Tooltip("t:Q", title="seconds", format=",.1f"),
-        alt.Tooltip("value:Q", title="GiB", format=",.3f"),
+        alt.Tooltip("value:Q", title=unit.name, format=NUMBER),
         alt.Tooltip("phase:N"),
         alt.Tooltip("figure:N", title="reading"),
     ]

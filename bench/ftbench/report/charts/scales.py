@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from ftbench.base.units import GIB, MIB, SECONDS_PER_HOUR
+from ftbench.base.units import SECONDS_PER_HOUR, byte_unit
 from ftbench.report.elements.tables import FIGURE_WORDS
 
 # An axis whose largest value is this many times its smallest is logarithmic.
@@ -44,7 +44,8 @@ def unit_of(figure: str, values: Iterable[float]) -> Unit:
     """Return the unit that suits the largest of a figure's values."""
     top = max(values, default=0.0)
     if figure.endswith("_bytes"):
-        return Unit("GiB", GIB) if top >= GIB else Unit("MiB", MIB)
+        size, name = byte_unit([top])
+        return Unit(name, size)
     if figure.endswith("_s") and not figure.endswith("_per_s"):
         return next(Unit(name, size) for least, name, size in _SECONDS if top >= least)
     return Unit("", 1.0)
@@ -83,13 +84,6 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     found = [*below, *(place for place in places if low < place < high)]
     found += [place for place in places if place >= high][:1]
     return found if len(found) <= _MOST_TICKS else [10.0**p for p in range(first, last + 1)]
-
-
-def three_digits(value: float) -> str:
-    """Return a number to three digits for a label: 0.125, 1.25, 12.5, 125, 1,250."""
-    size = abs(value)
-    digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
-    return f"{value:,.{digits}f}"
 
 
 def spread_out(values: Sequence[float], most: int) -> list[float]:

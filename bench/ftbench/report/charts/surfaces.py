@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ftbench.base.units import ByteUnit, three_digits
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import (
     NUMBER,
@@ -15,13 +16,12 @@ from ftbench.report.charts.scales import (
     axis_title,
     log_ticks,
     spacing,
-    three_digits,
     titled,
     unit_of,
 )
 from ftbench.report.charts.theme import finish
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
-from ftbench.report.elements.tables import FIGURE_WORDS, format_figure
+from ftbench.report.elements.tables import FIGURE_WORDS, figure_texts, figure_unit, format_figure
 from ftbench.report.elements.words import point_text
 
 if TYPE_CHECKING:
@@ -48,14 +48,12 @@ def surfaces(inputs: ChartInputs) -> Iterator[ReportFigure]:
 def _surface(inputs: ChartInputs, cost: str) -> ReportFigure:
     word = FIGURE_WORDS[cost] if cost.endswith("_bytes") else "step time"
     values = inputs.finished[cost].dropna()
+    low, high = figure_texts(cost, (values.min(), values.max()))
     return ReportFigure(
         name=f"surface-{'memory' if cost.endswith('_bytes') else 'step-time'}",
         title=f"{word[0].upper()}{word[1:]} over length and batch",
         caption="Each field is the median over the runs of its cell; an empty field was not run.",
-        alt=(
-            f"Heat map of {word} over sequence length and batch size, from"
-            f" {format_figure(cost, values.min())} to {format_figure(cost, values.max())}."
-        ),
+        alt=(f"Heat map of {word} over sequence length and batch size, from {low} to {high}."),
         draw=lambda: _draw(inputs, cost),
         chooser=CHOOSER,
     )
@@ -74,13 +72,16 @@ def _choices(
     table: pd.DataFrame, others: list[str], cost: str, unit: Unit
 ) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows for each value of the other axes, those with the most fields first."""
+    said_in = figure_unit(cost, table[cost])
     groups = table.groupby(others, sort=True) if others else [((), table)]
     found = [(point_text(dict(zip(others, key, strict=True))), of) for key, of in groups]
     for label, group in sorted(found, key=lambda one: -len(one[1].groupby([LENGTH, BATCH]))):
-        yield label or "all", list(_rows(group, cost, unit, spacing(list(table[cost]))))
+        yield label or "all", list(_rows(group, cost, unit, spacing(list(table[cost])), said_in))
 
 
-def _rows(group: pd.DataFrame, cost: str, unit: Unit, spaced: str) -> Iterator[Row]:
+def _rows(
+    group: pd.DataFrame, cost: str, unit: Unit, spaced: str, said_in: ByteUnit | None
+) -> Iterator[Row]:
     runs_of = group.groupby([LENGTH, BATCH], sort=True)[cost]
     fields: dict[Any, pd.Series[float]] = dict(iter(runs_of))
     values = {key: float(runs.median()) for key, runs in fields.items()}
@@ -94,7 +95,7 @@ def _rows(group: pd.DataFrame, cost: str, unit: Unit, spaced: str) -> Iterator[R
             "value": unit.of(value),
             "text": three_digits(value / unit.size),
             "light": share > _LIGHT_FROM,
-            "said": format_figure(cost, value),
+            "said": format_figure(cost, value, said_in),
             "runs": len(fields[length, batch]),
         }
 

@@ -50,12 +50,32 @@ CONFIG: dict[str, Any] = {
         "orient": "top",
         "columns": 6,
         "offset": 8,
+        "labelLimit": 300,
         "symbolOpacity": 1,
     },
     "title": {"color": INK},
     "text": {"fontSize": 12, "color": INK},
     "range": {"category": list(CATEGORIES), "symbol": list(SHAPES)},
 }
+
+
+# The widths of a letter of a legend, on average, and of its symbol with the space around it, in pixels.
+_LETTER, _SYMBOL = 6.2, 26
+# A chart's width less its vertical axis. `width` itself shrinks while a chart is laid out, and a legend that gets a
+# second row then is cut off; `width` is in it so that a page of another size asks again.
+_ROOM = "(width && isFinite(containerSize()[0]) ? containerSize()[0] - 70 : width)"
+
+
+def legend_columns(labels: Sequence[str]) -> alt.ExprRef:
+    """Return how many columns of a legend have room above the chart, as an expression of its width."""
+    import altair as alt
+
+    said = "1"
+    for columns in range(2, len(labels) + 1):
+        longest = (max(map(len, labels[place::columns])) for place in range(columns))
+        needed = sum(_SYMBOL + _LETTER * letters for letters in longest)
+        said = f"{_ROOM} >= {needed:.0f} ? {columns} : {said}"
+    return alt.ExprRef(said)
 
 
 def finish(

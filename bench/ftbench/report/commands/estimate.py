@@ -6,7 +6,14 @@ import dataclasses
 from typing import Any
 
 from ftbench.base.errors import ProfileError
-from ftbench.base.units import SECONDS_PER_HOUR, format_bytes, format_seconds
+from ftbench.base.units import (
+    SECONDS_PER_HOUR,
+    ByteUnit,
+    byte_unit,
+    counted,
+    format_bytes,
+    format_seconds,
+)
 from ftbench.estimate.answers import EstimatedFigure
 from ftbench.estimate.estimate import DeviceEstimate, Estimate, MeasuredRuns
 from ftbench.plan.profile import REQUIRED_AXES
@@ -38,7 +45,10 @@ def headline(found: Estimate) -> list[str]:
     """Return the run that is estimated, and the values of axes that nobody gave."""
     cell, job = found.target.cell, found.job
     axes = ", ".join(f"{axis_word(name)} {cell.facets[name]:,}" for name in REQUIRED_AXES)
-    steps = f"{job.steps:,} steps, {job.evaluations} evaluations of {job.eval_documents:,} examples"
+    steps = (
+        f"{counted(job.steps, 'step')}, {counted(job.evaluations, 'evaluation')} of"
+        f" {counted(job.eval_documents, 'example')}"
+    )
     flops = f", {_flops(found.flops)}" if found.flops is not None else ""
     lines = [f"{found.target.profile.name}, not run: {axes} ({steps}{flops})"]
     if found.target.assumed:
@@ -77,7 +87,8 @@ def _row(figure: EstimatedFigure) -> tuple[str, ...]:
     if figure.absent is not None:
         return (word, ABSENT, ABSENT, ABSENT, "", f"absent: {absence_words(figure.absent)}")
     values = (figure.value, figure.low, figure.high)
-    texts = (figure_text(figure.name, value) for value in values)
+    among = byte_unit(abs(value) for value in values if value is not None)
+    texts = (figure_text(figure.name, value, among) for value in values)
     return (word, *texts, figure.interval or "", _source(figure))
 
 
@@ -85,12 +96,12 @@ def _source(figure: EstimatedFigure) -> str:
     return source_words(figure.source) if figure.source else ""
 
 
-def figure_text(name: str, value: float | None) -> str:
-    """Return a figure of an estimate with its unit."""
+def figure_text(name: str, value: float | None, unit: ByteUnit | None = None) -> str:
+    """Return a figure of an estimate with its unit; bytes in a given one."""
     if value is None:
         return ABSENT
     if name.endswith("_bytes"):
-        return format_bytes(round(value))
+        return format_bytes(round(value), unit)
     if name.endswith("_s"):
         return format_seconds(value)
     if name.endswith("_hours"):

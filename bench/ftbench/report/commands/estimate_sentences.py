@@ -7,12 +7,12 @@ from typing import Any
 
 from ftbench.analysis.fits.reasons import Reason as FitReason
 from ftbench.analysis.tables.cells_table import ABSENT_SETTING
-from ftbench.base.units import format_ratio
+from ftbench.base.units import counted, format_ratio
 from ftbench.estimate import reasons
 from ftbench.estimate.reasons import Absence, Note, SettingDifference, Source
 from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import axis_word
-from ftbench.report.elements.words import cost_word, counted
+from ftbench.report.elements.words import cost_word
 
 # Sources
 
@@ -236,7 +236,7 @@ def _(note: reasons.DamagedRecords) -> str:
 @note_words.register
 def _(note: reasons.RunsUntrusted) -> str:
     return (
-        f"{note.count} of {note.finished} runs in {note.folder} left out: figures of them cannot be"
+        f"{note.count} of {counted(note.finished, 'run')} in {note.folder} left out: figures of them cannot be"
         " right"
     )
 

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from ftbench.base.files import write_atomically
-from ftbench.base.units import format_bytes
+from ftbench.base.units import ByteUnit, byte_unit, format_bytes
 from ftbench.execute.batch_search import ENFORCED, Row
 from ftbench.plan.grid import axis_order
 from ftbench.plan.settings import NOT_SEARCHED
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.render.csv_text import csv_text
 from ftbench.report.render.markdown import render_table
 
 
@@ -22,6 +23,8 @@ def frontier_table(rows: Sequence[Row]) -> Table:
     """Return one row per length: the largest batch that fits, its peak, and the smallest that does not."""
     axes = _axes(rows)
     limits = {format_bytes(one.limit_bytes) for row in rows if (one := _any(row)) is not None}
+    peaks = (one.peak_bytes for row in rows for one in (row.edge.fits, row.edge.fails) if one)
+    unit = byte_unit(peak for peak in peaks if peak is not None)
     return Table(
         title=f"Largest batch under {', '.join(sorted(limits))}" if limits else "Largest batch",
         columns=(
@@ -31,7 +34,7 @@ def frontier_table(rows: Sequence[Row]) -> Table:
             "does not fit",
             "the limit was",
         ),
-        rows=tuple(_row(row, axes) for row in rows),
+        rows=tuple(_row(row, axes, unit) for row in rows),
         numeric=(*(True for _ in axes), True, True, False, False),
     )
 
@@ -41,7 +44,7 @@ def write_frontier(rows: Sequence[Row], folder: Path) -> list[Path]:
     files = [folder / "frontier.csv", folder / "frontier.md"]
     axes = _axes(rows)
     table = pd.DataFrame([_figures(row, axes) for row in rows])
-    write_atomically(files[0], table.to_csv(index=False))
+    write_atomically(files[0], csv_text(table))
     write_atomically(files[1], render_table(frontier_table(rows)))
     return files
 
@@ -58,13 +61,13 @@ def _any(row: Row) -> BatchProbe | None:
     return row.edge.fits or row.edge.fails or row.edge.undecided
 
 
-def _row(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
+def _row(row: Row, axes: Sequence[str], unit: ByteUnit) -> tuple[str, ...]:
     fits, fails, undecided = row.edge.fits, row.edge.fails, row.edge.undecided
     largest = "none" if fits is None else str(fits.batch)
     if undecided is not None or fails is None:
         largest = f"at least {largest}" if fits else ABSENT
-    peak = format_bytes(fits.peak_bytes) if fits and fits.peak_bytes is not None else ABSENT
-    beyond = f"{fails.batch} ({_why(fails)})" if fails else ABSENT
+    peak = format_bytes(fits.peak_bytes, unit) if fits and fits.peak_bytes is not None else ABSENT
+    beyond = f"{fails.batch} ({_why(fails, unit)})" if fails else ABSENT
     if undecided is not None:
         beyond = f"{undecided.batch}: {undecided.status}"
     known = _any(row)
@@ -74,9 +77,9 @@ def _row(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
     return (*(str(row.cell.value(name)) for name in axes), largest, peak, beyond, how)
 
 
-def _why(fails: BatchProbe) -> str:
+def _why(fails: BatchProbe, unit: ByteUnit) -> str:
     if fails.peak_bytes is not None:
-        return format_bytes(fails.peak_bytes)
+        return format_bytes(fails.peak_bytes, unit)
     return "out of memory" if fails.status == "oom" else fails.status
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 from pydantic_core import to_jsonable_python
 
 from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING
+from ftbench.base.units import counted
 from ftbench.gate.result import (
+    BlocksChange,
     BytesChange,
     Change,
     FitChange,
@@ -27,13 +29,13 @@ from ftbench.report.commands.gate_sentences import (
     cell_words,
     change_words,
     reason_words,
+    setting_changes_words,
     settings_words,
     versions_words,
 )
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import ABSENT, Table
-from ftbench.report.elements.words import counted
 from ftbench.report.render.markdown import escaped, table_text
 
 ACCEPT = "`ftbench baseline update`"
@@ -41,6 +43,7 @@ MOST_ROWS = 40  # lines of a comment's table: GitHub cuts a comment at 65,536 ch
 # What the JSON calls each type of change.
 _TYPES: dict[type, str] = {
     BytesChange: "bytes",
+    BlocksChange: "live tensors",
     FitChange: "fit",
     SlopeChange: "slope",
     LargestBatchChange: "largest batch",
@@ -78,6 +81,8 @@ def notes(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
     yield from map(reason_words, result.notes)
     if result.versions and result.judged:
         yield f"compared across versions: {versions_words(result.versions)}"
+    if result.settings and not result.failures:
+        yield f"compared across settings: {setting_changes_words(result.settings)}"
     verdicts = {change.verdict for change in result.failures}
     if "improvement" in verdicts:
         yield (
@@ -126,18 +131,22 @@ def changes_table(changes: Sequence[Change]) -> Table:
     )
 
 
-def package_words(result: GateResult) -> str:
-    """Return which packages changed together with the figures; empty if none did, or nothing fails."""
-    if not result.versions or not result.failures:
-        return ""
-    several = "; update one at a time to know which" if len(result.versions) > 1 else ""
-    return f"the change came with {versions_words(result.versions)}{several}"
+def cause_words(result: GateResult) -> Iterator[str]:
+    """Yield which settings and packages changed together with the figures; nothing if nothing fails."""
+    if not result.failures:
+        return
+    several = len(result.settings) + len(result.versions) > 1
+    if result.settings:
+        yield f"the change came with the setting {setting_changes_words(result.settings)}"
+    if result.versions:
+        yield f"the change came with {versions_words(result.versions)}"
+    if several:
+        yield "several things changed: update one at a time to know which it is"
 
 
 def lines(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
     """Yield all that is said below the table of changes; `accept` is what accepts them."""
-    if words := package_words(result):
-        yield words
+    yield from cause_words(result)
     yield from notes(result, accept)
     for one in result.attributions:
         yield from attribution_words(one)
@@ -194,6 +203,7 @@ def gate_json(result: GateResult) -> dict[str, Any]:
             "attributions": result.attributions,
             "unjudged": list(map(reason_words, result.unjudged)),
             "versions": result.versions,
+            "settings": result.settings,
             "notes": list(map(reason_words, result.notes)),
         }
     )

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ftbench.analysis.tables.cells_table import UNTRUSTED
-from ftbench.base.units import MIB, format_bytes, format_ratio, format_seconds
+from ftbench.base.units import MIB, counted, format_bytes, format_ratio, format_seconds
 from ftbench.gate import reasons
 from ftbench.gate.attribution import ChangedPart
 from ftbench.gate.places import CellKey, NamedSteps, Place
-from ftbench.gate.reasons import Reason, Side, VersionChange
+from ftbench.gate.reasons import Reason, SettingChange, Side, VersionChange
 from ftbench.gate.result import (
     Attribution,
+    BlocksChange,
     BytesChange,
     Change,
     FitChange,
@@ -24,8 +25,9 @@ from ftbench.gate.result import (
     SlopeChange,
     TimeChange,
 )
+from ftbench.plan.settings import setting
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS
-from ftbench.report.elements.words import counted, point_text, score_word
+from ftbench.report.elements.words import point_text, score_word
 
 MOST_CHANGED_PARTS = 8  # lines of an attribution; the rest are one
 _DTYPES = {
@@ -93,8 +95,21 @@ def change_words(change: Change) -> ChangeWords:
 @change_words.register
 def _(change: BytesChange) -> ChangeWords:
     kind = "requested bytes" if change.kind == "requested" else change.kind
-    figure = f"{change.gpu} {kind}" if change.gpu else "tensors"
+    of_tensors = "growth over the last steps" if change.kind == "growth" else "tensors"
+    figure = f"{change.gpu} {kind}" if change.gpu else of_tensors
     return ChangeWords(cell_words(change.place.cell), figure, *_bytes(change.before, change.after))
+
+
+@change_words.register
+def _(change: BlocksChange) -> ChangeWords:
+    return ChangeWords(
+        cell_words(change.place.cell),
+        "live tensors at the peak",
+        f"{change.before:,}",
+        f"{change.after:,}",
+        f"{change.after - change.before:+,}",
+        "a card rounds each up to a multiple of 512 bytes",
+    )
 
 
 @change_words.register
@@ -203,6 +218,19 @@ def versions_words(versions: Sequence[VersionChange]) -> str:
     return ", ".join(
         f"{one.package} {one.before or 'none'} -> {one.after or 'none'}" for one in versions
     )
+
+
+def setting_changes_words(changes: Sequence[SettingChange]) -> str:
+    """Return which settings changed: `attn_implementation sdpa -> eager`."""
+    return ", ".join(
+        f"{one.name} {_value(one.name, one.before)} -> {_value(one.name, one.after)}"
+        for one in changes
+    )
+
+
+def _value(name: str, value: Any) -> str:
+    default = setting(name).default
+    return _plain(default if value is None and default is not None else value)
 
 
 @reason_words.register
@@ -361,6 +389,11 @@ def attribution_words(one: Attribution) -> Iterator[str]:
     if rest:
         total = signed(sum(part.delta_bytes for part in rest))
         yield f"  {total} in {counted(len(rest), 'more part')}"
+    if sum(part.delta_bytes for part in one.changed_parts) != one.delta_bytes:
+        yield (
+            "  they do not add up to the peak's change: the peak is at another moment than in the baseline, and"
+            " they are compared where both can be"
+        )
 
 
 def changed_part_words(one: ChangedPart) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftbench.base.units import ByteUnit, counted
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import Grid, axis_order
 from ftbench.plan.profile import Profile
 from ftbench.records.prediction import Predictions
-from ftbench.report.commands.prediction import figure_text
+from ftbench.report.commands.prediction import figure_text, unit_of
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
 
@@ -17,18 +18,19 @@ def plan_table(
 ) -> Table:
     """Return one row per cell, with the predicted peak of its tensors on a GPU if there is one."""
     axes = axis_order(axis.name for axis in grid.axes)
+    unit = unit_of(one.tensors for one in predicted.cells) if predicted else None
     rows = [
         (
             *([cell.cell_id] if resolved else []),
             *(str(cell.value(axis)) for axis in axes),
-            *([_peak(cell, predicted)] if predicted else []),
+            *([_peak(cell, predicted, unit)] if predicted else []),
         )
         for cell in grid.cells
     ]
     counts = (("replicates", profile.run.replicates), ("repeats", profile.run.repeats))
     runs = "".join(f", {count} {word} each" for word, count in counts if count > 1)
     return Table(
-        title=f"{profile.name}: {len(rows)} cells{runs}",
+        title=f"{profile.name}: {counted(len(rows), 'cell')}{runs}",
         columns=(
             *(["cell"] if resolved else []),
             *map(axis_word, axes),
@@ -43,9 +45,9 @@ def plan_table(
     )
 
 
-def _peak(cell: Cell, predicted: Predictions) -> str:
+def _peak(cell: Cell, predicted: Predictions, unit: ByteUnit | None) -> str:
     found = predicted.of(cell.cell_id)
-    return figure_text(found.tensors) if found else ABSENT
+    return figure_text(found.tensors, unit) if found else ABSENT
 
 
 def plan_json(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ftbench.base.units import format_bytes
+from ftbench.base.units import ByteUnit, byte_unit, format_bytes
 from ftbench.plan.grid import Grid, axis_order
 from ftbench.plan.settings import SHAPE, setting
 from ftbench.records.prediction import (
@@ -28,12 +28,18 @@ LEGEND = (
 )
 
 
-def figure_text(figure: PredictedBytes) -> str:
-    """Return a figure as text, with its interval if there is one."""
+def unit_of(figures: Iterable[PredictedBytes]) -> ByteUnit:
+    """Return the unit that a column of figures is told in."""
+    return byte_unit(end for one in figures for end in (one.value_bytes, one.high_bytes))
+
+
+def figure_text(figure: PredictedBytes, unit: ByteUnit | None = None) -> str:
+    """Return a figure as text, with its interval if there is one: in one unit, that of its column if given."""
     if figure.low_bytes == figure.high_bytes:
-        return format_bytes(figure.value_bytes)
-    low, high = format_bytes(figure.low_bytes), format_bytes(figure.high_bytes)
-    value = format_bytes(figure.value_bytes)
+        return format_bytes(figure.value_bytes, unit)
+    unit = unit or unit_of([figure])
+    low, high = format_bytes(figure.low_bytes, unit), format_bytes(figure.high_bytes, unit)
+    value = format_bytes(figure.value_bytes, unit)
     return value if low == high == value else f"{value} ({low} to {high})"
 
 
@@ -41,6 +47,11 @@ def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str])
     """Return one row per cell: its axes, the exact peak of its tensors, and the peak on each card."""
     axes = axis_order(axis.name for axis in grid.axes)
     refused = {one.cell_id: one.reason for one in predictions.refused}
+    unit = unit_of(one.tensors for one in predictions.cells)
+    card_units = {
+        gpu: unit_of(c.reserved for one in predictions.cells for c in one.cards if c.gpu == gpu)
+        for gpu in gpus
+    }
     rows = []
     for cell in grid.cells:
         own = tuple(str(cell.value(axis)) for axis in axes)
@@ -50,8 +61,10 @@ def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str])
             rows.append((*own, f"not predicted: {why}", *[ABSENT] * len(gpus)))
             continue
         by_gpu = {card.gpu: card for card in found.cards}
-        cards = (_card_text(by_gpu[gpu]) if gpu in by_gpu else ABSENT for gpu in gpus)
-        rows.append((*own, figure_text(found.tensors), *cards))
+        cards = (
+            _card_text(by_gpu[gpu], card_units[gpu]) if gpu in by_gpu else ABSENT for gpu in gpus
+        )
+        rows.append((*own, figure_text(found.tensors, unit), *cards))
     return Table(
         title="Predicted peak GPU memory",
         columns=(*map(axis_word, axes), "tensors", *gpus),
@@ -60,8 +73,8 @@ def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str])
     )
 
 
-def _card_text(card: CardPrediction) -> str:
-    return f"{figure_text(card.reserved)} {_VERDICT_WORDS[card.verdict]}"
+def _card_text(card: CardPrediction, unit: ByteUnit) -> str:
+    return f"{figure_text(card.reserved, unit)} {_VERDICT_WORDS[card.verdict]}"
 
 
 def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
@@ -102,8 +115,9 @@ def explanation_tables(prediction: CellPrediction) -> list[Table]:
     total = prediction.tensors.value_bytes
     tables = [_figures_table(prediction)]
     for title, word, shares in parts:
+        unit = byte_unit(share.nbytes for share in shares)
         rows = tuple(
-            (share.name, format_bytes(share.nbytes), f"{share.nbytes / total:.1%}")
+            (share.name, format_bytes(share.nbytes, unit), f"{share.nbytes / total:.1%}")
             for share in shares
         )
         tables.append(Table(title, (word, "bytes", "share"), rows, (False, True, True)))

@@ -20,11 +20,11 @@ from ftbench.analysis.comparisons.side_by_side import (
 from ftbench.analysis.tables.cells_table import UNTRUSTED
 from ftbench.base.errors import RunDirectoryError
 from ftbench.base.files import write_atomically
-from ftbench.base.units import format_bytes, format_value
+from ftbench.base.units import counted, format_bytes, format_value
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.document import Document
-from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import ABSENT, Table, axis_word, format_figure
+from ftbench.report.elements.section import Section, with_glossary
+from ftbench.report.elements.tables import ABSENT, Table, axis_word, figure_unit, format_figure
 from ftbench.report.elements.words import (
     NO_DIFFERENCE,
     cost_word,
@@ -33,6 +33,7 @@ from ftbench.report.elements.words import (
     ratio_text,
     verdict_text,
 )
+from ftbench.report.render.csv_text import csv_text
 from ftbench.report.render.exports import dumped, parquet, rows, typed, units
 from ftbench.report.render.exports import plain as plain_data
 from ftbench.report.write import FORMATS, Writer
@@ -70,7 +71,7 @@ def build(found: SideBySide) -> Document:
     )
     return Document(
         title=f"ftbench: {found.a.name} and {found.b.name} side by side",
-        sections=tuple(one for one in sections if one.paragraphs or one.tables),
+        sections=with_glossary(sections),
         cells=found.table,
         ledger=pd.DataFrame(),
         stem=STEM,
@@ -89,7 +90,7 @@ def writers(found: SideBySide) -> Mapping[str, Writer]:
         return write
 
     own = {
-        "csv": of("csv", lambda: typed(found.table).to_csv(index=False)),
+        "csv": of("csv", lambda: csv_text(typed(found.table))),
         "parquet": of("parquet", lambda: parquet(found.table)),
         "json": of("json", lambda: dumped(data(found))),
     }
@@ -132,7 +133,7 @@ def _side_data(side: Side) -> dict[str, Any]:
 
 def _differing_words(found: SideBySide) -> Iterator[str]:
     for letter, side in (("A", found.a), ("B", found.b)):
-        yield f"{letter} is {side.name} (profile {side.profile.name}, {len(side.records)} runs)."
+        yield f"{letter} is {side.name} (profile {side.profile.name}, {counted(len(side.records), 'run')})."
     if not found.environment:
         yield "Both were measured under the same environment."
     if not found.settings:
@@ -226,11 +227,12 @@ def _cell_tables(found: SideBySide) -> Iterator[Table]:
 
 
 def _cell_table(found: SideBySide, name: str, there: pd.DataFrame, varying: list[str]) -> Table:
+    unit = figure_unit(name, [*there[f"{name}_a"], *there[f"{name}_b"]])
     texts = []
     for row in there.to_dict("records"):
         one = found.cells[tuple(row[axis] for axis in found.axes)][name]
         middle = difference_text(one) if name == found.score.column else ratio_text(one)
-        figures = (format_figure(name, row[f"{name}_{end}"]) for end in ("a", "b"))
+        figures = (format_figure(name, row[f"{name}_{end}"], unit) for end in ("a", "b"))
         said = verdict_text(one, more="B has more", less="B has less")
         runs = (format_value(row[f"runs_{end}"]) for end in ("a", "b"))
         texts.append(
@@ -257,14 +259,10 @@ def _apart_words(found: SideBySide) -> Iterator[str]:
             ).sum()
         )
         if only:
-            yield f"{only} {_cells(only)} finished in {letter} only."
+            yield f"{counted(only, 'cell')} finished in {letter} only."
         untrusted = int(statuses.str.contains(UNTRUSTED).sum())
         if untrusted:
-            yield f"{untrusted} {_cells(untrusted)} of {letter} left out for untrusted figures."
-
-
-def _cells(count: int) -> str:
-    return "cell" if count == 1 else "cells"
+            yield f"{counted(untrusted, 'cell')} of {letter} left out for untrusted figures."
 
 
 def _apart_table(found: SideBySide) -> Iterator[Table]:

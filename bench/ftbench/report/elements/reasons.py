@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ftbench.analysis.fits import reasons
 from ftbench.analysis.fits.reasons import Reason, Weakness
+from ftbench.base.units import counted
 from ftbench.report.elements.tables import axis_word
-from ftbench.report.elements.words import counted
 
 
 @functools.singledispatch

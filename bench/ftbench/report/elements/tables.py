@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ftbench.analysis.tables.axis_series import AxisSeries
 from ftbench.analysis.tables.cells_table import headline_memory
-from ftbench.base.units import format_bytes, format_ratio, format_seconds, format_value
-from ftbench.plan.scores import SCORES
+from ftbench.base.units import (
+    ByteUnit,
+    byte_unit,
+    format_bytes,
+    format_ratio,
+    format_seconds,
+    format_value,
+)
+from ftbench.plan.scores import HEADLINES, SCORES
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
@@ -25,6 +32,10 @@ AXIS_WORDS = {
 }
 FIGURE_WORDS = {figure.name: figure.word for figure in FIGURES if figure.word}
 _THREE_DIGITS = {"eval_loss", *(kind.column for kind in SCORES)}
+_MEMORY = (
+    "peak_allocated_bytes",
+    "peak_rss_bytes",
+)  # that which stands for a run is the first it has
 # What a narrow terminal does without, the first of them first.
 _OPTIONAL = tuple(
     figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
@@ -37,7 +48,8 @@ class Table:
     """A table of texts under a title; numbers stand to the right.
 
     `keys` has the value behind each text, to sort by: a number (bytes, seconds), or None if it
-    is absent. A table that is `folded` is shown by a page only when opened.
+    is absent. A table that is `folded` is shown by a page only when opened. A phone shows the columns `leading`
+    before all others.
     """
 
     title: str
@@ -47,6 +59,7 @@ class Table:
     optional: tuple[str, ...] = ()  # columns that a narrow place leaves out, in this order
     keys: tuple[tuple[float | str | None, ...], ...] = ()
     folded: bool = False
+    leading: tuple[str, ...] = ()
 
     def without(self, column: str) -> Table:
         """Return the table less one column."""
@@ -69,18 +82,36 @@ def axis_word(name: str) -> str:
     return AXIS_WORDS.get(name, name)
 
 
-def format_figure(name: str, value: Any) -> str:
-    """Return a figure as text, with its unit; a dash if it is absent."""
+def format_figure(name: str, value: Any, byte_unit: ByteUnit | None = None) -> str:
+    """Return a figure as text, with its unit; a dash if it is absent. Memory may be told in a given unit."""
     if value is None or pd.isna(value):
         return ABSENT
-    return _formatter(name)(value)
+    return _formatter(name, byte_unit)(value)
 
 
-def _formatter(name: str) -> Callable[[Any], str]:
+def figure_texts(name: str, values: Iterable[Any]) -> list[str]:
+    """Return values of a figure that stand together, as texts: those of memory in one unit."""
+    there = list(values)
+    unit = figure_unit(name, there)
+    return [format_figure(name, value, unit) for value in there]
+
+
+def figure_unit(name: str, values: Iterable[Any]) -> ByteUnit | None:
+    """Return the unit of memory that values of a figure are told in together; None of another figure."""
+    if _unit(name) != "byte":
+        return None
+    return byte_unit(float(value) for value in values if value is not None and not pd.isna(value))
+
+
+def _unit(name: str) -> str:
     figure = BY_NAME.get(name)
-    unit = figure.unit if figure else "byte" if name.endswith("_bytes") else ""
+    return figure.unit if figure else "byte" if name.endswith("_bytes") else ""
+
+
+def _formatter(name: str, byte_unit: ByteUnit | None) -> Callable[[Any], str]:
+    unit = _unit(name)
     if unit == "byte":
-        return lambda value: format_bytes(int(value))
+        return lambda value: format_bytes(int(value), byte_unit)
     if unit == "s":
         return format_seconds
     if name in _THREE_DIGITS:
@@ -97,11 +128,14 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
         figures = [name for name in figures if name != "padded_tokens_per_s"]
     counted = [name for name in ("seed", "repeat") if table[name].nunique() > 1]
     names = [*axes, *counted, "status", *figures]
+    units = {name: figure_unit(name, table[name]) for name in figures}
     rows = []
     for row in table.to_dict("records"):
         status = row["status"] + (" (!)" if row["warnings"] else "")
         given = [format_value(row[name]) for name in (*axes, *counted)]
-        rows.append((*given, status, *(format_figure(name, row[name]) for name in figures)))
+        rows.append(
+            (*given, status, *(format_figure(name, row[name], units[name]) for name in figures))
+        )
     return Table(
         title="Cells",
         keys=tuple(tuple(map(_key, row)) for row in table[names].itertuples(index=False)),
@@ -109,7 +143,15 @@ def cells(table: pd.DataFrame, axes: Sequence[str]) -> Table:
         rows=tuple(rows),
         numeric=tuple(name != "status" for name in names),
         optional=tuple(FIGURE_WORDS[name] for name in _OPTIONAL),
+        leading=_leading(figures),
     )
+
+
+def _leading(figures: Sequence[str]) -> tuple[str, ...]:
+    """Return the heads of the columns that a run is judged by: its score, its time and its memory."""
+    memory = next((name for name in _MEMORY if name in figures), "")
+    names = (*(kind.column for kind in HEADLINES), "total_s", memory)
+    return tuple(FIGURE_WORDS[name] for name in names if name in figures)
 
 
 def _key(value: Any) -> float | str | None:
@@ -130,6 +172,7 @@ def along(series: AxisSeries) -> Table:
     figures = [name for name in series.ratios.columns if series.values[name].notna().any()]
     repeated = bool((series.values["runs"] > 1).any())
     scale = pd.api.types.is_numeric_dtype(series.values.index)  # words have no row before
+    units = {name: figure_unit(name, series.values[name]) for name in figures}
     rows = []
     for value, figure, ratio in zip(
         series.values.index,
@@ -137,7 +180,7 @@ def along(series: AxisSeries) -> Table:
         series.ratios.to_dict("records"),
         strict=True,
     ):
-        texts = [_with_spread(name, figure) for name in figures]
+        texts = [_with_spread(name, figure, units[name]) for name in figures]
         if scale:
             texts = [_with_ratio(t, ratio[n]) for t, n in zip(texts, figures, strict=True)]
         runs = [f"{figure['runs']:.0f}"] if repeated else []
@@ -149,12 +192,13 @@ def along(series: AxisSeries) -> Table:
         rows=tuple(rows),
         numeric=(scale, *(True,) * (len(heads) - 1 + len(figures))),
         folded=True,
+        leading=(heads[0], *_leading(figures)),
     )
 
 
-def _with_spread(name: str, figure: dict[Any, Any]) -> str:
+def _with_spread(name: str, figure: dict[Any, Any], unit: ByteUnit | None) -> str:
     """Return a figure as text, a score with its standard deviation over replicates."""
-    text = format_figure(name, figure[name])
+    text = format_figure(name, figure[name], unit)
     spread = figure["score_sd"]
     scored = name in _THREE_DIGITS and not pd.isna(spread)
     return f"{text} ± {spread:.3f}" if scored else text
@@ -177,11 +221,16 @@ def ledger(record: Record) -> Table:
         for figure in READINGS
         if any(memory.reading(figure.reading) is not None for _, memory in ledgers)
     ]
+    units = {
+        name: figure_unit(name, [memory.reading(name) for _, memory in ledgers]) for name in figures
+    }
     rows = []
     for phase, memory in ledgers:
         texts = (
-            "untrusted" if f"memory.{name}" in untrusted else format_figure(name, value)
-            for name, value in ((name, memory.reading(name)) for name in figures)
+            "untrusted"
+            if f"memory.{name}" in untrusted
+            else format_figure(name, memory.reading(name), units[name])
+            for name in figures
         )
         rows.append((phase, *texts))
     return Table(

@@ -70,8 +70,3 @@ def point_text(point: Mapping[str, Any]) -> str:
     names = [name for name in REQUIRED_AXES if name in point]
     names += [name for name in point if name not in REQUIRED_AXES]
     return ", ".join(f"{axis_word(name)} {format_value(point[name])}" for name in names)
-
-
-def counted(count: int, word: str) -> str:
-    """Return a number of things: `1 cell`, `2 cells`."""
-    return f"{count} {word}{'s' if count != 1 else ''}"

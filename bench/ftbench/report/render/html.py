@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from ftbench import __version__
 from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, ReportFigure, Row
+from ftbench.report.elements.glossary import FirstUses, Term
 from ftbench.report.elements.tables import Table
 from ftbench.report.render.vega import script as vega_script
 
@@ -39,7 +40,9 @@ def render(document: Document) -> str:
     script, vega = _inside_script(_part("page.js")), _inside_script(vega_script())
     description = document.profile.description if document.profile else ""
     page = _templates().get_template("page.html")
+    terms = [term for section in document.sections for term in section.terms]
     return page.render(
+        explained=_Explained(terms),
         document=document,
         intro=description.strip().partition("\n")[0],
         version=__version__,
@@ -61,7 +64,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (text, _slug, _by_chooser, _classes, _example, _cells)
+    filters = (text, _slug, _anchor, _by_chooser, _classes, _example, _leading, _cells)
     templates.filters |= {function.__name__.lstrip("_"): function for function in filters}
     # For `tojson`, which escapes what could end the script element.
     templates.policies["json.dumps_kwargs"] = {
@@ -109,16 +112,52 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     return names, [[row.get(name) for name in names] for row in rows]
 
 
+class _Explained:
+    """Texts as HTML, in which the first use of each term has its meaning and leads to the glossary."""
+
+    def __init__(self, terms: Sequence[Term]):
+        self._terms = terms
+        self._uses = FirstUses(terms)
+
+    def __call__(self, plain: str) -> Markup:
+        """Return a text as HTML: escaped, with text in backticks as code."""
+        code = Markup("<code>{}</code>")
+        return Markup("").join(
+            code.format(part) if i % 2 else self._linked(part)
+            for i, part in enumerate(_code_parts(plain))
+        )
+
+    def _linked(self, plain: str) -> Markup:
+        link = Markup('<a class="term" href="#{}" title="{}">{}</a>')
+        return Markup("").join(
+            link.format(_anchor(term), term.meaning, part) if term else escape(part)
+            for part, term in self._uses.parts(plain)
+        )
+
+    def meaning(self, head: str) -> str:
+        """Return the meaning of a table's column; empty if it is no term."""
+        parts = FirstUses(self._terms).parts(head)
+        return next((term.meaning for _, term in parts if term is not None), "")
+
+
+def _anchor(term: Term) -> str:
+    return f"term-{_slug(term.name)}"
+
+
+def _code_parts(plain: str) -> list[str]:
+    """Return a text cut at its backticks: every second part is code."""
+    parts = plain.split("`")
+    if len(parts) < 3 or len(parts) % 2 == 0:  # none, or a backtick of a record, with no other
+        return [plain]
+    return parts
+
+
 # The templates' filters, each under its name less the underscore.
 
 
 def text(plain: str) -> Markup:
     """Return a text as HTML: escaped, with text in backticks as code."""
-    parts = plain.split("`")
-    if len(parts) < 3 or len(parts) % 2 == 0:  # none, or a backtick of a record, with no other
-        return escape(plain)
-    code = Markup("<code>{}</code>")
-    return Markup("").join(code.format(part) if i % 2 else part for i, part in enumerate(parts))
+    return _Explained(())(plain)
 
 
 def _slug(heading: str) -> str:
@@ -153,6 +192,15 @@ def _example(table: Table) -> str:
     if table.numeric[0]:
         return f"{table.columns[0].replace(' ', '_')}={first.replace(',', '')}"
     return first.partition(",")[0]
+
+
+def _leading(table: Table) -> list[Markup]:
+    """Return the attribute of each column that a phone shows before others: its place among them."""
+    places = {name: place for place, name in enumerate(table.leading)}
+    return [
+        Markup(' data-leading="{}"').format(places[name]) if name in places else Markup("")
+        for name in table.columns
+    ]
 
 
 def _cells(table: Table) -> Iterator[list[tuple[str, str | None]]]:

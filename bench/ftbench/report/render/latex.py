@@ -115,8 +115,12 @@ def render_document(title: str, sections: Sequence[Section], tables: str) -> str
         rf"\section*{{{escaped(title)}}}",
     ]
     for section in sections:
-        if section.paragraphs:
+        if section.paragraphs or section.terms:
             lines.append(rf"\subsection*{{{escaped(section.heading)}}}")
             lines += [escaped(paragraph) + r"\par" for paragraph in section.paragraphs]
+            lines += [
+                rf"\textbf{{{escaped(term.name)}}}: {escaped(term.meaning)}\par"
+                for term in section.terms
+            ]
     lines += [r"\footnotesize", rf"\input{{{tables}}}", r"\end{document}"]
     return "\n".join(lines) + "\n"

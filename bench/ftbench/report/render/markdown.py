@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftbench.base.text import printable
 from ftbench.report.document import Document
 from ftbench.report.elements.tables import Table
 
@@ -22,6 +23,10 @@ def render(document: Document) -> str:
             if table.title != section.heading:
                 parts.append(f"### {escaped(table.title)}")
             parts.append(table_text(table))
+        if section.terms:
+            parts.append(
+                "\n".join(f"- **{escaped(t.name)}**: {escaped(t.meaning)}" for t in section.terms)
+            )
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,8 +54,8 @@ def escaped(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.translate(_ESCAPED).replace("](", "]\\(")
+    return printable(text).translate(_ESCAPED).replace("](", "]\\(")
 
 
 def _code(text: str) -> str:
-    return text.translate(_ESCAPED_IN_CODE)
+    return printable(text).translate(_ESCAPED_IN_CODE)

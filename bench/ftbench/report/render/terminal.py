@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ftbench.base.text import printable
 from ftbench.report.elements.tables import Table
 
 if TYPE_CHECKING:  # a document brings all of the analysis: a table of a plan needs none of it
@@ -35,30 +38,57 @@ def show(console: Console, document: Document) -> None:
         console.print()
         console.print(Text(section.heading, style="bold"))
         for paragraph in section.paragraphs:
-            console.print(Text(paragraph), soft_wrap=True)
+            console.print(Text(printable(paragraph)), soft_wrap=True)
         for table in section.tables:
             show_table(console, table, titled=table.title != section.heading)
 
 
 def show_table(console: Console, table: Table, *, titled: bool = True) -> None:
-    """Print one table, less the columns that can be spared if they don't fit."""
+    """Print one table in the width of the console, and name the columns that had no room.
+
+    No number and no word is broken: the columns that can be spared go first, then the last ones; the first two
+    stay.
+    """
     if titled:
         console.print()
-        console.print(Text(table.title, style="italic"), soft_wrap=True)
-    unlimited = console.options.update(max_width=_UNLIMITED)
-    rendered = _rich_table(table)
-    for column in table.optional:
-        if Measurement.get(console, unlimited, rendered).maximum <= console.width:
+        console.print(Text(printable(table.title), style="italic"), soft_wrap=True)
+    spared = [name for name in table.optional if name in table.columns]
+    rest = [name for name in reversed(table.columns[2:]) if name not in spared]
+    left_out = []
+    for column in (*spared, *rest):
+        comfortable = column in spared
+        if _width(console, table, comfortable=comfortable) <= console.width:
             break
         table = table.without(column)
-        rendered = _rich_table(table)
-    console.print(rendered)
+        left_out.append(column)
+    console.print(_rich_table(table))
+    if left_out:
+        names = ", ".join(reversed(left_out))
+        console.print(Text(f"not shown for lack of room: {names}", style="dim"))
+
+
+def _width(console: Console, table: Table, *, comfortable: bool) -> int:
+    """Return the columns that a table needs: with its texts in one line each, or broken between words."""
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    found = Measurement.get(console, unlimited, _rich_table(table))
+    return found.maximum if comfortable else found.minimum
 
 
 def _rich_table(table: Table) -> RichTable:
     rendered = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, numeric in zip(table.columns, table.numeric, strict=True):
-        rendered.add_column(column, justify="right" if numeric else "left")
+    table = dataclasses.replace(
+        table,
+        columns=tuple(map(printable, table.columns)),
+        rows=tuple(tuple(map(printable, row)) for row in table.rows),
+    )
+    for place, (column, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
+        texts = [row[place] for row in table.rows]
+        whole = texts if numeric else [word for text in texts for word in text.split()]
+        rendered.add_column(
+            Text(column),
+            justify="right" if numeric else "left",
+            min_width=max(map(cell_len, [*whole, *column.split()]), default=0),
+        )
     for row in table.rows:
         rendered.add_row(*map(Text, row))
     return rendered

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ftbench.analysis.fits.laws import Fit, FitGroup, HeldOut, Interval, LearningCurve, Refusal
 from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per_sample
-from ftbench.base.units import format_bytes, format_value
+from ftbench.base.units import ByteUnit, byte_unit, counted, format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
 from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
@@ -82,14 +82,15 @@ def no_curves(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
     for reason in dict.fromkeys(one.reason for one in refused):
         of = [point_text(one.fixed) for one in refused if one.reason == reason]
         whose = f" of {of[0]}" if of[0] else ""
-        more = f" and {len(of) - 1} other kinds of cells" if len(of) > 1 else ""
+        more = f" and {counted(len(of) - 1, 'other kind')} of cells" if len(of) > 1 else ""
         yield f"No learning curve{whose}{more}: {reason_words(reason)}."
 
 
 def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
-    form = _bytes if fit.cost.endswith("_bytes") else "{:.3g}".format
+    in_bytes = fit.cost.endswith("_bytes")
     constants = "; ".join(
-        f"{name} = {_interval(at, form)}" for name, at in fit.coefficients.items()
+        f"{name} = {_bytes(at) if in_bytes else _interval(at)}"
+        for name, at in fit.coefficients.items()
     )
     return (
         FIGURE_WORDS.get(fit.cost, fit.cost),
@@ -99,7 +100,7 @@ def _row(group: FitGroup, fit: Fit) -> tuple[str, ...]:
         weak_words(fit.weak) or ABSENT,
         fit.law,
         constants,
-        f"{fit.runs} runs of {fit.cells} cells",
+        f"{counted(fit.runs, 'run')} of {counted(fit.cells, 'cell')}",
     )
 
 
@@ -111,8 +112,10 @@ def _error(held_out: HeldOut | None) -> str:
     return f"{held_out.median_error:.1%} (at most {held_out.largest_error:.1%}{each})"
 
 
-def _bytes(value: float) -> str:
-    return format_bytes(round(value))
+def _bytes(of: Interval, unit: ByteUnit | None = None) -> str:
+    """Return an interval of bytes, its ends in one unit with its value."""
+    among = unit or byte_unit((of.value, of.low, of.high))
+    return _interval(of, lambda value: format_bytes(round(value), among))
 
 
 def _interval(of: Interval, form: Callable[[float], str] = "{:.3g}".format) -> str:
@@ -139,14 +142,25 @@ def _doublings(groups: Sequence[FitGroup]) -> Table:
 
 def _examples(groups: Sequence[FitGroup]) -> Table:
     """Return the memory of one more example of a batch, at each length at which the batch sets the peak."""
-    rows = tuple(
-        (word, point_text(group.fixed) or "all", format_value(length), *_slope(fit, int(length)))
+    found = [
+        (
+            (word, point_text(group.fixed) or "all", format_value(length)),
+            slope_per_sample(fit, int(length)),
+            int(length),
+        )
         for group in groups
         for cost, fit in group.fits.items()
         if (word := FIGURE_WORDS.get(cost)) and cost.endswith("_bytes")
         for length in _values(group, cost, LENGTH)
         if has_slope(fit, {LENGTH: length, BATCH: max(_values(group, cost, BATCH), default=1)})
-    )
+    ]
+    examples = [example for _, example, _ in found]
+    tokens = [
+        Interval(*(end / length for end in (example.value, example.low, example.high)))
+        for _, example, length in found
+    ]
+    shown = zip(_in_one_unit(examples), _in_one_unit(tokens), strict=True)
+    rows = tuple((*of, *texts) for (of, _, _), texts in zip(found, shown, strict=True))
     heads = ("memory", "of", "length", "per example", "per token")
     return Table(
         "Memory of one more example of a batch",
@@ -163,12 +177,7 @@ def _values(group: FitGroup, cost: str, axis: str) -> list[float]:
     return sorted({end for one in along for end in (one.start, one.end)})
 
 
-def _slope(fit: Fit, length: int) -> tuple[str, str]:
-    """Return the bytes per example and per token, each with its interval."""
-    example = slope_per_sample(fit, length)
-    ends = (example.value, example.low, example.high)
-    texts = []
-    for share in (1, length):
-        value, low, high = (format_bytes(round(end / share)) for end in ends)
-        texts.append(value if low == high else f"{value} ({low} to {high})")
-    return texts[0], texts[1]
+def _in_one_unit(slopes: Sequence[Interval]) -> list[str]:
+    """Return bytes with their intervals, as a column of a table has them."""
+    unit = byte_unit(end for of in slopes for end in (of.value, of.low, of.high))
+    return [_bytes(of, unit) for of in slopes]

@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ftbench.analysis.comparisons.contrast import (
+    MeanScore,
+    by_seed,
+    difference,
+    known,
+    mean_scores,
+    points,
+)
+from ftbench.analysis.comparisons.guessing import GUESS, above_guessing
 from ftbench.analysis.fits.laws import Exponent, FitGroup, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
 from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, headline_score
-from ftbench.base.units import format_ratio, format_value
+from ftbench.base.units import counted, format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
+from ftbench.plan.scores import ScoreKind
 from ftbench.report.charts.learning import evaluation_words
-from ftbench.report.elements.reasons import reason_words, weak_words
-from ftbench.report.elements.tables import axis_word, format_figure, memory_word
-from ftbench.report.elements.words import counted, point_text
+from ftbench.report.elements.reasons import weak_words
+from ftbench.report.elements.tables import axis_word, figure_texts, memory_word
+from ftbench.report.elements.words import point_text
 
 # Groups (methods, attention, ...) that have sentences of their own; the rest are in the tables.
 _MOST_GROUPS = 4
 _COSTS = ("step_median_s", "total_s")
+# The width of an exponent's interval at which a factor's upper end is eight times its lower one: nothing is known.
+_WIDEST = 3.0
 _COST_WORDS = {"step_median_s": "the step time", "total_s": "the total time"}
 _AXIS_NOUNS = {
     "max_length": "the length",
@@ -38,8 +50,9 @@ def headlines(
     groups: Sequence[FitGroup] = (),
     curves: Sequence[LearningCurve | Refusal] = (),
 ) -> list[str]:
-    """Return the sentences in order: runs that finished, score by training examples, then the cost of each axis."""
-    lines = [*_finished(table), *_learning(curves)]
+    """Return the sentences in order: scores that are guesses, runs that finished, learning, costs."""
+    learning = [*_learning(curves)] or [*_measured_learning(table, axes)]
+    lines = [*_guessing(table, axes), *_finished(table), *learning]
     for axis in axes:
         fitted = list(
             _costs(groups[:_MOST_GROUPS], axis, headline_memory(table), memory_word(table))
@@ -50,9 +63,59 @@ def headlines(
     return lines
 
 
+def _guessing(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[str]:
+    """Yield how many cells' scores are within noise of a model that does not read the text, if any are."""
+    kind, runs = headline_score(table), points(table, axes)
+    above = above_guessing(runs, kind)
+    guessing = sum(not learned for learned in above.values())
+    if not guessing:
+        return
+    if guessing < len(above):
+        yield (
+            f"In {guessing} of {counted(len(above), 'cell')} the {kind.word} is not distinguishable from guessing:"
+            f" {'it is' if guessing == 1 else 'they are'} compared with no other."
+        )
+        return
+    best = _best(table, axes)
+    assert best is not None
+    yield (
+        f"Nothing was learned that shows: no cell's {kind.word} is distinguishable from guessing"
+        f" ({best.score:.3f} at best; guessing gives {best.guess:.3f})."
+    )
+
+
+class _Best(NamedTuple):
+    """The cell with the highest mean score, and what guessing gives there."""
+
+    point: Mapping[str, Any]
+    score: float
+    seeds: int
+    guess: float | None
+
+
+def _best(table: pd.DataFrame, axes: Sequence[str]) -> _Best | None:
+    """Return the best cell, as the front ranks cells: by the mean over seeds; None if no cell has a score.
+
+    One that is no better than guessing is the best only if all are.
+    """
+    kind, runs = headline_score(table), points(table, axes)
+    means = mean_scores(runs, kind.column)
+    if not means:
+        return None
+    above = above_guessing(runs, kind)
+    point = max(means, key=lambda one: (above[one], means[one].value))
+    guesses = known(runs[point], GUESS)
+    return _Best(
+        dict(zip(axes, point, strict=True)),
+        means[point].value,
+        len(by_seed(runs[point], kind.column)),
+        sum(guesses) / len(guesses) if guesses else None,
+    )
+
+
 def _finished(table: pd.DataFrame) -> Iterator[str]:
     finished, untrusted = (int((table["status"] == name).sum()) for name in ("ok", UNTRUSTED))
-    yield f"{finished + untrusted} of {len(table)} runs finished."
+    yield f"{finished + untrusted} of {counted(len(table), 'run')} finished."
     if untrusted:
         yield (
             f"{untrusted} of them with figures that cannot be right: these are left out of every"
@@ -61,11 +124,9 @@ def _finished(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
-    """Yield the effect of training examples by the curve that is known best, or why there is none."""
+    """Yield the effect of training examples by the curve that is known best, if there is one."""
     fitted = [curve for curve in curves if isinstance(curve, LearningCurve)]
     if not fitted:
-        reasons = dict.fromkeys(one.reason for one in curves if isinstance(one, Refusal))
-        yield from (f"No learning curve: {reason_words(reason)}." for reason in list(reasons)[:1])
         return
     curve = max(fitted, key=_known)
     sizes = sorted(curve.points)
@@ -80,6 +141,38 @@ def _learning(curves: Sequence[LearningCurve | Refusal]) -> Iterator[str]:
         f" examples to {_rounded(last, curve)} at"
         f" {format_value(sizes[-1])}{f' ({fixed})' if fixed else ''}, {_seeds(curve)}."
         f"{evaluation_words([curve])}{_more(curve)}{below}"
+    )
+
+
+def _measured_learning(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[str]:
+    """Yield the scores at both ends of the longest series of training examples, and how far they differ."""
+    kind = headline_score(table)
+    scores = mean_scores(points(table, axes), kind.column)
+    for series in series_along(table, "train_size", axes) if "train_size" in axes else ():
+        measured = {
+            size: scores[point]
+            for size in series.values.index
+            if (point := tuple({**series.fixed, "train_size": size}[axis] for axis in axes))
+            in scores
+        }
+        if len(measured) > 1:
+            fixed = point_text(series.fixed)
+            yield _rise(kind, measured, f" ({fixed})" if fixed else "")
+            return
+
+
+def _rise(kind: ScoreKind, measured: Mapping[int, MeanScore], where: str) -> str:
+    """Return the difference in score between the fewest and the most training examples as a sentence."""
+    (few, first), (many, last) = min(measured.items()), max(measured.items())
+    found = difference(last.estimate, first.estimate)
+    way = {"more": "rises", "less": "falls"}.get(found.verdict, "goes")
+    ends = f" ({found.interval.low:+.3f} to {found.interval.high:+.3f})" if found.interval else ""
+    noise = ", not distinguishable from none" if found.verdict == "not distinguishable" else ""
+    seeds = "; each is of one seed" if first.of_seeds.variance is None else ""
+    return (
+        f"{kind.word[:1].upper()}{kind.word[1:]} {way} from {first.value:.3f} at {format_value(few)} training"
+        f" examples to {last.value:.3f} at {format_value(many)}{where}: a difference of {found.value:+.3f}{ends}"
+        f"{noise}{seeds}."
     )
 
 
@@ -131,8 +224,12 @@ def _costs(groups: Sequence[FitGroup], axis: str, memory: str, word: str) -> Ite
         ]
         by_cost = {one.cost: one for one in same}
         said = [
-            f"{times(by_cost[cost].exponent)} {words[cost]}" for cost in costs if cost in by_cost
+            f"{times(by_cost[cost].exponent)} {words[cost]}"
+            for cost in costs
+            if cost in by_cost and is_known(by_cost[cost].exponent)
         ]
+        if not said:
+            continue
         mine = point_text({name: group.fixed[name] for name in differing})
         yield _sentence(last, said, mine)
 
@@ -153,8 +250,15 @@ def _sentence(one: Exponent, said: Sequence[str], group: str) -> str:
     return whose + (text[0].lower() + text[1:] if whose else text)
 
 
+def is_known(exponent: Interval) -> bool:
+    """Return whether the ends of a factor over a doubling are close enough to say anything."""
+    return exponent.high - exponent.low <= _WIDEST
+
+
 def times(exponent: Interval) -> str:
-    """Return the factor of a cost over a doubling, as an interval in words: `1.9 to 2.1 times`."""
+    """Return the factor of a cost over a doubling, as an interval in words: `1.9 to 2.1 times`, or `not known`."""
+    if not is_known(exponent):
+        return "not known"
     low, high = 2**exponent.low, 2**exponent.high
     digits = 1 if high - low >= 0.1 else 2
     ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
@@ -190,14 +294,8 @@ def _ends(series: AxisSeries, table: pd.DataFrame) -> str:
     words = {"step_median_s": "a step", "total_s": "the whole run"}
     for name, word in (words | {headline_memory(table): memory_word(table)}).items():
         if pd.notna(first[name]) and pd.notna(last[name]):
-            parts.append(
-                f"{word} from {format_figure(name, first[name])} to {format_figure(name, last[name])}"
-                f" ({format_ratio(last[name] / first[name])})"
-            )
-    score = headline_score(table)
-    if series.axis == "train_size" and pd.notna(first[score.column]):
-        ends = f"{first[score.column]:.3f} to {last[score.column]:.3f}"
-        parts.insert(0, f"{score.word} from {ends}")
+            ends = " to ".join(figure_texts(name, (first[name], last[name])))
+            parts.append(f"{word} from {ends} ({format_ratio(last[name] / first[name])})")
     fixed = point_text(series.fixed)
     word = axis_word(series.axis)
     return f"{word[0].upper()}{word[1:]} {low} to {high} (at {fixed}): {'; '.join(parts)}."
@@ -213,16 +311,14 @@ def stats(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, str, str]
     for name, word in (("step_median_s", "step time"), (memory, memory_word(table))):
         values = finished[name].dropna()
         if len(values):
-            ends = [format_figure(name, value) for value in (values.min(), values.max())]
+            ends = figure_texts(name, (values.min(), values.max()))
             found.append((word, " to ".join(dict.fromkeys(ends)), "least to most"))
-    score = headline_score(table)
-    scored = finished.dropna(subset=[score.column])
-    if len(scored):
-        best = scored.sort_values(score.column, kind="stable").iloc[-1]
+    best = _best(table, axes)
+    if best is not None:
         varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
-        point = {name: best[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
-        guess = best["score_guess"]
-        guessing = f"; guessing gives {guess:.3f}" if pd.notna(guess) else ""
-        note = f"one run, {point_text(point)}{guessing}"
-        found.append((f"best {score.word}", f"{best[score.column]:.3f}", note))
+        shown = {name: best.point[name] for name in dict.fromkeys([*REQUIRED_AXES, *varying])}
+        guessing = f"; guessing gives {best.guess:.3f}" if best.guess is not None else ""
+        over = f"mean over {best.seeds} seeds" if best.seeds > 1 else "one seed"
+        note = f"{over}, {point_text(shown)}{guessing}"
+        found.append((f"best {headline_score(table).word}", f"{best.score:.3f}", note))
     return found

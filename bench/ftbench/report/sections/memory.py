@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ftbench.analysis.tables.cells_table import headline_memory
-from ftbench.base.units import format_seconds
+from ftbench.base.units import counted, format_seconds
 from ftbench.records.record import Measurement, Record
 from ftbench.report.elements.tables import FIGURE_WORDS, Table, ledger
 
@@ -46,8 +46,9 @@ def _sources(measured: Measurement) -> str:
     )
     sampling = measured.sampling
     sampled = (
-        f" Sampled figures were read {sampling.samples} times, every {format_seconds(sampling.period_s)} (median),"
-        f" by a process that took {sampling.cpu_share:.2%} of one processor."
+        f" Sampled figures were read {counted(sampling.samples, 'time')}, every"
+        f" {format_seconds(sampling.period_s)} (median), by a process that took {sampling.cpu_share:.2%} of one"
+        " processor."
         if sampling
         else ""
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ftbench.analysis.comparisons.guessing import GUESSING
 from ftbench.analysis.comparisons.methods import (
     MethodComparison,
     MethodPair,
@@ -21,13 +22,13 @@ from ftbench.analysis.comparisons.pareto import (
     standings,
 )
 from ftbench.analysis.tables.cells_table import headline_memory, headline_score
-from ftbench.base.units import format_value
+from ftbench.base.units import counted, format_value
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import (
     ABSENT,
     Table,
     axis_word,
-    format_figure,
+    figure_texts,
     memory_word,
 )
 from ftbench.report.elements.words import (
@@ -41,10 +42,11 @@ from ftbench.report.elements.words import (
 
 HEADING = "What to buy"
 _NOTE = (
-    "In what to buy, a cell is on the front if no other is better in one of {score} and cost and as good in the"
-    " other; its lead is over the cell of the front before it. Intervals hold the true value in 95 of 100 cases: of"
-    " {score} from the spread over seeds and the standard error over {examples} evaluation examples, of costs from"
+    "In what to buy, a cell is on the front if its {score} is above that of every cheaper cell by more than noise;"
+    " its lead is over the cheaper cell that is nearest. Intervals hold the true value in 95 of 100 cases: of"
+    " {score} from the spread over seeds and the standard error over {examples}, of costs from"
     " run to run. A lead whose interval holds 0 is not distinguishable from noise: the cheaper cell may be as good."
+    " A cell whose {score} is within noise of guessing is compared with no other."
 )
 _ONE_SEED = (
     "Every cell has one seed, so how far another seed's score would lie is not known and is in no interval: a"
@@ -82,7 +84,7 @@ def buying_section(
         *(
             front_table(cost, cells, shown, score, usd_per_hour)
             for cost, cells in ranked.items()
-            if (cells["standing"] != "dominated").sum() > 1
+            if _shown(cells).sum() > 1
         ),
         *cheapest_tables(ranked, shown, score, usd_per_hour),
         *_doubling_tables(table, axes, steps, score),
@@ -98,26 +100,31 @@ def _single(ranked: dict[str, pd.DataFrame]) -> bool:
 
 def buying_note(score: str, eval_size: int) -> str:
     """Return a note on how to read the section on what to buy."""
-    return _NOTE.format(score=score, examples=f"{eval_size:,}")
+    return _NOTE.format(score=score, examples=counted(eval_size, "evaluation example"))
 
 
 # The front
 
 
 def _front_words(cost: str, cells: pd.DataFrame, score: str, price: float | None) -> str:
-    """Return the front's ends in a sentence, and how many cells are not distinguishable from it."""
+    """Return the front's ends in a sentence, and how many cells are not distinguishable from cheaper ones."""
     front = cells[cells["standing"] == "front"]
+    guessing = int((cells["standing"] == GUESSING).sum())
+    if front.empty:
+        return f"By {cost_word(cost)}, no cell is worth its cost: no {score} is distinguishable from guessing."
     untold = int((cells["standing"] == "not distinguishable").sum())
     first, last = front.iloc[0], front.iloc[-1]
-    ends = f"{score} {first['score']:.3f} for {_cost(cost, first['cost'], price)}"
+    costs = _costs(cost, (first["cost"], last["cost"]), price)
+    ends = f"{score} {first['score']:.3f} for {costs[0]}"
     if len(front) > 1:
-        ends += f" to {last['score']:.3f} for {_cost(cost, last['cost'], price)}"
-    more = f"; {untold} more {_are(untold)} not distinguishable from it" if untold else ""
+        ends += f" to {last['score']:.3f} for {costs[1]}"
+    more = f"; {untold} more {_are(untold)} within noise of a cheaper one" if untold else ""
+    more += f"; {guessing} {_are(guessing)} no better than guessing" if guessing else ""
     return (
-        f"By {cost_word(cost)}, {len(front)} of {len(cells)} cells {_are(len(front))} worth the cost,"
+        f"By {cost_word(cost)}, {len(front)} of {counted(len(cells), 'cell')} {_are(len(front))} worth the cost,"
         f" from {ends}{more}."
         if len(front) > 1
-        else f"By {cost_word(cost)}, no cell is known to be worth more than the cheapest: {ends}{more}."
+        else f"By {cost_word(cost)}, no cell is known to be worth more than the cheapest that learns: {ends}{more}."
     )
 
 
@@ -125,23 +132,32 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _cost(cost: str, value: float, price: float | None) -> str:
-    text = format_figure(cost, value)
+def _costs(cost: str, values: Sequence[float], price: float | None) -> list[str]:
+    """Return values of a cost that stand together: dashes if they are absent, times with their money."""
+    texts = figure_texts(cost, values)
     if price is None or cost != "total_s":
-        return text
-    usd = money(value, price)
-    return f"{text} ({usd:.2f} USD)" if usd >= 0.1 else f"{text} ({usd:.2g} USD)"
+        return texts
+    return [
+        text if pd.isna(value) else f"{text} ({_usd(money(value, price))})"
+        for text, value in zip(texts, values, strict=True)
+    ]
+
+
+def _usd(usd: float) -> str:
+    return f"{usd:.2f} USD" if usd >= 0.1 else f"{usd:.2g} USD"
 
 
 def front_table(
     cost: str, cells: pd.DataFrame, axes: Sequence[str], score: str, price: float | None = None
 ) -> Table:
-    """Return the cells that are not dominated, the cheapest first."""
+    """Return the cells on the front and those not distinguishable from it, the cheapest first."""
     rows = []
-    for row in cells[cells["standing"] != "dominated"].to_dict("records"):
+    shown = cells[_shown(cells)]
+    costs = _costs(cost, list(shown["cost"]), price)
+    for row, cost_text in zip(shown.to_dict("records"), costs, strict=True):
         given = _cell_texts(row, axes)
         seeds = f"{row['seeds']:.0f}"
-        figures = (_score(row), _cost(cost, row["cost"], price), _lead(row))
+        figures = (_score(row), cost_text, _lead(row))
         rows.append((*given, seeds, *figures, _standing(row)))
     heads = _cell_heads(axes)
     return Table(
@@ -149,7 +165,12 @@ def front_table(
         columns=(*heads, "seeds", score, cost_word(cost), f"lead in {score}", "standing"),
         rows=tuple(rows),
         numeric=(*(len(axes) <= _MANY_AXES for _ in heads), True, True, True, True, False),
+        leading=(score, cost_word(cost)),
     )
+
+
+def _shown(cells: pd.DataFrame) -> pd.Series[bool]:
+    return ~cells["standing"].isin(["dominated", GUESSING])
 
 
 def _cell_heads(axes: Sequence[str]) -> tuple[str, ...]:
@@ -177,12 +198,10 @@ def _lead(row: dict[Any, Any]) -> str:
 
 
 def _standing(row: dict[Any, Any]) -> str:
-    """Return the standing in words: one that is not ahead in the figures is behind by no more than noise."""
     if row["standing"] == "front":
         return "front" if pd.isna(row["lead"]) else "front, lead distinguishable"
-    return (
-        "not distinguishable" if not pd.isna(row["lead"]) else "not distinguishable from the front"
-    )
+    ahead = row["lead"] > 0
+    return "not distinguishable" if ahead else "behind, by no more than noise"
 
 
 # The cheapest for a score
@@ -198,19 +217,15 @@ def cheapest_tables(
     found = {cost: cheapest_for(cells, levels) for cost, cells in ranked.items()}
     if not levels:
         return
+    texts = {cost: _costs(cost, list(cells["cost"]), price) for cost, cells in found.items()}
     rows = []
     for number, level in enumerate(levels):
         row = [f"{level:.2f}"]
         for cost, cells in found.items():
             one = cells.iloc[number].to_dict()
-            if pd.isna(one["cost"]):
-                row += [ABSENT, ABSENT]
-                continue
             sure = "" if one["sure"] else " (perhaps)"
-            row += [
-                _cost(cost, one["cost"], price),
-                point_text({axis: one[axis] for axis in axes}) + sure,
-            ]
+            place = point_text({axis: one[axis] for axis in axes}) + sure
+            row += [texts[cost][number], ABSENT if pd.isna(one["cost"]) else place]
         rows.append(tuple(row))
     columns = [part for cost in found for part in (f"least {cost_word(cost)}", "its cell")]
     yield Table(
@@ -238,7 +253,10 @@ def _step_words(steps: Sequence[Doubling], score: str) -> Iterator[str]:
             f" at {point_text(step.fixed)}"
             for step in steps
         )
-        yield f"No next doubling has a gain in {score} that is distinguishable from none ({tried})."
+        yield (
+            f"Of the next doublings that were measured ({tried}), none has a gain in {score} that is"
+            " distinguishable from none."
+        )
 
 
 def _worth(told: int, steps: int, score: str) -> str:
@@ -308,6 +326,9 @@ def _method_words(one: MethodComparison, score: str) -> str:
         said = verdict_text(one.gain, more="better", less="worse")
         mean = " on average" if several else ""
         brings = f"; in {score} {difference_text(one.gain)}{mean} ({said})"
+    if one.guessing:
+        pairs = "their" if not several else f"{one.guessing} of the pairs, a"
+        brings += f"; in {pairs} {score} is no better than guessing, and not compared"
     over = f"the {_AVERAGES[one.averaged]} of their ratios"
     pairs = f"{len(one.pairs)} pairs of cells ({over})" if several else "one pair of cells"
     return f"Full fine-tuning costs, over {_method(one)} in {pairs}: {costs}{brings}."

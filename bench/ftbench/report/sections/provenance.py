@@ -1,43 +1,26 @@
-"""Provenance: workload, hardware and packages of a report's records."""
+"""Provenance: hardware and packages of a report's records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ftbench.base.units import format_bytes, format_seconds
-from ftbench.records.messages import Preparation
+from ftbench.base.units import counted, format_bytes, format_seconds
 from ftbench.records.record import Environment, Record
 from ftbench.report.elements.tables import Table
 
 
 def environment_section(
-    records: Sequence[Record],
-    environments: Mapping[str, Environment],
-    preparation: Preparation,
+    records: Sequence[Record], environments: Mapping[str, Environment]
 ) -> tuple[tuple[str, ...], tuple[Table, ...]]:
-    """Return (paragraphs, tables): model, data, machine; and the packages by environment."""
+    """Return (paragraphs, tables): the machines; and the packages by environment."""
     used = {record.environment_id for record in records}
     there = {name: one for name, one in environments.items() if name in used}
     seconds = sum(record.wall_s for record in records)
     notes = (
-        *_workload(records, preparation),
         *(_machine(name, environment) for name, environment in there.items()),
-        f"{len(records)} runs took {format_seconds(seconds)} altogether.",
+        f"{counted(len(records), 'run')} took {format_seconds(seconds)} altogether.",
     )
     return notes, ((_packages(there),) if there else ())
-
-
-def _workload(records: Sequence[Record], preparation: Preparation) -> Iterator[str]:
-    """Yield the models and the data of records; sizes are those of the run directory's own."""
-    models = dict.fromkeys((r.cell.model.source, r.cell.model.weights) for r in records)
-    for source, weights in models:
-        size = f"{preparation.parameters / 1e6:.2f} M parameters, " if len(models) == 1 else ""
-        yield f"Model: {source.reference} ({size}{weights} weights), revision `{source.revision}`."
-    sources = dict.fromkeys(record.cell.data.source for record in records)
-    pools = f" (pools of {preparation.train_pool} and {preparation.eval_pool} examples)"
-    for data in sources:
-        of = pools if len(sources) == 1 else ""
-        yield f"Data: {data.reference}{of}, revision `{data.revision}`."
 
 
 def _machine(name: str, environment: Environment) -> str:
@@ -45,7 +28,7 @@ def _machine(name: str, environment: Environment) -> str:
     variables = "".join(f"; {name}={value}" for name, value in environment.variables.items())
     card = f"; {device.name}, driver {environment.driver}" if device.kind == "cuda" else ""
     return (
-        f"Environment `{name}`: {environment.cpu}, {environment.cores} cores,"
+        f"Environment `{name}`: {environment.cpu}, {counted(environment.cores, 'core')},"
         f" {format_bytes(environment.memory_bytes)}{card}; {environment.platform};"
         f" Python {environment.python}; commit {environment.git_commit or 'unknown'}{variables}."
     )

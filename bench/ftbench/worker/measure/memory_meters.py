@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ftbench.base.files import remove_link
 from ftbench.records.record import RunWarning, Sampling
 from ftbench.worker.measure.device import describe, gpu_uuid
 from ftbench.worker.measure.meters import MemoryMeter
@@ -38,6 +39,7 @@ class MemoryMeters:
         """End the sampler, write its samples as Parquet, and return its `Sampling`, None if it had ended."""
         sampling = self.sampled.stop()
         Path(samples_file).parent.mkdir(parents=True, exist_ok=True)
+        remove_link(Path(samples_file))
         pd.DataFrame(self.sampled.samples).to_parquet(samples_file, index=False)
         return sampling
 

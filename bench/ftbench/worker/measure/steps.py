@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ftbench.base.files import remove_link
 from ftbench.records.record import FIRST_STEPS, RunWarning, StepSummary
 from ftbench.worker.measure.meters.clock import StepClock
 from ftbench.worker.measure.statistics import (
@@ -126,6 +127,7 @@ def example_flops(coefficients: tuple[int, int, int], length: int) -> int:
 def write_steps(table: pd.DataFrame, file: str) -> None:
     """Write the step table as Parquet."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
+    remove_link(Path(file))
     table.to_parquet(file, index=False)
 
 

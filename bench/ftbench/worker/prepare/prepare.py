@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.plan.cell import Cell
@@ -26,17 +26,37 @@ from ftbench.records.messages import (
     TokenisedPools,
     tokenised_key,
 )
+from ftbench.records.record import RunWarning
+from ftbench.worker.data.facts import describe_pools
+from ftbench.worker.data.pools import Pools, load_pools, require_sizes
+from ftbench.worker.data.tokenised import tokenise
 from ftbench.worker.measure.device import compute_dtype, measure_matmul, torch_device
 from ftbench.worker.prepare.environment import read_environment
 from ftbench.worker.prepare.flops import fit_flops
+from ftbench.worker.prepare.optimizer_packages import refuse_batched_scores, require_optimizer
 from ftbench.worker.process.malloc import require_mallopt
-from ftbench.worker.recipe.data import Pools, load_pools, tokenise
 from ftbench.worker.recipe.finetune import training_arguments
 from ftbench.worker.recipe.method import require_peft, with_method
-from ftbench.worker.recipe.model import length_limit, load_config, load_model, load_tokenizer
+from ftbench.worker.recipe.model import (
+    attention_for,
+    length_limit,
+    load_config,
+    load_model,
+    model_class,
+    require_room,
+)
+from ftbench.worker.recipe.model_files import require_model_files
+from ftbench.worker.recipe.tokenizer import (
+    load_tokenizer,
+    padding_warnings,
+    require_own_tokenizer,
+    unknown_share,
+    unknown_warnings,
+)
 from ftbench.worker.recipe.trackers import require_packages
 from ftbench.worker.tasks.protocol import Task
 from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.text import TEXT
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -54,7 +74,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     datasets.disable_progress_bars()
     request = PrepareRequest.model_validate(body)
     cells = request.cells
-    source, data = cells[0].model, cells[0].data  # a profile has one model and one data set
+    data = cells[0].data  # a profile has one model and one data set
     device = torch_device(request.device)
     environment = read_environment(device)
 
@@ -64,23 +84,10 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     _check_settings(cells, request)
     task = TASKS[data.task]
     pools = load_pools(data)
-    _check_sizes(cells, pools)
+    require_sizes(cells, pools)
 
     emit(Progress(phase="loading the model"))
-    tokenizer = load_tokenizer(source)
-    config = load_config(source, pools.labels, task)
-    own_tokenizer = source.tokenizer == source.source
-    _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
-    _check_vocabulary(tokenizer, config.vocab_size)
-    # Each attention implementation of the cells is tried; the last, eager, is used to count the FLOPs.
-    for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
-        model = load_model(
-            source,
-            pools.labels,
-            task,
-            attn_implementation=attention,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    tokenizer, model, warnings = _model_that_fits(cells, pools, task)
     emit(Progress(phase="tokenising"))
     tokenised = _tokenise(cells, pools, tokenizer)
 
@@ -96,6 +103,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         train_pool=len(pools.train),
         eval_pool=len(pools.evaluation),
         eval_split=pools.eval_split,
+        warnings=tuple(warnings),
+        data=describe_pools(pools, cells),
         tokenised=tokenised,
         flops=full.coefficients,
         flops_absent=full.absent,
@@ -103,6 +112,37 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         peak_matmul_flops={dtype: measure_matmul(device, dtype) for dtype in sorted(dtypes)},
         seconds=time.perf_counter() - began,
     ).model_dump(mode="json")
+
+
+def _model_that_fits(
+    cells: Sequence[Cell], pools: Pools, task: Task
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, list[RunWarning]]:
+    """Return the tokenizer, the model with eager attention, and warnings about both.
+
+    Raises WorkloadError or ProfileError if they do not fit each other, the data, the cells or the machine.
+    """
+    source = cells[0].model
+    require_model_files(source)
+    config = load_config(source, pools.labels, task)
+    model_class(config, task)
+    tokenizer = load_tokenizer(source)
+    own_tokenizer = source.tokenizer == source.source
+    _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
+    require_own_tokenizer(tokenizer, config, source)
+    warnings = padding_warnings(tokenizer, config)
+    warnings += unknown_warnings(unknown_share(tokenizer, pools.train[TEXT]), source)
+    _check_attention(cells, config, task)
+    require_room(source, pools.labels, task)
+    # Each attention implementation of the cells is tried; the last, eager, is used to count the FLOPs.
+    for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
+        model = load_model(
+            source,
+            pools.labels,
+            task,
+            attn_implementation=attention,
+            pad_token_id=tokenizer.pad_token_id,
+        ).model
+    return tokenizer, model, warnings
 
 
 def _count_all_flops(
@@ -132,6 +172,8 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
     """Raise ProfileError if a cell's settings contradict each other or have no meaning."""
     for cell in {cell.training: cell for cell in cells}.values():
         require_packages(cell.settings)
+        require_optimizer(cell.settings)
+        refuse_batched_scores(cell.settings)
         try:
             training_arguments(
                 cell, seed=cell.seed, output=request.scratch, use_cpu=request.device == "cpu"
@@ -154,22 +196,6 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
             )
 
 
-def _check_sizes(cells: Sequence[Cell], pools: Pools) -> None:
-    """Raise WorkloadError if a pool has fewer examples than requested."""
-    asked = {
-        "grid.train_size": (max(cell.train_size for cell in cells), len(pools.train), "training"),
-        "workload.eval_size": (cells[0].data.eval_size, len(pools.evaluation), "evaluation"),
-    }
-    for where, (wanted, size, pool) in asked.items():
-        if wanted > size:
-            raise WorkloadError(
-                "more examples than the data set has",
-                where=where,
-                got=str(wanted),
-                expected=f"at most {size}, the size of the {pool} pool",
-            )
-
-
 def _check_lengths(cells: Sequence[Cell], limit: int | None) -> None:
     """Raise WorkloadError if a cell's length exceeds the model's limit."""
     longest = max(cell.max_length for cell in cells)
@@ -182,15 +208,20 @@ def _check_lengths(cells: Sequence[Cell], limit: int | None) -> None:
         )
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
-    """Raise WorkloadError if a token has no embedding."""
-    if len(tokenizer) > size:
-        raise WorkloadError(
-            "the tokenizer has more tokens than the model",
-            where="workload.tokenizer",
-            got=f"{len(tokenizer)} tokens",
-            expected=f"at most {size}",
-        )
+def _check_attention(cells: Sequence[Cell], config: PreTrainedConfig, task: Task) -> None:
+    """Raise ProfileError for an attention that the model lacks.
+
+    The default, sdpa, stands for the best that the model has, so it is refused only beside another.
+    """
+    asked = sorted({cell.attn_implementation for cell in cells})
+    for name in asked:
+        if attention_for(config, task, name) != name and len(asked) > 1:
+            raise ProfileError(
+                "the model does not have this attention: its cells would be those of eager",
+                where="grid.attn_implementation",
+                got=name,
+                expected="eager alone",
+            )
 
 
 def _tokenise(

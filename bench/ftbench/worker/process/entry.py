@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import select
 import sys
@@ -22,7 +23,11 @@ from typing import Any
 
 from ftbench.base.errors import FtbenchError
 from ftbench.records.messages import Event, Progress
-from ftbench.worker.process.lifeline import children_die_with_this, set_death_signal
+from ftbench.worker.process.lifeline import (
+    children_die_with_this,
+    ignore_interrupts,
+    set_death_signal,
+)
 
 
 def start(
@@ -39,10 +44,13 @@ def start(
     """
     os.environ.update(environment)
     os.setsid()
+    ignore_interrupts()
     set_death_signal()
     if _nobody_listens(channel):  # the parent ended before the call above
         os._exit(1)
     children_die_with_this()  # data-loader processes
+    # A worker inherits `forkserver` or `spawn`: data-loader processes would import torch anew, for every epoch.
+    multiprocessing.set_start_method(None, force=True)  # the platform's default, as in a script
     _redirect_output(log_file)
     faulthandler.enable()  # a crash in native code leaves its stack in the log
     if memory_group is not None:
@@ -77,8 +85,12 @@ def _nobody_listens(channel: Connection) -> bool:
 
 
 def _redirect_output(log_file: str) -> None:
-    """Redirect stdout and stderr of this process, its children and native code to the log file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+    """Redirect stdout and stderr of this process, its children and native code to the log file.
+
+    What had its name is replaced: writing into a link, a pipe or a second name of a file would reach elsewhere.
+    """
+    Path(log_file).unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
     descriptor = os.open(log_file, flags, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from ftbench.plan.cell import Cell
+from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.scores import Score
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
@@ -27,7 +28,8 @@ from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 from ftbench.worker.recipe.method import counts, with_method
 from ftbench.worker.recipe.metrics import ComputeScores
-from ftbench.worker.recipe.model import load_model, load_tokenizer
+from ftbench.worker.recipe.model import load_model
+from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
 from ftbench.worker.tasks.protocol import Array
 from ftbench.worker.tasks.tasks import TASKS
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
 class Result:
     """The result of a fine-tune: the Trainer's log, its losses, and the last evaluation.
 
-    `scores` are those of the last evaluation. `model_device` is the device of the parameters: `cpu`, or the
-    card's UUID. `parameters` includes LoRA's; `trainable_parameters` is the number of those that are trained.
+    `scores` are those of the last evaluation, `attention` the implementation that ran. `model_device` is the
+    device of the parameters: `cpu`, or the card's UUID. `parameters` includes LoRA's; `trainable_parameters` is
+    the number of those that are trained.
     """
 
     log: list[dict[str, float]]
@@ -51,6 +54,8 @@ class Result:
     model_device: str
     parameters: int
     trainable_parameters: int
+    checkpoint: Checkpoint | None = None
+    attention: str | None = None
 
 
 def training_arguments(
@@ -61,7 +66,10 @@ def training_arguments(
     `run_name` is the run's name for trackers, unless the settings have one.
     """
     settings = {"run_name": run_name, **cell.settings, "seed": seed}
-    return TrainingArguments(output_dir=output, disable_tqdm=True, use_cpu=use_cpu, **settings)
+    # Else the Trainer asks the signature of `forward`, and leaves labels out that only `**kwargs` take (Qwen3.5).
+    return TrainingArguments(
+        output_dir=output, disable_tqdm=True, use_cpu=use_cpu, label_names=["labels"], **settings
+    )
 
 
 def build_trainer(
@@ -145,6 +153,8 @@ def finetune(
         trainer.scores(),
         model_device(trainer.parameters()),
         *counts(trainer.parameters()),
+        checkpoint=trainer.checkpoint,
+        attention=trainer.attention,
     )
 
 
@@ -165,7 +175,7 @@ def make_trainer(
     set_seed(seed)  # before the model, whose new head and LoRA are initialised from this generator
     tokenizer = load_tokenizer(cell.model)
     task = TASKS[cell.data.task]
-    model = load_model(
+    loaded = load_model(
         cell.model,
         labels,
         task,
@@ -175,13 +185,15 @@ def make_trainer(
     arguments = training_arguments(
         cell, seed=seed, output=output, use_cpu=use_cpu, run_name=run_name
     )
-    return build_trainer(
+    trainer = build_trainer(
         cell,
         arguments,
-        with_method(model, cell.method, task, cell.lora),
+        with_method(loaded.model, cell.method, task, cell.lora),
         tokenizer,
         pools,
         phases=phases,
         steps=steps,
         callbacks=callbacks,
     )
+    trainer.checkpoint, trainer.attention = loaded.checkpoint, loaded.attention
+    return trainer

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.record import FIRST_STEPS
 from ftbench.records.scores import Score
 from ftbench.worker.measure.meters.clock import CudaClock, HostClock
@@ -21,7 +22,10 @@ from ftbench.worker.recipe.metrics import ComputeScores
 
 
 class MeteredTrainer(Trainer):
-    """`transformers.Trainer` that records its steps and phases."""
+    """`transformers.Trainer` that records its steps and phases, and how its model was loaded."""
+
+    checkpoint: Checkpoint | None = None
+    attention: str | None = None
 
     def __init__(
         self,

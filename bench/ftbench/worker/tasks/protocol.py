@@ -34,6 +34,7 @@ class Task(Protocol):
     peft_task: str  # a member of `peft.TaskType`
     scores: tuple[str, ...]  # names of `ftbench.plan.scores`, the headline score first
     filler: int | float  # a label for artificial examples
+    has_classes: bool  # labels are classes, not numbers
 
     def columns(self, source: DataSource) -> dict[str, str]:
         """Return the columns of the data set, by their names in a pool (`text`, `label`, ...)."""
@@ -70,6 +71,10 @@ class Task(Protocol):
         pad: bool,
     ) -> Mapping[str, Any]:
         """Return the features of a batch of a pool's columns, truncated and, with `pad`, padded to a length."""
+        ...
+
+    def guess_loss(self, train_labels: Array) -> float:
+        """Return the mean training loss of a model that ignores the text and knows the labels' distribution."""
         ...
 
     def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:

@@ -28,6 +28,7 @@ class TextRegression(WholeTexts):
     peft_task: str = "SEQ_CLS"
     scores: tuple[str, ...] = ("pearson", "spearman", "mse")
     filler: int | float = 0.0
+    has_classes: bool = False
 
     def strata(self, labels: pa.ChunkedArray) -> list[Array]:
         """Return row numbers in groups of similar labels, each in the order of the rows.
@@ -62,6 +63,10 @@ class TextRegression(WholeTexts):
         """Return the fields for one output and the mean squared error."""
         return {"num_labels": 1, "problem_type": "regression"}
 
+    def guess_loss(self, train_labels: Array) -> float:
+        """Return the variance of the labels: the mean squared error of their mean."""
+        return float(np.var(np.asarray(train_labels, dtype=float)))
+
     def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
         """Return Pearson's and Spearman's correlation and the mean squared error.
 
@@ -85,10 +90,11 @@ def _numbers(labels: pa.ChunkedArray, column: str) -> Array:
     kind = labels.type
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     if not numeric:
+        text = next(filter(_no_number, labels.unique().to_pylist()), None)
         raise WorkloadError(
             "a regression needs labels that are numbers",
             where=f"workload.label_column {column}",
-            got=str(kind),
+            got=str(kind) if text is None else repr(text),
             hint='task = "text-classification" takes classes',
         )
     numbers = labels.cast(pa.float64()).to_numpy()
@@ -98,3 +104,11 @@ def _numbers(labels: pa.ChunkedArray, column: str) -> Array:
             where=f"workload.label_column {column}",
         )
     return numbers
+
+
+def _no_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return True
+    return False

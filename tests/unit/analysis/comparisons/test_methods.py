@@ -160,3 +160,16 @@ def test_nothing_to_compare(tables):
 def test_without_the_axis_there_is_nothing_to_compare():
     table = rows("full", 2e-5).drop(columns="method")
     assert method_comparison(table, AXES[:3]) == []
+
+
+def test_a_score_that_only_guesses_is_compared_with_none():
+    """Its costs are: they do not depend on what was learned."""
+    (found,) = compared(
+        *(rows("full", 2e-5, n, eval_accuracy=0.85, total_s=200.0) for n in (16, 32)),
+        rows("lora", 1e-4, 16, eval_accuracy=0.80),
+        rows("lora", 1e-4, 32, eval_accuracy=0.1),  # what guessing gives here
+    )
+    assert found.guessing == 1
+    assert [pair.gain is None for pair in found.pairs] == [False, True]
+    assert found.gain.value == pytest.approx(0.05)
+    assert found.ratios["total_s"].value == pytest.approx(2.0)

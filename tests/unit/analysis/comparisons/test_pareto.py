@@ -1,4 +1,5 @@
 import math
+import random
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from ftbench.analysis.comparisons.pareto import (
 )
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.records.record import Failure
+from ftbench.records.scores import Score, share_variance
 from tests.factories import cell, evaluated, measurement, record
 
 MANY = 10**6  # documents: their error is nothing
@@ -82,11 +84,65 @@ def test_a_lead_within_the_evaluations_error_is_not_told_apart():
     assert standing(ranked(*cells))[32] == "front"
 
 
-def test_leads_add_up_until_they_are_told_apart():
-    """Each step is within noise, three together are not: the lead is over the cell last told apart."""
+def test_a_buy_is_above_every_cheaper_cell_and_not_only_above_the_last_buy():
+    """0.749 for 101 s is no buy beside 0.730 for 56 s, which is within noise of it, though it is far above 0.60."""
+    cells = single(16, 0.60, 10.0), single(32, 0.730, 56.0), single(64, 0.749, 101.0)
+    found = ranked(*cells, eval_size=500)
+    assert list(standing(found).values()) == ["front", "front", "not distinguishable"]
+    assert found["lead"].tolist()[1:] == pytest.approx([0.13, 0.019])
+
+
+def test_a_cheaper_cell_of_wide_spread_may_be_as_good_though_its_mean_is_lower():
+    """The best cheaper cell is far below the third, the noisy one is not known to be."""
+    cells = (
+        runs(16, (0.700, 0.701, 0.702), (10.0,) * 3),
+        runs(32, (0.50, 0.65, 0.80), (11.0,) * 3),
+        runs(64, (0.755, 0.756, 0.757), (20.0,) * 3),
+    )
+    found = ranked(*cells)
+    assert standing(found)[64] == "not distinguishable"
+    assert standing(ranked(cells[0], cells[2]))[64] == "front"
+
+
+def test_steps_that_are_each_within_noise_are_no_buys():
     cells = [single(16 * 2**n, 0.6 + 0.06 * n, 10.0 + n) for n in range(4)]
     found = standing(ranked(*cells, eval_size=200))
-    assert list(found.values()) == ["front", "not distinguishable", "front", "not distinguishable"]
+    assert list(found.values()) == ["front", *["not distinguishable"] * 3]
+
+
+def scored(train_size, accuracy, cost, guess=0.5, **axes):
+    """Return one record with an accuracy beside what guessing gives."""
+    of = Score(name="accuracy", value=accuracy, higher_is_better=True, guess=guess)
+    made = measurement(scores=(of,), total_s=cost)
+    return [record(cell(train_size=train_size, **axes), measurement=made)]
+
+
+def test_a_cell_that_only_guesses_is_no_buy_and_beats_nobody():
+    """0.52 at the least cost is within noise of guessing, 0.48 is below it."""
+    found = ranked(
+        scored(16, 0.52, 10.0), scored(32, 0.48, 20.0), scored(64, 0.80, 30.0), eval_size=500
+    )
+    assert list(standing(found).values()) == ["no better than guessing"] * 2 + ["front"]
+    assert pd.isna(found.iloc[2]["lead"])
+    assert score_levels(found) == [0.8]
+    assert list(cheapest_for(found, [0.5])["cost"]) == [30.0]
+
+
+def test_nothing_is_bought_where_the_step_ends_at_guessing():
+    cells = scored(16, 0.48, 10.0), scored(32, 0.52, 20.0), scored(64, 0.80, 40.0)
+    found = doublings(*cells, eval_size=500)
+    assert [(one.start, one.end) for one in found] == [(32, 64)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cheaper_cell_is_within_noise_of_any_buy(seed):
+    draw = random.Random(seed)
+    cells = [single(n, draw.uniform(0.5, 0.9), draw.uniform(10.0, 90.0)) for n in range(1, 40)]
+    found = ranked(*cells, eval_size=200)
+    for buy in found[found["standing"] == "front"].to_dict("records"):
+        for other in found[found["cost"] < buy["cost"]].to_dict("records"):
+            error = math.hypot(*(share_variance(row["score"], 200) ** 0.5 for row in (buy, other)))
+            assert buy["score"] - other["score"] > 1.95 * error
 
 
 def test_a_lead_within_the_spread_of_seeds_is_not_told_apart():
@@ -237,7 +293,7 @@ def test_a_gain_within_noise_comes_last_and_says_so():
     found = doublings(
         runs(16, (0.5, 0.5, 0.5), (10.0,) * 3),
         runs(32, (0.55, 0.55, 0.55), (30.0,) * 3),
-        runs(16, (0.3, 0.6, 0.9), (11.0,) * 3, max_length=32),
+        runs(16, (0.5, 0.6, 0.7), (11.0,) * 3, max_length=32),
     )
     assert [one.axis for one in found] == ["train_size", "max_length"]
     assert [one.gain.verdict for one in found] == ["more", "not distinguishable"]

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -73,6 +74,7 @@ def main(body, emit):
         "environment": os.environ["FTBENCH_TEST"],
         "collected": len(gc.get_objects()),
         "frozen": gc.get_freeze_count(),
+        "starts processes by": multiprocessing.get_start_method(),
     }
 
 

@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
 
 from ftbench.base.errors import WorkerError, WorkloadError
 from ftbench.execute.engines.base import Work
-from ftbench.execute.engines.local import SERVER, LocalEngine, log_tail
+from ftbench.execute.engines.channel import Channel
+from ftbench.execute.engines.local import SERVER, LocalEngine, _listen, log_tail
 
 WORKER = "tests.unit.execute.engines.odd_worker"
 
@@ -63,6 +65,20 @@ def test_an_answer_and_the_progress_before_it(engine, tmp_path):
     assert [p.step for p in progress] == [1, 2, 3]
 
 
+def test_an_answer_in_time_is_kept_if_the_parent_wakes_late(tmp_path):
+    """As after Ctrl-Z, or on a starved machine: the deadline has passed before the first look."""
+    receiver, sender = connection.Pipe(duplex=False)
+    os.write(sender.fileno(), b'{"kind": "answer", "body": {"done": 1}}\n')
+    ended, cancelled = os.eventfd(0), os.eventfd(0)
+    late = time.monotonic() - 1.0
+    last, timed_out = _listen(Channel(receiver.fileno()), ended, cancelled, late, lambda _: None)
+    assert (last.body, timed_out) == ({"done": 1}, False)
+    assert _listen(Channel(receiver.fileno()), ended, cancelled, late, lambda _: None) == (
+        None,
+        True,
+    )
+
+
 def test_a_process_of_its_own_with_the_environment_set(engine, tmp_path):
     answers = [run(engine, tmp_path, do="answer")[0].answer for _ in range(2)]
     assert len({answer["pid"] for answer in answers} | {os.getpid()}) == 3
@@ -73,6 +89,14 @@ def test_a_process_of_its_own_with_the_environment_set(engine, tmp_path):
 def test_what_a_worker_imports_is_left_out_of_its_garbage_collections(engine, tmp_path):
     answer = run(engine, tmp_path, do="answer")[0].answer
     assert answer["collected"] < answer["frozen"] / 10
+
+
+def test_its_own_processes_start_as_those_of_a_script(engine, tmp_path):
+    """A loader's workers through a server of their own would import torch anew, for every epoch."""
+    program = "import multiprocessing; print(multiprocessing.get_start_method())"
+    script = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    answer = run(engine, tmp_path, do="answer")[0].answer
+    assert answer["starts processes by"] == script.stdout.strip()
 
 
 def test_workers_can_be_warmed_up_for(engine, tmp_path):
@@ -172,13 +196,31 @@ def test_secrets_do_not_stay_in_the_log(engine, tmp_path, monkeypatch):
     assert "[redacted]" in outcome.log_tail
 
 
-def test_a_log_that_is_a_link_is_not_followed(engine, tmp_path):
-    (tmp_path / "precious").write_text("mine")
-    (tmp_path / "log").symlink_to(tmp_path / "precious")
+@pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to", "fifo"])
+def test_a_log_that_is_a_link_or_a_pipe_is_replaced(engine, tmp_path, kind):
+    precious, log = tmp_path / "precious", tmp_path / "log"
+    precious.write_text("mine")
+    if kind == "fifo":
+        os.mkfifo(log)
+    else:
+        getattr(log, kind)(precious)
     outcome, _ = run(engine, tmp_path, do="answer")
-    assert outcome.answer is None
-    assert outcome.log_tail == ""
-    assert (tmp_path / "precious").read_text() == "mine"
+    assert outcome.answer is not None
+    assert precious.read_text() == "mine"
+    assert log.is_file()
+    assert not log.is_symlink()
+    assert "printed" in log.read_text()
+
+
+def test_a_log_s_tail_is_read_from_its_end(tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        stream.truncate(10**10)  # sparse: ten gigabytes that nobody may read
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nlast words\n")
+    assert log_tail(log).endswith("last words")
+    os.mkfifo(tmp_path / "pipe")
+    assert log_tail(tmp_path / "pipe") == ""
 
 
 def test_a_memory_limit_that_holds_kills_and_says_so(tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def document():
     """The FLOPs of training on one document, counted on real tensors."""
     model = load_model(
         small_cell().model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    )
+    ).model
     coefficients = fit_flops(model, LENGTH)
     return example_flops(coefficients, LENGTH)
 
@@ -241,7 +241,7 @@ def test_half_precision_moves_half_of_products(plain):
 def test_a_checkpoint_has_parameters_and_both_moments(plain):
     model = load_model(
         small_cell().model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    )
+    ).model
     parameters = sum(p.numel() for p in model.parameters())
     counters = len(list(model.parameters())) * FLOAT
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
@@ -255,7 +255,7 @@ def test_a_checkpoint_of_lora_has_what_is_trained_alone():
     cell = small_cell(method="lora")
     model = load_model(
         cell.model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    )
+    ).model
     trained = [
         p
         for p in with_method(model, "lora", TASKS["text-classification"], cell.lora).parameters()

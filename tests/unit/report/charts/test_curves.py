@@ -46,6 +46,32 @@ def test_the_errors_on_cells_left_out_stand_beside_the_fit():
     assert "off by 1.2% on cells inside and 5.1% on the largest cells (median)" in said
 
 
+def steps_of(record, low, high):
+    """Return a record whose median step time has these ends, in seconds."""
+    measured = record.measurement
+    steps = measured.steps.model_copy(update={"median_low_s": low, "median_high_s": high})
+    return record.model_copy(update={"measurement": measured.with_rank(steps=steps)})
+
+
+def test_a_step_time_has_the_interval_of_its_run_as_a_bar():
+    of = [steps_of(one, 0.1, 2.5) for one in MEASURED[:-1]]
+    by_name = figures(inputs([*of, MEASURED[-1]]))
+    found = by_name["step-median-length"].drawing
+    runs = [row for row in rows(found) if row["kind"] == "run"]
+    assert {(row["least"], row["most"]) for row in runs} == {(100, 2500)}
+    assert "least" in str(found.spec["layer"])
+    assert "bars" in by_name["step-median-length"].caption
+    for name in ("peak-rss-length", "total-training-examples"):
+        assert not any("least" in row for row in rows(by_name[name].drawing))
+        assert "bars" not in by_name[name].caption
+
+
+def test_an_interval_of_no_width_is_no_bar():
+    figure = figures(inputs())["step-median-length"]
+    assert not any("least" in row for row in rows(figure.drawing))
+    assert "bars" not in figure.caption
+
+
 def test_a_weak_fit_and_a_refused_one_are_said_in_words():
     weak = group(fits={"step_median_s": step_fit(weak=(NoneHeldOut(),))})
     assert (
@@ -102,7 +128,7 @@ def test_lines_without_a_fit_are_not_called_one():
     fits = [row for row in rows(figure.drawing) if row["kind"] == "fit"]
     assert {row["series"] for row in fits if "low" in row} == {"full"}
     assert {row["series"] for row in fits if "low" not in row} == {"lora"}
-    assert figure.caption.startswith("Points are runs. Lines are the fit, bands its 95 % interval.")
+    assert " Lines are the fit, bands its 95 % interval." in figure.caption
     assert figure.caption.endswith(" If there is no fit, lines join the medians.")
 
 

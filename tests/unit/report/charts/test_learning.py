@@ -2,6 +2,7 @@ import pytest
 
 from ftbench.analysis.fits.laws import Refusal
 from ftbench.report.charts.learning import learning
+from ftbench.report.charts.pareto import ranked
 from tests import synthetic
 from tests.unit.report.charts.made_up import inputs, learning_curve, rows
 
@@ -35,7 +36,7 @@ def test_means_have_their_intervals_and_seeds():
 
 def test_a_refused_law_leaves_points_and_means_and_says_so():
     found = figure(curves=(Refusal("eval_accuracy", "3 sizes, 4 are needed"),))
-    assert {row["kind"] for row in rows(found.drawing)} == {"run", "law"}
+    assert {row["kind"] for row in rows(found.drawing)} == {"run", "law", "mean"}
     assert "No law is fitted" in found.caption
     assert "area" not in str(found.drawing.spec)
 
@@ -55,11 +56,26 @@ def test_the_caption_says_what_is_drawn_for_cells_with_and_without_a_law():
     fixed = {"max_length": 128, "per_device_train_batch_size": 8}
     some = figure(curves=(learning_curve(fixed=fixed),)).caption
     assert some.startswith("Small points are runs")
-    assert some.endswith(
-        " Cells that no law is fitted to have their runs, and a line that joins the means."
-    )
+    assert "Cells that no law is fitted to" in some
     none = figure(curves=(learning_curve(fixed={"max_length": 999}),)).caption
-    assert none == "Points are runs, one per seed. No law is fitted; the line joins the means."
+    assert "No law is fitted" in none
+
+
+def test_without_a_law_every_mean_has_the_interval_that_the_front_has():
+    of = inputs()
+    found = rows(figure().drawing)
+    bars = {row["x"]: row for row in found if row["kind"] == "mean"}
+    assert sorted(bars) == [100, 400]
+    cells = ranked(of, "total_s").to_dict("records")
+    first = {
+        row["train_size"]: row
+        for row in cells
+        if (row["max_length"], row["per_device_train_batch_size"]) == (64, 4)
+    }
+    for size, bar in bars.items():
+        expected = [first[size][name] for name in ("score", "score_low", "score_high")]
+        assert [bar["y"], bar["low"], bar["high"]] == pytest.approx(expected, abs=1e-5)
+        assert bar["low"] < bar["y"] < bar["high"]
 
 
 def test_the_error_of_the_evaluation_documents_stands_beside_the_intervals():

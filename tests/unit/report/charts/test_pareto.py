@@ -17,10 +17,29 @@ def test_every_cell_is_a_point_with_its_standing():
     assert "total time" in str(by_time.drawing.spec)
 
 
-def test_only_cells_that_count_have_bars():
+def test_every_point_with_a_standard_error_has_a_bar():
     found = rows(next(iter(pareto(inputs()))).drawing)
-    assert {row["standing"] for row in found if "low" in row} <= {"front", "not distinguishable"}
-    assert any("low" in row for row in found)
+    assert all(row["low"] <= row["y"] <= row["high"] for row in found)
+
+
+def test_the_caption_is_true_of_the_drawn_points():
+    """The line joins points above every cheaper one: by the bars, even if their ends touch."""
+    for figure in pareto(inputs()):
+        found = rows(figure.drawing)
+        line = [row for row in found if row["standing"] == "front"]
+        assert "above that of every cheaper cell" in figure.caption
+        for row in line:
+            assert all(row["y"] > other["y"] for other in found if other["x"] < row["x"])
+
+
+def test_points_that_only_guess_are_not_on_the_line():
+    scores = ((16, 0.52), (32, 0.48), (64, 0.9))
+    of = inputs([evaluated(100, size, value, guess=0.5) for size, value in scores])
+    assert list(ranked(of, "total_s")["standing"]) == ["no better than guessing"] * 2 + ["front"]
+    all_guess = inputs([evaluated(100, n, 0.5, guess=0.5) for n in (16, 32, 64)])
+    for figure in pareto(all_guess):
+        assert "0 of 3 cells" in figure.alt
+        assert "front" not in {row["standing"] for row in rows(figure.drawing)}
 
 
 def test_money_has_the_front_of_time():
@@ -29,13 +48,13 @@ def test_money_has_the_front_of_time():
     assert "Money" not in by_memory.caption
 
 
-def evaluated(documents, size, accuracy):
+def evaluated(documents, size, accuracy, guess=0.1):
     block = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [size]}
     (of,) = expand(profile(grid=[block]), model_source(), data_source(eval_size=documents)).cells
     return record(
         of,
         measurement=measurement(
-            scores=(score(value=accuracy, examples=documents),), total_s=float(size)
+            scores=(score(value=accuracy, examples=documents, guess=guess),), total_s=float(size)
         ),
     )
 

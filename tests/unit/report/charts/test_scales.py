@@ -4,7 +4,6 @@ from ftbench.report.charts.scales import (
     log_ticks,
     spacing,
     spread_out,
-    three_digits,
     titled,
     unit_of,
 )
@@ -58,14 +57,6 @@ def test_a_logarithmic_axis_begins_and_ends_at_a_label(values, ticks):
     assert found[0] <= min(values)
     assert found[-1] >= max(values)
     assert found == ticks
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.12345, "0.123"), (1.2345, "1.23"), (12.345, "12.3"), (123.45, "123"), (1234.5, "1,234")],
-)
-def test_three_digits(value, text):
-    assert three_digits(value) == text
 
 
 def test_the_ends_are_always_among_those_spread_out():

@@ -19,13 +19,13 @@ from ftbench.gate.result import (
 )
 from ftbench.plan.groups import CellShape
 from ftbench.report.commands.gate import (
+    cause_words,
     changes_table,
     gate_json,
     gate_junit,
     gate_markdown,
     headline,
     lines,
-    package_words,
 )
 
 SHAPE = CellShape(max_length=512, per_device_train_batch_size=16)
@@ -125,10 +125,10 @@ def test_explained_changes_are_explained_and_nothing_is_to_be_accepted():
 
 def test_the_package_that_changed_is_named():
     transformers = VersionChange("transformers", "5.23.0", None)
-    assert "torch 2.13.0 -> 2.14.0" in package_words(result(change(), versions=(TORCH,)))
-    both = package_words(result(change(), versions=(TORCH, transformers)))
+    assert "torch 2.13.0 -> 2.14.0" in " ".join(cause_words(result(change(), versions=(TORCH,))))
+    both = " ".join(cause_words(result(change(), versions=(TORCH, transformers))))
     assert "torch 2.13.0 -> 2.14.0, transformers 5.23.0 -> none" in both
-    assert package_words(result(versions=(TORCH,))) == ""
+    assert list(cause_words(result(versions=(TORCH,)))) == []
     assert any("torch 2.13.0 -> 2.14.0" in line for line in lines(result(versions=(TORCH,))))
 
 

@@ -34,7 +34,7 @@ from tests.factories import (
         (figure(90), "90.0 MiB"),
         (figure(120, 116, 124), "120 MiB (116 MiB to 124 MiB)"),
         (figure(120, 120, 124), "120 MiB (120 MiB to 124 MiB)"),
-        (figure(5000, 4999, 5001), "4.9 GiB"),  # an interval that nobody would see
+        (figure(5000, 4999, 5001), "4.88 GiB"),  # an interval that nobody would see
     ],
 )
 def test_a_figure_has_its_interval_where_it_shows(of, text):

@@ -2,7 +2,7 @@ import pytest
 
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
-from ftbench.report.elements.tables import ABSENT, along, cells, format_figure
+from ftbench.report.elements.tables import ABSENT, along, cells, figure_texts, format_figure
 from tests.factories import cell, measurement, record, run_warning
 
 
@@ -37,6 +37,23 @@ def test_a_card_has_columns_for_what_it_measured():
     assert {"peak allocated", "peak reserved"} <= set(
         cells(cells_table([one]), varying_axes([one])).columns
     )
+
+
+def test_a_column_of_memory_has_one_unit():
+    sizes = (673 * 2**20, 1659 * 2**20)
+    two = [
+        record(cell(max_length=length), measurement=measurement(memory={"peak_rss_bytes": size}))
+        for length, size in zip((16, 32), sizes, strict=True)
+    ]
+    table, axes = cells_table(two), varying_axes(two)
+    (series,) = series_along(table, "max_length", axes)
+    for shown in (cells(table, axes), along(series)):
+        place = shown.columns.index("peak RSS")
+        texts = [row[place].partition(" (")[0] for row in shown.rows]
+        assert texts == ["0.657 GiB", "1.62 GiB"]
+        assert shown.leading[-3:] == ("accuracy", "total", "peak RSS")
+    assert figure_texts("peak_rss_bytes", (*sizes, None)) == ["0.657 GiB", "1.62 GiB", ABSENT]
+    assert figure_texts("total_s", (1.5, 90)) == ["1.50 s", "1 min 30 s"]
 
 
 def test_a_warning_marks_its_row():

@@ -9,6 +9,7 @@ import pytest
 
 from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure
+from ftbench.report.elements.glossary import terms_of
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.tables import Table
 from ftbench.report.render import html
@@ -149,6 +150,33 @@ def test_heads_are_buttons_and_say_how_they_sort():
     page = Page(render(Section("S", (), (table([("1", "ok")]),))))
     assert [a["aria-sort"] for a in page.named("th")] == ["none", "none"]
     assert page.inside["button"][-2:] == ["length", "said"]
+
+
+GLOSSARY = Section("Glossary", terms=terms_of(["MFU", "front"]))
+
+
+def test_the_first_use_of_a_term_has_its_meaning_and_leads_to_the_glossary():
+    page = Page(render(Section("A", ("The MFU; the `MFU`.", "MFU and front.")), GLOSSARY))
+    links = [one for one in page.named("a") if one.get("class") == "term"]
+    assert [one["href"] for one in links] == ["#term-mfu", "#term-front"]
+    assert all(one["title"] for one in links)
+    ids = {one.get("id") for _, one in page.tags}
+    assert {"term-mfu", "term-front"} <= ids
+    assert page.inside["code"] == ["MFU"]
+
+
+def test_a_column_that_is_a_term_has_its_meaning():
+    page = Page(
+        render(Section("A", tables=(table([("1", "x")], columns=("MFU", "said")),)), GLOSSARY)
+    )
+    heads = [one for one in page.named("button") if "title" in one]
+    assert len(heads) == 1
+    assert "FLOPs" in heads[0]["title"]
+
+
+def test_the_columns_that_a_phone_shows_first():
+    page = Page(render(Section("A", tables=(table([("1", "x")], leading=("said",)),))))
+    assert [head.get("data-leading") for head in page.named("th")] == [None, "0"]
 
 
 def test_only_a_long_table_has_a_filter():

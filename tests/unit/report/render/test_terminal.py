@@ -1,6 +1,7 @@
 import io
 
 import pandas as pd
+import pytest
 from rich.console import Console
 
 from ftbench.report.document import Document
@@ -24,7 +25,8 @@ def shown(width, terminal=False):
 
 def test_a_narrow_terminal_does_without_the_spare_columns():
     assert "spare" in shown(80)
-    assert "spare" not in shown(40)
+    assert "not shown for lack of room: spare" in shown(40)
+    assert "1" * 20 not in shown(40)
     assert "2" * 20 in shown(40)
 
 
@@ -40,3 +42,31 @@ def test_markup_in_a_text_is_text():
     console = Console(file=io.StringIO(), width=80)
     show_table(console, Table("[bold]t", ("[red]a",), (("[b]x",),), (False,)))
     assert "[b]x" in console.file.getvalue()
+
+
+def wide(columns, rows=3):
+    names = tuple(f"a column of the name {n}" for n in range(columns))
+    texts = tuple(tuple(f"{row * 1000 + n}.25 MiB" for n in range(columns)) for row in range(rows))
+    return Table("Wide", names, texts, (True,) * columns)
+
+
+@pytest.mark.parametrize("columns", [3, 7, 17])
+def test_a_table_folds_by_dropping_columns_and_breaks_no_number(columns):
+    console = Console(file=io.StringIO(), width=80)
+    table = wide(columns)
+    show_table(console, table)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    shown = [n for n in range(columns) if f"{n}.25 MiB" in text]
+    assert shown[:2] == [0, 1]
+    for n in set(range(columns)) - set(shown):
+        assert table.columns[n].split()[-1] in text.partition("not shown")[2]
+
+
+def test_a_long_text_is_broken_between_words():
+    console = Console(file=io.StringIO(), width=40)
+    words = " ".join(f"word{n}" for n in range(30))
+    show_table(console, Table("T", ("cell", "what"), (("x", words),), (False, False)))
+    text = console.file.getvalue()
+    assert all(f"word{n}" in text for n in range(30))

@@ -1,10 +1,10 @@
 import pytest
 
 from ftbench.analysis.fits.laws import Interval, Refusal
-from ftbench.analysis.fits.reasons import NoneHeldOut, TooFewSizes
+from ftbench.analysis.fits.reasons import NoneHeldOut, TooFewSeeds
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
 from ftbench.report.sections.headlines import headlines, stats, times
-from tests.factories import cell, measurement, record
+from tests.factories import cell, measurement, record, score
 from tests.unit.report.charts.made_up import MEASURED, exponent, group, learning_curve
 
 
@@ -111,10 +111,52 @@ def test_accuracy_that_is_not_told_apart_does_not_rise():
     assert said(curves=(learning_curve(points=flat),))[1].startswith("Accuracy goes from")
 
 
-def test_no_curve_is_said_once_with_its_reason():
-    refused = Refusal("eval_accuracy", TooFewSizes(3, 4))
-    lines = said(curves=(refused, refused))
-    assert lines.count("No learning curve: the training set has 3 sizes; 4 sizes are needed.") == 1
+def learned(*accuracies, seeds=(42,)):
+    """Records of 100, 200, ... training examples, evaluated on the same examples, with several seeds."""
+    return [
+        record(
+            cell(train_size=100 * 2**i, seed=seed),
+            measurement=measurement(
+                scores=(score(value=accuracy + 0.01 * (seed - 42), examples=200),)
+            ),
+        )
+        for i, accuracy in enumerate(accuracies)
+        for seed in seeds
+    ]
+
+
+def learning_line(records):
+    refused = Refusal("eval_accuracy", TooFewSeeds(0, 3))
+    lines = said(curves=(refused,), records=records)
+    assert not [line for line in lines if "No learning curve" in line]
+    return next((line for line in lines if line.startswith("Accuracy")), None)
+
+
+def test_without_a_curve_the_scores_at_both_ends_are_said():
+    line = learning_line(learned(0.5, 0.6, 0.95))
+    assert line.startswith(
+        "Accuracy rises from 0.500 at 100 training examples to 0.950 at 400 (length 16, batch 4):"
+        " a difference of +0.450 (+0.373 to +0.527)"
+    )
+    assert line.endswith("; each is of one seed.")
+    assert learning_line(learned(0.95, 0.4)).startswith("Accuracy falls from 0.950")
+
+
+def test_ends_within_noise_do_not_rise():
+    line = learning_line(learned(0.50, 0.55))
+    assert line.startswith("Accuracy goes from 0.500 at 100")
+    assert "(-0." in line
+    assert "not distinguishable from none" in line
+
+
+def test_ends_of_several_seeds_are_means():
+    line = learning_line(learned(0.5, 0.9, seeds=(42, 43, 44)))
+    assert "0.510 at 100 training examples to 0.910 at 200" in line
+    assert "one seed" not in line
+
+
+def test_one_size_teaches_nothing():
+    assert learning_line(learned(0.9)) is None
 
 
 @pytest.mark.parametrize(
@@ -123,10 +165,20 @@ def test_no_curve_is_said_once_with_its_reason():
         ((0.926, 1.07), "1.9 to 2.1 times"),
         ((1.0, 1.0), "2.00 times"),
         ((-0.1, 0.1), "0.9 to 1.1 times"),
+        ((-1.7, 1.3), "0.3 to 2.5 times"),
+        ((-1.8, 5.2), "not known"),
     ],
 )
 def test_times(ends, words):
     assert times(Interval(0.0, *ends)) == words
+
+
+def test_a_factor_of_which_nothing_is_known_is_no_finding():
+    step, memory = exponent(low=-1.8, high=5.2), exponent(cost="peak_rss_bytes")
+    only_memory = [line for line in said(group(step, memory)) if "doubling" in line.lower()]
+    assert [("step time" in line, "peak RSS" in line) for line in only_memory] == [(False, True)]
+    wide = exponent(cost="peak_rss_bytes", low=0.0, high=3.1)
+    assert not [line for line in said(group(step, wide)) if "doubling" in line.lower()]
 
 
 def test_stats():
@@ -137,7 +189,7 @@ def test_stats():
     assert found["step time"][0] == "500 ms"
     assert found["best accuracy"] == (
         "0.900",
-        "one run, length 16, batch 4, training examples 8; guessing gives 0.500",
+        "one seed, length 16, batch 4, training examples 8; guessing gives 0.100",
     )
 
 
@@ -164,3 +216,37 @@ def test_runs_with_wrong_figures_have_finished_too():
 def test_words_have_no_first_and_last():
     records = [record(cell(method=method)) for method in ("full", "lora")]
     assert not any("method" in line.lower() for line in said(records=records))
+
+
+def guessed(*accuracies, guess=0.5, examples=100):
+    """Return runs of one cell per accuracy, where guessing gives a half."""
+    return [
+        record(
+            cell(train_size=16 * 2**n),
+            measurement=measurement(scores=(score(value=a, examples=examples, guess=guess),)),
+        )
+        for n, a in enumerate(accuracies)
+    ]
+
+
+def test_scores_that_are_guesses_are_said_first():
+    lines = said(records=guessed(0.48, 0.55, 0.52))
+    assert "no cell's accuracy is distinguishable from guessing (0.550 at best" in lines[0]
+    lines = said(records=guessed(0.48, 0.9, 0.52))
+    assert lines[0].startswith("In 2 of 3 cells the accuracy is not distinguishable from guessing")
+    assert "guessing" not in " ".join(said(records=guessed(0.8, 0.9)))
+
+
+def test_the_best_is_the_best_mean_and_not_the_luckiest_seed():
+    lucky = [
+        record(cell(), replicate=n, measurement=measurement(eval_accuracy=a))
+        for n, a in enumerate((0.95, 0.60, 0.61))
+    ]
+    steady = [
+        record(cell(train_size=32), replicate=n, measurement=measurement(eval_accuracy=a))
+        for n, a in enumerate((0.80, 0.81, 0.82))
+    ]
+    table = cells_table([*lucky, *steady])
+    (best,) = (one for one in stats(table, varying_axes([*lucky, *steady])) if "best" in one[0])
+    assert best[1] == "0.810"
+    assert best[2].startswith("mean over 3 seeds, length 16, batch 4, training examples 32")

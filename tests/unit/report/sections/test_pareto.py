@@ -38,7 +38,7 @@ def test_the_front_is_said_and_shown():
     assert found.heading == "What to buy"
     assert found.paragraphs[0] == (
         "By total time, 2 of 4 cells are worth the cost, from accuracy 0.610 for 11.0 s to 0.810 for 21.0 s;"
-        " 1 more is not distinguishable from it."
+        " 1 more is within noise of a cheaper one."
     )
     front = table(found, "against total time")
     assert front.columns[:3] == ("length", "training examples", "seeds")
@@ -88,8 +88,8 @@ def test_a_gain_within_noise_is_not_said():
     text = " ".join(found.paragraphs)
     assert "no cell is known to be worth more than the cheapest" in text
     assert (
-        "No next doubling has a gain in accuracy that is distinguishable from none (training examples from 16 to 32"
-        " at length 16, batch 4)." in text
+        "Of the next doublings that were measured (training examples from 16 to 32 at length 16, batch 4), none has"
+        " a gain in accuracy that is distinguishable from none." in text
     )
     assert "how far another seed's score would lie is not known" in text
 

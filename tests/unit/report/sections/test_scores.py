@@ -20,7 +20,7 @@ def test_each_cell_has_its_scores_with_intervals_beside_guessing():
     assert table.columns[1:] == ("Pearson r", "guessing", "mean squared error", "guessing")
     assert table.rows == (
         ("16", "0.600 (0.400 to 0.700)", "0.000", "0.400", "0.500"),
-        ("32", "0.800", "0.500", "0.200", "0.500"),
+        ("32", "0.800", "0.100", "0.200", "0.500"),
     )
 
 

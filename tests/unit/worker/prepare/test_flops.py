@@ -27,7 +27,7 @@ def small():
         ("a", "b", "c"),
         TASKS["text-classification"],
         attn_implementation="eager",
-    )
+    ).model
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def small(architecture):
     source = resolve_model(profile(workload=workload).workload)
     return load_model(
         source, ("a", "b", "c"), TASKS["text-classification"], attn_implementation="sdpa"
-    )
+    ).model
 
 
 def trained(model):

@@ -7,7 +7,8 @@ from transformers import BertConfig, GPT2Config, RobertaConfig, set_seed
 
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import resolve_model
-from ftbench.worker.recipe.model import length_limit, load_config, load_model, load_tokenizer
+from ftbench.worker.recipe.model import length_limit, load_config, load_model
+from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from tests.factories import profile
 
@@ -26,7 +27,7 @@ def source(**changes):
 def test_the_packaged_model_is_real():
     model = load_model(
         source(), ("neg", "pos"), TASKS["text-classification"], attn_implementation="sdpa"
-    )
+    ).model
     assert model.num_parameters() == pytest.approx(22.71e6, rel=1e-3)
     assert model.dtype == torch.float32
     assert model.config.id2label == {0: "neg", 1: "pos"}
@@ -39,7 +40,7 @@ def test_the_head_is_drawn_from_the_seed():
         heads.append(
             load_model(
                 source(), ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-            ).classifier.weight
+            ).model.classifier.weight
         )
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
@@ -50,7 +51,7 @@ def test_random_weights_and_overrides_of_the_config():
     set_seed(0)
     first = load_model(
         small, ("a", "b", "c"), TASKS["text-classification"], attn_implementation="eager"
-    )
+    ).model
     assert first.config.hidden_size == 16
     assert first.config._attn_implementation == "eager"
     assert first.classifier.out_features == 3
@@ -63,7 +64,9 @@ def test_an_architecture_by_name():
         tokenizer="offline:minilm-l6",
         config={"n_layers": 1},
     )
-    model = load_model(named, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa")
+    model = load_model(
+        named, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
+    ).model
     assert model.config.model_type == "distilbert"
     assert model.config.n_layers == 1
 
@@ -89,7 +92,9 @@ def test_a_directory_that_holds_no_model(tmp_path):
 
 def test_pickled_weights_are_not_read(tmp_path):
     small = source(weights="random", config=SMALL)
-    model = load_model(small, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa")
+    model = load_model(
+        small, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
+    ).model
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     pickled = source(model=str(tmp_path), tokenizer="offline:minilm-l6")
@@ -98,7 +103,7 @@ def test_pickled_weights_are_not_read(tmp_path):
     asked_for = pickled.model_copy(update={"weights_format": "any"})
     loaded = load_model(
         asked_for, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    )
+    ).model
     name = "bert.embeddings.word_embeddings.weight"
     assert torch.equal(loaded.state_dict()[name], model.state_dict()[name])
 
@@ -117,7 +122,7 @@ def test_a_pickle_that_runs_code_runs_none_even_where_pickles_are_read(tmp_path)
     small = source(weights="random", config=SMALL)
     load_model(
         small, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).config.save_pretrained(tmp_path)
+    ).model.config.save_pretrained(tmp_path)
     torch.save({"x": Payload(tmp_path / "harm")}, tmp_path / "pytorch_model.bin")
     asked_for = source(model=str(tmp_path), tokenizer="offline:minilm-l6", weights_format="any")
     with pytest.raises(WorkloadError, match="cannot be loaded"):

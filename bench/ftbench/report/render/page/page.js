@@ -117,13 +117,57 @@
     return (row) => tests[found[2]](key(row.cells[column]), number(found[3]), found[3]);
   };
 
+  // A table that has more to see than there is room for says so, and has a shadow on that side.
+  const hint = (box) => {
+    const scroll = box.querySelector(".scroll");
+    const note = box.querySelector(".more");
+    const look = () => {
+      const wide = scroll.scrollWidth - scroll.clientWidth;
+      const tall = scroll.scrollHeight - scroll.clientHeight;
+      const ways = [wide > 1 && "sideways", tall > 1 && "down"].filter(Boolean);
+      note.hidden = ways.length === 0;
+      note.textContent = `This table scrolls ${ways.join(" and ")}.`;
+      const sides = scroll.parentElement.classList;
+      sides.toggle("left", scroll.scrollLeft > 1);
+      sides.toggle("right", wide - scroll.scrollLeft > 1);
+      sides.toggle("above", scroll.scrollTop > 1);
+      sides.toggle("below", tall - scroll.scrollTop > 1);
+    };
+    scroll.addEventListener("scroll", look, { passive: true });
+    const sizes = new ResizeObserver(look);
+    sizes.observe(scroll);
+    sizes.observe(scroll.firstElementChild);
+  };
+
+  // On a phone the columns that a run is judged by come first.
+  const narrow = matchMedia("(max-width: 480px)");
+  const order = (heads, rows) => {
+    const place = (head) => Number(head.dataset.leading ?? heads.length);
+    const leading = heads.map((_, i) => i).sort((a, b) => place(heads[a]) - place(heads[b]));
+    let now = heads.map((_, i) => i);
+    const arrange = () => {
+      const next = narrow.matches ? leading : heads.map((_, i) => i);
+      if (next.join() === now.join()) return;
+      for (const row of rows) {
+        const cells = [...row.cells];
+        row.append(...next.map((column) => cells[now.indexOf(column)]));
+      }
+      now = next;
+    };
+    narrow.addEventListener("change", arrange);
+    arrange();
+  };
+
   for (const box of document.querySelectorAll("[data-table]")) {
     const body = box.querySelector("tbody");
     const rows = [...body.rows];
     const heads = [...box.querySelectorAll("th")];
-    const names = heads.map((head) => spaced(head.textContent));
-    heads.forEach((head, column) => {
+    const names = () => [...heads[0].parentElement.cells].map((head) => spaced(head.textContent));
+    order(heads, [heads[0].parentElement, ...rows]);
+    hint(box);
+    heads.forEach((head) => {
       head.querySelector("button").addEventListener("click", () => {
+        const column = head.cellIndex;
         const down = head.getAttribute("aria-sort") === "ascending";
         heads.forEach((other) => other.setAttribute("aria-sort", "none"));
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
@@ -138,7 +182,7 @@
     const count = box.querySelector("output");
     if (!input) continue;
     const filter = () => {
-      const rules = input.value.toLowerCase().split(/\s+/).filter(Boolean).map((w) => rule(w, names));
+      const rules = input.value.toLowerCase().split(/\s+/).filter(Boolean).map((w) => rule(w, names()));
       let shown = 0;
       for (const row of rows) {
         row.hidden = !rules.every((holds) => holds(row));

@@ -8,8 +8,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import Workload
 from ftbench.plan.sources import resolve_data, resolve_model
-from ftbench.worker.recipe.data import load_pools, read_tokenised, tokenise
-from ftbench.worker.recipe.model import load_tokenizer
+from ftbench.worker.data.pools import load_pools
+from ftbench.worker.data.tokenised import read_tokenised, tokenise
+from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.tasks.tasks import TASKS
 from tests.factories import profile
 
@@ -188,7 +189,7 @@ def test_hidden_labels_are_refused(tmp_path):
         WorkloadError, match="labels that the training pool does not have"
     ) as caught:
         load_pools(source(tmp_path / "d"))
-    assert caught.value.got == "-1"
+    assert caught.value.got == "-1 (2 rows)"
 
 
 def test_a_saved_data_set_is_left_as_it_is(tmp_path):
@@ -279,6 +280,13 @@ def test_tokenising_happens_once_for_the_same_content(csv_file, tokenizer):
     assert file.stat().st_mtime_ns == written
     others = [{"max_length": 9}, {"padding": "longest"}, {"identity": {"data": "y"}}, {"count": 9}]
     assert len({tokenised(pool, tokenizer, **other) for other in others} | {file}) == 5
+
+
+def test_a_cache_that_cannot_be_written_is_told(csv_file, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", csv_file / "below a file")
+    with pytest.raises(WorkloadError, match="cannot be written") as caught:
+        tokenised(load_pools(source(csv_file)).train, tokenizer)
+    assert caught.value.where == "HF_DATASETS_CACHE"
 
 
 # Pairs of texts, and numbers to learn

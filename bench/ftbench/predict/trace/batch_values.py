@@ -1,0 +1,218 @@
+"""The values of tensors that follow from the batch alone: masks, positions, labels, token counts.
+
+A trace has no data, but a model may read a mask or count tokens, and make tensors of a size that depends on the
+answer. Several different batches of the traced shape (`example_batches`) are followed beside the trace: each
+operator whose tensors are all known runs on the values of every one of them. An answer holds only if it is the same
+for all of them; what depends on one document's words, or on how much padding it has, has no answer.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+aten = torch.ops.aten
+
+# The values of one tensor, in every batch that is followed.
+Values = tuple[torch.Tensor, ...]
+
+# Larger tensors are not followed: at this size an operator takes some hundredths of a second per batch.
+_MOST_ELEMENTS = 2**24
+_RANDOM = torch.Tag.nondeterministic_seeded
+# Operators without tensors as arguments, whose results are known.
+_CONSTANTS = frozenset(
+    {
+        aten.arange.default,
+        aten.arange.start,
+        aten.arange.start_step,
+        aten.full.default,
+        aten.linspace.default,
+        aten.ones.default,
+        aten.scalar_tensor.default,
+        aten.zeros.default,
+    }
+)
+# Operators that replace all that a tensor had before.
+_FILLS = frozenset({aten.copy_.default, aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default})
+_LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
+
+
+class BatchValues:
+    """Follows the values of tensors, by their storages. Tensors that were never known have no values."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, Values] = {}  # a storage -> its values, one flat tensor per batch
+        self._watched: dict[int, weakref.ref[Any]] = {}
+        self._batches = 0
+
+    @property
+    def known(self) -> bool:
+        """Return whether the values of a batch were noted."""
+        return self._batches > 0
+
+    def close(self) -> None:
+        """Forget all values."""
+        self._storages.clear()
+        self._watched.clear()
+
+    def know(self, tensor: torch.Tensor, values: Sequence[torch.Tensor]) -> None:
+        """Note a tensor's values in every batch; all tensors have values of the same number of batches."""
+        self._batches = len(values)
+        # torch made it as a constant, of the values of one batch.
+        self._storages.pop(tensor.untyped_storage()._cdata, None)
+        self._keep(tensor, tuple(values))
+
+    def of(self, tensor: torch.Tensor) -> Values | None:
+        """Return a tensor's values in every batch; None if they are not known."""
+        if not isinstance(tensor, FakeTensor):
+            return (tensor,) * self._batches
+        kept = self._storages.get(tensor.untyped_storage()._cdata)
+        if kept is None:
+            constant = tensor.constant  # of a Python number in arithmetic, which torch knows itself
+            return None if constant is None else self._copies(constant)
+        size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
+        with _disable_current_modes():
+            return tuple(
+                torch.empty(0, dtype=tensor.dtype, device="cpu").set_(
+                    base.untyped_storage(), offset, size, stride
+                )
+                for base in kept
+            )
+
+    def _copies(self, constant: torch.Tensor) -> Values:
+        """Return a constant for each batch; copies, since an operator may write to them."""
+        with _disable_current_modes():
+            return tuple(constant.clone() for _ in range(self._batches))
+
+    def numbers(self, scalar: torch.Tensor) -> set[bool | int | float]:
+        """Return the different values that a scalar has in the batches; none if they are not known."""
+        values = self.of(scalar)
+        with _disable_current_modes():
+            return {value.item() for value in values or ()}
+
+    def follow(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """Run an operator on the values of its arguments, once it has run without; forget what is overwritten."""
+        if not self._batches:
+            return
+        leaves, _ = tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        writes = func._schema.is_mutable
+        if func in _FILLS and self._refilled(func, args):
+            return
+        if not self._followed(func, tensors):
+            if writes:
+                self._forget_written(func, args, kwargs)
+            return
+        if func in _LIFTS:  # torch writes to a constant's data itself
+            self._keep(output, self._copies(args[0]))
+            return
+        results = self.results(func, args, kwargs) or ()
+        if not results and writes:
+            self._forget_written(func, args, kwargs)
+        for place, tensor in enumerate(tree_leaves(output)):
+            if results and isinstance(tensor, FakeTensor):
+                self._keep(tensor, tuple(tree_leaves(result)[place] for result in results))
+
+    def results(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
+        """Return an operator's results in every batch; None if an argument is not known, or the operator fails."""
+        leaves, structure = tree_flatten((args, kwargs))
+        known = [
+            self.of(leaf) if isinstance(leaf, torch.Tensor) else (_on_host(leaf),) * self._batches
+            for leaf in leaves
+        ]
+        if not self._batches or any(values is None for values in known):
+            return None
+        found = []
+        with _disable_current_modes(), torch.no_grad():
+            for batch in range(self._batches):
+                args, kwargs = tree_unflatten([values[batch] for values in known], structure)  # type: ignore[index]
+                try:
+                    found.append(func(*args, **kwargs))
+                except Exception:  # the step itself raises what is to be raised
+                    return None
+        return tuple(found)
+
+    def _followed(self, func: Any, tensors: Sequence[torch.Tensor]) -> bool:
+        if _RANDOM in func.tags:
+            return False
+        if not tensors:
+            return func in _CONSTANTS
+        if func in _LIFTS:
+            return True
+        keys = self._storages
+        return all(
+            isinstance(tensor, FakeTensor)
+            and (tensor.untyped_storage()._cdata in keys or tensor.constant is not None)
+            for tensor in tensors
+        )
+
+    def _refilled(self, func: Any, args: Any) -> bool:
+        """Return whether an operator replaced a whole storage by known values, which are noted."""
+        target, *source = args
+        if not isinstance(target, FakeTensor) or not _whole(target):
+            return False
+        sources = [self.of(leaf) for leaf in source if isinstance(leaf, torch.Tensor)]
+        if target.numel() > _MOST_ELEMENTS or any(values is None for values in sources):
+            return False
+        made = []
+        with _disable_current_modes(), torch.no_grad():
+            for batch in range(self._batches):
+                value = torch.empty_strided(
+                    target.size(), target.stride(), dtype=target.dtype, device="cpu"
+                )
+                rest = [values[batch] for values in sources] or source  # type: ignore[index]
+                made.append(func(value, *rest))
+        self._storages.pop(target.untyped_storage()._cdata, None)
+        self._keep(target, tuple(made))
+        return True
+
+    def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
+        for place, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            for leaf in tree_leaves(value):
+                if isinstance(leaf, torch.Tensor):
+                    self._storages.pop(leaf.untyped_storage()._cdata, None)
+
+    def _keep(self, tensor: torch.Tensor, values: Values) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._storages:  # a view, or the result of an operator in place
+            return
+        if not all(_laid_out_alike(tensor, value) for value in values):
+            return
+        self._storages[key] = values
+
+        def freed(_: Any) -> None:
+            self._storages.pop(key, None)
+            self._watched.pop(key, None)
+
+        self._watched[key] = weakref.ref(storage, freed)
+
+
+def _on_host(leaf: Any) -> Any:
+    return torch.device("cpu") if isinstance(leaf, torch.device) else leaf
+
+
+def _whole(tensor: torch.Tensor) -> bool:
+    size: int = tensor.untyped_storage().nbytes()
+    return tensor.is_contiguous() and tensor.numel() * tensor.element_size() == size
+
+
+def _laid_out_alike(tensor: torch.Tensor, value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.numel() <= _MOST_ELEMENTS
+        and value.untyped_storage().nbytes() <= _MOST_ELEMENTS * value.element_size()
+        and value.dtype == tensor.dtype
+        and value.size() == tensor.size()
+        and value.stride() == tensor.stride()
+        and value.storage_offset() == tensor.storage_offset()
+    )

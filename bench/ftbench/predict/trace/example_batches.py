@@ -1,0 +1,57 @@
+"""Batches that stand for all batches of a shape: as different as documents can be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleBatches:
+    """Makes two batches of a shape: other words, other labels and, with padding, other amounts of it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    classes: int
+    padding: bool
+
+    def of(self, batch: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, ...]]:
+        """Return the values of every column of a batch, in each of the two."""
+        documents, length = batch["input_ids"].shape
+        room = length - self.tokenizer.num_special_tokens_to_add()
+        alike = [room] * documents
+        shorter = [room] + [room // 2] * (documents - 1)
+        if self.padding:
+            alike[-1], shorter[-1] = room - 1, room // 2
+        first = [self._row(length, words, "a", 0) for words in alike]
+        second = [
+            self._row(length, words if self.padding else room, "b c d", row + 1)
+            for row, words in enumerate(shorter)
+        ]
+        if self.padding:
+            for last in (first[-1], second[-1]):
+                self._end_in_padding(last)
+        rows = (first, second)
+        return {
+            name: tuple(_column(batch[name], name, of) for of in rows)
+            for name in batch
+            if name in rows[0][0]
+        }
+
+    def _row(self, length: int, words: int, text: str, label: int) -> dict[str, Any]:
+        text = " ".join((text.split() * length)[: max(words, 0)])
+        encoded = self.tokenizer(text, truncation=True, max_length=length, padding="max_length")
+        return {**encoded, "labels": label % max(self.classes, 1)}
+
+    def _end_in_padding(self, row: dict[str, Any]) -> None:
+        """Make the last token one of padding, also where special tokens fill the whole length."""
+        row["input_ids"][-1] = self.tokenizer.pad_token_id
+        row["attention_mask"][-1] = 0
+
+
+def _column(like: torch.Tensor, name: str, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    values = torch.tensor([row[name] for row in rows], device="cpu").to(like.dtype)
+    return values.reshape(like.shape)

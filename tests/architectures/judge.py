@@ -1,0 +1,76 @@
+"""One architecture, judged: its trace beside the peak of the real Trainer."""
+
+import dataclasses
+import tempfile
+import traceback
+from pathlib import Path
+
+from ftbench.base.errors import FtbenchError
+from ftbench.base.units import KIB
+from ftbench.plan.grid import expand
+from ftbench.plan.sources import resolve_model
+from ftbench.predict.trace.trace_trainer import trace_trainer
+from ftbench.predict.trace.tracer import Target
+from tests.architectures.configs import small_config
+from tests.cpu_peak import peak_of_training
+from tests.factories import data_source, profile
+
+AGREES, TRACES, REFUSED, ERROR = OUTCOMES = ("agrees", "traces", "refused", "error")
+LIMIT = 8 * KIB
+STEPS, BATCH, LENGTH, EVALUATED = 2, 4, 64, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What became of an architecture: an outcome, and the difference in bytes or the reason."""
+
+    model_type: str
+    outcome: str
+    detail: str
+
+    def line(self):
+        """Return the judgement as one line."""
+        return f"{self.model_type:<22} {self.outcome:<8} {self.detail}".rstrip()
+
+
+def judge(model_type):
+    """Return the judgement of one model type."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            small_config(model_type).save_pretrained(folder)
+            cell = cell_of(Path(folder))
+            traced = trace_trainer(cell, Target(device="cpu", padding=False), steps=STEPS)
+        except FtbenchError as error:
+            reason = " ".join(str(error).replace(folder, model_type).split())
+            return Judgement(model_type, REFUSED, f"{type(error).__name__}: {reason}")
+        except Exception as error:
+            traceback.print_exc()
+            return Judgement(model_type, ERROR, _shown(error))
+        try:
+            measured = peak_of_training(cell, padded=False, steps=STEPS)
+        except Exception as error:
+            traceback.print_exc()
+            return Judgement(model_type, ERROR, f"the real run: {_shown(error)}")
+    difference = traced.peak_bytes - measured
+    outcome = AGREES if abs(difference) <= LIMIT else TRACES
+    return Judgement(model_type, outcome, f"{difference:+,} bytes of {measured:,}")
+
+
+def cell_of(folder):
+    """Return the cell that trains the architecture whose config is in a folder."""
+    of = profile(
+        workload={"model": str(folder), "tokenizer": "offline:minilm-l6", "weights": "random"},
+        grid=[
+            {
+                "max_length": [LENGTH],
+                "per_device_train_batch_size": [BATCH],
+                "train_size": [16 * BATCH],
+            }
+        ],
+        attn_implementation="sdpa",
+    )
+    return expand(of, resolve_model(of.workload), data_source(eval_size=EVALUATED)).cells[0]
+
+
+def _shown(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

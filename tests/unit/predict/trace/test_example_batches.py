@@ -1,0 +1,48 @@
+"""The batches that stand for all others of a shape."""
+
+import pytest
+import torch
+
+from ftbench.predict.trace.example_batches import ExampleBatches
+from ftbench.worker.recipe.tokenizer import load_tokenizer
+from tests.traced import traced_cell
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(traced_cell("bert").model)
+
+
+def examples(tokenizer, *, padding, documents=3, length=16, classes=2):
+    shape = (documents, length)
+    batch = {
+        name: torch.zeros(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")
+    }
+    batch["labels"] = torch.zeros(documents, dtype=torch.int64)
+    return ExampleBatches(tokenizer, classes, padding).of(batch)
+
+
+def test_without_padding_all_tokens_are_real(tokenizer):
+    assert all(mask.all() for mask in examples(tokenizer, padding=False)["attention_mask"])
+
+
+@pytest.mark.parametrize("documents", [1, 3])
+def test_with_padding_its_amounts_differ(tokenizer, documents):
+    few, much = examples(tokenizer, padding=True, documents=documents)["attention_mask"]
+    assert 0 < (1 - few).sum() < (1 - much).sum()
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_a_batch_of_special_tokens_alone_is_padded_as_well(tokenizer, length):
+    for mask in examples(tokenizer, padding=True, length=length)["attention_mask"]:
+        assert not mask.all()
+    for mask in examples(tokenizer, padding=False, length=length)["attention_mask"]:
+        assert mask.all()
+
+
+def test_words_and_labels_differ_and_special_tokens_do_not(tokenizer):
+    values = examples(tokenizer, padding=False)
+    first, second = values["input_ids"]
+    assert len(first.unique()) != len(second.unique())
+    assert torch.equal(first.eq(tokenizer.sep_token_id), second.eq(tokenizer.sep_token_id))
+    assert len({len(labels.unique()) for labels in values["labels"]}) == 2
