@@ -16,8 +16,8 @@ from ftbench.records.batch_probe import BatchProbe
 _DOUBLE = 2
 # The largest factor between a batch that fits and the next one.
 _FASTEST = 8
-# After this many probes, halving replaces the extrapolation.
-_PATIENCE = 12
+# After this many probes, halving replaces the extrapolation: of 256 batches none needs more than 8 + 8 probes.
+_PATIENCE = 8
 
 
 @dataclasses.dataclass(frozen=True)

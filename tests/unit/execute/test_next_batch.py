@@ -33,7 +33,7 @@ def search(peak_of, largest=4096, *, tells_peak=True):
         assert 1 <= batch <= largest
         peak = peak_of(batch)
         tries.append(tried(batch, peak <= LIMIT, peak if tells_peak else None))
-        assert len(tries) <= 12 + 13  # the line's tries, then halving of at most 4,096
+        assert len(tries) <= 8 + 12  # the tries along the line, then halving of at most 4,096
     found = edge(tries)
     return (found.fits.batch if found.fits else 0), len(tries)
 
