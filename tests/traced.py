@@ -17,6 +17,14 @@ CONFIGS = {
         "intermediate_size": 128,
         "num_attention_heads": 4,
     },
+    "llama": {
+        "num_hidden_layers": LAYERS,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "gpt2": {"n_layer": LAYERS, "n_embd": 64, "n_head": 4},
     "distilbert": {"n_layers": LAYERS, "dim": 64, "hidden_dim": 128, "n_heads": 4},
 }
 

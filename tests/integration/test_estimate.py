@@ -16,9 +16,8 @@ from ftbench.predict.trace.work import count_work
 from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.model import load_model
-from ftbench.worker.tasks.tasks import TASKS
 from tests import published_fine_tunes as published
-from tests.factories import data_source, profile
+from tests.factories import data_source, profile, task
 from tests.integration.conftest import ftbench
 
 pytestmark = pytest.mark.integration
@@ -63,7 +62,7 @@ def test_its_flops_are_those_that_the_worker_counts_for_its_documents(on_l4):
     model = load_model(
         resolve_model(of.workload),
         ("0", "1"),
-        TASKS["text-classification"],
+        task(),
         attn_implementation="eager",
     ).model
     document = example_flops(fit_flops(model, 128), 128)

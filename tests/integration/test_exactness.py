@@ -37,6 +37,7 @@ pytestmark = pytest.mark.integration
 
 STEPS = 2
 LINEAR = 6  # modules of a layer that LoRA adapts
+LINEAR_OF_A_DECODER = 7
 UNSEEN = {("lora", "bert"): 8 * LINEAR * LAYERS, ("lora", "distilbert"): 8 * LINEAR * LAYERS + 4}
 LIMIT = 8 * KIB
 
@@ -150,6 +151,31 @@ def test_the_trace_of_a_regression_agrees(model):
     trace = trainer.trace_trainer(cell, target, steps=STEPS)
     assert trace.peak_bytes == peak_of_training(cell, padded=False, steps=STEPS)
     assert any("mse_loss" in site.operator for site in trace.sites)
+
+
+# GPT-2's activation multiplies by three numbers per layer, of 8 bytes each; LoRA by one for each adapted module.
+LANGUAGE = {
+    "plain": Option(),
+    "padded": Option(padded=True),
+    "checkpointing": Option({"gradient_checkpointing": True}),
+    "accumulation": Option({"gradient_accumulation_steps": 2}, {"batch": 4}),
+    "bf16": Option({"bf16": True}),
+    "lora": Option({"method": "lora"}),
+    "evaluation": Option({"per_device_eval_batch_size": 32}, {"batch": 1, "eval_size": 64}),
+}
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+@pytest.mark.parametrize("option", LANGUAGE)
+def test_the_trace_of_a_language_model_agrees(model, option):
+    """Logits over the vocabulary, and an evaluation that keeps two numbers per token."""
+    of = LANGUAGE[option]
+    cell = traced_cell(model, task="causal-lm", **of.shape, **of.settings)
+    trace = trainer.trace_trainer(cell, Target(device="cpu", padding=of.padded), steps=STEPS)
+    found = Comparison(peak_of_training(cell, padded=of.padded, steps=STEPS), trace)
+    assert abs(found.difference) <= (8 * LINEAR_OF_A_DECODER * LAYERS if option == "lora" else 48)
+    if option == "evaluation":
+        assert found.place.phase == "evaluation"
 
 
 def test_there_are_enough_cells():

@@ -26,8 +26,9 @@ from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Padding = Literal["max_length", "longest"]
-# The label of each text or pair of texts: one of several classes, or a number.
-TaskName = Literal["text-classification", "text-regression"]
+# The first two have one label for each text or pair of texts: one of several classes, or a number.
+TaskName = Literal["text-classification", "text-regression", "causal-lm"]
+_LANGUAGE_TASKS: frozenset[TaskName] = frozenset({"causal-lm"})
 # The trained parameters: all, the classification head only, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
@@ -51,6 +52,7 @@ RECIPE: dict[str, Any] = {
 # Defaults that differ for a task.
 _RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
     "text-regression": {"metric_for_best_model": "loss"},
+    "causal-lm": {"metric_for_best_model": "loss"},
 }
 
 
@@ -113,6 +115,14 @@ class Workload(FrozenModel):
         "text", description="One column; or two, whose texts are read together as a pair."
     )
     label_column: StrictStr = "label"
+    completion_column: StrictStr | None = Field(
+        None,
+        description="causal-lm: text_column is a prompt, and the loss is of the text in this column alone.",
+    )
+    messages_column: StrictStr | None = Field(
+        None,
+        description="causal-lm: conversations instead of texts, lists of { role, content }.",
+    )
     separator: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = Field(
         None, description="Between the fields of CSV files; found in the first row if absent."
     )
@@ -140,17 +150,35 @@ class Workload(FrozenModel):
     shuffle_seed: NonNegativeInt = 42
 
     @model_validator(mode="after")
+    def _columns_are_of_the_task(self) -> Self:
+        for name in ("completion_column", "messages_column"):
+            if getattr(self, name) is not None and self.task not in _LANGUAGE_TASKS:
+                raise ValueError(f"{name}: the task {self.task} does not read it")
+        if self.completion_column is not None and self.messages_column is not None:
+            raise ValueError("completion_column and messages_column: name one of them")
+        if self.task in _LANGUAGE_TASKS and not isinstance(self.text_column, str):
+            raise ValueError(f"text_column: {self.task} reads one column of texts")
+        if self.balanced and not has_classes(self):
+            raise ValueError(f"balanced: {self.task} has no classes to balance")
+        return self
+
+    @model_validator(mode="after")
     def _columns_differ(self) -> Self:
         texts = (self.text_column,) if isinstance(self.text_column, str) else self.text_column
-        if self.label_column in texts:
+        if self.label_column in texts and self.task not in _LANGUAGE_TASKS:
             raise ValueError("text_column and label_column must be two columns")
         if len(set(texts)) < len(texts):
             raise ValueError("text_column: the two texts of a pair must be two columns")
-        if self.balanced and self.task == "text-regression":
-            raise ValueError("balanced: a regression has no classes to balance")
+        if self.completion_column in texts:
+            raise ValueError("text_column and completion_column must be two columns")
         if self.separator in ('"', "\n", "\r"):
             raise ValueError("separator: a quote or the end of a line cannot separate fields")
         return self
+
+
+def has_classes(workload: Workload) -> bool:
+    """Return whether examples have classes that can be balanced: a label, or a completion that stands for one."""
+    return workload.task == "text-classification" or workload.completion_column is not None
 
 
 class GridBlock(FrozenModel):

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 # A score's scale decides its noise and its format.
 # share        of the evaluation examples, from 0 to 1
 # correlation  from -1 to 1
+# perplexity   from 1: the exponential of a mean loss per token
 # error        from 0, in the label's own unit
-Scale = Literal["share", "correlation", "error"]
+Scale = Literal["share", "correlation", "error", "perplexity"]
 
 
 class ScoreKind(NamedTuple):
@@ -36,6 +37,7 @@ class ScoreKind(NamedTuple):
             "share": (0.0, 1.0),
             "correlation": (-1.0, 1.0),
             "error": (0.0, float("inf")),
+            "perplexity": (1.0, float("inf")),
         }[self.scale]
 
 
@@ -46,7 +48,12 @@ SCORES = (
     ScoreKind("pearson", "Pearson r", "correlation"),
     ScoreKind("spearman", "Spearman rho", "correlation"),
     ScoreKind("mse", "mean squared error", "error", higher_is_better=False),
+    ScoreKind("token_accuracy", "token accuracy", "share"),
+    ScoreKind("exact_match", "exact match", "share"),
+    ScoreKind("perplexity", "perplexity", "perplexity", higher_is_better=False),
 )
 BY_NAME: Mapping[str, ScoreKind] = MappingProxyType({kind.name: kind for kind in SCORES})
 # Cells are ranked and compared by the first of these scores that their runs have.
-HEADLINES = (ACCURACY, BY_NAME["pearson"])
+HEADLINES = tuple(
+    BY_NAME[name] for name in ("accuracy", "pearson", "exact_match", "token_accuracy")
+)

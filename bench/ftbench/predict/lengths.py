@@ -11,7 +11,7 @@ import datasets
 from ftbench.plan.cell import Cell
 from ftbench.worker.data.pools import load_pools, require_sizes
 from ftbench.worker.recipe.tokenizer import load_tokenizer
-from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.tasks import task_of
 from ftbench.worker.tasks.text import lengths as encoded_lengths
 
 # Enough examples to see whether any is short, and how lengths are distributed.
@@ -77,7 +77,7 @@ def read_lengths(cells: Sequence[Cell], *, hypothetical: bool = False) -> Sequen
     pools = load_pools(cells[0].data)
     if not hypothetical:
         require_sizes(cells, pools)
-    task, tokenizer = TASKS[cells[0].data.task], load_tokenizer(cells[0].model)
+    task, tokenizer = task_of(cells[0].data), load_tokenizer(cells[0].model)
     longest = max(cell.max_length for cell in cells)
     trained = max(cell.train_size for cell in cells)
     evaluated = cells[0].data.eval_size

@@ -30,7 +30,7 @@ from ftbench.records.record import (
     StepSummary,
 )
 from ftbench.worker.data.facts import choice_warning, data_warnings
-from ftbench.worker.data.tokenised import read_tokenised
+from ftbench.worker.data.tokenised import labels_of, read_tokenised
 from ftbench.worker.measure.device import (
     compute_dtype,
     describe,
@@ -49,7 +49,7 @@ from ftbench.worker.process.lifeline import guard_group
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.finetune import Result, finetune
 from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, versions
-from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.tasks import task_of
 
 PROGRESS_INTERVAL_S = 0.5
 RANDOM = "the weights are random, so only the cost is meaningful"
@@ -169,8 +169,7 @@ class _Notes:
 
 def _guess_loss(cell: Cell, pool: Dataset) -> float:
     """Return the loss of a model that ignores the text, on the training examples."""
-    labels = pool.select_columns("labels").with_format("arrow")[:]["labels"].to_numpy()
-    return TASKS[cell.data.task].guess_loss(labels)
+    return task_of(cell.data).guess_loss(labels_of(pool))
 
 
 def _warnings(
@@ -243,7 +242,7 @@ def _results(request: CellRequest, result: Result, notes: _Notes) -> dict[str, A
     scores = () if random else result.scores
     if random:
         notes.absent["scores"] = RANDOM
-    for name in TASKS[cell.data.task].scores:
+    for name in task_of(cell.data).scores:
         if not random and name not in {score.name for score in scores}:
             notes.absent[f"scores.{name}"] = UNDEFINED
     return {
@@ -308,7 +307,7 @@ def _epochs(cell: Cell, result: Result, steps: StepBook, notes: _Notes) -> tuple
     random = cell.model.weights == "random"
     if random:
         notes.absent["epochs.scores"] = RANDOM
-    names = () if random else TASKS[cell.data.task].scores
+    names = () if random else task_of(cell.data).scores
     epochs = []
     for epoch in steps.epochs():
         found = by_epoch.get(epoch + 1, {})

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ftbench.worker.tasks.protocol import IGNORED, Task
+
 
 @dataclasses.dataclass(frozen=True)
 class ExampleBatches:
     """Makes two batches of a shape: other words, other labels and, with padding, other amounts of it."""
 
+    task: Task
     tokenizer: PreTrainedTokenizerBase
     classes: int
     padding: bool
@@ -43,13 +46,14 @@ class ExampleBatches:
 
     def _row(self, length: int, words: int, text: str, label: int) -> dict[str, Any]:
         text = " ".join((text.split() * length)[: max(words, 0)])
-        encoded = self.tokenizer(text, truncation=True, max_length=length, padding="max_length")
-        return {**encoded, "labels": label % max(self.classes, 1)}
+        return self.task.example(self.tokenizer, text, length, label % max(self.classes, 1))
 
     def _end_in_padding(self, row: dict[str, Any]) -> None:
         """Make the last token one of padding, also where special tokens fill the whole length."""
         row["input_ids"][-1] = self.tokenizer.pad_token_id
         row["attention_mask"][-1] = 0
+        if isinstance(row["labels"], list):
+            row["labels"][-1] = IGNORED
 
 
 def _column(like: torch.Tensor, name: str, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:

@@ -41,8 +41,9 @@ from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
+from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 from ftbench.worker.recipe.tokenizer import load_tokenizer
-from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.tasks import task_of
 from ftbench.worker.two_step_pass import first_steps_of
 
 # Settings that a trace does not cover, each with the reason.
@@ -158,15 +159,11 @@ def trace_trainer(
             steps=StepBook(),
             callbacks=[_StepMarks(tracer)],
         )
-        # The callback would print a loss without data.
-        trainer.remove_callback(PrinterCallback)
-        trainer.compute_metrics = (
-            lambda *_, **__: {}
-        )  # outputs have no data to compute metrics from
-        if len(batches.lengths) > 1:
-            sampler = SequentialSampler(pools[0])
-            trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
-        trainer.data_collator = _with_values(trainer, tracer, len(batches.labels), target.padding)
+        _prepare(trainer, in_order=len(batches.lengths) > 1)
+        examples = ExampleBatches(
+            task_of(cell.data), load_tokenizer(cell.model), len(batches.labels), target.padding
+        )
+        trainer.data_collator = _with_values(trainer.data_collator, tracer, examples)
         if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
             _scale_gradients(trainer)
         if watch is not None:
@@ -197,8 +194,9 @@ def _pools(
     tokenizer = load_tokenizer(cell.model)
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
+    task = task_of(cell.data)
     rows = Dataset.from_list(
-        [_example(tokenizer, length, TASKS[cell.data.task].filler) for length in distinct]
+        [task.example(tokenizer, "a " * length, length) for length in distinct]
     )
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
     longest = [len(distinct) - 1] * evaluated_examples(cell)
@@ -212,12 +210,6 @@ def evaluated_examples(cell: Cell) -> int:
     """Return the number of examples in the evaluation of a trace."""
     of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
     return min(cell.data.eval_size, of_batches)
-
-
-def _example(tokenizer: Any, length: int, label: float) -> dict[str, Any]:
-    """Return an example of exactly `length` tokens, with the tokenizer's columns."""
-    encoded = tokenizer("a " * length, truncation=True, max_length=length, padding="max_length")
-    return {**encoded, "labels": label}
 
 
 class _StepMarks(TrainerCallback):
@@ -240,10 +232,19 @@ class _StepMarks(TrainerCallback):
             self._tracer.phase(INPUT)
 
 
-def _with_values(trainer: Any, tracer: Tracer, classes: int, padding: bool) -> Callable[..., Any]:
-    """Return the Trainer's collator, which also tells the tracer of the values that batches can have."""
-    collate = trainer.data_collator
-    examples = ExampleBatches(trainer.processing_class, classes, padding)
+def _prepare(trainer: MeteredTrainer, *, in_order: bool) -> None:
+    """Make the Trainer do without data, and take the examples in their order if that is asked for."""
+    trainer.remove_callback(PrinterCallback)  # it would print a loss without data
+    trainer.compute_metrics = lambda *_, **__: {}  # outputs have no data to compute metrics from
+    if in_order:
+        sampler = SequentialSampler(trainer.train_dataset)  # type: ignore[arg-type]
+        trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
+
+
+def _with_values(
+    collate: Callable[..., Any], tracer: Tracer, examples: ExampleBatches
+) -> Callable[..., Any]:
+    """Return a collator that also tells the tracer of the values that batches can have."""
 
     def collated(rows: Any) -> Any:
         batch = collate(rows)

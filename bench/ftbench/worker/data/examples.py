@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import DataSource
 from ftbench.worker.data.columns import FILE, ROW, missing, rows_named
 from ftbench.worker.data.content import Reading
+from ftbench.worker.data.lists import require_lists, texts_of
 from ftbench.worker.data.splits import Split
 from ftbench.worker.data.where import wanted_rows
-from ftbench.worker.tasks.protocol import Task
-from ftbench.worker.tasks.text import LABEL
+from ftbench.worker.tasks.protocol import LABEL, Column, Task
 
 # Reasons for which rows are left out on request; the keys of the counts.
 NO_LABEL, NO_TEXT, DUPLICATE = "without a label", "without a text", "seen before"
@@ -31,28 +31,26 @@ def read_examples(
     Columns are the task's, and those that say which row of which file each example is. Raises WorkloadError if a
     column is missing, or if a value is missing or of no use, with the first rows.
     """
-    columns = task.columns(source)
-    settings = {c: f"workload.{_setting(name)}" for name, c in columns.items()}
+    columns = task.columns
+    settings = {column.name: f"workload.{column.setting}" for column in columns.values()}
     conditions = {column: "workload.where" for column, _ in source.where}
     table = split.read({**conditions, **settings}, reading)
     for column, wanted in source.where:
         table = table.filter(wanted_rows(table[column], column, wanted))
     places = {ROW: table[ROW], FILE: table[FILE]}
-    table = pa.table({**{name: table[column] for name, column in columns.items()}, **places})
-    if LABEL in columns:
+    table = pa.table({**{key: table[column.name] for key, column in columns.items()}, **places})
+    if LABEL in columns and columns[LABEL].kind == "label":
         table = _with_labels(table, source, task, left_out)
-    for name, column in columns.items():
-        if name != LABEL:
-            table = _with_texts(table, name, column, source, left_out)
+    for key, read in columns.items():
+        if read.kind == "text":
+            table = _with_texts(table, key, read, source, left_out)
+        elif read.kind != "label":
+            require_lists(table, key, read)
     if source.drop_duplicates:
         table = _without_duplicates(table, columns, left_out)
     if not len(table):
         raise WorkloadError("no row is left", where="workload.dataset", got=source.source.reference)
     return _balanced(table, task) if source.balanced else table
-
-
-def _setting(name: str) -> str:
-    return "label_column" if name == LABEL else "text_column"
 
 
 def _with_labels(
@@ -89,10 +87,10 @@ def _with_labels(
 
 
 def _with_texts(
-    table: pa.Table, name: str, column: str, source: DataSource, left_out: Counter[str]
+    table: pa.Table, name: str, column: Column, source: DataSource, left_out: Counter[str]
 ) -> pa.Table:
     """Return the rows with a text, as texts; raises WorkloadError for others, unless they are to be dropped."""
-    where = f"workload.text_column {column}"
+    where = f"workload.{column.setting} {column.name}"
     _require_plain(table[name], "text", where)
     absent = missing(table[name])
     if source.drop_rows_without_text:
@@ -135,10 +133,10 @@ def _dropped(
 
 
 def _without_duplicates(
-    table: pa.Table, columns: Mapping[str, str], left_out: Counter[str]
+    table: pa.Table, columns: Iterable[str], left_out: Counter[str]
 ) -> pa.Table:
     """Return the first row of each text, or pair of texts."""
-    seen = list(zip(*(table[name].to_pylist() for name in columns if name != LABEL), strict=True))
+    seen = texts_of(table, [name for name in columns if name != LABEL])
     first = {example: i for i, example in reversed(list(enumerate(seen)))}
     left_out[DUPLICATE] += len(seen) - len(first)
     return table.take(pa.array(sorted(first.values()), pa.int64()))
@@ -146,6 +144,6 @@ def _without_duplicates(
 
 def _balanced(table: pa.Table, task: Task) -> pa.Table:
     """Return as many rows of each class as the rarest has, in their order."""
-    classes = task.strata(table[LABEL])
+    classes = task.strata(table)
     smallest = min(map(len, classes))
     return table.take(pa.array(np.sort(np.concatenate([rows[:smallest] for rows in classes]))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from datasets import Dataset
@@ -10,14 +10,16 @@ from datasets import Dataset
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import ClassCount, DataFacts
 from ftbench.records.record import RunWarning
+from ftbench.worker.data.lists import texts_of
 from ftbench.worker.data.pools import Pools
+from ftbench.worker.tasks.tasks import task_of
 
 
 def describe_pools(pools: Pools, cells: Sequence[Cell]) -> DataFacts:
     """Return the facts about the pools of cells, which share one data set."""
     evaluated = pools.evaluation.select(range(cells[0].data.eval_size))
     return DataFacts(
-        classes=_classes(pools, evaluated),
+        classes=_classes(pools, evaluated) if task_of(cells[0].data).has_classes else (),
         left_out=dict(pools.left_out),
         evaluated_in_training=_in_both(pools.train, evaluated, {c.train_size for c in cells}),
         notes=pools.notes,
@@ -41,13 +43,10 @@ def _in_both(train: Dataset, evaluated: Dataset, sizes: set[int]) -> dict[int, i
     """Return the number of evaluated examples that are among the first training examples, for each size."""
     texts = [name for name in train.column_names if name != "labels"]
     trained = train.select(range(max(sizes)))
-    first: dict[tuple[str, ...], int] = {}
-    for place, example in enumerate(zip(*(trained[name][:] for name in texts), strict=True)):
+    first: dict[Hashable, int] = {}
+    for place, example in enumerate(texts_of(trained, texts)):
         first.setdefault(example, place)
-    places = [
-        first.get(example, len(trained))
-        for example in zip(*(evaluated[name][:] for name in texts), strict=True)
-    ]
+    places = [first.get(example, len(trained)) for example in texts_of(evaluated, texts)]
     return {size: sum(place < size for place in places) for size in sorted(sizes)}
 
 

@@ -25,6 +25,7 @@ from ftbench.worker.data.content import WHERE, Reading
 from ftbench.worker.data.label_folders import LabelFolders, label_folders
 from ftbench.worker.data.saved_splits import saved_splits, within
 from ftbench.worker.data.splits import TEXT, UNTYPED, FileSplit, HubSplit, Split, kind_of
+from ftbench.worker.tasks.tasks import task_of
 
 # The split of data that has no splits.
 _ONLY = "train"
@@ -75,13 +76,11 @@ def _refuse_settings(source: DataSource, kinds: set[str]) -> None:
 
 def _require_label_folder_columns(source: DataSource, folders: Mapping[str, LabelFolders]) -> None:
     """Raise WorkloadError if the profile names other columns than label folders have."""
-    columns = {
-        "workload.text_column": source.text_columns,
-        "workload.label_column": (source.label_column,),
-    }
-    for setting, names in columns.items():
-        for name in names:
-            require_column(name, setting, LabelFolders.columns, "a folder of texts for each label")
+    for column in task_of(source).columns.values():
+        setting = f"workload.{column.setting}"
+        require_column(
+            column.name, setting, LabelFolders.columns, "a folder of texts for each label"
+        )
 
 
 def _refuse_config(source: DataSource, kind: str) -> None:

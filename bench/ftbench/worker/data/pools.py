@@ -25,9 +25,8 @@ from ftbench.worker.data.content import WHERE, Reading
 from ftbench.worker.data.examples import read_examples
 from ftbench.worker.data.find_splits import find_splits
 from ftbench.worker.data.splits import Split
-from ftbench.worker.tasks.protocol import Task
-from ftbench.worker.tasks.tasks import TASKS
-from ftbench.worker.tasks.text import LABEL
+from ftbench.worker.tasks.protocol import LABEL, Labels, ReadsLabels, Task
+from ftbench.worker.tasks.tasks import task_of
 
 # The share of each class, or group of similar labels, that becomes the evaluation pool if there is only one split.
 HELD_OUT = 0.2
@@ -50,7 +49,7 @@ class Pools:
 
 def load_pools(source: DataSource) -> Pools:
     """Return the two pools of a data set; raises WorkloadError if it does not fit the profile."""
-    task = TASKS[source.task]
+    task = task_of(source)
     reading = Reading(source.separator, source.encoding)
     left_out: Counter[str] = Counter()
     splits = find_splits(source, reading)
@@ -65,20 +64,29 @@ def load_pools(source: DataSource) -> Pools:
         # Rows that are left out of the training split are not counted twice.
         counts = Counter[str]() if eval_split == source.train_split else left_out
         held_out = _evaluation_examples(chosen, source, task, reading, counts)
-    _require_same_type(train, held_out, source.label_column)
-    names = rows.names(source.label_column)
-    train, held_out = (_numbered_names(pool, names, source) for pool in (train, held_out))
-    labels = task.read_labels(
-        train[LABEL], held_out[LABEL], names=names, column=source.label_column
-    )
+    labels = _labels(task, train, held_out, rows, source)
     _require_unchanged(source.source)
     return Pools(
-        train=_pool(train, labels.train).shuffle(seed=source.shuffle_seed),
-        evaluation=_pool(held_out, labels.evaluation).shuffle(seed=source.shuffle_seed),
-        labels=labels.names,
+        train=_pool(train, labels and labels.train).shuffle(seed=source.shuffle_seed),
+        evaluation=_pool(held_out, labels and labels.evaluation).shuffle(seed=source.shuffle_seed),
+        labels=labels.names if labels else (),
         eval_split=eval_split,
         left_out={reason: count for reason, count in left_out.items() if count},
         notes=tuple(reading.notes),
+    )
+
+
+def _labels(
+    task: Task, train: pa.Table, evaluation: pa.Table, split: Split, source: DataSource
+) -> Labels | None:
+    """Return the labels of both pools; None if the task reads none."""
+    if not isinstance(task, ReadsLabels):
+        return None
+    _require_same_type(train, evaluation, source.label_column)
+    names = split.names(source.label_column)
+    train, evaluation = (_numbered_names(pool, names, source) for pool in (train, evaluation))
+    return task.read_labels(
+        train[LABEL], evaluation[LABEL], names=names, column=source.label_column
     )
 
 
@@ -111,9 +119,12 @@ def require_sizes(cells: Iterable[Cell], pools: Pools) -> None:
             )
 
 
-def _pool(table: pa.Table, labels: pa.Array) -> Dataset:
-    """Return a table of texts with the column `labels` instead of `label`."""
-    return Dataset(table.drop_columns([LABEL, ROW, FILE]).append_column("labels", labels))
+def _pool(table: pa.Table, labels: pa.Array | None) -> Dataset:
+    """Return a table of texts, with the column `labels` instead of `label` if there are labels."""
+    texts = table.drop_columns([ROW, FILE])
+    if labels is None:
+        return Dataset(texts)
+    return Dataset(texts.drop_columns([LABEL]).append_column("labels", labels))
 
 
 def _split(splits: Mapping[str, Split], name: str, where: str) -> Split:
@@ -141,7 +152,7 @@ def _hold_out(table: pa.Table, task: Task) -> tuple[pa.Table, pa.Table]:
     That part is contiguous, since near-duplicates (reviews of one film) are next to each other.
     """
     kept, held_out = [], []
-    for rows in task.strata(table[LABEL]):
+    for rows in task.strata(table):
         cut = len(rows) - round(HELD_OUT * len(rows))
         kept.append(rows[:cut])
         held_out.append(rows[cut:])

@@ -28,6 +28,8 @@ from ftbench.worker.data.json_files import read_json
 # Formats without types, and formats of text.
 UNTYPED = (".csv", ".tsv")
 TEXT = (*UNTYPED, ".json", ".jsonl", ".txt")
+# Settings whose columns are texts, also if each is written as a number.
+_OF_TEXTS = frozenset({"workload.text_column", "workload.completion_column"})
 
 
 class Split(Protocol):
@@ -60,7 +62,7 @@ class FileSplit:
         table = combined(tables, [file.name for file in self.files])
         if all(kind_of(file) in UNTYPED for file in self.files):
             for place, (column, setting) in enumerate(columns.items()):
-                if "text_column" not in setting:
+                if setting not in _OF_TEXTS:
                     flags = "where" in setting
                     values = with_numbers(table[column], flags=flags)
                     table = table.set_column(place, column, values)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ftbench.base.errors import WorkloadError
-from ftbench.worker.tasks.protocol import Task
+from ftbench.worker.tasks.protocol import IGNORED, Array, Task
 
 _TOKENISED_BY = ("datasets", "tokenizers", "transformers")
 # Increased whenever files are read in another way, so that texts read by older code are not taken from the cache.
@@ -29,6 +32,7 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     padding: str,
+    evaluation: bool = False,
     identity: dict[str, Any],
 ) -> Path:
     """Return the Arrow file of the first `count` examples of a pool, tokenised.
@@ -50,7 +54,13 @@ def tokenise(
     file = Path(datasets.config.HF_DATASETS_CACHE) / "ftbench" / f"{digest}.arrow"
 
     def encode(batch: Mapping[str, Sequence[str]]) -> Any:
-        return task.encode(tokenizer, batch, max_length=max_length, pad=padding == "max_length")
+        return task.encode(
+            tokenizer,
+            batch,
+            max_length=max_length,
+            pad=padding == "max_length",
+            evaluation=evaluation,
+        )
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +80,17 @@ def tokenise(
             expected="a folder that can be written, with room for them",
         ) from error
     return file
+
+
+def labels_of(pool: Dataset) -> Array:
+    """Return the labels of a tokenised pool: one per example; or one row per example, filled up with `IGNORED`."""
+    labels = pool.select_columns("labels").with_format("arrow")[:]["labels"].combine_chunks()
+    if not pa.types.is_list(labels.type) and not pa.types.is_large_list(labels.type):
+        return labels.to_numpy(zero_copy_only=False)
+    counts = pc.list_value_length(labels).to_numpy()
+    filled = np.full((len(counts), int(counts.max(initial=0))), IGNORED, dtype=np.int64)
+    filled[np.arange(filled.shape[1]) < counts[:, None]] = labels.flatten().to_numpy()
+    return filled
 
 
 def read_tokenised(file: str, count: int) -> Dataset:

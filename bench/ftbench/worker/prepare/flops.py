@@ -9,8 +9,9 @@ it counts the recomputation in their backward pass, which is not useful work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,18 +22,25 @@ from ftbench.worker.measure.steps import example_flops
 if TYPE_CHECKING:
     from peft import PeftModel
 
+# The features of an artificial example of a length.
+Example = Callable[[int], dict[str, Any]]
 # An example's FLOPs are quadratic in its length; three lengths determine the polynomial.
 _LENGTHS = (8, 16, 24)
 _SHORT_LENGTHS = (1, 2, 3)  # for grids with shorter sequences
 
 
-def count_flops(model: PreTrainedModel | PeftModel, length: int, label: float = 0) -> int:
-    """Return the FLOPs of one forward and backward pass over one example of this length, with this label."""
-    ids = torch.ones(1, length, dtype=torch.int64, device=model.device)
+def one_class(length: int) -> dict[str, Any]:
+    """Return the features of an example of this length, of the first class."""
+    return {"input_ids": [1] * length, "attention_mask": [1] * length, "labels": 0}
+
+
+def count_flops(
+    model: PreTrainedModel | PeftModel, length: int, example: Example = one_class
+) -> int:
+    """Return the FLOPs of one forward and backward pass over the example of this length."""
     inputs = {
-        "input_ids": ids,
-        "attention_mask": ids,
-        "labels": torch.tensor([label], device=model.device),
+        name: torch.tensor([values], device=model.device)
+        for name, values in example(length).items()
     }
     with FlopCounterMode(display=False) as counter:
         model(**inputs).loss.backward()
@@ -41,7 +49,7 @@ def count_flops(model: PreTrainedModel | PeftModel, length: int, label: float = 
 
 
 def fit_flops(
-    model: PreTrainedModel | PeftModel, longest: int, label: float = 0
+    model: PreTrainedModel | PeftModel, longest: int, example: Example = one_class
 ) -> tuple[int, int, int] | None:
     """Return (c0, c1, c2) with FLOPs = c0 + c1*S + c2*S^2, exact; None if there is no such polynomial.
 
@@ -49,13 +57,13 @@ def fit_flops(
     the model's own error for inputs that it cannot read.
     """
     lengths = _LENGTHS if longest >= _LENGTHS[-1] else _SHORT_LENGTHS
-    coefficients = _quadratic(lengths, [count_flops(model, length, label) for length in lengths])
+    coefficients = _quadratic(lengths, [count_flops(model, length, example) for length in lengths])
     if any(c.denominator != 1 for c in coefficients):
         return None
     c0, c1, c2 = (int(c) for c in coefficients)
     return (
         (c0, c1, c2)
-        if example_flops((c0, c1, c2), longest) == count_flops(model, longest, label)
+        if example_flops((c0, c1, c2), longest) == count_flops(model, longest, example)
         else None
     )
 

@@ -36,6 +36,7 @@ from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.prepare.optimizer_packages import refuse_batched_scores, require_optimizer
 from ftbench.worker.process.malloc import require_mallopt
 from ftbench.worker.recipe.finetune import training_arguments
+from ftbench.worker.recipe.gguf import quantised_warnings
 from ftbench.worker.recipe.method import require_peft, with_method
 from ftbench.worker.recipe.model import (
     attention_for,
@@ -55,12 +56,13 @@ from ftbench.worker.recipe.tokenizer import (
 )
 from ftbench.worker.recipe.trackers import require_packages
 from ftbench.worker.tasks.protocol import Task
-from ftbench.worker.tasks.tasks import TASKS
-from ftbench.worker.tasks.text import TEXT
+from ftbench.worker.tasks.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+# Examples that the tokenizer is judged by.
+_JUDGED = 1000
 FLOPS_ABSENT = "the model's FLOPs are not a quadratic in the sequence length"
 
 
@@ -82,7 +84,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
-    task = TASKS[data.task]
+    task = task_of(data)
     pools = load_pools(data)
     require_sizes(cells, pools)
 
@@ -92,7 +94,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     tokenised = _tokenise(cells, pools, tokenizer)
 
     emit(Progress(phase="counting FLOPs"))
-    full, by_method = _count_all_flops(model, cells, task)
+    full, by_method = _count_all_flops(model, cells, task, tokenizer)
 
     emit(Progress(phase="measuring the matmul peak"))
     dtypes = {compute_dtype(cell.settings) for cell in cells}
@@ -129,8 +131,10 @@ def _model_that_fits(
     own_tokenizer = source.tokenizer == source.source
     _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
     require_own_tokenizer(tokenizer, config, source)
-    warnings = padding_warnings(tokenizer, config)
-    warnings += unknown_warnings(unknown_share(tokenizer, pools.train[TEXT]), source)
+    warnings = quantised_warnings(source.source) + padding_warnings(tokenizer, config)
+    warnings += unknown_warnings(
+        unknown_share(tokenizer, task.plain_texts(pools.train[:_JUDGED])), source
+    )
     _check_attention(cells, config, task)
     require_room(source, pools.labels, task)
     # Each attention implementation of the cells is tried; the last, eager, is used to count the FLOPs.
@@ -146,22 +150,34 @@ def _model_that_fits(
 
 
 def _count_all_flops(
-    model: PreTrainedModel, cells: Sequence[Cell], task: Task
+    model: PreTrainedModel,
+    cells: Sequence[Cell],
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[StepFlops, dict[Method, StepFlops]]:
     """Return the FLOPs of full fine-tuning, and those of the other methods of the cells."""
     longest = max(cell.max_length for cell in cells)
-    full = _count_flops(model, longest, task)
+    full = _count_flops(model, longest, task, tokenizer)
     others = {cell.method: cell.lora for cell in cells if cell.method != "full"}
     return full, {  # in this order, one model is enough: LoRA makes the head trainable again
-        method: _count_flops(with_method(model, method, task, lora), longest, task)
+        method: _count_flops(with_method(model, method, task, lora), longest, task, tokenizer)
         for method, lora in sorted(others.items())
     }
 
 
-def _count_flops(model: PreTrainedModel | PeftModel, longest: int, task: Task) -> StepFlops:
+def _count_flops(
+    model: PreTrainedModel | PeftModel,
+    longest: int,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+) -> StepFlops:
     """Return the FLOPs by length, or the reason that they are not known, which does not stop a run."""
+
+    def artificial(length: int) -> dict[str, Any]:
+        return task.example(tokenizer, "a " * length, length)
+
     try:
-        flops = fit_flops(model, longest, task.filler)
+        flops = fit_flops(model, longest, artificial)
     except Exception as error:  # an unusual model may raise anything for plain token ids
         traceback.print_exc()
         return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
@@ -185,7 +201,7 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
                 got=", ".join(f"{k}={v!r}" for k, v in cell.settings.items()),
             ) from error
         best = str(cell.settings["metric_for_best_model"]).removeprefix("eval_")
-        given = ("loss", *TASKS[cell.data.task].scores)
+        given = ("loss", *task_of(cell.data).scores)
         if cell.settings["load_best_model_at_end"] and best not in given:
             raise ProfileError(
                 "no such metric",
@@ -239,10 +255,11 @@ def _tokenise(
             name: tokenise(
                 pool,
                 count,
-                task=TASKS[data.task],
+                task=task_of(data),
                 tokenizer=tokenizer,
                 max_length=cell.max_length,
                 padding=cell.padding,
+                evaluation=name == "evaluation",
                 identity={"data": rules, "tokenizer": cell.model.tokenizer.revision, "pool": name},
             )
             for name, pool, count in (

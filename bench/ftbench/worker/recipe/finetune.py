@@ -22,6 +22,7 @@ from transformers import (
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.scores import Score
+from ftbench.worker.data.tokenised import labels_of
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -31,8 +32,7 @@ from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
-from ftbench.worker.tasks.protocol import Array
-from ftbench.worker.tasks.tasks import TASKS
+from ftbench.worker.tasks.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -83,7 +83,8 @@ def build_trainer(
     steps: StepBook,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> MeteredTrainer:
-    """Return the Trainer of a cell; its default collator pads a batch to its longest example."""
+    """Return the Trainer of a cell; its collator pads a batch to its longest example."""
+    task = task_of(cell.data)
     train, evaluation = pools
     trainer = MeteredTrainer(
         model=model,
@@ -91,20 +92,18 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        compute_metrics=ComputeScores(TASKS[cell.data.task], _labels(train)),
+        data_collator=task.collator(tokenizer),
+        compute_metrics=ComputeScores(task, labels_of(train)),
+        preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=callbacks,
         phases=phases,
         steps=steps,
     )
-    if arguments.gradient_accumulation_steps > 1:
+    if arguments.gradient_accumulation_steps > 1 and not task.loss_per_token:
         # BERT-like classifiers accept loss arguments but ignore the number of items, and the Trainer
         # then does not divide: gradients and loss would be summed, not averaged.
         trainer.model_accepts_loss_kwargs = False
     return trainer
-
-
-def _labels(pool: Dataset) -> Array:
-    return pool.select_columns("labels").with_format("arrow")[:]["labels"].to_numpy()
 
 
 def finetune(
@@ -174,7 +173,7 @@ def make_trainer(
     """Return the Trainer of a cell with its model loaded: the part of the recipe before training."""
     set_seed(seed)  # before the model, whose new head and LoRA are initialised from this generator
     tokenizer = load_tokenizer(cell.model)
-    task = TASKS[cell.data.task]
+    task = task_of(cell.data)
     loaded = load_model(
         cell.model,
         labels,

@@ -1,4 +1,4 @@
-"""Method: the parameters that a fine-tune trains: all, the head, or LoRA's matrices and the head.
+"""Method: the parameters that a fine-tune trains: all, the head, or LoRA's matrices and a new head.
 
 Frozen parameters have no gradient and no optimizer state. Their modules stay in training mode, as the Trainer
 sets them: dropout is active even in a frozen body.
@@ -32,6 +32,13 @@ def with_method(
     if method == "full":
         return model
     if method == "head":
+        if not task.new_head:
+            raise WorkloadError(
+                f"{task.name} has no new head to train alone: the model's own answers tokens",
+                where="method",
+                got="head",
+                expected="full or lora",
+            )
         return _head_only(model)
     return _with_lora(model, task, lora or LoraSettings())
 
@@ -82,24 +89,24 @@ def _head_only(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftModel:
-    """Return the model frozen, with LoRA in its body, and its whole head trained.
+    """Return the model frozen, with LoRA in its body, and its whole head trained if that is new.
 
-    With `all-linear`, peft would adapt layers of the head as well. It knows only one name of a head, and
-    fails with DistilBERT's `pre_classifier`.
+    With `all-linear`, peft would adapt layers of a new head as well. It knows only one name of a head, and
+    fails with DistilBERT's `pre_classifier`. A head that answers tokens stays as it is, and often is the embedding.
     """
     require_peft(["lora"])
     from peft import LoraConfig, TaskType, get_peft_model
 
-    head = head_modules(model)
+    head = head_modules(model) if task.new_head else []
     modules = lora.target_modules
     config = LoraConfig(
-        task_type=TaskType[task.peft_task],
+        task_type=TaskType[task.peft_task] if task.peft_task else None,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
-        exclude_modules=_within(head),
-        modules_to_save=head,
+        exclude_modules=_within(head) if head else None,
+        modules_to_save=head or None,
     )
     try:
         return get_peft_model(model, config)

@@ -19,7 +19,7 @@ from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.base.units import format_bytes
 from ftbench.plan.sources import ModelSource, Source
 from ftbench.records.checkpoint import Checkpoint
-from ftbench.worker.recipe.sources import revision_of
+from ftbench.worker.recipe.sources import location_of, revision_of
 from ftbench.worker.tasks.protocol import Task
 
 # Tokenizers with no limit of their own report a huge number (transformers' VERY_LARGE_INTEGER).
@@ -70,8 +70,10 @@ def _config(source: Source, **fields: Any) -> PreTrainedConfig:
         if source.kind == "architecture":
             return AutoConfig.for_model(source.location, **fields)
         return AutoConfig.from_pretrained(
-            source.location, trust_remote_code=False, **revision_of(source), **fields
+            location_of(source), trust_remote_code=False, **revision_of(source), **fields
         )
+    except WorkloadError:
+        raise
     except Exception as error:
         raise WorkloadError(
             f"no model config: {error}", where="workload.model", got=source.reference
@@ -106,7 +108,7 @@ def load_model(
             )
             return LoadedModel(made, None)
         loaded, info = task.auto_model.from_pretrained(
-            model.source.location,
+            location_of(model.source),
             config=config,
             attn_implementation=attention,
             dtype=torch.float32,

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from ftbench.plan.sources import Source
+from ftbench.worker.recipe.gguf import converted, is_gguf
+
+
+def location_of(source: Source) -> str:
+    """Return the argument of `from_pretrained`: a hub id or a directory, for a GGUF file that of its conversion."""
+    return str(converted(source)) if is_gguf(source) else source.location
 
 
 def revision_of(source: Source) -> dict[str, str]:

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import ModelSource
 from ftbench.records.record import RunWarning
-from ftbench.worker.recipe.sources import revision_of
+from ftbench.worker.recipe.sources import location_of, revision_of
 
 _WHERE = "workload.tokenizer"
 # A tokenizer with fewer tokens than this share of the model's embeddings is another model's. Sizes differ a little
@@ -28,8 +28,10 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     source = model.tokenizer
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source.location, trust_remote_code=False, **revision_of(source)
+            location_of(source), trust_remote_code=False, **revision_of(source)
         )
+    except WorkloadError:
+        raise
     except Exception as error:  # OSError, ValueError or KeyError, depending on what is missing
         raise WorkloadError(f"no tokenizer: {error}", where=_WHERE, got=source.reference) from error
     if tokenizer.pad_token is None:

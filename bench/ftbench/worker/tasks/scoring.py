@@ -15,7 +15,7 @@ from ftbench.records.scores import Score, share_variance
 from ftbench.worker.tasks.protocol import Array
 
 # 95 of 100 draws of a normal distribution lie within this many standard errors.
-_NORMAL = 1.959964
+NORMAL = 1.959964
 # The variance of Fisher's z of a correlation of n examples is a constant divided by n - 3. The constant is 1 for
 # Pearson's; for Spearman's it depends on the correlation: Bonett and Wright, "Sample size requirements for
 # estimating Pearson, Kendall and Spearman correlations" (2000).
@@ -25,7 +25,7 @@ _FEWEST_CORRELATED = 4
 def accuracy(share: float, examples: int, guess: float) -> Score:
     """Return the share of right answers as a score."""
     error = math.sqrt(share_variance(share, examples))
-    return _score("accuracy", share, error, guess=guess)
+    return score("accuracy", share, error, guess=guess)
 
 
 def macro_f1(references: Array, answers: Array, guess: int) -> Score:
@@ -50,7 +50,7 @@ def macro_f1(references: Array, answers: Array, guess: int) -> Score:
     variance = (counts * (influence - mean) ** 2).sum() / examples**2
     constant = np.full_like(answers, guess)
     guessed = _macro_f1(_confusion(references, constant))
-    return _score("f1_macro", value, math.sqrt(variance), guess=guessed)
+    return score("f1_macro", value, math.sqrt(variance), guess=guessed)
 
 
 def _confusion(references: Array, answers: Array) -> Array:
@@ -87,7 +87,7 @@ def mean_squared_error(references: Array, answers: Array, guess: float) -> Score
     squares = (answers - references) ** 2
     error = float(squares.std(ddof=1) / math.sqrt(len(squares))) if len(squares) > 1 else None
     guessed = float(((references - guess) ** 2).mean())
-    return _score("mse", float(squares.mean()), error, guess=guessed)
+    return score("mse", float(squares.mean()), error, guess=guessed)
 
 
 def _ranks(values: Array) -> Array:
@@ -108,22 +108,22 @@ def _correlation(x: Array, y: Array) -> float:
 def _correlated(name: str, value: float, examples: int, variance: float) -> Score:
     """Return a correlation with the interval that is symmetric in Fisher's z; none for fewer than four examples."""
     if examples < _FEWEST_CORRELATED or abs(value) >= 1:
-        return _score(name, value, None, guess=0.0)
+        return score(name, value, None, guess=0.0)
     in_z = math.sqrt(variance / (examples - 3)) if examples > 3 else math.inf
     z = math.atanh(value)
-    low, high = math.tanh(z - _NORMAL * in_z), math.tanh(z + _NORMAL * in_z)
+    low, high = math.tanh(z - NORMAL * in_z), math.tanh(z + NORMAL * in_z)
     error = (1 - value**2) * in_z
-    return _score(name, value, error, guess=0.0).model_copy(update={"low": low, "high": high})
+    return score(name, value, error, guess=0.0).model_copy(update={"low": low, "high": high})
 
 
-def _score(name: str, value: float, error: float | None, *, guess: float) -> Score:
+def score(name: str, value: float, error: float | None, *, guess: float) -> Score:
     """Return a score with a normal interval, clipped to the score's bounds."""
     kind = BY_NAME[name]
     ends: dict[str, float] = {}
     if error is not None:
         least, most = kind.bounds
-        ends["low"] = max(value - _NORMAL * error, least)
-        ends["high"] = min(value + _NORMAL * error, most)
+        ends["low"] = max(value - NORMAL * error, least)
+        ends["high"] = min(value + NORMAL * error, most)
     return Score(
         name=name,
         value=value,

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftbench.plan.sources import DataSource
-
-TEXT, PAIR, LABEL = "text", "text_pair", "label"
+from ftbench.worker.tasks.protocol import LABEL, PAIR, TEXT, Column
 
 
 class WholeTexts:
     """The common part of tasks with one label per text, or per pair of texts."""
 
-    def columns(self, source: DataSource) -> dict[str, str]:
-        """Return the column of the text, or the two of a pair, and the column of the label."""
-        texts = dict(zip((TEXT, PAIR), source.text_columns, strict=False))
-        return {**texts, LABEL: source.label_column}
+    new_head = True
+    loss_per_token = False
+    reduce_logits: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
+
+    def __init__(self, source: DataSource) -> None:
+        """Make the task of a data set."""
+        texts = zip((TEXT, PAIR), source.text_columns, strict=False)
+        self.columns: Mapping[str, Column] = {
+            **{name: Column(column, "text_column", "text") for name, column in texts},
+            LABEL: Column(source.label_column, "label_column", "label"),
+        }
+
+    def plain_texts(self, batch: Mapping[str, Sequence[Any]]) -> list[str]:
+        """Return the text, or the first of a pair, of each example."""
+        return list(batch[TEXT])
 
     def encode(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        batch: Mapping[str, Sequence[str]],
+        batch: Mapping[str, Sequence[Any]],
         *,
         max_length: int,
         pad: bool,
+        evaluation: bool = False,
     ) -> Mapping[str, Any]:
         """Return the features of a batch; if a pair is too long, the longer text is truncated first.
 
@@ -40,6 +52,21 @@ class WholeTexts:
             padding="max_length" if pad else False,
         )
         return encoded
+
+    def example(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, length: int, label: int = 0
+    ) -> dict[str, Any]:
+        """Return the features of an artificial example of exactly `length` tokens, with one label."""
+        encoded = tokenizer(text, truncation=True, max_length=length, padding="max_length")
+        return {**encoded, "labels": self.filler(label)}
+
+    def filler(self, label: int) -> int | float:
+        """Return a label for an artificial example."""
+        return label
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+        """Return None: the Trainer's own pads a batch to its longest example."""
+        return None
 
 
 def lengths(encoded: Mapping[str, Any]) -> list[int]:

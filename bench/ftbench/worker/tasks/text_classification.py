@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import TaskName
 from ftbench.records.scores import Score
-from ftbench.worker.tasks import scoring
-from ftbench.worker.tasks.protocol import Array, Labels
+from ftbench.worker.tasks import scoring, strata
+from ftbench.worker.tasks.protocol import LABEL, Array, Labels
 from ftbench.worker.tasks.text import WholeTexts
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ class TextClassification(WholeTexts):
 
     name: TaskName = "text-classification"
     auto_model: Any = AutoModelForSequenceClassification
-    peft_task: str = "SEQ_CLS"
+    peft_task: str | None = "SEQ_CLS"
     scores: tuple[str, ...] = ("accuracy", "f1_macro")
-    filler: int | float = 0
     has_classes: bool = True
 
     @cached_property
@@ -44,10 +43,9 @@ class TextClassification(WholeTexts):
         # In memory, so that two cells at a time do not share a cache file.
         return Accuracy(keep_in_memory=True)
 
-    def strata(self, labels: pa.ChunkedArray) -> list[Array]:
+    def strata(self, examples: pa.Table) -> list[Array]:
         """Return the row numbers of each class, in the order of the rows."""
-        values = np.asarray(labels.to_pylist())
-        return [np.flatnonzero(values == value) for value in np.unique(values)]
+        return strata.of_values(examples[LABEL])
 
     def read_labels(
         self,

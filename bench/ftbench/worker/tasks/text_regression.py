@@ -13,7 +13,7 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import TaskName
 from ftbench.records.scores import Score
 from ftbench.worker.tasks import scoring
-from ftbench.worker.tasks.protocol import Array, Labels
+from ftbench.worker.tasks.protocol import LABEL, Array, Labels
 from ftbench.worker.tasks.text import WholeTexts
 
 # Examples are split within this many groups of similar labels, if each has at least as many examples.
@@ -25,17 +25,20 @@ class TextRegression(WholeTexts):
 
     name: TaskName = "text-regression"
     auto_model: Any = AutoModelForSequenceClassification
-    peft_task: str = "SEQ_CLS"
+    peft_task: str | None = "SEQ_CLS"
     scores: tuple[str, ...] = ("pearson", "spearman", "mse")
-    filler: int | float = 0.0
     has_classes: bool = False
 
-    def strata(self, labels: pa.ChunkedArray) -> list[Array]:
+    def filler(self, label: int) -> float:
+        """Return a label for an artificial example: any number."""
+        return float(label)
+
+    def strata(self, examples: pa.Table) -> list[Array]:
         """Return row numbers in groups of similar labels, each in the order of the rows.
 
         A file may be sorted by its labels, and its last part would not be a fair evaluation.
         """
-        order = np.argsort(_numbers(labels, ""), kind="stable")
+        order = np.argsort(_numbers(examples[LABEL], ""), kind="stable")
         groups = max(1, min(_GROUPS, len(order) // _GROUPS))
         return [np.sort(rows) for rows in np.array_split(order, groups)]
 

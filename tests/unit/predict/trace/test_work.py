@@ -18,8 +18,7 @@ from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import data_source, profile
+from tests.factories import data_source, profile, task
 from tests.traced import traced_cell
 
 BATCH, INPUT, HIDDEN, OUTPUT = 6, 10, 24, 5
@@ -191,9 +190,7 @@ def work_of(cell):
 @pytest.fixture(scope="module")
 def document():
     """The FLOPs of training on one document, counted on real tensors."""
-    model = load_model(
-        small_cell().model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    ).model
+    model = load_model(small_cell().model, ("0", "1"), task(), attn_implementation="eager").model
     coefficients = fit_flops(model, LENGTH)
     return example_flops(coefficients, LENGTH)
 
@@ -239,9 +236,7 @@ def test_half_precision_moves_half_of_products(plain):
 
 
 def test_a_checkpoint_has_parameters_and_both_moments(plain):
-    model = load_model(
-        small_cell().model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    ).model
+    model = load_model(small_cell().model, ("0", "1"), task(), attn_implementation="eager").model
     parameters = sum(p.numel() for p in model.parameters())
     counters = len(list(model.parameters())) * FLOAT
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
@@ -253,13 +248,9 @@ def test_a_checkpoint_has_parameters_and_both_moments(plain):
 
 def test_a_checkpoint_of_lora_has_what_is_trained_alone():
     cell = small_cell(method="lora")
-    model = load_model(
-        cell.model, ("0", "1"), TASKS["text-classification"], attn_implementation="eager"
-    ).model
+    model = load_model(cell.model, ("0", "1"), task(), attn_implementation="eager").model
     trained = [
-        p
-        for p in with_method(model, "lora", TASKS["text-classification"], cell.lora).parameters()
-        if p.requires_grad
+        p for p in with_method(model, "lora", task(), cell.lora).parameters() if p.requires_grad
     ]
     least = 3 * FLOAT * sum(p.numel() for p in trained)
     assert least <= work_of(cell).checkpoint_bytes <= least + FLOAT * len(trained)

@@ -11,8 +11,7 @@ from ftbench.plan.sources import resolve_data, resolve_model
 from ftbench.worker.data.pools import load_pools
 from ftbench.worker.data.tokenised import read_tokenised, tokenise
 from ftbench.worker.recipe.tokenizer import load_tokenizer
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import profile
+from tests.factories import profile, task
 
 
 def source(dataset, **changes):
@@ -247,7 +246,7 @@ def tokenised(pool, tokenizer, **changes):
         "padding": "max_length",
         "identity": {"data": "x"},
         "tokenizer": tokenizer,
-        "task": TASKS["text-classification"],
+        "task": task(),
     }
     count = changes.pop("count", 10)
     return tokenise(pool, count, **(options | changes))

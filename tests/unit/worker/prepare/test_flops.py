@@ -8,8 +8,7 @@ from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import count_flops, fit_flops
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import profile
+from tests.factories import profile, task
 
 H, INNER, LAYERS, LABELS = 16, 24, 2, 3
 CONFIG = {
@@ -25,7 +24,7 @@ def small():
     return load_model(
         resolve_model(workload),
         ("a", "b", "c"),
-        TASKS["text-classification"],
+        task(),
         attn_implementation="eager",
     ).model
 
@@ -60,7 +59,7 @@ def test_the_fitted_polynomial_is_exact(model):
 
 
 def test_a_frozen_body_costs_its_forward_pass_alone():
-    head = with_method(small(), "head", TASKS["text-classification"])
+    head = with_method(small(), "head", task())
     for length in (4, 32):
         # Of the classifier, the gradient of the weights; its input has none.
         assert count_flops(head, length) == by_hand(length) // 3 + 2 * H * LABELS
@@ -87,7 +86,7 @@ def lora_by_hand(length, rank):
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_loras_flops_are_those_worked_out_by_hand(rank):
-    lora = with_method(small(), "lora", TASKS["text-classification"], LoraSettings(r=rank))
+    lora = with_method(small(), "lora", task(), LoraSettings(r=rank))
     for length in (4, 32):
         assert count_flops(lora, length) == lora_by_hand(length, rank)
     assert example_flops(fit_flops(lora, 128), 77) == lora_by_hand(77, rank)

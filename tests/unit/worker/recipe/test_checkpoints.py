@@ -21,10 +21,9 @@ from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.plan.sources import resolve_model
 from ftbench.worker.recipe.model import attention_for, load_model, model_class, require_room
 from ftbench.worker.recipe.model_files import require_model_files
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import profile
+from tests.factories import profile, task
 
-TASK = TASKS["text-classification"]
+TASK = task()
 SIZES = {
     "vocab_size": 100,
     "hidden_size": 16,

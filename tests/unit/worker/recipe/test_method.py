@@ -9,22 +9,22 @@ from ftbench.plan.profile import LoraSettings
 from ftbench.plan.sources import resolve_model
 from ftbench.worker.recipe.method import counts, head_modules, require_peft, with_method
 from ftbench.worker.recipe.model import load_model
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import profile
+from tests.factories import profile, task
 
 H, INNER, VOCABULARY, LABELS = 16, 24, 32, 3
 CONFIGS = {
     "bert": {"hidden_size": H, "num_attention_heads": 2, "intermediate_size": INNER},
     "distilbert": {"dim": H, "n_heads": 2, "hidden_dim": INNER},
+    "llama": {"hidden_size": H, "num_attention_heads": 2, "intermediate_size": INNER},
 }
-LAYERS = {"bert": "num_hidden_layers", "distilbert": "n_layers"}
+LAYERS = {"bert": "num_hidden_layers", "distilbert": "n_layers", "llama": "num_hidden_layers"}
 # Weights of the linear modules of one layer: in and out of each.
 LINEAR = [(H, H)] * 4 + [(H, INNER), (INNER, H)]
 HEADS = {"bert": H * LABELS + LABELS, "distilbert": H * H + H + H * LABELS + LABELS}
 POOLER = {"bert": [(H, H)], "distilbert": []}
 
 
-def small(architecture):
+def small(architecture, of=None):
     workload = {
         "model": f"architecture:{architecture}",
         "tokenizer": "offline:minilm-l6",
@@ -32,9 +32,7 @@ def small(architecture):
         "config": {**CONFIGS[architecture], LAYERS[architecture]: 1, "vocab_size": VOCABULARY},
     }
     source = resolve_model(profile(workload=workload).workload)
-    return load_model(
-        source, ("a", "b", "c"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model
+    return load_model(source, ("a", "b", "c"), of or task(), attn_implementation="sdpa").model
 
 
 def trained(model):
@@ -45,19 +43,19 @@ def counted(model):
     return counts(list(model.parameters()))
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=HEADS)
 def architecture(request):
     return request.param
 
 
 def test_full_fine_tuning_trains_all(architecture):
-    model = with_method(small(architecture), "full", TASKS["text-classification"])
+    model = with_method(small(architecture), "full", task())
     total, of_them = counted(model)
     assert total == of_them == sum(one.numel() for one in model.parameters())
 
 
 def test_the_head_alone_is_what_is_new_in_the_model(architecture):
-    model = with_method(small(architecture), "head", TASKS["text-classification"])
+    model = with_method(small(architecture), "head", task())
     heads = {"bert": {"classifier"}, "distilbert": {"pre_classifier", "classifier"}}
     assert set(head_modules(model)) == heads[architecture]
     assert {name.partition(".")[0] for name in trained(model)} == heads[architecture]
@@ -66,9 +64,7 @@ def test_the_head_alone_is_what_is_new_in_the_model(architecture):
 
 def test_lora_trains_its_matrices_and_the_head(architecture):
     whole = counted(small(architecture))[0]
-    model = with_method(
-        small(architecture), "lora", TASKS["text-classification"], LoraSettings(r=4)
-    )
+    model = with_method(small(architecture), "lora", task(), LoraSettings(r=4))
     matrices = sum(4 * (a + b) for a, b in LINEAR + POOLER[architecture])
     # peft keeps the head as it was beside the one that it trains.
     assert counted(model) == (
@@ -80,7 +76,7 @@ def test_lora_trains_its_matrices_and_the_head(architecture):
 
 def test_lora_of_named_modules():
     of_two = LoraSettings(r=2, target_modules=("query", "value"))
-    model = with_method(small("bert"), "lora", TASKS["text-classification"], of_two)
+    model = with_method(small("bert"), "lora", task(), of_two)
     assert counted(model)[1] == 2 * 2 * (H + H) + HEADS["bert"]
 
 
@@ -89,7 +85,7 @@ def test_modules_that_are_not_there_are_refused_with_those_that_are():
         with_method(
             small("distilbert"),
             "lora",
-            TASKS["text-classification"],
+            task(),
             LoraSettings(target_modules=("query",)),
         )
     assert caught.value.where == "lora.target_modules"
@@ -103,7 +99,7 @@ def test_lora_starts_from_the_model_itself_and_from_the_seed():
         set_seed(seed)
         model = small("bert").eval()
         before = model(ids).logits
-        adapted = with_method(model, "lora", TASKS["text-classification"]).eval()
+        adapted = with_method(model, "lora", task()).eval()
         assert torch.equal(adapted(ids).logits, before)
         drawn.append(next(p for n, p in adapted.named_parameters() if "lora_A" in n))
     assert torch.equal(drawn[0], drawn[1])
@@ -112,7 +108,7 @@ def test_lora_starts_from_the_model_itself_and_from_the_seed():
 
 def test_a_model_without_a_head_is_refused():
     with pytest.raises(WorkloadError, match="no head separate"):
-        with_method(small("bert").bert, "head", TASKS["text-classification"])
+        with_method(small("bert").bert, "head", task())
 
 
 def test_lora_without_peft_names_what_to_install(monkeypatch):
@@ -121,5 +117,17 @@ def test_lora_without_peft_names_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     require_peft(["full", "head"])
     with pytest.raises(ProfileError, match="peft") as caught:
-        with_method(model, "lora", TASKS["text-classification"])
+        with_method(model, "lora", task())
     assert "ftbench[peft]" in caught.value.hint
+
+
+def test_lora_of_a_language_model_leaves_its_head_as_it_is():
+    of = task("causal-lm")
+    model = small("llama", of)
+    adapted = with_method(model, "lora", of, LoraSettings(r=2))
+    names = trained(adapted)
+    assert names
+    assert all("lora_" in name for name in names)
+    assert not any("lm_head" in name for name in names)
+    with pytest.raises(WorkloadError, match="no new head"):
+        with_method(model, "head", of)

@@ -5,13 +5,13 @@ from transformers import EvalPrediction
 
 from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.tasks.accuracy import Accuracy
-from ftbench.worker.tasks.tasks import TASKS
+from tests.factories import task
 
 LABELS = np.array([0, 1, 2])
 
 
-def computing(task="text-classification", train_labels=LABELS):
-    return ComputeScores(TASKS[task], np.asarray(train_labels))
+def computing(name="text-classification", train_labels=LABELS):
+    return ComputeScores(task(name), np.asarray(train_labels))
 
 
 def test_planted_accuracy():

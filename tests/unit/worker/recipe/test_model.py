@@ -9,8 +9,7 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import resolve_model
 from ftbench.worker.recipe.model import length_limit, load_config, load_model
 from ftbench.worker.recipe.tokenizer import load_tokenizer
-from ftbench.worker.tasks.tasks import TASKS
-from tests.factories import profile
+from tests.factories import profile, task
 
 SMALL = {
     "num_hidden_layers": 1,
@@ -25,9 +24,7 @@ def source(**changes):
 
 
 def test_the_packaged_model_is_real():
-    model = load_model(
-        source(), ("neg", "pos"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model
+    model = load_model(source(), ("neg", "pos"), task(), attn_implementation="sdpa").model
     assert model.num_parameters() == pytest.approx(22.71e6, rel=1e-3)
     assert model.dtype == torch.float32
     assert model.config.id2label == {0: "neg", 1: "pos"}
@@ -39,7 +36,7 @@ def test_the_head_is_drawn_from_the_seed():
         set_seed(seed)
         heads.append(
             load_model(
-                source(), ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
+                source(), ("a", "b"), task(), attn_implementation="sdpa"
             ).model.classifier.weight
         )
     assert torch.equal(heads[0], heads[1])
@@ -49,9 +46,7 @@ def test_the_head_is_drawn_from_the_seed():
 def test_random_weights_and_overrides_of_the_config():
     small = source(weights="random", config=SMALL)
     set_seed(0)
-    first = load_model(
-        small, ("a", "b", "c"), TASKS["text-classification"], attn_implementation="eager"
-    ).model
+    first = load_model(small, ("a", "b", "c"), task(), attn_implementation="eager").model
     assert first.config.hidden_size == 16
     assert first.config._attn_implementation == "eager"
     assert first.classifier.out_features == 3
@@ -64,9 +59,7 @@ def test_an_architecture_by_name():
         tokenizer="offline:minilm-l6",
         config={"n_layers": 1},
     )
-    model = load_model(
-        named, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model
+    model = load_model(named, ("a", "b"), task(), attn_implementation="sdpa").model
     assert model.config.model_type == "distilbert"
     assert model.config.n_layers == 1
 
@@ -76,34 +69,30 @@ def test_a_config_file_alone(tmp_path):
     alone = source(
         model=str(tmp_path / "config.json"), weights="random", tokenizer="offline:minilm-l6"
     )
-    assert load_config(alone, ("a", "b"), TASKS["text-classification"]).hidden_size == 16
+    assert load_config(alone, ("a", "b"), task()).hidden_size == 16
 
 
 def test_a_directory_that_holds_no_model(tmp_path):
     (tmp_path / "readme.txt").write_text("")
     empty = source(model=str(tmp_path))
     with pytest.raises(WorkloadError, match=r"workload.model"):
-        load_config(empty, ("a", "b"), TASKS["text-classification"])
+        load_config(empty, ("a", "b"), task())
     with pytest.raises(WorkloadError, match=r"workload.model"):
-        load_model(empty, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa")
+        load_model(empty, ("a", "b"), task(), attn_implementation="sdpa")
     with pytest.raises(WorkloadError, match="no tokenizer"):
         load_tokenizer(empty)
 
 
 def test_pickled_weights_are_not_read(tmp_path):
     small = source(weights="random", config=SMALL)
-    model = load_model(
-        small, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model
+    model = load_model(small, ("a", "b"), task(), attn_implementation="sdpa").model
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     pickled = source(model=str(tmp_path), tokenizer="offline:minilm-l6")
     with pytest.raises(WorkloadError, match="cannot be loaded"):
-        load_model(pickled, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa")
+        load_model(pickled, ("a", "b"), task(), attn_implementation="sdpa")
     asked_for = pickled.model_copy(update={"weights_format": "any"})
-    loaded = load_model(
-        asked_for, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model
+    loaded = load_model(asked_for, ("a", "b"), task(), attn_implementation="sdpa").model
     name = "bert.embeddings.word_embeddings.weight"
     assert torch.equal(loaded.state_dict()[name], model.state_dict()[name])
 
@@ -120,13 +109,13 @@ class Payload:
 
 def test_a_pickle_that_runs_code_runs_none_even_where_pickles_are_read(tmp_path):
     small = source(weights="random", config=SMALL)
-    load_model(
-        small, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa"
-    ).model.config.save_pretrained(tmp_path)
+    load_model(small, ("a", "b"), task(), attn_implementation="sdpa").model.config.save_pretrained(
+        tmp_path
+    )
     torch.save({"x": Payload(tmp_path / "harm")}, tmp_path / "pytorch_model.bin")
     asked_for = source(model=str(tmp_path), tokenizer="offline:minilm-l6", weights_format="any")
     with pytest.raises(WorkloadError, match="cannot be loaded"):
-        load_model(asked_for, ("a", "b"), TASKS["text-classification"], attn_implementation="sdpa")
+        load_model(asked_for, ("a", "b"), task(), attn_implementation="sdpa")
     assert not (tmp_path / "harm").exists()
 
 
@@ -139,7 +128,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path):
         load_config(
             source(model=str(tmp_path), tokenizer="offline:minilm-l6"),
             ("a", "b"),
-            TASKS["text-classification"],
+            task(),
         )
     assert not (tmp_path / "harm").exists()
 
@@ -167,8 +156,6 @@ def test_the_tokenizers_own_limit_counts():
 )
 def test_overrides_of_the_config_that_mean_nothing(config, what):
     with pytest.raises(WorkloadError, match=what) as caught:
-        load_config(
-            source(weights="random", config=config), ("a", "b"), TASKS["text-classification"]
-        )
+        load_config(source(weights="random", config=config), ("a", "b"), task())
     if what == "unknown key":
         assert caught.value.nearest == "num_hidden_layers"

@@ -8,6 +8,8 @@ from scipy import stats
 
 from ftbench.plan.scores import SCORES
 from ftbench.worker.tasks import scoring
+from ftbench.worker.tasks.tasks import TASKS
+from tests.factories import task
 
 
 def related(count, slope=1.0, seed=0):
@@ -124,11 +126,6 @@ def test_accuracy_s_interval_stays_among_shares_and_is_never_nothing():
     assert found.guess == 0.5
 
 
-def test_every_kind_of_score_is_computed():
-    references, answers = classified()
-    made = [scoring.accuracy(0.5, 8, 0.5), scoring.macro_f1(references, answers, 0)]
-    made += [scoring.pearson(*related(9)), scoring.spearman(*related(9))]
-    made += [scoring.mean_squared_error(*related(9), 0.0)]
-    assert {score.name: score.higher_is_better for score in made} == {
-        kind.name: kind.higher_is_better for kind in SCORES
-    }
+def test_every_kind_of_score_is_that_of_a_task():
+    tasks = [task(name) for name in TASKS] + [task("causal-lm", completion_column="answer")]
+    assert {name for of in tasks for name in of.scores} == {kind.name for kind in SCORES}

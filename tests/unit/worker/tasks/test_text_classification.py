@@ -3,17 +3,21 @@ import pyarrow as pa
 import pytest
 
 from ftbench.base.errors import WorkloadError
-from ftbench.worker.tasks.tasks import TASKS
+from tests.factories import task
 
-TASK = TASKS["text-classification"]
+TASK = task()
 
 
 def chunked(values):
     return pa.chunked_array([values])
 
 
+def labelled(values):
+    return pa.table({"label": values})
+
+
 def test_each_class_is_a_stratum_in_the_order_of_the_rows():
-    found = TASK.strata(chunked(["b", "a", "b", "c", "a"]))
+    found = TASK.strata(labelled(["b", "a", "b", "c", "a"]))
     assert [list(rows) for rows in found] == [[1, 4], [0, 2], [3]]
 
 

@@ -3,13 +3,17 @@ import pyarrow as pa
 import pytest
 
 from ftbench.base.errors import WorkloadError
-from ftbench.worker.tasks.tasks import TASKS
+from tests.factories import task
 
-TASK = TASKS["text-regression"]
+TASK = task("text-regression")
 
 
 def chunked(values, kind=None):
     return pa.chunked_array([pa.array(values, kind)])
+
+
+def labelled(values):
+    return pa.table({"label": values})
 
 
 def read(train, evaluation=(0.5, 1.5)):
@@ -54,18 +58,18 @@ def test_decimals_are_numbers():
 
 
 def test_a_sorted_file_is_split_alike_over_its_range():
-    strata = TASK.strata(chunked(list(range(200))))
+    strata = TASK.strata(labelled(list(range(200))))
     assert len(strata) == 10
     assert sorted(np.concatenate(strata)) == list(range(200))
     assert [list(rows) for rows in strata[:2]] == [list(range(20)), list(range(20, 40))]
     shuffled = np.random.default_rng(0).permutation(200)
-    for rows in TASK.strata(chunked(shuffled.tolist())):
+    for rows in TASK.strata(labelled(shuffled.tolist())):
         assert np.ptp(shuffled[rows]) == 19
         assert list(rows) == sorted(rows)
 
 
 def test_few_examples_are_one_group():
-    assert [list(rows) for rows in TASK.strata(chunked([3.0, 1.0, 2.0]))] == [[0, 1, 2]]
+    assert [list(rows) for rows in TASK.strata(labelled([3.0, 1.0, 2.0]))] == [[0, 1, 2]]
 
 
 def test_scores_and_guessing_the_mean_of_training():

@@ -1,0 +1,90 @@
+"""Causal language modelling: texts, prompts with completions, or conversations; each token from those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from ftbench.plan.profile import TaskName
+from ftbench.plan.sources import DataSource
+from ftbench.worker.tasks.chat import conversations, require_template
+from ftbench.worker.tasks.language_modelling import LanguageModelling, features
+from ftbench.worker.tasks.protocol import COMPLETION, IGNORED, MESSAGES, TEXT, Column
+
+
+class CausalLm(LanguageModelling):
+    """The loss is over all tokens of a text or a conversation; with completions, over those alone.
+
+    A text ends in the tokenizer's end-of-text token, as in trl's SFTTrainer, unless it is cut off.
+    """
+
+    name: TaskName = "causal-lm"
+    auto_model: Any = AutoModelForCausalLM
+    shift = 1
+
+    def __init__(self, source: DataSource) -> None:
+        """Make the task of a data set, which has a column of conversations, of texts, or two columns."""
+        super().__init__(source)
+        if source.messages_column is not None:
+            named = Column(source.messages_column, "messages_column", "messages")
+            self.columns: Mapping[str, Column] = {MESSAGES: named}
+        elif source.completion_column is not None:
+            completion = Column(source.completion_column, "completion_column", "text")
+            self.columns = {**self.columns, COMPLETION: completion}
+            self.scores = (*self.scores, "exact_match")
+
+    def plain_texts(self, batch: Mapping[str, Sequence[Any]]) -> list[str]:
+        """Return the text of each example; of a conversation, its messages."""
+        if MESSAGES not in batch:
+            return super().plain_texts(batch)
+        return ["\n".join(m["content"] or "" for m in messages) for messages in batch[MESSAGES]]
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: Mapping[str, Sequence[Any]],
+        *,
+        max_length: int,
+        pad: bool,
+        evaluation: bool = False,
+    ) -> Mapping[str, Any]:
+        """Return token ids, mask and labels of a batch; see `_completed` for prompts that are too long."""
+        examples: Iterator[tuple[Sequence[int], Sequence[int]]]
+        if MESSAGES in batch:
+            require_template(tokenizer)
+            found = conversations(tokenizer, batch[MESSAGES])
+            examples = ((ids[:max_length], ids[:max_length]) for ids in found)
+        elif COMPLETION in batch:
+            examples = _completed(tokenizer, batch[TEXT], batch[COMPLETION], max_length)
+        else:
+            texts = tokenizer(list(batch[TEXT]), truncation=True, max_length=max_length)
+            whole = (_ended(ids, tokenizer)[:max_length] for ids in texts["input_ids"])
+            examples = ((ids, ids) for ids in whole)
+        return features(examples, tokenizer, max_length if pad else None)
+
+
+def _ended(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return token ids that end in the end-of-text token, if the tokenizer has one."""
+    end = tokenizer.eos_token_id
+    return list(ids) if end is None or (ids and ids[-1] == end) else [*ids, end]
+
+
+def _completed(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    max_length: int,
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Yield the token ids and labels of prompts with completions.
+
+    A prompt that is too long loses its end, and a completion keeps at least the last token before it: an example
+    without a label would have no loss.
+    """
+    before = tokenizer(list(prompts))["input_ids"]
+    after = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    for prompt, completion in zip(before, after, strict=True):
+        answer = _ended(completion, tokenizer)[: max_length - 1]
+        asked = prompt[: max_length - len(answer)]
+        yield [*asked, *answer], [*[IGNORED] * len(asked), *answer]
