@@ -39,6 +39,7 @@ def traced_cell(
     config: dict[str, int] | None = None,
     method: str = "full",
     task: TaskName = "text-classification",
+    packing: str = "none",
     **training: object,
 ) -> Cell:
     """Return a cell of a small model with random weights; `training` are its settings."""
@@ -59,6 +60,7 @@ def traced_cell(
         training=training,
         attn_implementation=attention,
         method=method,
+        packing=packing,
     )
     return expand(
         of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)

@@ -19,7 +19,13 @@ FITTED = [(3, 40), (5, 80), (7, 200), (2, 136), (4, 320)]
 ALIGNED = [(2, 16), (6, 96), (9, 72), (33, 64), (48, 248), (64, 512)]
 # Eager attention pads no mask: any length will do.
 ANY = [(2, 2), (6, 97), (11, 75), (33, 64), (48, 255), (64, 512)]
-ONE_LAYER = {"bert": {"num_hidden_layers": 1}, "distilbert": {"n_layers": 1}}
+ONE_LAYER = {
+    "bert": {"num_hidden_layers": 1},
+    "distilbert": {"n_layers": 1},
+    "gpt2": {"n_layer": 1},
+    "llama": {"num_hidden_layers": 1},
+}
+LANGUAGE = {"task": "causal-lm"}
 WORKLOADS = {
     "bert, eager": ("bert", "eager", {}),
     "bert, sdpa": ("bert", "sdpa", {}),
@@ -35,6 +41,19 @@ WORKLOADS = {
         "distilbert",
         "sdpa",
         {"fp16": True, "gradient_checkpointing": True, "optim": "sgd"},
+    ),
+    "llama, causal-lm": ("llama", "sdpa", LANGUAGE),
+    "gpt2, causal-lm, bf16": ("gpt2", "sdpa", LANGUAGE | {"bf16": True}),
+    "llama, concatenated": (
+        "llama",
+        "sdpa",
+        LANGUAGE | {"packing": "concatenate", "gradient_checkpointing": True},
+    ),
+    "llama, padding-free": ("llama", "sdpa", LANGUAGE | {"packing": "padding-free"}),
+    "gpt2, padding-free, lora, bf16": (
+        "gpt2",
+        "sdpa",
+        LANGUAGE | {"packing": "padding-free", "method": "lora", "bf16": True},
     ),
 }
 
@@ -63,7 +82,8 @@ def test_there_are_enough_cells():
 
 @pytest.mark.parametrize("workload", some_long(WORKLOADS))
 def test_events_are_those_of_a_trace(workload):
-    fitted = fit_events({shape: traced(workload, shape) for shape in FITTED})
+    one_row = WORKLOADS[workload][2].get("packing") == "padding-free"
+    fitted = fit_events({shape: traced(workload, shape) for shape in FITTED}, one_row=one_row)
     for shape in held_out(WORKLOADS[workload][1]):
         found, expected = fitted.at(*shape), traced(workload, shape)
         assert found.same_events(expected), shape

@@ -161,6 +161,8 @@ LANGUAGE = {
     "accumulation": Option({"gradient_accumulation_steps": 2}, {"batch": 4}),
     "bf16": Option({"bf16": True}),
     "lora": Option({"method": "lora"}),
+    "concatenated": Option({"packing": "concatenate"}),
+    "padding-free": Option({"packing": "padding-free"}, {"batch": 6, "length": 40}),
     "evaluation": Option({"per_device_eval_batch_size": 32}, {"batch": 1, "eval_size": 64}),
 }
 

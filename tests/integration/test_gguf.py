@@ -46,8 +46,9 @@ def test_it_is_the_model_that_its_name_says(source):
 
 
 def test_its_weights_are_said_to_be_quantised(source):
-    (note,) = quantised_warnings(source.source)
+    (note,) = quantised_warnings(source)
     assert "Q4_1" in note.message
+    assert quantised_warnings(source.model_copy(update={"weights": "random"})) == []
 
 
 def test_it_is_converted_once(source, monkeypatch):

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method
+from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method, Packing, Padding
 from ftbench.plan.settings import (
     NON_TRAINER_AXES,
     WORKLOAD_SETTINGS,
@@ -20,6 +20,8 @@ from ftbench.plan.settings import (
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
+# Axes that the oldest cells did not have.
+_LATER_AXES = ("method", "malloc", "packing")
 
 
 class Cell(FrozenModel):
@@ -29,12 +31,13 @@ class Cell(FrozenModel):
     data: DataSource
     max_length: int
     train_size: int
-    padding: str
+    padding: Padding
     attn_implementation: str
     training: tuple[tuple[str, str], ...]  # name, and the value as JSON text, which is hashable
     method: Method = "full"
     lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
     malloc: Malloc = "default"
+    packing: Packing = "none"
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -49,6 +52,11 @@ class Cell(FrozenModel):
         """Return the cell at another batch size and sequence length."""
         of_batch = self.with_settings(per_device_train_batch_size=batch)
         return of_batch.model_copy(update={"max_length": length})
+
+    @property
+    def batches_vary(self) -> bool:
+        """Return whether the numbers of tokens of two batches can differ."""
+        return self.padding == "longest" or self.packing == "padding-free"
 
     @property
     def seed(self) -> int:
@@ -117,10 +125,9 @@ class Cell(FrozenModel):
         identity = self.model_dump(mode="json")
         del identity["model"]["weights_format"]  # the hash of the files says which were read
         # Fields that older cells did not have: at its default value each is left out, so that ids stay.
-        if self.method == "full":
-            del identity["method"]
-        if self.malloc == "default":
-            del identity["malloc"]
+        for name in _LATER_AXES:
+            if is_default(name, getattr(self, name)):
+                del identity[name]
         if self.model.missing_weights == "refused":
             del identity["model"]["missing_weights"]
         for name in WORKLOAD_SETTINGS:

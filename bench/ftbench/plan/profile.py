@@ -29,6 +29,9 @@ Padding = Literal["max_length", "longest"]
 # The first two have one label for each text or pair of texts: one of several classes, or a number.
 TaskName = Literal["text-classification", "text-regression", "causal-lm"]
 _LANGUAGE_TASKS: frozenset[TaskName] = frozenset({"causal-lm"})
+# How texts become rows of a batch: each its own; joined and cut into rows of `max_length` tokens; or all of a
+# batch in one row without padding, in which attention does not cross from one to another.
+Packing = Literal["none", "concatenate", "padding-free"]
 # The trained parameters: all, the classification head only, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
@@ -192,6 +195,7 @@ class GridBlock(FrozenModel):
     train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     attn_implementation: tuple[Attention, ...] = ()
     padding: tuple[Padding, ...] = ()
+    packing: tuple[Packing, ...] = ()
     method: tuple[Method, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
@@ -266,6 +270,7 @@ class Profile(FrozenModel):
     grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
     training: dict[str, Any] = Field({})
     padding: Padding = "max_length"
+    packing: Packing = "none"
     attn_implementation: Attention = "sdpa"
     method: Method = "full"
     malloc: Malloc = "default"
@@ -275,6 +280,15 @@ class Profile(FrozenModel):
     name: StrictStr
     reference: StrictStr = ""
     overrides: tuple[StrictStr, ...] = ()
+
+    @model_validator(mode="after")
+    def _texts_can_be_packed(self) -> Self:
+        asked = {self.packing, *(value for block in self.grid for value in block.packing)}
+        if asked != {"none"} and self.workload.task not in _LANGUAGE_TASKS:
+            raise ValueError(
+                f"packing: examples of the task {self.workload.task} have one label each, so they cannot be joined"
+            )
+        return self
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ AXES = (
     Setting("max_length", EVERYTHING, role="shape"),
     Setting("train_size", frozenset(("memory", "rss", "run_time", "accuracy")), role="shape"),
     Setting("padding", EVERYTHING, "max_length"),
+    Setting("packing", EVERYTHING, "none"),
     Setting("attn_implementation", EVERYTHING, "sdpa"),
     Setting("method", EVERYTHING, "full"),
     # glibc's allocator on the host: tensors request the same bytes.

@@ -66,6 +66,21 @@ class SequenceLengths:
                 found[tuple(min(length, longest) for length in rounded)] = None
         return list(found)
 
+    def orders_in_one_row(self, batch: int, max_length: int, steps: int) -> list[tuple[float, ...]]:
+        """Return several orders of the mean lengths of examples in successive batches that are one row each.
+
+        As `orders`, but a row is as long as all of its examples together.
+        """
+        longest = self.longest(max_length)
+        found: dict[tuple[float, ...], None] = {(longest,) * steps: None}
+        cut = [min(length, longest) for length in self.lengths]
+        drawn = random.Random(0)
+        for _ in range(ORDERS if cut else 0):
+            sums = [sum(drawn.choices(cut, k=batch)) for _ in range(steps)]
+            rounded = (-(-length // ROUNDED_TO) * ROUNDED_TO for length in sums)
+            found[tuple(min(length / batch, longest) for length in rounded)] = None
+        return list(found)
+
 
 def read_lengths(cells: Sequence[Cell], *, hypothetical: bool = False) -> SequenceLengths:
     """Return the sequence lengths of the cells' data.

@@ -14,6 +14,7 @@ from typing import Any
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
+from ftbench.plan.profile import Packing
 from ftbench.plan.settings import memory_view, without_defaults
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
@@ -121,7 +122,7 @@ class _Group:
             self._shape_tracer,
             set(self._shapes.values()),
             self._run,
-            every_batch=self._request.largest_batch or self._cells[0].padding == "longest",
+            every_batch=self._request.largest_batch or self._cells[0].batches_vary,
         )
 
     def predictions(self) -> list[CellPrediction]:
@@ -159,12 +160,12 @@ class _Group:
 
     def _varying(self) -> SequenceLengths | None:
         """Return the sequence lengths if the lengths of batches vary, else None."""
-        return self._sequence_lengths if self._cells[0].padding == "longest" else None
+        return self._sequence_lengths if self._cells[0].batches_vary else None
 
     def _prediction(self, cell: Cell, cards: tuple[CardPrediction, ...]) -> CellPrediction:
         shape = self._shapes[cell.cell_id]
         peak = self._traces.peak_bytes(shape)
-        orders = _other_orders(self._traces, shape, self._varying())
+        orders = _other_orders(self._traces, shape, self._varying(), self._cells[0].packing)
         low = min([peak, *(trace.peak_bytes for trace in orders)])
         exact = self._varying() is None
         explained = compose(self._traces.at(shape)) if self._request.explain else None
@@ -215,7 +216,7 @@ class _Simulator:
         """Return the prediction of a shape on every card."""
         traces = [
             self.shape_traces.at(shape),
-            *_other_orders(self.shape_traces, shape, self.varying),
+            *_other_orders(self.shape_traces, shape, self.varying, self.shape_tracer.cell.packing),
         ]
         return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
@@ -235,7 +236,7 @@ class _Simulator:
         def simulated(batch: int) -> Simulated:
             if batch == 1:
                 return self._simulated([self.shape_tracer.trace((1, length))], card)
-            orders = _other_orders(self.shape_traces, (batch, length), self.varying)
+            orders = _other_orders(self.shape_traces, (batch, length), self.varying, cell.packing)
             return self._simulated([fitted.at(batch, length), *orders], card)
 
         def verdict(batch: int) -> str:
@@ -265,13 +266,24 @@ class _Simulator:
 
 
 def _other_orders(
-    shape_traces: ShapeTraces, shape: Shape, varying: SequenceLengths | None
+    shape_traces: ShapeTraces,
+    shape: Shape,
+    varying: SequenceLengths | None,
+    packing: Packing,
 ) -> list[Trace]:
-    """Return a shape's traces for the random orders of lengths; none if lengths do not vary."""
+    """Return a shape's traces for the random orders of lengths; none if lengths do not vary.
+
+    Texts that are joined and cut into rows of one length do not.
+    """
     if varying is None:
         return []
     batch, length = shape
-    return shape_traces.in_orders(batch, varying.orders(batch, length, STEPS)[1:])
+    orders: list[tuple[float, ...]] = []
+    if packing == "none":
+        orders += varying.orders(batch, length, STEPS)[1:]
+    elif packing == "padding-free":
+        orders += varying.orders_in_one_row(batch, length, STEPS)[1:]
+    return shape_traces.in_orders(batch, orders)
 
 
 def _last(holds: Callable[[int], bool], most: int) -> int:
@@ -307,6 +319,7 @@ def _groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[li
             cell.model.model_dump(mode="json"),
             cell.data.eval_size,
             cell.padding,
+            cell.packing,
             cell.attn_implementation,
             cell.method,
             cell.lora.model_dump() if cell.lora else None,
@@ -356,10 +369,9 @@ def _generation(capability: tuple[int, int]) -> tuple[int, int]:
 def _shape_of(cell: Cell, sequence_lengths: SequenceLengths) -> Shape:
     """Return the batch and length of a cell's largest step."""
     batch = min(cell.per_device_train_batch_size, cell.train_size)
-    length = cell.max_length
-    return batch, sequence_lengths.longest(
-        length, cell.train_size
-    ) if cell.padding == "longest" else length
+    varies = cell.batches_vary and cell.packing != "concatenate"
+    longest = sequence_lengths.longest(cell.max_length, cell.train_size)
+    return batch, longest if varies else cell.max_length
 
 
 def _joined(
@@ -388,13 +400,13 @@ def _notes(
         classes = cells[0].data.task == "text-classification"
         assumed = "two classes, and padding in batches, are" if classes else "padding in batches is"
         notes.append(f"the data set could not be read: {assumed} assumed")
-    if any(cell.padding == "longest" for cell in cells):
+    if any(cell.batches_vary for cell in cells):
         notes.append(
-            "batches padded to their longest example vary in length: intervals are over random orders of the"
-            " lengths in the data"
+            "batches without padding, or padded to their longest example, vary in length: intervals are over random"
+            " orders of the lengths in the data"
             if sequence_lengths.lengths
-            else "batches padded to their longest example vary in length, but the lengths are not known:"
-            " figures are for batches of the maximum length"
+            else "batches without padding, or padded to their longest example, vary in length, but the lengths are"
+            " not known: figures are for batches of the maximum length"
         )
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)

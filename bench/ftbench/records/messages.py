@@ -53,7 +53,7 @@ class DataFacts(FrozenModel):
 
     `classes` is empty for a regression. `left_out` counts the rows that were left out on request, by reason.
     `evaluated_in_training` counts the evaluation examples that are training examples, too (the same texts), by
-    `train_size`.
+    `train_size` (or by the size of the training pool, if texts are joined).
     """
 
     classes: tuple[ClassCount, ...] = ()
@@ -160,4 +160,5 @@ class Event(FrozenModel):
 
 def tokenised_key(cell: Cell) -> str:
     """Return the name of the tokenised pools that a cell reads."""
-    return f"{cell.padding}-{cell.max_length}"
+    packed = "" if cell.packing == "none" else f"-{cell.packing}"
+    return f"{cell.padding}-{cell.max_length}{packed}"

@@ -30,7 +30,7 @@ from ftbench.records.record import (
     StepSummary,
 )
 from ftbench.worker.data.facts import choice_warning, data_warnings
-from ftbench.worker.data.tokenised import labels_of, read_tokenised
+from ftbench.worker.data.tokenised import read_tokenised
 from ftbench.worker.measure.device import (
     compute_dtype,
     describe,
@@ -49,6 +49,7 @@ from ftbench.worker.process.lifeline import guard_group
 from ftbench.worker.process.malloc import set_malloc
 from ftbench.worker.recipe.finetune import Result, finetune
 from ftbench.worker.recipe.trackers import PACKAGES, report_into, reports_to, versions
+from ftbench.worker.tasks.pool_labels import labels_of
 from ftbench.worker.tasks.tasks import task_of
 
 PROGRESS_INTERVAL_S = 0.5
@@ -237,7 +238,7 @@ def _finetune(
 def _results(request: CellRequest, result: Result, notes: _Notes) -> dict[str, Any]:
     """Return the final losses and scores; the notes get warnings of data that scores cannot be trusted on."""
     cell = request.cell
-    notes.warnings += data_warnings(request.preparation.data, cell)
+    notes.warnings += data_warnings(request.preparation.data, cell, request.preparation.train_pool)
     random = cell.model.weights == "random"
     scores = () if random else result.scores
     if random:

@@ -41,6 +41,20 @@ def test_orders_begin_with_the_longest_throughout():
     assert len(set(others)) == len(others)
 
 
+def test_rows_of_several_examples_are_as_long_as_all_of_them():
+    documents = SequenceLengths(lengths=(10, 20, 300))
+    first, *others = documents.orders_in_one_row(4, 128, 3)
+    assert first == (128, 128, 128)
+    assert others
+    for order in others:
+        totals = [4 * length for length in order]
+        assert all(total == int(total) and total % 8 == 0 for total in totals)
+        assert all(40 <= total <= 4 * 128 for total in totals)
+    # Two of three examples are short: few batches of four have the longest alone.
+    assert min(map(min, others)) < 128
+    assert UNKNOWN.orders_in_one_row(8, 128, 3) == [(128, 128, 128)]
+
+
 def test_orders_are_seeded():
     documents = SequenceLengths(lengths=tuple(range(10, 200)))
     assert documents.orders(4, 128, 3) == documents.orders(4, 128, 3)

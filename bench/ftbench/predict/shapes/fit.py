@@ -24,16 +24,35 @@ Shape = tuple[int, int]  # batch size, length
 # ATen/native/transformers/cuda/mem_eff_attention/kernel_forward.h).
 ATTENTION_TILE = 32
 
+
+def _tiles(length: float) -> float:
+    """Return a length rounded up to whole tiles."""
+    return -(-length // ATTENTION_TILE) * ATTENTION_TILE
+
+
+# The length may be a fraction, if the examples of a batch are in one row.
+Term = Callable[[int, float], float]
+
 # The size of a storage in a transformer's step is one of these terms times a constant, or a sum of two such
-# terms. The last is that of the row sums of fused attention, which come in whole tiles.
-TERMS: dict[str, Callable[[int, int], int]] = {
+# terms. The last is that of the row sums of fused attention, which come in whole tiles; those of S - 1 are of the
+# labels of a language model, of which the first has no output before it.
+TERMS: dict[str, Term] = {
     "1": lambda batch, length: 1,
     "B": lambda batch, length: batch,
     "S": lambda batch, length: length,
     "B S": lambda batch, length: batch * length,
     "S^2": lambda batch, length: length**2,
+    "S - 1": lambda batch, length: length - 1,
+    "B (S - 1)": lambda batch, length: batch * (length - 1),
     "B S^2": lambda batch, length: batch * length**2,
-    "B ceil32(S)": lambda batch, length: batch * (-(-length // ATTENTION_TILE) * ATTENTION_TILE),
+    "B ceil32(S)": lambda batch, length: batch * _tiles(length),
+}
+# In a step whose examples are in one row, B S is its length.
+TERMS_OF_ONE_ROW: dict[str, Term] = {
+    **TERMS,
+    "B S - 1": lambda batch, length: batch * length - 1,
+    "(B S)^2": lambda batch, length: (batch * length) ** 2,
+    "ceil32(B S)": lambda batch, length: _tiles(round(batch * length)),
 }
 MOST_TERMS = 2
 # Each size has two unknowns; at least as many further traces can contradict a wrong choice of terms.
@@ -48,11 +67,13 @@ class FitError(PredictionError):
 class FittedTrace:
     """A trace whose sizes are functions of batch size and length.
 
-    `coefficients` has one row per distinct size and one column per term; `row` is the row of each event's size,
+    `coefficients` has one row per distinct size and one column per term, of `TERMS` or, with `one_row`, of
+    `TERMS_OF_ONE_ROW`; `row` is the row of each event's size,
     `kernel_rows` are the rows of each kernel's sizes.
     """
 
     template: Trace
+    one_row: bool
     coefficients: NDArray[np.float64]
     row: NDArray[np.int32]
     kernel_rows: tuple[tuple[int, ...], ...]
@@ -66,9 +87,10 @@ class FittedTrace:
         )
         return dataclasses.replace(self.template, nbytes=sizes[self.row], kernels=kernels)
 
-    def in_order(self, batch: int, lengths: Sequence[int]) -> Trace:
+    def in_order(self, batch: int, lengths: Sequence[float]) -> Trace:
         """Return the trace of steps whose batches have these lengths, one each, in this order.
 
+        The length of examples in one row is their mean, which need not be whole.
         A block has the length of the batch of the step that allocated it, even if a later step frees it.
         """
         steps = np.array([site.step for site in self.template.sites])[self.template.site]
@@ -90,12 +112,13 @@ class FittedTrace:
         )
         return dataclasses.replace(self.template, nbytes=sizes[place, self.row], kernels=kernels)
 
-    def _sizes(self, batch: int, length: int) -> NDArray[np.int64]:
-        return np.rint(self.coefficients @ _terms(batch, length)).astype(np.int64)
+    def _sizes(self, batch: int, length: float) -> NDArray[np.int64]:
+        terms = _terms(batch, length, one_row=self.one_row)
+        return np.rint(self.coefficients @ terms).astype(np.int64)
 
     def peak_bytes(self, batch: int, length: int) -> int:
         """Return the peak of live requested bytes of a cell: `at(batch, length).peak_bytes`."""
-        return int((self._sums @ _terms(batch, length)).max())
+        return int((self._sums @ _terms(batch, length, one_row=self.one_row)).max())
 
     @cached_property
     def _sums(self) -> NDArray[np.float64]:
@@ -112,8 +135,10 @@ class FittedTrace:
         return np.array(kept)
 
 
-def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
+def fit_events(traces: Mapping[Shape, Trace], *, one_row: bool = False) -> FittedTrace:
     """Return a fitted trace for all shapes, from the traces of at least five shapes.
+
+    `one_row` says that the examples of a batch are in one row.
 
     The fit holds for other lengths only if the traces have several lengths, and likewise for batch sizes.
     Raises FitError if the traces differ in more than sizes, if a size is not an exact sum of whole
@@ -143,7 +168,8 @@ def fit_events(traces: Mapping[Shape, Trace]) -> FittedTrace:
     )
     return FittedTrace(
         template=first,
-        coefficients=_coefficients(distinct, list(traces)),
+        one_row=one_row,
+        coefficients=_coefficients(distinct, list(traces), one_row=one_row),
         row=row[: len(samples)].astype(np.int32),
         kernel_rows=kernel_rows,
     )
@@ -161,22 +187,28 @@ def _elsewhere(shapes: list[Shape]) -> list[Shape]:
     ]
 
 
-def _terms(batch: int, length: int) -> NDArray[np.float64]:
-    return np.array([term(batch, length) for term in TERMS.values()], dtype=np.float64)
+def _terms(batch: int, length: float, *, one_row: bool) -> NDArray[np.float64]:
+    terms = TERMS_OF_ONE_ROW if one_row else TERMS
+    return np.array([term(batch, length) for term in terms.values()], dtype=np.float64)
 
 
-def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[np.float64]:
+def _coefficients(
+    distinct: NDArray[np.int64], shapes: list[Shape], *, one_row: bool
+) -> NDArray[np.float64]:
     """Return each size's coefficients, with the fewest terms that give it exactly at all shapes.
 
     Raises FitError if two choices of equally many terms do, but differ at other shapes.
     Sizes and coefficients are whole numbers below 2**53, which doubles represent exactly.
     """
-    terms, elsewhere = (np.array([_terms(*s) for s in of]) for of in (shapes, _elsewhere(shapes)))
-    found = np.zeros((len(distinct), len(TERMS)))
+    terms, elsewhere = (
+        np.array([_terms(*shape, one_row=one_row) for shape in of])
+        for of in (shapes, _elsewhere(shapes))
+    )
+    found = np.zeros((len(distinct), terms.shape[1]))
     left = np.ones(len(distinct), dtype=bool)
     for count in range(1, MOST_TERMS + 1):
         sizes = np.flatnonzero(left)
-        for choice in itertools.combinations(range(len(TERMS)), count):
+        for choice in itertools.combinations(range(terms.shape[1]), count):
             columns = terms[:, choice]
             solved, _, rank, _ = np.linalg.lstsq(
                 columns, distinct[sizes].T.astype(float), rcond=None
@@ -185,7 +217,7 @@ def _coefficients(distinct: NDArray[np.int64], shapes: list[Shape]) -> NDArray[n
                 continue
             whole = np.rint(solved)
             exact = (columns @ whole == distinct[sizes].T).all(axis=0) & (whole >= 0).all(axis=0)
-            made = np.zeros((int(exact.sum()), len(TERMS)))
+            made = np.zeros((int(exact.sum()), terms.shape[1]))
             made[:, choice] = whole.T[exact]
             rows, new = sizes[exact], left[sizes[exact]]
             if ((made @ elsewhere.T != found[rows] @ elsewhere.T).any(axis=1) & ~new).any():

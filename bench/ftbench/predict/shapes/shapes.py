@@ -87,6 +87,11 @@ class ShapeTracer:
                 got=f"{type(error).__name__} at batch {batch}, length {length}",
             ) from error
 
+    @property
+    def one_row(self) -> bool:
+        """Return whether the examples of a batch are in one row."""
+        return self.cell.packing == "padding-free"
+
     def regular(self, shape: Shape) -> bool:
         """Return whether a shape has the same events as most shapes.
 
@@ -125,7 +130,7 @@ class ShapeTraces:
             return self.traced[shape].peak_bytes
         return fitted.peak_bytes(*shape)
 
-    def in_orders(self, batch: int, orders: Iterable[Sequence[int]]) -> list[Trace]:
+    def in_orders(self, batch: int, orders: Iterable[Sequence[float]]) -> list[Trace]:
         """Return the traces of steps whose batches have these lengths; none if there is no fit for them."""
         fitted = self.everywhere
         if fitted is None or batch == 1:
@@ -153,7 +158,9 @@ def trace_shapes(
     wanted = list(dict.fromkeys([*made_from, *check, *odd]))
     traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
     traced = {shape: traces[shape] for shape in odd}
-    everywhere = _fit({shape: traces[shape] for shape in made_from}, traces, check)
+    everywhere = _fit(
+        {shape: traces[shape] for shape in made_from}, traces, check, one_row=shape_tracer.one_row
+    )
     # Lengths at which every batch has other events.
     apart = {length for _, length in odd if every_batch and not shape_tracer.regular((2, length))}
     if everywhere is None:
@@ -189,6 +196,7 @@ def _fits_of(
             {(batch, length): traces[batch, length] for batch in _FIT_BATCHES},
             traces,
             [(_CHECK, length)],
+            one_row=shape_tracer.one_row,
         )
         for length in sorted(lengths)
     }
@@ -196,10 +204,14 @@ def _fits_of(
 
 
 def _fit(
-    made_from: dict[Shape, Trace], traces: dict[Shape, Trace], check: Sequence[Shape]
+    made_from: dict[Shape, Trace],
+    traces: dict[Shape, Trace],
+    check: Sequence[Shape],
+    *,
+    one_row: bool,
 ) -> FittedTrace | None:
     try:
-        fitted = fit_events(made_from)
+        fitted = fit_events(made_from, one_row=one_row)
     except FitError:
         return None
     for shape in check:

@@ -21,8 +21,12 @@ class ExampleBatches:
     classes: int
     padding: bool
 
-    def of(self, batch: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, ...]]:
-        """Return the values of every column of a batch, in each of the two."""
+    def of(
+        self, batch: Mapping[str, torch.Tensor], examples: int
+    ) -> dict[str, tuple[torch.Tensor, ...]]:
+        """Return the values of every column of a batch of so many examples, in each of the two."""
+        if "position_ids" in batch:
+            return _flattened(batch["position_ids"], examples)
         documents, length = batch["input_ids"].shape
         room = length - self.tokenizer.num_special_tokens_to_add()
         alike = [room] * documents
@@ -54,6 +58,14 @@ class ExampleBatches:
         row["attention_mask"][-1] = 0
         if isinstance(row["labels"], list):
             row["labels"][-1] = IGNORED
+
+
+def _flattened(given: torch.Tensor, examples: int) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Return the positions of a row of examples: two of equal lengths, or of others; or those of a single one."""
+    length = given.shape[-1]
+    ends = (length // 2, length // 3) if examples > 1 else (length, length)
+    rows = [torch.cat([torch.arange(end), torch.arange(length - end)]) for end in ends]
+    return {"position_ids": tuple(row.reshape(given.shape).to(given.dtype) for row in rows)}
 
 
 def _column(like: torch.Tensor, name: str, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:

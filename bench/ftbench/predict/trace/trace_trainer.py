@@ -160,10 +160,7 @@ def trace_trainer(
             callbacks=[_StepMarks(tracer)],
         )
         _prepare(trainer, in_order=len(batches.lengths) > 1)
-        examples = ExampleBatches(
-            task_of(cell.data), load_tokenizer(cell.model), len(batches.labels), target.padding
-        )
-        trainer.data_collator = _with_values(trainer.data_collator, tracer, examples)
+        _tell_values(trainer, tracer, cell, len(batches.labels), padding=target.padding)
         if target.device == "cuda" and trainer.accelerator.mixed_precision == "fp16":
             _scale_gradients(trainer)
         if watch is not None:
@@ -241,6 +238,18 @@ def _prepare(trainer: MeteredTrainer, *, in_order: bool) -> None:
         trainer._get_train_sampler = lambda *_: sampler  # type: ignore[method-assign]
 
 
+def _tell_values(
+    trainer: MeteredTrainer, tracer: Tracer, cell: Cell, classes: int, *, padding: bool
+) -> None:
+    """Make both collators of a Trainer tell the tracer of the values that batches can have."""
+    task, tokenizer = task_of(cell.data), load_tokenizer(cell.model)
+    evaluated = ExampleBatches(task, tokenizer, classes, padding)
+    trained = dataclasses.replace(evaluated, padding=padding and cell.packing == "none")
+    of_evaluation = trainer.evaluation_collator or trainer.data_collator
+    trainer.data_collator = _with_values(trainer.data_collator, tracer, trained)
+    trainer.evaluation_collator = _with_values(of_evaluation, tracer, evaluated)
+
+
 def _with_values(
     collate: Callable[..., Any], tracer: Tracer, examples: ExampleBatches
 ) -> Callable[..., Any]:
@@ -249,7 +258,7 @@ def _with_values(
     def collated(rows: Any) -> Any:
         batch = collate(rows)
         with _disable_current_modes():
-            values = examples.of(batch)
+            values = examples.of(batch, len(rows))
         for name, of_batches in values.items():
             tracer.batch_values.know(batch[name], of_batches)
         return batch

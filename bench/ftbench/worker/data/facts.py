@@ -21,7 +21,9 @@ def describe_pools(pools: Pools, cells: Sequence[Cell]) -> DataFacts:
     return DataFacts(
         classes=_classes(pools, evaluated) if task_of(cells[0].data).has_classes else (),
         left_out=dict(pools.left_out),
-        evaluated_in_training=_in_both(pools.train, evaluated, {c.train_size for c in cells}),
+        evaluated_in_training=_in_both(
+            pools.train, evaluated, {_texts(cell, len(pools.train)) for cell in cells}
+        ),
         notes=pools.notes,
     )
 
@@ -39,6 +41,11 @@ def _classes(pools: Pools, evaluated: Dataset) -> tuple[ClassCount, ...]:
     )
 
 
+def _texts(cell: Cell, pool: int) -> int:
+    """Return the number of texts of a pool that a cell may train on: with joined texts perhaps all."""
+    return pool if cell.packing == "concatenate" else cell.train_size
+
+
 def _in_both(train: Dataset, evaluated: Dataset, sizes: set[int]) -> dict[int, int]:
     """Return the number of evaluated examples that are among the first training examples, for each size."""
     texts = [name for name in train.column_names if name != "labels"]
@@ -50,8 +57,8 @@ def _in_both(train: Dataset, evaluated: Dataset, sizes: set[int]) -> dict[int, i
     return {size: sum(place < size for place in places) for size in sorted(sizes)}
 
 
-def data_warnings(facts: DataFacts, cell: Cell) -> list[RunWarning]:
-    """Return the warnings of a cell that follow from its data."""
+def data_warnings(facts: DataFacts, cell: Cell, pool: int) -> list[RunWarning]:
+    """Return the warnings of a cell that follow from its data; `pool` is the size of the training pool."""
     found = []
     if facts.classes and facts.majority_share == 1:
         (only,) = (one for one in facts.classes if one.evaluated)
@@ -60,7 +67,7 @@ def data_warnings(facts: DataFacts, cell: Cell) -> list[RunWarning]:
             " a model that always answers it is right in all of them"
         )
         found.append(RunWarning(name="one_class", message=message, value=only.evaluated))
-    shared = facts.evaluated_in_training.get(cell.train_size, 0)
+    shared = facts.evaluated_in_training.get(_texts(cell, pool), 0)
     if shared:
         message = (
             f"{shared:,} of {cell.data.eval_size:,} evaluation examples are training examples, too:"

@@ -105,8 +105,10 @@ def _evaluation_examples(
 def require_sizes(cells: Iterable[Cell], pools: Pools) -> None:
     """Raise WorkloadError if a pool has fewer examples than the largest cell asks for."""
     cells = list(cells)
+    # Joined texts make another number of rows, which is known when they are tokenised.
+    of_texts = [cell.train_size for cell in cells if cell.packing != "concatenate"]
     asked = {
-        "grid.train_size": (max(cell.train_size for cell in cells), len(pools.train), "training"),
+        "grid.train_size": (max(of_texts, default=0), len(pools.train), "training"),
         "workload.eval_size": (cells[0].data.eval_size, len(pools.evaluation), "evaluation"),
     }
     for where, (wanted, size, pool) in asked.items():

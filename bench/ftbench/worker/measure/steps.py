@@ -9,10 +9,12 @@ waits for two.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -39,6 +41,7 @@ class StepBook:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
+        self._flattened: torch.Tensor | None = None
 
     def start(self, clock: StepClock, device: torch.device, max_steps: int) -> None:
         """Begin a training of at most `max_steps` steps.
@@ -63,12 +66,30 @@ class StepBook:
         """Record the batches after they were fetched."""
         row = self._rows[-1]
         row["data_wait_s"] += time.perf_counter()
-        shapes = [batch["input_ids"].shape for batch in batches]
-        row["samples"] = sum(shape[0] for shape in shapes)
-        row["length"] = max(shape[1] for shape in shapes)
-        row["shapes"] = [tuple(shape) for shape in shapes]
-        for batch in batches:
+        row["shapes"] = [tuple(batch["input_ids"].shape) for batch in batches]
+        row["length"] = max(length for _, length in row["shapes"])
+        row["samples"] = row["squares"] = 0
+        for batch, (samples, length) in zip(batches, row["shapes"], strict=True):
+            if _is_flattened(batch):
+                self._count_flattened(batch["position_ids"])
+                continue
+            row["samples"] += samples
+            row["squares"] += samples * length**2
             self._real_tokens[len(self._rows) - 1] += batch["attention_mask"].sum()
+
+    def _count_flattened(self, positions: torch.Tensor) -> None:
+        """Count the examples in one row and sum their squared lengths; positions begin at 0 in each.
+
+        The sum of 2 p + 1 over the positions p of an example is its length squared.
+        """
+        step = len(self._rows) - 1
+        if self._flattened is None:
+            self._flattened = torch.zeros(
+                len(self._losses), 2, dtype=torch.int64, device=positions.device
+            )
+        self._flattened[step, 0] += (positions == 0).sum()
+        self._flattened[step, 1] += (2 * positions + 1).sum()
+        self._real_tokens[step] += positions.numel()
 
     def loss(self, value: torch.Tensor) -> None:
         """Add the loss of one micro-batch to the step's."""
@@ -97,6 +118,7 @@ class StepBook:
         rows = self._rows[: self.finished]
         marks = self._clock.seconds()
         began, ended = marks[0 : 2 * len(rows) : 2], marks[1 : 2 * len(rows) : 2]
+        flattened = self._counts_of_flattened()[: len(rows)]
         table = pd.DataFrame(
             {
                 "step": range(1, len(rows) + 1),
@@ -104,7 +126,7 @@ class StepBook:
                 "began_s": began,
                 "step_s": [end - begin for begin, end in zip(began, ended, strict=True)],
                 "data_wait_s": [row["data_wait_s"] for row in rows],
-                "samples": [row["samples"] for row in rows],
+                "samples": [row["samples"] for row in rows] + flattened[:, 0],
                 "length": [row["length"] for row in rows],
                 "real_tokens": self._real_tokens[: len(rows)].tolist(),
                 "padded_tokens": [sum(b * s for b, s in row["shapes"]) for row in rows],
@@ -112,10 +134,26 @@ class StepBook:
             }
         )
         if flops is not None:
+            c0, c1, c2 = flops
+            squares = np.array([row["squares"] for row in rows], dtype=np.int64) + flattened[:, 1]
+            # Python's numbers: the FLOPs of a step can be more than 64 bits hold.
+            counts = table[["samples", "padded_tokens"]].to_numpy().tolist()
             table["flops"] = [
-                sum(b * example_flops(flops, s) for b, s in row["shapes"]) for row in rows
+                float(c0 * samples + c1 * tokens + c2 * int(square))
+                for (samples, tokens), square in zip(counts, squares, strict=True)
             ]
         return table
+
+    def _counts_of_flattened(self) -> npt.NDArray[np.int64]:
+        if self._flattened is None:
+            return np.zeros((len(self._losses), 2), dtype=np.int64)
+        counts: npt.NDArray[np.int64] = self._flattened.cpu().numpy()
+        return counts
+
+
+def _is_flattened(batch: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether a batch has its examples in one row, without padding."""
+    return "position_ids" in batch and "attention_mask" not in batch
 
 
 def example_flops(coefficients: tuple[int, int, int], length: int) -> int:

@@ -47,6 +47,7 @@ from ftbench.worker.recipe.model import (
     require_room,
 )
 from ftbench.worker.recipe.model_files import require_model_files
+from ftbench.worker.recipe.packing import refuse_cache, require_apart
 from ftbench.worker.recipe.tokenizer import (
     load_tokenizer,
     padding_warnings,
@@ -131,7 +132,7 @@ def _model_that_fits(
     own_tokenizer = source.tokenizer == source.source
     _check_lengths(cells, length_limit(config, tokenizer, own_tokenizer=own_tokenizer))
     require_own_tokenizer(tokenizer, config, source)
-    warnings = quantised_warnings(source.source) + padding_warnings(tokenizer, config)
+    warnings = quantised_warnings(source) + padding_warnings(tokenizer, config)
     warnings += unknown_warnings(
         unknown_share(tokenizer, task.plain_texts(pools.train[:_JUDGED])), source
     )
@@ -146,7 +147,13 @@ def _model_that_fits(
             attn_implementation=attention,
             pad_token_id=tokenizer.pad_token_id,
         ).model
+        if any(_is_flattened(cell) and cell.attn_implementation == attention for cell in cells):
+            require_apart(model, source.source.reference)
     return tokenizer, model, warnings
+
+
+def _is_flattened(cell: Cell) -> bool:
+    return cell.packing == "padding-free"
 
 
 def _count_all_flops(
@@ -188,6 +195,7 @@ def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
     """Raise ProfileError if a cell's settings contradict each other or have no meaning."""
     for cell in {cell.training: cell for cell in cells}.values():
         require_packages(cell.settings)
+        refuse_cache(cell)
         require_optimizer(cell.settings)
         refuse_batched_scores(cell.settings)
         try:
@@ -259,6 +267,7 @@ def _tokenise(
                 tokenizer=tokenizer,
                 max_length=cell.max_length,
                 padding=cell.padding,
+                packing=cell.packing,
                 evaluation=name == "evaluation",
                 identity={"data": rules, "tokenizer": cell.model.tokenizer.revision, "pool": name},
             )

@@ -22,7 +22,6 @@ from transformers import (
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.scores import Score
-from ftbench.worker.data.tokenised import labels_of
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -30,8 +29,10 @@ from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 from ftbench.worker.recipe.method import counts, with_method
 from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model
+from ftbench.worker.recipe.packing import flattening_collator
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
+from ftbench.worker.tasks.pool_labels import labels_of
 from ftbench.worker.tasks.tasks import task_of
 
 if TYPE_CHECKING:
@@ -86,13 +87,15 @@ def build_trainer(
     """Return the Trainer of a cell; its collator pads a batch to its longest example."""
     task = task_of(cell.data)
     train, evaluation = pools
+    flattened, collator = cell.packing == "padding-free", task.collator(tokenizer)
     trainer = MeteredTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        data_collator=task.collator(tokenizer),
+        data_collator=flattening_collator() if flattened else collator,
+        evaluation_collator=collator,
         compute_metrics=ComputeScores(task, labels_of(train)),
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=callbacks,

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftbench.base.errors import WorkloadError
-from ftbench.plan.sources import Source
+from ftbench.plan.sources import ModelSource, Source
 from ftbench.records.record import RunWarning
 
 SUFFIX = ".gguf"
@@ -86,13 +86,13 @@ def _require_package(source: Source) -> None:
         )
 
 
-def quantised_warnings(source: Source) -> list[RunWarning]:
-    """Return a note if the weights were quantised before they were written to the file."""
-    if not is_gguf(source):
+def quantised_warnings(model: ModelSource) -> list[RunWarning]:
+    """Return a note if weights are read that were quantised before they were written to the file."""
+    if model.weights == "random" or not is_gguf(model.source):
         return []
     from gguf import GGUFReader, LlamaFileType
 
-    field = GGUFReader(source.location).get_field("general.file_type")
+    field = GGUFReader(model.source.location).get_field("general.file_type")
     kind = None if field is None else LlamaFileType(int(field.contents()))
     if kind in (LlamaFileType.ALL_F32, LlamaFileType.MOSTLY_F16, LlamaFileType.MOSTLY_BF16):
         return []

@@ -33,10 +33,13 @@ class MeteredTrainer(Trainer):
         phases: PhaseBook,
         steps: StepBook,
         callbacks: Sequence[TrainerCallback] = (),
+        evaluation_collator: Any = None,
         **kwargs: Any,
     ) -> None:
         self.phases = phases
         self.steps = steps
+        # The collator of evaluation batches, if it is another than that of training batches.
+        self.evaluation_collator = evaluation_collator
         # First, so that the time of other callbacks is not part of a step.
         super().__init__(callbacks=[_StepRecorder(phases, steps), *callbacks], **kwargs)
 
@@ -57,6 +60,15 @@ class MeteredTrainer(Trainer):
         result = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.steps.fetched(result[0])
         return result
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loader of the evaluation examples, which are never packed."""
+        of_training = self.data_collator
+        self.data_collator = self.evaluation_collator or of_training
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.data_collator = of_training
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run forward and backward of one micro-batch, and record its loss."""

@@ -28,7 +28,7 @@ class LanguageModelling:
     scores: tuple[str, ...] = ("token_accuracy", "perplexity")
     has_classes = False
     loss_per_token = True
-    # The position whose output answers a label, relative to the label's own.
+    # How many positions before a label the output is that answers it.
     shift = 0
 
     def __init__(self, source: DataSource) -> None:
@@ -65,19 +65,18 @@ class LanguageModelling:
         return DataCollatorForTokenClassification(tokenizer)
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each label in nats, and 1 if it is the likeliest token, else 0.
+        """Return, for each position, the loss of the label that it answers, and 1 if that is the likeliest, else 0.
 
-        The shape is [examples, tokens, 2], in float32: the logits of all evaluation examples would take as much
-        memory as the vocabulary is large. Labels that nothing answers have 0 and 0.
+        The shape is [examples, tokens, 2], in float32, losses in nats: the logits of all evaluation examples would
+        take as much memory as the vocabulary is large. Positions that answer no label have 0 and 0.
         """
         outputs = logits[0] if isinstance(logits, tuple) else logits
         answers = torch.zeros(*labels.shape, 2, dtype=torch.float32, device=labels.device)
-        last = labels.shape[1] - self.shift
-        for row, of_row, wanted in zip(answers, outputs, labels, strict=True):
-            asked = wanted[self.shift :]
-            scores = of_row[:last].float()
-            row[self.shift :, 0] = cross_entropy(scores, asked, reduction="none")
-            row[self.shift :, 1] = (scores.argmax(dim=-1) == asked).float()
+        asked = torch.nn.functional.pad(labels, (0, self.shift), value=IGNORED)[:, self.shift :]
+        for row, of_row, wanted in zip(answers, outputs, asked, strict=True):
+            scores = of_row.float()
+            row[:, 0] = cross_entropy(scores, wanted, reduction="none")
+            row[:, 1] = (scores.argmax(dim=-1) == wanted).float()
         return answers
 
     def guess_loss(self, train_labels: Array) -> float:
@@ -90,11 +89,11 @@ class LanguageModelling:
         The guess knows how often each token, or each completion, occurs in training.
         """
         losses, right = outputs[..., 0].astype(float), outputs[..., 1].astype(float)
-        known = references != IGNORED
-        known[:, : self.shift] = False
+        wanted = np.full_like(references, IGNORED)
+        wanted[:, : wanted.shape[1] - self.shift] = references[:, self.shift :]
+        known = wanted != IGNORED
         if not known.any() or not np.isfinite(losses[known]).all():
             return ()
-        wanted = np.where(known, references, IGNORED)
         accuracy, guessed = token_scoring.guess_tokens(train_labels, wanted)
         found = [
             token_scoring.token_accuracy(right, known, accuracy),

@@ -20,7 +20,7 @@ def examples(tokenizer, *, padding, documents=3, length=16, classes=2):
         name: torch.zeros(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask")
     }
     batch["labels"] = torch.zeros(documents, dtype=torch.int64)
-    return ExampleBatches(task(), tokenizer, classes, padding).of(batch)
+    return ExampleBatches(task(), tokenizer, classes, padding).of(batch, documents)
 
 
 def test_without_padding_all_tokens_are_real(tokenizer):

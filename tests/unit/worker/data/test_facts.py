@@ -17,8 +17,11 @@ def facts_of(path, *cells, **changes):
     return describe_pools(pools_of(path, **changes), cells or [cell_of()])
 
 
+POOL = 48
+
+
 def warnings_of(facts, of):
-    return {found.name: found.value for found in data_warnings(facts, of)}
+    return {found.name: found.value for found in data_warnings(facts, of, POOL)}
 
 
 def test_classes_are_counted_in_the_pools_and_among_the_evaluated(tmp_path):
@@ -59,7 +62,11 @@ def test_rows_left_out_are_counted(tmp_path):
     file = written(tmp_path / "d.csv", content)
     facts = facts_of(file, drop_duplicates=True, **asked)
     assert facts.left_out == {"without a label": 1, "without a text": 2, "seen before": 1}
-    assert [w.value for w in data_warnings(facts, cell_of()) if w.name == "left_out"] == [1, 2, 1]
+    assert [w.value for w in data_warnings(facts, cell_of(), POOL) if w.name == "left_out"] == [
+        1,
+        2,
+        1,
+    ]
 
 
 def test_rows_that_are_trained_and_evaluated_on_are_left_out_once(tmp_path):
@@ -83,4 +90,4 @@ def test_a_model_chosen_on_the_examples_that_score_it(evaluations, warned):
 
 
 def test_the_facts_of_older_run_directories_are_empty():
-    assert data_warnings(DataFacts(), cell()) == []
+    assert data_warnings(DataFacts(), cell(), POOL) == []

@@ -259,6 +259,23 @@ def test_padding_to_max_length(csv_file, tokenizer):
     assert [tuple(row["input_ids"].shape) for row in data] == [(8,)] * 4
 
 
+def test_joined_texts_fill_rows_of_one_length(csv_file, tokenizer):
+    pool = load_pools(source(csv_file)).train
+    options = {"task": task("causal-lm"), "packing": "concatenate", "max_length": 5}
+    data = read_tokenised(str(tokenised(pool, tokenizer, count=4, **options)), 4)
+    assert [tuple(row["input_ids"].shape) for row in data] == [(5,)] * 4
+    single = task("causal-lm").encode(tokenizer, pool[:], max_length=100, pad=False)
+    joined = [token for ids in single["input_ids"] for token in ids]
+    assert [int(token) for row in data for token in row["input_ids"]] == joined[:20]
+    with pytest.raises(WorkloadError) as caught:
+        tokenised(pool, tokenizer, count=10_000, **options)
+    assert caught.value.where == "grid.train_size"
+    assert caught.value.expected == f"at most {len(joined) // 5}"
+    # Evaluation examples are never joined.
+    own = tokenised(pool, tokenizer, evaluation=True, **options)
+    assert len(read_tokenised(str(own), 10)) == 10
+
+
 def test_padding_to_the_longest_is_left_to_the_collator(csv_file, tokenizer):
     file = tokenised(load_pools(source(csv_file)).train, tokenizer, padding="longest", max_length=3)
     assert {len(row["input_ids"]) for row in read_tokenised(str(file), 4)} == {3}

@@ -71,6 +71,20 @@ def test_a_row_a_step():
     assert list(table["flops"]) == [4 * (5 + 1600 + 256), 2 * (5 + 1600 + 256)]
 
 
+def test_examples_in_one_row_are_counted_by_their_positions():
+    """Two batches of a step, of 3 and 2 examples: an example is as long as its positions go."""
+
+    def flattened(*lengths):
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        return {"input_ids": torch.ones_like(positions), "position_ids": positions}
+
+    table = booked([(0, [flattened(3, 5, 4), flattened(7, 1)], [1.0])]).table(FLOPS)
+    (row,) = table.to_dict("records")
+    assert (row["samples"], row["real_tokens"], row["padded_tokens"]) == (5, 20, 20)
+    assert row["length"] == 12
+    assert row["flops"] == sum(example_flops(FLOPS, length) for length in (3, 5, 4, 7, 1))
+
+
 def test_accumulated_batches_are_one_step():
     (row,) = (
         booked([(0.0, [batch(4, 16, 16), batch(4, 8, 8)], [0.2, 0.3])])

@@ -94,9 +94,9 @@ def test_each_token_is_scored_by_the_output_before_it():
     kept = of.reduce_logits((logits, torch.zeros(3)), labels)
     assert kept.shape == (2, 4, 2)
     right, wrong = -math.log(0.7), -math.log(0.3 / 4)
-    assert kept[0, 1:, 0].tolist() == pytest.approx([right, right, wrong], rel=1e-6)
-    assert kept[0, 1:, 1].tolist() == [1, 1, 0]
-    assert kept[1, 1].tolist() == pytest.approx([right, 1], rel=1e-6)
+    assert kept[0, :, 0].tolist() == pytest.approx([right, right, wrong, 0], rel=1e-6)
+    assert kept[0, :, 1].tolist() == [1, 1, 0, 0]
+    assert kept[1, 0].tolist() == pytest.approx([right, 1], rel=1e-6)
     train = np.array([[2, 2, 3, 1]])
     scores = {s.name: s for s in of.answer(kept.numpy(), labels.numpy(), train)}
     assert scores["token_accuracy"].value == pytest.approx(3 / 4)
@@ -107,7 +107,7 @@ def test_each_token_is_scored_by_the_output_before_it():
 def test_exact_match_is_of_whole_completions_and_its_guess_the_most_frequent_one():
     of = task("causal-lm", completion_column="answer")
     references = np.array([[-100, 7, 1], [-100, 8, 1], [-100, 7, 1], [-100, 9, 1]])
-    right = np.array([[0, 1, 1], [0, 1, 0], [0, 1, 1], [0, 0, 1]])
+    right = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     outputs = np.stack([np.ones(right.shape), right], axis=-1)
     train = np.array([[-100, 7, 1], [-100, 7, 1], [-100, 8, 1]])
     scores = {s.name: s for s in of.answer(outputs, references, train)}
