@@ -24,6 +24,16 @@ CONFIGS = {
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
     },
+    "t5": {"num_layers": LAYERS, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4},
+    "bart": {
+        "encoder_layers": LAYERS,
+        "decoder_layers": LAYERS,
+        "d_model": 64,
+        "encoder_ffn_dim": 128,
+        "decoder_ffn_dim": 128,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+    },
     "gpt2": {"n_layer": LAYERS, "n_embd": 64, "n_head": 4},
     "distilbert": {"n_layers": LAYERS, "dim": 64, "hidden_dim": 128, "n_heads": 4},
 }
@@ -43,6 +53,9 @@ def traced_cell(
     **training: object,
 ) -> Cell:
     """Return a cell of a small model with random weights; `training` are its settings."""
+    columns = (
+        {"completion_column": "target", "max_target_length": 24} if task == "seq2seq-lm" else {}
+    )
     axes = {
         "max_length": [length],
         "per_device_train_batch_size": [batch],
@@ -54,6 +67,7 @@ def traced_cell(
             "tokenizer": "offline:minilm-l6",
             "weights": "random",
             "task": task,
+            **columns,
             "config": CONFIGS[model] | {"vocab_size": VOCABULARY} | (config or {}),
         },
         grid=[axes],
@@ -63,5 +77,7 @@ def traced_cell(
         packing=packing,
     )
     return expand(
-        of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)
+        of,
+        resolve_model(of.workload),
+        data_source(eval_size=eval_size, task=task, **columns),
     ).cells[0]

@@ -22,7 +22,9 @@ ANY = [(2, 2), (6, 97), (11, 75), (33, 64), (48, 255), (64, 512)]
 ONE_LAYER = {
     "bert": {"num_hidden_layers": 1},
     "distilbert": {"n_layers": 1},
+    "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "gpt2": {"n_layer": 1},
+    "t5": {"num_layers": 1},
     "llama": {"num_hidden_layers": 1},
 }
 LANGUAGE = {"task": "causal-lm"}
@@ -49,6 +51,10 @@ WORKLOADS = {
         "sdpa",
         LANGUAGE | {"packing": "concatenate", "gradient_checkpointing": True},
     ),
+    "bert, masked-lm": ("bert", "sdpa", {"task": "masked-lm", "optim": "adamw_torch"}),
+    "t5, seq2seq-lm": ("t5", "eager", {"task": "seq2seq-lm"}),
+    "bart, seq2seq-lm, bf16": ("bart", "sdpa", {"task": "seq2seq-lm", "bf16": True}),
+    "distilbert, token-classification": ("distilbert", "sdpa", {"task": "token-classification"}),
     "llama, padding-free": ("llama", "sdpa", LANGUAGE | {"packing": "padding-free"}),
     "gpt2, padding-free, lora, bf16": (
         "gpt2",
@@ -80,7 +86,7 @@ def test_there_are_enough_cells():
     assert not set(cells) & set(FITTED)
 
 
-@pytest.mark.parametrize("workload", some_long(WORKLOADS))
+@pytest.mark.parametrize("workload", some_long(WORKLOADS, every=3))
 def test_events_are_those_of_a_trace(workload):
     one_row = WORKLOADS[workload][2].get("packing") == "padding-free"
     fitted = fit_events({shape: traced(workload, shape) for shape in FITTED}, one_row=one_row)

@@ -27,8 +27,24 @@ REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Padding = Literal["max_length", "longest"]
 # The first two have one label for each text or pair of texts: one of several classes, or a number.
-TaskName = Literal["text-classification", "text-regression", "causal-lm"]
-_LANGUAGE_TASKS: frozenset[TaskName] = frozenset({"causal-lm"})
+# Token classification has a label for each word; the others have the texts' own tokens.
+TaskName = Literal[
+    "text-classification",
+    "text-regression",
+    "token-classification",
+    "causal-lm",
+    "masked-lm",
+    "seq2seq-lm",
+]
+_LANGUAGE_TASKS: frozenset[TaskName] = frozenset({"causal-lm", "masked-lm", "seq2seq-lm"})
+# Columns and settings that only some tasks read.
+_ONLY_OF: Mapping[str, frozenset[TaskName]] = {
+    "completion_column": frozenset({"causal-lm", "seq2seq-lm"}),
+    "messages_column": frozenset({"causal-lm"}),
+    "max_target_length": frozenset({"seq2seq-lm"}),
+    "mlm_probability": frozenset({"masked-lm"}),
+}
+_PACKED: frozenset[TaskName] = frozenset({"causal-lm"})
 # How texts become rows of a batch: each its own; joined and cut into rows of `max_length` tokens; or all of a
 # batch in one row without padding, in which attention does not cross from one to another.
 Packing = Literal["none", "concatenate", "padding-free"]
@@ -55,7 +71,10 @@ RECIPE: dict[str, Any] = {
 # Defaults that differ for a task.
 _RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
     "text-regression": {"metric_for_best_model": "loss"},
+    "token-classification": {"metric_for_best_model": "loss"},
     "causal-lm": {"metric_for_best_model": "loss"},
+    "masked-lm": {"metric_for_best_model": "loss"},
+    "seq2seq-lm": {"metric_for_best_model": "loss"},
 }
 
 
@@ -120,11 +139,17 @@ class Workload(FrozenModel):
     label_column: StrictStr = "label"
     completion_column: StrictStr | None = Field(
         None,
-        description="causal-lm: text_column is a prompt, and the loss is of the text in this column alone.",
+        description="causal-lm: what follows the prompt in text_column and has the loss; seq2seq-lm: the target.",
     )
     messages_column: StrictStr | None = Field(
         None,
         description="causal-lm: conversations instead of texts, lists of { role, content }.",
+    )
+    max_target_length: PositiveInt = Field(
+        128, description="seq2seq-lm: the most tokens of a target, the labels' length."
+    )
+    mlm_probability: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
+        0.15, description="masked-lm: the share of the tokens that are to be predicted."
     )
     separator: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = Field(
         None, description="Between the fields of CSV files; found in the first row if absent."
@@ -154,12 +179,16 @@ class Workload(FrozenModel):
 
     @model_validator(mode="after")
     def _columns_are_of_the_task(self) -> Self:
-        for name in ("completion_column", "messages_column"):
-            if getattr(self, name) is not None and self.task not in _LANGUAGE_TASKS:
+        for name, tasks in _ONLY_OF.items():
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default and self.task not in tasks:
                 raise ValueError(f"{name}: the task {self.task} does not read it")
+        if self.task == "seq2seq-lm" and self.completion_column is None:
+            raise ValueError("completion_column: seq2seq-lm needs the column of the target")
         if self.completion_column is not None and self.messages_column is not None:
             raise ValueError("completion_column and messages_column: name one of them")
-        if self.task in _LANGUAGE_TASKS and not isinstance(self.text_column, str):
+        single = self.task in _LANGUAGE_TASKS or self.task == "token-classification"
+        if single and not isinstance(self.text_column, str):
             raise ValueError(f"text_column: {self.task} reads one column of texts")
         if self.balanced and not has_classes(self):
             raise ValueError(f"balanced: {self.task} has no classes to balance")
@@ -284,10 +313,8 @@ class Profile(FrozenModel):
     @model_validator(mode="after")
     def _texts_can_be_packed(self) -> Self:
         asked = {self.packing, *(value for block in self.grid for value in block.packing)}
-        if asked != {"none"} and self.workload.task not in _LANGUAGE_TASKS:
-            raise ValueError(
-                f"packing: examples of the task {self.workload.task} have one label each, so they cannot be joined"
-            )
+        if asked != {"none"} and self.workload.task not in _PACKED:
+            raise ValueError(f"packing: examples of the task {self.workload.task} cannot be joined")
         return self
 
     @property

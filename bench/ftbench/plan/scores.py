@@ -48,6 +48,8 @@ SCORES = (
     ScoreKind("pearson", "Pearson r", "correlation"),
     ScoreKind("spearman", "Spearman rho", "correlation"),
     ScoreKind("mse", "mean squared error", "error", higher_is_better=False),
+    ScoreKind("f1_entities", "entity F1", "share"),
+    ScoreKind("word_accuracy", "word accuracy", "share"),
     ScoreKind("token_accuracy", "token accuracy", "share"),
     ScoreKind("exact_match", "exact match", "share"),
     ScoreKind("perplexity", "perplexity", "perplexity", higher_is_better=False),
@@ -55,5 +57,13 @@ SCORES = (
 BY_NAME: Mapping[str, ScoreKind] = MappingProxyType({kind.name: kind for kind in SCORES})
 # Cells are ranked and compared by the first of these scores that their runs have.
 HEADLINES = tuple(
-    BY_NAME[name] for name in ("accuracy", "pearson", "exact_match", "token_accuracy")
+    BY_NAME[name]
+    for name in (
+        "accuracy",
+        "pearson",
+        "f1_entities",
+        "word_accuracy",
+        "exact_match",
+        "token_accuracy",
+    )
 )

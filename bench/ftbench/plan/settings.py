@@ -177,6 +177,8 @@ WORKLOAD = (
     Setting("drop_rows_without_text", EVERYTHING, False),
     Setting("completion_column", EVERYTHING),
     Setting("messages_column", EVERYTHING),
+    Setting("max_target_length", EVERYTHING, 128),
+    Setting("mlm_probability", EVERYTHING, 0.15),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

@@ -88,6 +88,8 @@ class DataSource(FrozenModel):
     label_column: StrictStr
     completion_column: StrictStr | None = None
     messages_column: StrictStr | None = None
+    max_target_length: int = 128
+    mlm_probability: float = 0.15
     separator: StrictStr | None = None
     encoding: StrictStr | None = None
     where: tuple[tuple[str, Wanted], ...] = ()
@@ -171,6 +173,8 @@ def resolve_data(workload: Workload) -> DataSource:
         label_column=workload.label_column,
         completion_column=workload.completion_column,
         messages_column=workload.messages_column,
+        max_target_length=workload.max_target_length,
+        mlm_probability=workload.mlm_probability,
         separator=workload.separator,
         encoding=workload.encoding,
         where=tuple(sorted(where_of.items())),

@@ -306,3 +306,45 @@ def test_transformers_is_told_which_scores_should_be_low(name):
     assert profile(**of, training=said).settings["greater_is_better"] is True
     assert "greater_is_better" not in profile(**of).settings
     assert "greater_is_better" not in profile().settings
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        {"task": "causal-lm", "completion_column": "answer"},
+        {"task": "seq2seq-lm", "completion_column": "target", "max_target_length": 9},
+        {"task": "masked-lm", "mlm_probability": 0.3},
+        {"task": "token-classification"},
+        {"task": "causal-lm", "messages_column": "messages"},
+    ],
+)
+def test_a_task_s_settings_are_read_again_as_they_were_written(workload):
+    of = profile(workload=workload)
+    assert type(of).model_validate_json(of.model_dump_json()) == of
+
+
+@pytest.mark.parametrize(
+    ("workload", "name"),
+    [
+        ({"completion_column": "answer"}, "completion_column"),
+        ({"task": "masked-lm", "messages_column": "m"}, "messages_column"),
+        ({"mlm_probability": 0.3}, "mlm_probability"),
+        ({"task": "seq2seq-lm"}, "completion_column"),
+        (
+            {"task": "causal-lm", "completion_column": "a", "messages_column": "m"},
+            "messages_column",
+        ),
+        ({"task": "causal-lm", "completion_column": "text"}, "completion_column"),
+        ({"task": "causal-lm", "text_column": ["a", "b"]}, "text_column"),
+        ({"task": "causal-lm", "balanced": True}, "balanced"),
+    ],
+)
+def test_settings_of_other_tasks_are_refused(workload, name):
+    with pytest.raises(ProfileError, match=name):
+        profile(workload=workload)
+
+
+def test_only_a_language_model_s_texts_are_packed():
+    assert profile(workload={"task": "causal-lm"}, packing="concatenate").packing == "concatenate"
+    with pytest.raises(ProfileError, match="packing"):
+        profile(packing="concatenate")

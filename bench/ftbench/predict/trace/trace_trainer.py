@@ -246,7 +246,9 @@ def _tell_values(
     evaluated = ExampleBatches(task, tokenizer, classes, padding)
     trained = dataclasses.replace(evaluated, padding=padding and cell.packing == "none")
     of_evaluation = trainer.evaluation_collator or trainer.data_collator
-    trainer.data_collator = _with_values(trainer.data_collator, tracer, trained)
+    # Tokens replaced at random have no number without data; those of an evaluation are replaced beforehand.
+    of_training = trainer.data_collator if cell.packing == "padding-free" else of_evaluation
+    trainer.data_collator = _with_values(of_training, tracer, trained)
     trainer.evaluation_collator = _with_values(of_evaluation, tracer, evaluated)
 
 

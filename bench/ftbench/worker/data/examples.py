@@ -13,10 +13,10 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import DataSource
 from ftbench.worker.data.columns import FILE, ROW, missing, rows_named
 from ftbench.worker.data.content import Reading
-from ftbench.worker.data.lists import require_lists, texts_of
+from ftbench.worker.data.lists import require_a_label_per_word, require_lists, texts_of
 from ftbench.worker.data.splits import Split
 from ftbench.worker.data.where import wanted_rows
-from ftbench.worker.tasks.protocol import LABEL, Column, Task
+from ftbench.worker.tasks.protocol import LABEL, TEXT, Column, Task
 
 # Reasons for which rows are left out on request; the keys of the counts.
 NO_LABEL, NO_TEXT, DUPLICATE = "without a label", "without a text", "seen before"
@@ -46,6 +46,8 @@ def read_examples(
             table = _with_texts(table, key, read, source, left_out)
         elif read.kind != "label":
             require_lists(table, key, read)
+    if LABEL in columns and columns[LABEL].kind == "word_labels":
+        require_a_label_per_word(table, TEXT, LABEL, columns[LABEL])
     if source.drop_duplicates:
         table = _without_duplicates(table, columns, left_out)
     if not len(table):

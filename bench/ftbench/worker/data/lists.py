@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ftbench.base.errors import WorkloadError
 from ftbench.worker.data.columns import rows_named
@@ -59,6 +60,21 @@ def require_lists(table: pa.Table, name: str, column: Column) -> None:
         hint="lists are read from JSON, Parquet and Arrow files"
         if isinstance(first, str)
         else None,
+    )
+
+
+def require_a_label_per_word(table: pa.Table, words: str, labels: str, column: Column) -> None:
+    """Raise WorkloadError unless each row has as many labels as words."""
+    counts = (pc.list_value_length(table[name]) for name in (words, labels))
+    differ = pc.not_equal(*counts)
+    if not pc.any(differ).as_py():
+        return
+    first = table.filter(differ).slice(0, 1).to_pylist()[0]
+    raise WorkloadError(
+        f"{pc.sum(differ).as_py():,} rows have another number of labels than words",
+        where=f"workload.{column.setting} {column.name}",
+        got=f"{len(first[words])} words, {len(first[labels])} labels: {rows_named(table, differ)}",
+        expected="a label for each word",
     )
 
 

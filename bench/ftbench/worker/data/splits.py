@@ -99,6 +99,7 @@ class HubSplit:
     def names(self, column: str) -> list[str] | None:
         """Return the names of a column of class labels."""
         feature = self.rows.features.get(column)
+        feature = getattr(feature, "feature", feature)  # of a list
         return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 

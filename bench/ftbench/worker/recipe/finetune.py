@@ -7,8 +7,9 @@ data.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from transformers import (
@@ -33,6 +34,7 @@ from ftbench.worker.recipe.packing import flattening_collator
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
 from ftbench.worker.tasks.pool_labels import labels_of
+from ftbench.worker.tasks.protocol import Task
 from ftbench.worker.tasks.tasks import task_of
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def training_arguments(
 
 def build_trainer(
     cell: Cell,
+    labels: tuple[str, ...],
     arguments: TrainingArguments,
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -87,26 +90,36 @@ def build_trainer(
     """Return the Trainer of a cell; its collator pads a batch to its longest example."""
     task = task_of(cell.data)
     train, evaluation = pools
-    flattened, collator = cell.packing == "padding-free", task.collator(tokenizer)
+    flattened = cell.packing == "padding-free"
+    collator = flattening_collator() if flattened else task.collator(tokenizer, model)
     trainer = MeteredTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        data_collator=flattening_collator() if flattened else collator,
-        evaluation_collator=collator,
-        compute_metrics=ComputeScores(task, labels_of(train)),
+        data_collator=collator,
+        evaluation_collator=task.evaluation_collator(tokenizer, model),
+        compute_metrics=ComputeScores(task, labels_of(train), labels),
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=callbacks,
         phases=phases,
         steps=steps,
     )
-    if arguments.gradient_accumulation_steps > 1 and not task.loss_per_token:
-        # BERT-like classifiers accept loss arguments but ignore the number of items, and the Trainer
-        # then does not divide: gradients and loss would be summed, not averaged.
+    if arguments.gradient_accumulation_steps > 1 and not weighs_batches(model, task):
         trainer.model_accepts_loss_kwargs = False
     return trainer
+
+
+def weighs_batches(model: PreTrainedModel | PeftModel, task: Task) -> bool:
+    """Return whether a model divides its loss by the number of labels in all batches of a step.
+
+    Models say that they do if their `forward` takes any argument, and the Trainer then does not divide; those that
+    compute the loss themselves, as BERT's classifiers and T5, do not: gradients and loss would be summed.
+    """
+    own: Any = model
+    forward = type(own.get_base_model() if hasattr(own, "get_base_model") else own).forward
+    return task.loss_per_token and "self.loss_function(" in inspect.getsource(forward)
 
 
 def finetune(
@@ -189,6 +202,7 @@ def make_trainer(
     )
     trainer = build_trainer(
         cell,
+        labels,
         arguments,
         with_method(loaded.model, cell.method, task, cell.lora),
         tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ class ComputeScores:
     With `batch_eval_metrics`, the Trainer passes one batch at a time, and requests the scores with the last.
     """
 
-    def __init__(self, task: Task, train_labels: Array) -> None:
+    def __init__(self, task: Task, train_labels: Array, labels: Sequence[str] = ()) -> None:
         self.scores: tuple[Score, ...] = ()
         self._task = task
         self._train_labels = train_labels
+        self._labels = labels
         self._outputs: list[Array] = []
         self._references: list[Array] = []
 
@@ -35,7 +37,7 @@ class ComputeScores:
             return {}
         outputs, references = map(np.concatenate, (self._outputs, self._references))
         self._outputs, self._references = [], []
-        self.scores = self._task.answer(outputs, references, self._train_labels)
+        self.scores = self._task.answer(outputs, references, self._train_labels, self._labels)
         return dict.fromkeys(self._task.scores, 0.0) | {
             score.name: score.value for score in self.scores
         }

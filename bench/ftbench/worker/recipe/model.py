@@ -101,6 +101,8 @@ def load_model(
         # -1 is what old LLaMA checkpoints say for "none".
         if hasattr(part, "pad_token_id") and (part.pad_token_id is None or part.pad_token_id < 0):
             part.pad_token_id = pad_token_id
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = pad_token_id  # as T5 begins; a config alone may not say
     try:
         if model.weights == "random":
             made = task.auto_model.from_config(

@@ -60,9 +60,13 @@ class LanguageModelling:
         encoded = tokenizer(text, truncation=True, max_length=length, padding="max_length")
         return dict(with_labels(encoded["input_ids"], encoded["attention_mask"]))
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Return the collator that pads features and labels to the longest example of a batch."""
         return DataCollatorForTokenClassification(tokenizer)
+
+    def evaluation_collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        """Return the collator of training, unless a task says otherwise."""
+        return self.collator(tokenizer, model)
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """Return, for each position, the loss of the label that it answers, and 1 if that is the likeliest, else 0.
@@ -83,7 +87,13 @@ class LanguageModelling:
         """Return the entropy of the tokens, in nats."""
         return token_scoring.entropy(train_labels)
 
-    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+    def answer(
+        self,
+        outputs: Array,
+        references: Array,
+        train_labels: Array,
+        labels: Sequence[str] = (),
+    ) -> tuple[Score, ...]:
         """Return token accuracy and perplexity, and exact match if the task has it.
 
         The guess knows how often each token, or each completion, occurs in training.

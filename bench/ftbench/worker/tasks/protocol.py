@@ -112,20 +112,30 @@ class Task(Protocol):
         """
         ...
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Return the function that makes a batch of training examples; None for the Trainer's own."""
+        ...
+
+    def evaluation_collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        """Return the function that makes a batch of evaluation examples; None for the Trainer's own."""
         ...
 
     def guess_loss(self, train_labels: Array) -> float:
         """Return the mean training loss of a model that ignores the text and knows the labels' distribution."""
         ...
 
-    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+    def answer(
+        self,
+        outputs: Array,
+        references: Array,
+        train_labels: Array,
+        labels: Sequence[str] = (),
+    ) -> tuple[Score, ...]:
         """Return the scores of the reduced outputs on the evaluation examples, without those that are not defined.
 
         `references` and `train_labels` have one number per example; or one row per example with a number per
-        token, `IGNORED` where there is none. Must not raise for outputs that are not finite, since a training may
-        diverge.
+        token, `IGNORED` where there is none. `labels` are the names of the classes. Must not raise for outputs that
+        are not finite, since a training may diverge.
         """
         ...
 

@@ -64,8 +64,12 @@ class WholeTexts:
         """Return a label for an artificial example."""
         return label
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Return None: the Trainer's own pads a batch to its longest example."""
+        return None
+
+    def evaluation_collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        """Return None, as for training."""
         return None
 
 

@@ -104,7 +104,13 @@ class TextClassification(WholeTexts):
         shares = np.unique(train_labels, return_counts=True)[1] / len(train_labels)
         return float(-(shares * np.log(shares)).sum())
 
-    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+    def answer(
+        self,
+        outputs: Array,
+        references: Array,
+        train_labels: Array,
+        labels: Sequence[str] = (),
+    ) -> tuple[Score, ...]:
         """Return accuracy and macro F1; the guess is the most frequent class of training, for all examples.
 
         Outputs that are not finite have no largest one: they are no answers.

@@ -70,7 +70,13 @@ class TextRegression(WholeTexts):
         """Return the variance of the labels: the mean squared error of their mean."""
         return float(np.var(np.asarray(train_labels, dtype=float)))
 
-    def answer(self, outputs: Array, references: Array, train_labels: Array) -> tuple[Score, ...]:
+    def answer(
+        self,
+        outputs: Array,
+        references: Array,
+        train_labels: Array,
+        labels: Sequence[str] = (),
+    ) -> tuple[Score, ...]:
         """Return Pearson's and Spearman's correlation and the mean squared error.
 
         The guess is the mean of the training labels, for all examples; its correlation is taken as 0.

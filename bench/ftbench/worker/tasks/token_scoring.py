@@ -32,14 +32,14 @@ def mean_per_token(values: Array, known: Array) -> tuple[float, float | None]:
     return mean, math.sqrt(variance)
 
 
-def token_accuracy(right: Array, known: Array, guess: float) -> Score:
-    """Return the share of the known tokens that the model answers, given the true tokens before them.
+def token_accuracy(right: Array, known: Array, guess: float, name: str = "token_accuracy") -> Score:
+    """Return the share of the known tokens that the model answers; of a text, given the true tokens before them.
 
     The error is at least that of independent tokens, so that a share of 0 or 1 has one, too.
     """
     mean, error = mean_per_token(right, known)
     least = math.sqrt(share_variance(mean, int(known.sum())))
-    return score("token_accuracy", mean, None if error is None else max(error, least), guess=guess)
+    return score(name, mean, None if error is None else max(error, least), guess=guess)
 
 
 def perplexity(losses: Array, known: Array, guess: float) -> Score | None:
