@@ -8,6 +8,7 @@ import typer
 
 from ftbench import __version__
 from ftbench.cli import (
+    baseline,
     ending,
 )
 from ftbench.cli import (
@@ -45,7 +46,7 @@ for command in (
     reporting.schema,
 ):
     app.command()(command)
-app.add_typer(gating.baseline_app, name="baseline")
+app.add_typer(baseline.baseline_app, name="baseline")
 
 
 def main() -> None:
