@@ -78,13 +78,22 @@ def predict_program(
         found = list(map(predicted, announced()))
     else:
         found = list(_each_apart(predicted, announced(), request.processes))
-    ignored = ignored_variables() if request.gpus else None
     return Predictions(
         cells=tuple(one for one in found if isinstance(one, CellPrediction)),
         refused=tuple(one for one in found if isinstance(one, Refused)),
-        notes=(ignored,) if ignored else (),
+        notes=tuple(_notes(request)),
         versions=patches.library_versions(),
     )
+
+
+def _notes(request: ProgramRequest) -> Iterator[str]:
+    if len({gpu.compute_capability for gpu in request.gpus}) > 1:
+        yield (
+            f"tensors: as on {request.gpus[0].name}; another card may choose other kernels, which keep other"
+            " tensors"
+        )
+    if request.gpus and (ignored := ignored_variables()):
+        yield ignored
 
 
 def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> CellPrediction:

@@ -136,6 +136,12 @@ def test_a_card_s_figures_are_those_of_its_simulation():
         assert found.verdict == "fits"
 
 
+def test_cards_that_may_choose_other_kernels_are_a_note():
+    _, answer = ask(gpus=("t4", "h100"))
+    assert answer.notes[0].startswith("tensors: as on t4")
+    assert ask(gpus=("rtx-3060", "rtx-3090"))[1].notes == ()
+
+
 def test_a_card_without_room_is_told():
     _, answer = ask("batch=1000000", "width=4096", gpus=("t4",))
     assert answer.cells[0].cards[0].verdict == "does not fit"
