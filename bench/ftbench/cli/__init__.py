@@ -10,6 +10,7 @@ from ftbench import __version__
 from ftbench.cli import (
     baseline,
     ending,
+    estimate_memory,
 )
 from ftbench.cli import (
     gate as gating,
@@ -39,6 +40,7 @@ for command in (
     planning.predict,
     planning.explain,
     planning.estimate,
+    estimate_memory.estimate_memory,
     measuring.run,
     measuring.frontier,
     reporting.report,

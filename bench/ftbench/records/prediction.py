@@ -224,7 +224,8 @@ class PredictRequest(FrozenModel):
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
     `data_at_hand` is False if the data set cannot be read. `work` asks for FLOPs and bytes as well.
-    `full_batches` treats every example as long as its cell's `max_length`, without reading the data set.
+    `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
+    those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
     `hypothetical` cells may ask for more examples than the data set has.
     `breakdown_of` names the cells whose memory is to be broken down into parts.
     """

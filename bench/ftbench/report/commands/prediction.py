@@ -19,7 +19,7 @@ from ftbench.records.prediction import (
 from ftbench.report.commands.gate_steps import growth_lines, growth_words
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
-_VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
+VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
 _BARS = " ▁▂▃▄▅▆▇█"
 CHART_HEIGHT = 8
 CHART_WIDTH = 100
@@ -83,7 +83,7 @@ def _axis_words(grid: AnyGrid) -> tuple[str, ...]:
 
 
 def _card_text(card: CardPrediction, unit: ByteUnit) -> str:
-    return f"{figure_text(card.reserved, unit)} {_VERDICT_WORDS[card.verdict]}"
+    return f"{figure_text(card.reserved, unit)} {VERDICT_WORDS[card.verdict]}"
 
 
 def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
