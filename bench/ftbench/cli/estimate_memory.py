@@ -87,7 +87,8 @@ def estimate_memory(
         tokenizer=tokenizer,
     )
     data = one_cell_data(shape, overrides or ())
-    grid, gpus = resolve(one_cell_profile(data)), gpus_of(gpu or ["all"])
+    profile = one_cell_profile(data)
+    grid, gpus = resolve(profile), gpus_of(gpu or ["all"])
     predictions = forecast_of(grid, gpus, explain=True)
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
@@ -97,6 +98,12 @@ def estimate_memory(
         return
     console, (prediction, *_) = open_console(), predictions.cells
     show_table(console, cards_table(prediction, gpus))
-    for line in (peak_text(prediction), "", *predictions.notes, *legend(NAME), ""):
+    for line in (
+        peak_text(prediction),
+        "",
+        *predictions.notes,
+        *legend(NAME, profile.workload.task),
+        "",
+    ):
         console.print(line, soft_wrap=True, markup=False)
     console.print(toml_text(data), soft_wrap=True, markup=False, end="")

@@ -54,6 +54,11 @@ def reading(device, batch):
     tensor = torch.ones(batch, device=device)
     return (lambda: tensor.nonzero()) if batch == 3 else make_step(device, batch)
 
+def asking(device):
+    hopper = torch.cuda.get_device_capability() >= (9, 0)
+    tensor = torch.zeros(2048 if hopper else 1024, device=device)
+    return lambda: tensor + 1
+
 def dying(device, batch):
     if batch == 3:
         import os
@@ -134,6 +139,22 @@ def test_a_card_s_figures_are_those_of_its_simulation():
         played = simulate(own_trace(target=target), runtime=card.runtime)
         assert found.reserved.value_bytes == played.peak_reserved_bytes
         assert found.verdict == "fits"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "floats"), [((), 1024), (("t4", "h100"), 1024), (("h100", "t4"), 2048)]
+)
+def test_code_that_asks_for_the_card_is_traced_for_each_and_tensors_are_those_of_the_first(
+    gpus, floats
+):
+    _, answer = ask(factory="asking", gpus=gpus)
+    (found,) = answer.cells
+    kept_and_two_results = 3 * 4
+    assert found.tensors.value_bytes == kept_and_two_results * floats
+    requested = {card.gpu: card.requested.value_bytes for card in found.cards}
+    assert requested == {
+        gpu: kept_and_two_results * (2048 if gpu == "h100" else 1024) for gpu in gpus
+    }
 
 
 def test_cards_that_may_choose_other_kernels_are_a_note():

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ftbench.base.units import ByteUnit, byte_unit, format_bytes
 from ftbench.plan.gpus import Gpu
+from ftbench.plan.profile import TaskName
 from ftbench.records.prediction import CardPrediction, CellPrediction
 from ftbench.report.commands.prediction import VERDICT_WORDS, figure_text, moment_text, unit_of
 from ftbench.report.elements.tables import Table
@@ -51,10 +52,11 @@ def peak_text(prediction: CellPrediction) -> str:
     return f"Tensors at their peak: {total} ({parts}). {moment_text(composition)}"
 
 
-def legend(name: str) -> Iterator[str]:
+def legend(name: str, task: TaskName) -> Iterator[str]:
     """Yield what the figures are, and what to do with the profile that follows."""
+    classes = "; there are two classes" if task == "text-classification" else ""
     yield (
         "needed: what the process takes of the card, simulated, with torch's allocator and the CUDA context;"
-        " every text is of full length, with two classes in a classification"
+        f" every text is of full length{classes}"
     )
     yield f"# The profile that says the same. Save it as {name}.toml, then: ftbench predict {name}.toml --gpu all"

@@ -1,7 +1,7 @@
 """The memory of one shape, as a table of cards and a line."""
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.report.commands.estimate_memory import cards_table, peak_text
+from ftbench.report.commands.estimate_memory import cards_table, legend, peak_text
 from tests.factories import composition, figure, predicted_card, predicted_cell
 
 GPUS = [find_gpu(name) for name in ("t4", "l4", "h100")]
@@ -28,3 +28,10 @@ def test_the_peak_in_a_line_has_the_words_of_those_who_ask():
         "Tensors at their peak: 90.0 MiB (weights 60.0 MiB, activations 30.0 MiB). The peak is reached in the"
         " backward phase of step 2, by aten::mm of layer."
     )
+
+
+def test_the_classes_that_are_assumed_are_said():
+    said, command = legend("own", "text-classification")
+    assert "two classes" in said
+    assert command.endswith("ftbench predict own.toml --gpu all")
+    assert "classes" not in next(legend("own", "text-regression"))
