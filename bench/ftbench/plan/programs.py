@@ -199,6 +199,7 @@ def _value(written: str, where: str) -> Any:
     try:
         value = parse_value(written)
     except ProfileError as error:
+        error.hint = 'texts in a list have quotes: ["a", "b"]' if written[:1] == "[" else None
         value = _python_value(written, error.at(where))
     if value == written:
         value = _python_value(written, None)

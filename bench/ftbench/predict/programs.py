@@ -150,9 +150,13 @@ def _each_apart(
     Raises the error that a job raised, and ProgramError if its process ended without a result.
     """
     running = deque(_Forked(function, job) for job in itertools.islice(jobs, processes))
-    while running:
-        yield running.popleft().result()
-        running.extend(_Forked(function, job) for job in itertools.islice(jobs, 1))
+    try:
+        while running:
+            yield running.popleft().result()
+            running.extend(_Forked(function, job) for job in itertools.islice(jobs, 1))
+    finally:  # after an error, nobody waits for the others
+        for forked in running:
+            forked.stop()
 
 
 class _Forked:
@@ -179,6 +183,11 @@ class _Forked:
         if isinstance(result, FtbenchError):
             raise result
         return result
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
 
 
 def _send(function: Callable[[Any], Any], job: Any, sender: Connection) -> None:

@@ -136,6 +136,12 @@ def test_what_is_no_argument_is_refused(text, what):
     assert error.where.startswith("--arg")
 
 
+def test_words_in_a_list_need_quotes():
+    error = refusal(parse_argument, "attention=[eager, sdpa]")
+    assert error.hint == 'texts in a list have quotes: ["a", "b"]'
+    assert parse_argument("attention=['eager', \"sdpa\"]") == ("attention", ("eager", "sdpa"))
+
+
 def test_a_grid_has_all_combinations_the_last_argument_fastest():
     grid = program_grid(PROGRAM, ["batch=[8, 16]", "name=gpt", "length=[512, 1024]"])
     assert grid.axis_names == ("batch", "name", "length")

@@ -1,6 +1,7 @@
 """The worker's side of programs: JSON in, JSON out; figures of real traces, each set of arguments by itself."""
 
 import json
+import multiprocessing
 import sys
 
 import pytest
@@ -53,6 +54,12 @@ def moody(device, batch):
 def reading(device, batch):
     tensor = torch.ones(batch, device=device)
     return (lambda: tensor.nonzero()) if batch == 3 else make_step(device, batch)
+
+def slow(device, batch):
+    if batch == 3:
+        raise ValueError("not three")
+    import time
+    time.sleep(60)
 
 def asking(device):
     hopper = torch.cuda.get_device_capability() >= (9, 0)
@@ -207,6 +214,12 @@ def test_a_factory_that_raises_ends_in_one_error_with_its_lines(batches):
     assert raised.value.what == "ValueError: not three"
     assert raised.value.where == "own_loop.py:moody(batch=3)"
     assert raised.value.got == "own_loop.py:30, in moody"
+
+
+def test_after_an_error_no_other_process_is_left():
+    with pytest.raises(ProgramError, match="not three"):
+        ask("batch=[3, 4, 5]", factory="slow")
+    assert multiprocessing.active_children() == []
 
 
 def test_what_prediction_does_not_cover_is_refused_and_the_others_are_predicted():
