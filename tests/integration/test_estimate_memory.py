@@ -87,7 +87,7 @@ def test_a_table_a_line_and_a_profile(folder):
     assert [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" fits")] == [
         "card", "t4", "h100"
     ]  # fmt: skip
-    assert "Tensors at their peak: " in done.stdout
+    assert "Tensors at their peak, as on t4: " in done.stdout
 
 
 def test_a_model_that_is_not_there_is_a_clear_error(folder):

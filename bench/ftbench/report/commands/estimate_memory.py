@@ -40,7 +40,10 @@ def _needed(card: CardPrediction, unit: ByteUnit | None, total: str) -> str:
 
 
 def peak_text(prediction: CellPrediction) -> str:
-    """Return what the peak of the tensors consists of, in a line."""
+    """Return what the peak of the tensors consists of, in a line; of several cards, on the first.
+
+    In half precision, cards choose different kernels of attention, which keep different tensors.
+    """
     composition = prediction.composition
     assert composition is not None
     unit = byte_unit(share.nbytes for share in composition.roles)
@@ -49,7 +52,8 @@ def peak_text(prediction: CellPrediction) -> str:
         for share in composition.roles
     )
     total = format_bytes(prediction.tensors.value_bytes, unit)
-    return f"Tensors at their peak: {total} ({parts}). {moment_text(composition)}"
+    where = f", as on {prediction.cards[0].gpu}" if len(prediction.cards) > 1 else ""
+    return f"Tensors at their peak{where}: {total} ({parts}). {moment_text(composition)}"
 
 
 def legend(name: str, task: TaskName) -> Iterator[str]:

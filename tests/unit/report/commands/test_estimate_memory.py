@@ -30,6 +30,13 @@ def test_the_peak_in_a_line_has_the_words_of_those_who_ask():
     )
 
 
+def test_the_peak_is_that_on_the_first_of_several_cards():
+    cell = predicted_cell("a", "t4", "h100", composition=composition())
+    assert peak_text(cell).startswith("Tensors at their peak, as on t4: 90.0 MiB (")
+    alone = predicted_cell("a", "t4", composition=composition())
+    assert peak_text(alone).startswith("Tensors at their peak: 90.0 MiB (")
+
+
 def test_the_classes_that_are_assumed_are_said():
     said, command = legend("own", "text-classification")
     assert "two classes" in said
