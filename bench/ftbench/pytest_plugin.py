@@ -27,8 +27,8 @@ import pytest
 if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline
     from ftbench.gate.result import GateResult
-    from ftbench.predict.breakdown.growth import Growth
     from ftbench.predict.trace.events import Trace
+    from ftbench.records.prediction import Growth
 
     Step = Callable[[], Any]
     MakeStep = Callable[[Any], Step]  # takes a torch.device
@@ -176,25 +176,14 @@ class GpuMemory:
         self, name: str, make_step: MakeStep, gpu: str | None, steps: int | None
     ) -> _Traced:
         __tracebackhide__ = True
-        from ftbench.base.errors import PredictionError
         from ftbench.plan.gpus import find_gpu
-        from ftbench.predict.trace.tracer import STEPS, Target, trace
+        from ftbench.predict.trace.steps import trace_steps
+        from ftbench.predict.trace.tracer import STEPS, Target
 
-        if steps is not None and steps < 1:
-            raise PredictionError(
-                "no steps to trace", where="steps", got=str(steps), expected="1 or more"
-            )
         capability = (
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
         )
-        traced = trace(
-            make_step, target=Target(compute_capability=capability), steps=steps or STEPS
-        )
-        if not traced.peak_bytes:
-            raise PredictionError(
-                "the steps make no tensor on the card",
-                hint="make model, optimizer and batch on the device that the factory is given",
-            )
+        traced = trace_steps(make_step, target=Target(compute_capability=capability), steps=steps)
         return _Traced(name, traced, None if steps == STEPS else steps)
 
     def _path(self, name: str) -> Path:

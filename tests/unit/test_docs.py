@@ -234,3 +234,11 @@ def test_the_cases_in_the_table_of_trust_are_there():
     )
     cases = Counter(line.partition("::")[0] for line in found.stdout.splitlines())
     assert {file: cases[file] for n, file in rows if cases[file] < int(n.replace(",", ""))} == {}
+
+
+def test_the_loop_in_the_documents_is_the_example_s():
+    (shown,) = (
+        block for _, block in FENCE.findall((ROOT / "docs" / "prediction.md").read_text())
+        if "GPT(" in block
+    )  # fmt: skip
+    assert shown in (ROOT / "examples" / "gpt.py").read_text()

@@ -11,6 +11,7 @@
     ├── BaselineError          2   a baseline that is missing, cannot be read, or belongs to another profile
     ├── PredictionError        2   a setting, model or optimizer that prediction does not cover
     │   └── PatchError         2   a version of torch or transformers that prediction does not know
+    ├── ProgramError           2   a training loop of the user's own that cannot be loaded, or raises an error
     └── WorkerError            2   a worker that ended without an answer before the first cell
 
 A cell that fails raises nothing: it is a record with its status (see `ftbench.records.record`), and the
@@ -129,6 +130,10 @@ class PatchError(PredictionError):
     """A private name that the installed version of torch or transformers does not have."""
 
 
+class ProgramError(FtbenchError):
+    """A training loop of the user's own that cannot be loaded, or that raises an error when it is traced."""
+
+
 class WorkerError(FtbenchError):
     """A worker that ended without an answer, before any cell could run."""
 
@@ -146,6 +151,7 @@ _CLASSES: dict[str, type[FtbenchError]] = {
         BaselineError,
         PredictionError,
         PatchError,
+        ProgramError,
         WorkerError,
     )
 }

@@ -8,7 +8,9 @@ import typer
 
 from ftbench import __version__
 from ftbench.cli import (
+    baseline,
     ending,
+    estimate_memory,
 )
 from ftbench.cli import (
     gate as gating,
@@ -38,6 +40,7 @@ for command in (
     planning.predict,
     planning.explain,
     planning.estimate,
+    estimate_memory.estimate_memory,
     measuring.run,
     measuring.frontier,
     reporting.report,
@@ -45,7 +48,7 @@ for command in (
     reporting.schema,
 ):
     app.command()(command)
-app.add_typer(gating.baseline_app, name="baseline")
+app.add_typer(baseline.baseline_app, name="baseline")
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ GpuOption = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help="A card by its name, such as t4, or a memory size, such as 24GiB; repeatable.",
+        help="A card by its name, such as t4, a memory size, such as 24GiB, or all; repeatable.",
     ),
 ]
 AttentionOption = Annotated[
@@ -90,10 +90,14 @@ def resolved_grid(
 
 
 def gpus_of(names: list[str] | None) -> list[Gpu]:
-    """Return the cards that --gpu names, each once; raises ProfileError."""
-    from ftbench.plan.gpus import find_gpu
+    """Return the cards that --gpu names, each once; `all` are those of the catalogue. Raises ProfileError."""
+    from ftbench.plan.gpus import find_gpu, load_gpus
 
-    return list({gpu.name: gpu for gpu in map(find_gpu, names or ())}.values())
+    found: dict[str, Gpu] = {}
+    for text in names or ():
+        gpus = load_gpus().values() if text == "all" else [find_gpu(text)]
+        found.update({gpu.name: gpu for gpu in gpus})
+    return list(found.values())
 
 
 def attention_of(name: str | None) -> AttentionKernel | None:

@@ -22,12 +22,19 @@ from ftbench.cli.options import (
     forecast_of,
     gpus_of,
     open_console,
-    resolved_grid,
     selection_of,
+)
+from ftbench.cli.subjects import (
+    ArgOption,
+    ProfileSubject,
+    StepsOption,
+    SubjectArgument,
+    subject_of,
 )
 
 if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
+    from ftbench.records.prediction import CellPrediction
 
 TrainSizeOption = Annotated[
     int | None,
@@ -103,42 +110,45 @@ def plan(
 
 
 def predict(
-    profile: ProfileArgument,
+    subject: SubjectArgument,
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
     overrides: SetOption = None,
     only: OnlyOption = None,
+    arguments: ArgOption = None,
+    steps: StepsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
+
+    The subject is a profile, or a training loop of your own: FILE.py:FACTORY, with --arg for its arguments.
 
     With --gpu: also whether each cell fits on these cards, and the largest batch that fits.
     """
     from ftbench.report.commands.prediction import (
         LEGEND,
+        growth_notes,
         largest_table,
         predictions_json,
         predictions_table,
     )
     from ftbench.report.render.terminal import show_table
 
-    loaded, grid = resolved_grid(profile, overrides, only)
+    asked = subject_of(subject, only, overrides=overrides, arguments=arguments, steps=steps)
     gpus = gpus_of(gpu)
-    predictions = forecast_of(
-        grid,
-        gpus,
-        largest_batch=bool(gpus),
-        attention=attention_of(attention),
-        expandable_segments=expandable_segments,
+    predictions = asked.predictions(
+        gpus, attention=attention_of(attention), expandable_segments=expandable_segments
     )
     if as_json:
-        print(json.dumps(predictions_json(grid, predictions, loaded.name), indent=1))
+        print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
         console, names = open_console(), [card.name for card in gpus]
-        show_table(console, predictions_table(grid, predictions, names))
-        if predictions.largest:
-            show_table(console, largest_table(grid, predictions, names))
+        show_table(console, predictions_table(asked.grid, predictions, names))
+        if isinstance(asked, ProfileSubject) and predictions.largest:
+            show_table(console, largest_table(asked.grid, predictions, names))
+        for line in growth_notes(asked.grid, predictions):
+            console.print(line, soft_wrap=True, markup=False)
         for note in (LEGEND, *predictions.notes):
             console.print(note, soft_wrap=True, style="dim")
     if predictions.refused:
@@ -146,7 +156,7 @@ def predict(
 
 
 def explain(
-    profile: ProfileArgument,
+    subject: SubjectArgument,
     cell: Annotated[
         str | None,
         typer.Option(
@@ -159,26 +169,22 @@ def explain(
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
     overrides: SetOption = None,
+    arguments: ArgOption = None,
+    steps: StepsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Break down the predicted memory peak of one cell.
 
-    Shows the largest kinds of tensors, modules and operators at the peak, and memory over the steps.
+    Shows the largest kinds of tensors, modules, operators and lines of code at the peak, and memory over the steps.
     """
-    from ftbench.report.commands.prediction import (
-        explanation_tables,
-        moment_text,
-        predictions_json,
-        timeline_chart,
-    )
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.commands.prediction import predictions_json
 
-    loaded, grid = resolved_grid(profile, overrides, cell, option="--cell")
-    chosen = grid.model_copy(update={"cells": grid.cells[:1]})
-    gpus = gpus_of(gpu)
-    predictions = forecast_of(
-        chosen,
-        gpus,
+    asked = subject_of(
+        subject, cell, overrides=overrides, arguments=arguments, steps=steps, option="--cell"
+    )
+    chosen = asked.first()
+    predictions = chosen.predictions(
+        gpus_of(gpu),
         explain=True,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
@@ -186,21 +192,35 @@ def explain(
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
     if as_json:
-        print(json.dumps(predictions_json(chosen, predictions, loaded.name), indent=1))
+        print(json.dumps(predictions_json(chosen.grid, predictions, asked.name), indent=1))
         return
-    console, prediction = open_console(), predictions.cells[0]
-    if len(grid.cells) > 1:
+    if len(asked.grid.cells) > 1:
         print(
-            f"ftbench: this is the first of {len(grid.cells)} cells; --cell selects another",
+            f"ftbench: this is the first of {len(asked.grid.cells)} cells; --cell selects another",
             file=sys.stderr,
         )
-    composition = prediction.composition
+    _show_explanation(predictions.cells[0])
+
+
+def _show_explanation(prediction: CellPrediction) -> None:
+    """Show what a cell's peak consists of, memory over the steps, and what these keep ever more of."""
+    from ftbench.report.commands.prediction import (
+        explanation_tables,
+        growth_explained,
+        moment_text,
+        timeline_chart,
+    )
+    from ftbench.report.render.terminal import show_table
+
+    console, composition = open_console(), prediction.composition
     assert composition is not None
     for table in explanation_tables(prediction):
         show_table(console, table)
     console.print()
     for line in (*timeline_chart(composition), "", moment_text(composition)):
         console.print(line, soft_wrap=True)
+    for line in growth_explained(prediction):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def estimate(

@@ -13,10 +13,11 @@ from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress
-from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
+from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
 from ftbench.records.record import Device, Environment, PredictedPeaks
 
 PREDICT = "ftbench.predict.main"
+PREDICT_PROGRAM = "ftbench.predict.programs"
 TIMEOUT_S = 3600.0
 MOST_PROCESSES = 4
 
@@ -27,7 +28,7 @@ def processes() -> int:
 
 
 def forecast(
-    request: PredictRequest,
+    request: PredictRequest | ProgramRequest,
     engine: Engine,
     *,
     log_file: Path | None = None,
@@ -37,7 +38,7 @@ def forecast(
     with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
         log = log_file or Path(scratch) / "predict.log"
         outcome = engine.run(
-            PREDICT,
+            PREDICT_PROGRAM if isinstance(request, ProgramRequest) else PREDICT,
             request.model_dump_json(),
             log_file=log,
             timeout_s=TIMEOUT_S,

@@ -20,8 +20,9 @@ from ftbench.plan.sources import DataSource
 
 _MODEL = ("model", "model revision", "weights", "tokenizer revision", "dataset", "dataset revision")
 _CONFIG = "config."  # the prefix of what a profile changes in the model's configuration
-_STEPS = "steps"  # of a test's steps
-_WORKLOAD = frozenset((*_MODEL, *DataSource.model_fields, _STEPS))
+_STEPS = "steps"  # of a test's steps, or of a program's
+_PROGRAM = "program"
+_WORKLOAD = frozenset((*_MODEL, *DataSource.model_fields, _STEPS, _PROGRAM))
 
 
 def other_workload(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@ from ftbench.plan.grid import Grid
 from ftbench.plan.groups import CellGroup, CellShape, common_facets, groups_of
 from ftbench.records.prediction import AttentionKernel, CellPrediction, MemoryBreakdown, Predictions
 
+STEP = NamedSteps(name="step")  # of a test, or of a program
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -94,15 +96,20 @@ def baseline_of(
     groups = (_group(group, predictions, gpus) for group in selection.groups)
     return Baseline(
         profile=profile,
-        versions=_versions(predictions.versions),
-        architectures={
-            gpu.name: ".".join(map(str, gpu.compute_capability))
-            for gpu in sorted(gpus, key=lambda gpu: gpu.name)
-        },
+        versions=versions_of(predictions.versions),
+        architectures=architectures_of(gpus),
         attention_kernel=attention_kernel,
         workload=dict(selection.workload),
         groups=tuple(group for group in groups if group is not None),
     )
+
+
+def architectures_of(gpus: Iterable[Gpu]) -> dict[str, str]:
+    """Return the compute capability of each card, by its name."""
+    return {
+        gpu.name: ".".join(map(str, gpu.compute_capability))
+        for gpu in sorted(gpus, key=lambda gpu: gpu.name)
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,25 +129,39 @@ def baseline_of_steps(
     name: str, found: Steps, breakdown: MemoryBreakdown, versions: Iterable[tuple[str, str]]
 ) -> Baseline:
     """Return the baseline of steps that are no cell of a profile: one group with one cell."""
-    steps = NamedSteps(name="step")
     cell = CellBytes(
-        cell=steps,
+        cell=STEP,
         tensors_bytes=found.peak_bytes,
         live_blocks=found.blocks,
         growth_bytes=found.growth_bytes,
     )
-    group = Group(
-        settings={},
+    return Baseline(
+        profile=name,
+        versions=versions_of(versions),
+        workload=steps_workload(found.count),
+        groups=(group_of_steps({}, cell, breakdown),),
+    )
+
+
+def steps_workload(count: int | None) -> dict[str, Any]:
+    """Return what a baseline says of the number of traced steps: nothing of the usual number."""
+    return {} if count is None else {"steps": count}
+
+
+def group_of_steps(
+    settings: Mapping[str, Any], cell: CellBytes, breakdown: MemoryBreakdown
+) -> Group:
+    """Return the group of one cell, and the parts of its memory."""
+    return Group(
+        settings=dict(settings),
         cells=(cell,),
-        reference=steps,
+        reference=cell.cell,
         moment=breakdown.moment,
         parts=breakdown.parts,
     )
-    workload = {} if found.count is None else {"steps": found.count}
-    return Baseline(profile=name, versions=_versions(versions), workload=workload, groups=(group,))
 
 
-def _versions(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+def versions_of(found: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return versions without their build (`+cpu`): a trace is the same under each."""
     return {name: version.partition("+")[0] for name, version in sorted(found)}
 
@@ -168,18 +189,21 @@ def _group(group: CellGroup, predictions: Predictions, gpus: Sequence[Gpu]) -> G
 
 def _cell_bytes(shape: CellShape, predicted: CellPrediction) -> CellBytes:
     return CellBytes(
-        cell=shape,
-        tensors_bytes=predicted.tensors.value_bytes,
-        cards={
-            card.gpu: CardBytes(
-                requested_bytes=card.requested.value_bytes,
-                allocated_bytes=card.allocated.value_bytes,
-                reserved_bytes=card.reserved.value_bytes,
-                verdict=card.verdict,
-            )
-            for card in predicted.cards
-        },
+        cell=shape, tensors_bytes=predicted.tensors.value_bytes, cards=cards_of(predicted)
     )
+
+
+def cards_of(predicted: CellPrediction) -> dict[str, CardBytes]:
+    """Return what a cell needs of each card, by the card's name."""
+    return {
+        card.gpu: CardBytes(
+            requested_bytes=card.requested.value_bytes,
+            allocated_bytes=card.allocated.value_bytes,
+            reserved_bytes=card.reserved.value_bytes,
+            verdict=card.verdict,
+        )
+        for card in predicted.cards
+    }
 
 
 def _largest_fits(

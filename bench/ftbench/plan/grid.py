@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ftbench.base.errors import ProfileError, nearest_name
@@ -36,31 +36,42 @@ class Grid(FrozenModel):
     axes: tuple[Axis, ...]
     cells: tuple[Cell, ...]
 
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Return the names of the axes in the order in which tables show them."""
+        return tuple(axis_order(axis.name for axis in self.axes))
+
     def only(self, selection: Mapping[str, Any], *, option: str = "--only") -> Grid:
         """Return the part of the grid whose cells have these axis values; raises ProfileError."""
-        for name, value in selection.items():
-            axis = next((axis for axis in self.axes if axis.name == name), None)
-            if axis is None:
-                names = [axis.name for axis in self.axes]
-                raise ProfileError(
-                    "not an axis of this grid",
-                    where=f"{option} {name}",
-                    expected=f"one of {', '.join(names)}",
-                    nearest=nearest_name(name, names),
-                )
-            if canonical(name, value) not in map(plain_value, axis.values):
-                raise ProfileError(
-                    "no cell has this value",
-                    where=f"{option} {name}",
-                    got=repr(value),
-                    expected=f"one of {', '.join(map(str, axis.values))}",
-                )
+        plain = {name: canonical(name, value) for name, value in selection.items()}
+        refuse_other_values(self.axes, plain, option=option)
         kept = tuple(cell for cell in self.cells if selects(selection, cell))
         if not kept:
             raise ProfileError(
                 "no cell has all of these values", where=option, got=repr(dict(selection))
             )
         return Grid(axes=self.axes, cells=kept)
+
+
+def refuse_other_values(axes: Sequence[Axis], selection: Mapping[str, Any], *, option: str) -> None:
+    """Raise ProfileError if a selection of plain values names no axis of a grid, or a value that is not on it."""
+    for name, value in selection.items():
+        axis = next((axis for axis in axes if axis.name == name), None)
+        if axis is None:
+            names = [axis.name for axis in axes]
+            raise ProfileError(
+                "not an axis of this grid",
+                where=f"{option} {name}",
+                expected=f"one of {', '.join(names)}" if names else "no selection",
+                nearest=nearest_name(name, names),
+            )
+        if value not in map(plain_value, axis.values):
+            raise ProfileError(
+                "no cell has this value",
+                where=f"{option} {name}",
+                got=repr(value),
+                expected=f"one of {', '.join(map(str, axis.values))}",
+            )
 
 
 def selects(selection: Mapping[str, Any], cell: Cell) -> bool:

@@ -127,7 +127,8 @@ class Workload(FrozenModel):
     config: dict[str, Scalar] = Field({}, description="Overrides of the model's config.")
     tokenizer: Name | None = Field(None, description="As `model`; the model's own if absent.")
     dataset: Name = Field(
-        description="A hub id, a directory, CSV/TSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb."
+        description="A hub id, a directory, CSV/TSV/JSON/Parquet files, package:NAME/FILE, or offline:imdb;"
+        " synthetic:full-length (no data, for predictions)."
     )
     dataset_config: StrictStr | None = Field(
         None, description="A configuration of a hub data set, or of a copy of one in a directory."

@@ -82,7 +82,7 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
     except (OSError, ValueError) as error:  # also of its encoding
         raise ProfileError(f"cannot be read: {error}", where=str(path)) from error
     for override in overrides:
-        _apply_override(data, override)
+        apply_override(data, override)
     for name in NOT_IN_A_FILE:
         if name in data:
             raise _unknown_key(name, data[name], (), str(path))
@@ -237,7 +237,7 @@ def parse_selection(text: str, *, option: str) -> dict[str, Any]:
     return dict(parse_assignment(part, option=option) for part in text.split(","))
 
 
-def _apply_override(data: dict[str, Any], text: str) -> None:
+def apply_override(data: dict[str, Any], text: str) -> None:
     """Set one dotted key in a profile's data; `grid.AXIS` replaces that axis in every block."""
     key, value = parse_assignment(text, option="--set")
     *tables, name = key.split(".")

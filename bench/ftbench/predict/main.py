@@ -33,7 +33,7 @@ def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked from this one
     sequence_lengths = SequenceLengths()
-    if request.full_batches:
+    if request.full_batches or request.cells[0].data.source.kind == "synthetic":
         sequence_lengths = SequenceLengths(
             lengths=(max(cell.max_length for cell in request.cells),)
         )

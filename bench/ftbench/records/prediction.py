@@ -12,10 +12,14 @@ from typing import Literal, get_args
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
+from ftbench.plan.programs import Program, ProgramCell
 
 Certainty = Literal["exact", "simulated", "interval"]
 Verdict = Literal["fits", "does not fit", "too close to call"]
 AttentionKernel = Literal["math", "efficient", "flash", "cudnn"]
+# Three steps: Adam's state is made at the end of the first, and tensors that a loop keeps from one
+# step to the next (the last outputs) affect reserved memory only in the third.
+TRACED_STEPS = 3
 
 
 class PredictedBytes(FrozenModel):
@@ -28,7 +32,7 @@ class PredictedBytes(FrozenModel):
 
 
 class Share(FrozenModel):
-    """A part of the peak, by the name of a role, a module or an operator."""
+    """A part of the peak, by the name of a role, a module, an operator or a line of code."""
 
     name: str
     nbytes: int
@@ -44,7 +48,9 @@ class Moment(FrozenModel):
 
 
 class Composition(FrozenModel):
-    """The composition of the peak of live tensors, in three ways, each from the largest part down.
+    """The composition of the peak of live tensors, in four ways, each from the largest part down.
+
+    `lines` are lines of code, each `file:line`; empty if none is known.
 
     `timeline` has the live bytes over the traced steps, as (event, bytes) at every visible turning point.
     """
@@ -53,6 +59,7 @@ class Composition(FrozenModel):
     roles: tuple[Share, ...]
     modules: tuple[Share, ...]
     operators: tuple[Share, ...]
+    lines: tuple[Share, ...] = ()
     timeline: tuple[tuple[int, int], ...] = ()
     phases: tuple[tuple[int, str], ...] = ()
 
@@ -97,6 +104,24 @@ class MemoryBreakdown(FrozenModel):
 
     moment: Moment
     parts: tuple[Part, ...]
+
+
+class GrowingPart(FrozenModel):
+    """Tensors of which more are kept: role, module, operator, line of code, and by how many bytes."""
+
+    role: str
+    module: str
+    operator: str
+    source: str
+    nbytes: int
+
+
+class Growth(FrozenModel):
+    """By how many bytes the memory kept after a step is larger in the last `steps` than in as many before."""
+
+    nbytes: int
+    steps: int
+    parts: tuple[GrowingPart, ...]
 
 
 class CardPrediction(FrozenModel):
@@ -148,12 +173,15 @@ class CellWork(FrozenModel):
 
 
 class CellPrediction(FrozenModel):
-    """The prediction of one cell, for every card that was requested.
+    """The prediction of one cell of a profile or of a program, for every card that was requested.
 
     `tensors` is the peak of the bytes that tensors request, known without a card; only the choice of
     attention kernels makes it differ between cards. `work` is counted on request. If the lengths of batches
     vary, `work` is that of the longest, and `least_work` a lower bound. `breakdown` is set for the cells of
     `PredictRequest.breakdown_of`.
+
+    Of a program there are also `live_blocks`, the number of storages at the peak, and the `growth` of what its
+    steps keep; None if that does not grow.
     """
 
     cell_id: str
@@ -164,6 +192,8 @@ class CellPrediction(FrozenModel):
     breakdown: MemoryBreakdown | None = None
     work: CellWork | None = None
     least_work: CellWork | None = None
+    live_blocks: int | None = None
+    growth: Growth | None = None
 
 
 class LargestBatch(FrozenModel):
@@ -194,7 +224,8 @@ class PredictRequest(FrozenModel):
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
     `data_at_hand` is False if the data set cannot be read. `work` asks for FLOPs and bytes as well.
-    `full_batches` treats every example as long as its cell's `max_length`, without reading the data set.
+    `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
+    those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
     `hypothetical` cells may ask for more examples than the data set has.
     `breakdown_of` names the cells whose memory is to be broken down into parts.
     """
@@ -210,6 +241,19 @@ class PredictRequest(FrozenModel):
     full_batches: bool = False
     hypothetical: bool = False
     work: bool = False
+    breakdown_of: tuple[str, ...] = ()
+    processes: int = 1
+
+
+class ProgramRequest(FrozenModel):
+    """Asks for predictions of a program's cells on cards; the options are those of `PredictRequest`."""
+
+    program: Program
+    cells: tuple[ProgramCell, ...]
+    gpus: tuple[Gpu, ...] = ()
+    explain: bool = False
+    attention: AttentionKernel | None = None
+    expandable_segments: bool = False
     breakdown_of: tuple[str, ...] = ()
     processes: int = 1
 

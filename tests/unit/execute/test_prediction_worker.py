@@ -9,13 +9,15 @@ from ftbench.execute import prediction_worker as module
 from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prediction_worker import (
     PREDICT,
+    PREDICT_PROGRAM,
     does_not_fit,
     forecast,
     gpu_of,
     predicted_peaks,
 )
 from ftbench.plan.gpus import capacity_bytes, find_gpu
-from ftbench.records.prediction import PredictRequest
+from ftbench.plan.programs import Program, program_grid
+from ftbench.records.prediction import PredictRequest, ProgramRequest
 from tests.factories import (
     MIB,
     device,
@@ -55,6 +57,16 @@ def test_an_answer_is_read():
     assert module == PREDICT
     assert PredictRequest.model_validate_json(request) == REQUEST
     assert not log.exists()  # of no use once there is an answer
+
+
+def test_a_program_has_a_worker_of_its_own():
+    program = program_grid(Program(file="train.py", factory="make_step"), ["batch=8"])
+    request = ProgramRequest(program=program.program, cells=program.cells)
+    engine = FakeEngine(outcome(answer=ANSWER.model_dump(mode="json")))
+    assert forecast(request, engine) == ANSWER
+    ((asked, text, _),) = engine.asked
+    assert asked == PREDICT_PROGRAM == "ftbench.predict.programs"
+    assert ProgramRequest.model_validate_json(text) == request
 
 
 def test_the_log_stays_where_it_was_asked_for(tmp_path):

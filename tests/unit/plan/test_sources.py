@@ -47,6 +47,19 @@ def test_the_offline_data_brings_its_rules():
     assert data.eval_split == "from-train"
 
 
+def test_texts_of_full_length_are_no_data():
+    data = data_of(dataset="synthetic:full-length")
+    assert data.source.kind == "synthetic"
+    assert data.source.revision == "synthetic:full-length"
+    assert (data.where, data.balanced, data.eval_split) == ((), False, "auto")
+    with pytest.raises(WorkloadError) as raised:
+        data_of(dataset="synthetic:full")
+    assert raised.value.nearest == "synthetic:full-length"
+    with pytest.raises(WorkloadError) as raised:
+        data_of(dataset="synthetic:full-length", dataset_revision="v1")
+    assert raised.value.where == "workload.dataset_revision"
+
+
 def test_what_the_profile_says_is_stronger_than_an_offline_name():
     assert data_of(where={"source": "rotten_tomatoes"}).where == (("source", "rotten_tomatoes"),)
 

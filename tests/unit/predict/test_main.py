@@ -72,8 +72,9 @@ def test_data_that_are_not_at_hand_are_not_read(calls):
     assert said == ["tracing m"]
 
 
-def test_full_batches_need_no_data(calls):
-    ask(full_batches=True)
+@pytest.mark.parametrize("asked", [{"full_batches": True}, {"kind": "synthetic"}])
+def test_full_batches_need_no_data(calls, asked):
+    ask(**asked)
     documents = calls["predict"][2]["sequence_lengths"]
     assert "read" not in calls
     assert not any(documents.padded(cell.max_length) for cell in grid().cells)

@@ -15,10 +15,11 @@ LARGEST = 12
 TIMELINE_POINTS = 240
 REST = "the rest"
 OUTSIDE = "(outside the model)"
+UNKNOWN_LINE = "(a line that is not known)"
 
 
 def compose(trace: Trace) -> Composition:
-    """Return the live bytes at the peak by role, by module and by operator, and the memory timeline."""
+    """Return the live bytes at the peak by role, module, operator and line of code, and the memory timeline."""
     live = trace.live_at(trace.peak_event)
     roles = trace.roles()
 
@@ -35,6 +36,7 @@ def compose(trace: Trace) -> Composition:
         roles=shares(lambda row: roles[int(trace.block[row])]),
         modules=_largest(modules),
         operators=_largest(operators),
+        lines=_largest(shares(lambda row: _line(trace, row))) if trace.origins else (),
         timeline=_timeline(trace),
         phases=_phases(trace),
     )
@@ -51,6 +53,12 @@ def module_of(trace: Trace, row: int) -> str:
     name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return ".".join(parts) or OUTSIDE
+
+
+def _line(trace: Trace, row: int) -> str:
+    """Return the line of code that made an allocation."""
+    origin = trace.origins.get(int(trace.block[row]))
+    return (origin.source if origin else "") or UNKNOWN_LINE
 
 
 def _largest(shares: tuple[Share, ...]) -> tuple[Share, ...]:

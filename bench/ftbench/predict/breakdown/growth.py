@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 
 import numpy as np
 
 from ftbench.predict.breakdown.parts import part_keys
 from ftbench.predict.trace.events import EVALUATION, Trace
+from ftbench.records.prediction import GrowingPart, Growth
 
 # What a model and its optimizer keep has an end: a leak is in none of these.
 _MODEL = ("parameters", "gradients", "optimizer state")
 _FEWEST_STEPS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class GrowingPart:
-    """Tensors of which more are kept: role, module, operator, line of code, and by how many bytes."""
-
-    role: str
-    module: str
-    operator: str
-    source: str
-    nbytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Growth:
-    """By how many bytes the memory kept after a step is larger in the last `steps` than in as many before."""
-
-    nbytes: int
-    steps: int
-    parts: tuple[GrowingPart, ...]
 
 
 def growth(trace: Trace) -> Growth | None:
@@ -54,7 +34,9 @@ def growth(trace: Trace) -> Growth | None:
         for first, last in ((-2 * window, -window), (-window, None))
     )
     nbytes = int(live[after] - live[before])
-    return Growth(nbytes, window, _parts(trace, before, after)) if nbytes > 0 else None
+    if nbytes <= 0:
+        return None
+    return Growth(nbytes=nbytes, steps=window, parts=_parts(trace, before, after))
 
 
 def _ends(trace: Trace) -> list[int]:
@@ -78,4 +60,9 @@ def _parts(trace: Trace, before: int, after: int) -> tuple[GrowingPart, ...]:
             source = origin.source if origin else ""
             if role not in _MODEL:
                 sums[role, module, operator, source] += sign * int(trace.nbytes[row])
-    return tuple(GrowingPart(*key, nbytes) for key, nbytes in sums.most_common() if nbytes > 0)
+    names = ("role", "module", "operator", "source")
+    return tuple(
+        GrowingPart(**dict(zip(names, key, strict=True)), nbytes=nbytes)
+        for key, nbytes in sums.most_common()
+        if nbytes > 0
+    )

@@ -8,6 +8,7 @@ import os
 import site
 import sys
 import sysconfig
+import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +30,26 @@ def source_line() -> str:
             return f"{shown}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def own_frames(error: BaseException) -> list[str]:
+    """Return `file:line, in function` of the frames of an error that are in the user's own files, outermost first.
+
+    These are the files that are neither in a package nor in the standard library. A file that is not Python has
+    no frames: then it is the line that its compiler names.
+    """
+    frames = [
+        f"{shown}:{frame.lineno}, in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (shown := _shown(frame.filename)) and not _of_package(frame.filename)
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append(f"{_shown(error.filename) or error.filename}:{error.lineno}")
+    return frames
+
+
+def _of_package(file: str) -> bool:
+    return str(Path(file).absolute()).startswith(_packages())
 
 
 @functools.lru_cache(maxsize=4096)

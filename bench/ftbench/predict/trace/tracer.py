@@ -60,11 +60,9 @@ from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.shown_device import SHOWN, place
 from ftbench.predict.trace.storages import Storages, storages_resized
 from ftbench.predict.trace.threads import other_threads_refused
-from ftbench.records.prediction import AttentionKernel
+from ftbench.records.prediction import TRACED_STEPS, AttentionKernel
 
-# Three steps: Adam's state is made at the end of the first, and tensors that a loop keeps from one
-# step to the next (the last outputs) affect reserved memory only in the third.
-STEPS = 3
+STEPS = TRACED_STEPS
 
 _DEVICES = frozenset({"cpu", "meta"})
 _ADD = torch.ops.aten.add.Tensor

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ftbench.base.units import counted, format_bytes
-from ftbench.predict.breakdown.growth import Growth
 from ftbench.predict.breakdown.parts import part_keys
 from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.trace.events import Trace
-from ftbench.records.prediction import MemoryBreakdown
+from ftbench.records.prediction import Growth, MemoryBreakdown
 
 MOST_PARTS = 12  # lines of a table
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ftbench.base.units import ByteUnit, byte_unit, format_bytes
 from ftbench.plan.grid import Grid, axis_order
+from ftbench.plan.programs import AnyGrid, ProgramCell, ProgramGrid
 from ftbench.plan.settings import SHAPE, setting
 from ftbench.records.prediction import (
     CardPrediction,
@@ -15,9 +16,10 @@ from ftbench.records.prediction import (
     PredictedBytes,
     Predictions,
 )
+from ftbench.report.commands.gate_steps import growth_lines, growth_words
 from ftbench.report.elements.tables import ABSENT, Table, axis_word
 
-_VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
+VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
 _BARS = " ▁▂▃▄▅▆▇█"
 CHART_HEIGHT = 8
 CHART_WIDTH = 100
@@ -43,9 +45,9 @@ def figure_text(figure: PredictedBytes, unit: ByteUnit | None = None) -> str:
     return value if low == high == value else f"{value} ({low} to {high})"
 
 
-def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
+def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[str]) -> Table:
     """Return one row per cell: its axes, the exact peak of its tensors, and the peak on each card."""
-    axes = axis_order(axis.name for axis in grid.axes)
+    axes = grid.axis_names
     refused = {one.cell_id: one.reason for one in predictions.refused}
     unit = unit_of(one.tensors for one in predictions.cells)
     card_units = {
@@ -67,14 +69,21 @@ def predictions_table(grid: Grid, predictions: Predictions, gpus: Sequence[str])
         rows.append((*own, figure_text(found.tensors, unit), *cards))
     return Table(
         title="Predicted peak GPU memory",
-        columns=(*map(axis_word, axes), "tensors", *gpus),
+        columns=(*_axis_words(grid), "tensors", *gpus),
         rows=tuple(rows),
         numeric=tuple(True for _ in range(len(axes) + 1 + len(gpus))),
     )
 
 
+def _axis_words(grid: AnyGrid) -> tuple[str, ...]:
+    """Return the titles of the axes' columns: a program's arguments have their own names."""
+    if isinstance(grid, ProgramGrid):
+        return grid.axis_names
+    return tuple(map(axis_word, grid.axis_names))
+
+
 def _card_text(card: CardPrediction, unit: ByteUnit) -> str:
-    return f"{figure_text(card.reserved, unit)} {_VERDICT_WORDS[card.verdict]}"
+    return f"{figure_text(card.reserved, unit)} {VERDICT_WORDS[card.verdict]}"
 
 
 def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> Table:
@@ -111,10 +120,13 @@ def explanation_tables(prediction: CellPrediction) -> list[Table]:
         ("What the peak consists of", "what", composition.roles),
         ("By module that made it", "module", composition.modules),
         ("By operator that made it", "operator", composition.operators),
+        ("By line of code that made it", "line", composition.lines),
     )
     total = prediction.tensors.value_bytes
     tables = [_figures_table(prediction)]
     for title, word, shares in parts:
+        if not shares:
+            continue
         unit = byte_unit(share.nbytes for share in shares)
         rows = tuple(
             (share.name, format_bytes(share.nbytes, unit), f"{share.nbytes / total:.1%}")
@@ -191,18 +203,40 @@ def _phase_line(composition: Composition, width: int) -> str:
     return "".join(line).rstrip()
 
 
-def predictions_json(grid: Grid, predictions: Predictions, profile: str) -> dict[str, Any]:
-    """Return predictions as JSON data: each with its cell's axes."""
-    axes = axis_order(axis.name for axis in grid.axes)
+def growth_notes(grid: AnyGrid, predictions: Predictions) -> Iterator[str]:
+    """Yield a line for each cell whose steps keep ever more memory."""
+    axes = grid.axis_names
     cells = {cell.cell_id: cell for cell in grid.cells}
+    for one in predictions.cells:
+        if one.growth is not None:
+            own = cells[one.cell_id]
+            where = ", ".join(f"{name} {own.value(name)}" for name in axes)
+            yield f"{where}: {growth_words(one.growth)}" if where else growth_words(one.growth)
+
+
+def growth_explained(prediction: CellPrediction) -> Iterator[str]:
+    """Yield what the steps of a cell keep ever more of; nothing if they do not."""
+    if prediction.growth is not None:
+        yield ""
+        yield growth_words(prediction.growth)
+        yield from growth_lines(prediction.growth)
+
+
+def predictions_json(grid: AnyGrid, predictions: Predictions, subject: str) -> dict[str, Any]:
+    """Return predictions as JSON data: each with its cell's axes, or its program's arguments."""
+    cells = {cell.cell_id: cell for cell in grid.cells}
+
+    def point(cell_id: str) -> dict[str, Any]:
+        cell = cells[cell_id]
+        if isinstance(cell, ProgramCell):
+            return {"arguments": dict(cell.values)}
+        return {axis: cell.value(axis) for axis in grid.axis_names}
+
     return {
-        "profile": profile,
+        "program" if isinstance(grid, ProgramGrid) else "profile": subject,
         "versions": dict(predictions.versions),
         "notes": list(predictions.notes),
-        "cells": [
-            {axis: cells[one.cell_id].value(axis) for axis in axes} | one.model_dump(mode="json")
-            for one in predictions.cells
-        ],
+        "cells": [point(one.cell_id) | one.model_dump(mode="json") for one in predictions.cells],
         "refused": [one.model_dump(mode="json") for one in predictions.refused],
         "largest_batch": [one.model_dump(mode="json") for one in predictions.largest],
     }

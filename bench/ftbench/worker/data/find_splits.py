@@ -42,6 +42,13 @@ def find_splits(source: DataSource, reading: Reading) -> Mapping[str, Split]:
 
 
 def _find_splits(source: DataSource, reading: Reading) -> Mapping[str, Split]:
+    if source.source.kind == "synthetic":
+        raise WorkloadError(
+            "there are no texts to train on: this stands for a data set in predictions only",
+            where=WHERE,
+            got=source.source.reference,
+            expected="a hub id, a directory or files",
+        )
     if source.source.kind == "hub":
         return _hub_splits(source)
     path = Path(source.source.location)

@@ -9,6 +9,7 @@ from ftbench.predict.breakdown.composition import (
     OUTSIDE,
     REST,
     TIMELINE_POINTS,
+    UNKNOWN_LINE,
     compose,
 )
 from ftbench.predict.trace.events import (
@@ -19,6 +20,7 @@ from ftbench.predict.trace.events import (
     OPTIMIZER,
     SETUP,
     Kernel,
+    Origin,
     Site,
     TraceBuilder,
 )
@@ -163,6 +165,22 @@ def test_an_owner_goes_before_the_place_and_no_place_has_a_name():
     assert shares(compose(builder.build()).modules) == {"made.here": 10, OUTSIDE: 5}
     builder.owners[block] = "belongs.0.there"
     assert shares(compose(builder.build()).modules) == {"belongs.*.there": 10, OUTSIDE: 5}
+
+
+def test_lines_of_code_are_those_that_made_it():
+    builder = TraceBuilder()
+    for nbytes, line in ((10, "loop.py:3"), (20, "loop.py:7"), (40, "loop.py:3"), (5, "")):
+        block = builder.allocate(nbytes, Site(FORWARD, 1, "m", "aten::op"))
+        builder.origins[block] = Origin("float32", line)
+    builder.allocate(1, Site(FORWARD, 1, "m", "aten::op"))
+    lines = compose(builder.build()).lines
+    assert [(share.name, share.nbytes) for share in lines] == [
+        ("loop.py:3", 50), ("loop.py:7", 20), (UNKNOWN_LINE, 6)
+    ]  # fmt: skip
+
+
+def test_a_trace_without_lines_has_none(trace):
+    assert compose(trace).lines == ()
 
 
 def test_kernels_are_no_memory(trace):

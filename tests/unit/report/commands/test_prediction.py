@@ -4,12 +4,15 @@ import json
 
 import pytest
 
-from ftbench.records.prediction import LargestBatch, Refused
+from ftbench.plan.programs import Program, program_grid
+from ftbench.records.prediction import GrowingPart, Growth, LargestBatch, Refused, Share
 from ftbench.report.commands.prediction import (
     CHART_HEIGHT,
     CHART_WIDTH,
     explanation_tables,
     figure_text,
+    growth_explained,
+    growth_notes,
     largest_table,
     moment_text,
     predictions_json,
@@ -159,6 +162,14 @@ def test_what_a_peak_consists_of_in_shares():
         assert len(table.columns) == len(table.numeric) == len(table.rows[0])
 
 
+def test_lines_of_code_are_shown_if_they_are_known():
+    lines = (Share(name="loop.py:3", nbytes=45 * MIB), Share(name="loop.py:7", nbytes=45 * MIB))
+    explained = predicted_cell("a", composition=composition(lines=lines))
+    *_, table = explanation_tables(explained)
+    assert table.columns[0] == "line"
+    assert table.rows == (("loop.py:3", "45.0 MiB", "50.0%"), ("loop.py:7", "45.0 MiB", "50.0%"))
+
+
 def test_the_moment_as_a_sentence():
     said = moment_text(composition())
     assert said == "The peak is reached in the backward phase of step 2, by aten::mm of layer."
@@ -249,3 +260,45 @@ def test_predictions_as_json():
     assert first["tensors"]["value_bytes"] == 90 * MIB
     assert first["cards"][0]["reserved"]["high_bytes"] == 124 * MIB
     assert data["largest_batch"][0]["certain"] == 8
+
+
+# Programs
+
+
+def program(*assignments):
+    return program_grid(Program(file="train.py", factory="make_step"), assignments)
+
+
+def test_a_program_s_arguments_are_columns_under_their_own_names():
+    of = program("max_length=[64, 128]", "batch=(1, 2)", "on=[true]")
+    table = predictions_table(of, predictions(of, "t4"), ["t4"])
+    assert table.columns == ("max_length", "batch", "on", "tensors", "t4")
+    assert [row[:4] for row in table.rows] == [
+        ("64", "[1, 2]", "True", "90.0 MiB"),
+        ("128", "[1, 2]", "True", "90.0 MiB"),
+    ]
+
+
+def test_a_program_s_json_keeps_arguments_apart_from_figures():
+    of = program("tensors=[1, 2]", "shape=[[3, 4]]")
+    data = json.loads(json.dumps(predictions_json(of, predictions(of), "train.py:make_step")))
+    assert data["program"] == "train.py:make_step"
+    assert [cell["arguments"] for cell in data["cells"]] == [
+        {"tensors": 1, "shape": [3, 4]},
+        {"tensors": 2, "shape": [3, 4]},
+    ]
+    assert data["cells"][0]["tensors"]["certainty"] == "exact"
+
+
+def test_growth_is_told_for_each_cell_that_has_it():
+    of = program("batch=[4, 8]")
+    part = GrowingPart(role="activations", module="m", operator="", source="a.py:3", nbytes=8)
+    grown = predicted_cell(of.cells[1].cell_id, growth=Growth(nbytes=8, steps=1, parts=(part,)))
+    answer = predictions(of, cells=(predicted_cell(of.cells[0].cell_id), grown))
+    (line,) = growth_notes(of, answer)
+    assert line.startswith("batch 8: steps keep ever more memory: 8 B more")
+    alone = program()
+    own = grown.model_copy(update={"cell_id": alone.cells[0].cell_id})
+    assert next(growth_notes(alone, predictions(alone, cells=(own,)))).startswith("steps keep")
+    assert list(growth_explained(grown))[-1].endswith("activations, m (a.py:3)")
+    assert list(growth_explained(answer.cells[0])) == []

@@ -39,6 +39,12 @@ def test_one_split_gives_two_disjoint_pools(csv_file):
     assert not train & held_out
 
 
+def test_texts_of_full_length_cannot_be_trained_on():
+    with pytest.raises(WorkloadError, match="predictions only") as raised:
+        load_pools(source("synthetic:full-length"))
+    assert raised.value.where == "workload.dataset"
+
+
 def test_the_end_of_each_class_is_held_out(csv_file):
     # Of the ten rows of each class, in the order of the file, the last two.
     assert set(load_pools(source(csv_file)).evaluation["text"]) == {

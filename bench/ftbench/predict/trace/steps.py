@@ -1,0 +1,36 @@
+"""Traces of a user's own training steps, for the command line and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.tracer import STEPS, Step, Target, trace
+
+
+def trace_steps(
+    factory: Callable[[torch.device], Step],
+    *,
+    target: Target | None = None,
+    steps: int | None = None,
+) -> Trace:
+    """Return the memory events of training steps, `STEPS` of them unless another number is given.
+
+    Raises PredictionError if the number is not positive, or if the steps make no tensor on the card; and the errors
+    of `trace`.
+    """
+    __tracebackhide__ = True
+    if steps is not None and steps < 1:
+        raise PredictionError(
+            "no steps to trace", where="steps", got=str(steps), expected="1 or more"
+        )
+    traced = trace(factory, target=target, steps=steps or STEPS)
+    if not traced.peak_bytes:
+        raise PredictionError(
+            "the steps make no tensor on the card",
+            hint="make model, optimizer and batch on the device that the factory is given",
+        )
+    return traced
