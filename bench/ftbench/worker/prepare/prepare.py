@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 
 # Examples that the tokenizer is judged by.
 _JUDGED = 1000
+# More tokens than any tokenizer adds to a text.
+_SPECIAL = 8
 FLOPS_ABSENT = "the model's FLOPs are not a quadratic in the sequence length"
 
 
@@ -180,15 +182,22 @@ def _count_flops(
 ) -> StepFlops:
     """Return the FLOPs by length, or the reason that they are not known, which does not stop a run."""
 
-    def artificial(length: int) -> dict[str, Any]:
-        return task.example(tokenizer, "a " * length, length)
-
     try:
-        flops = fit_flops(model, longest, artificial)
+        flops = fit_flops(model, longest, lambda length: _example(task, tokenizer, length))
     except Exception as error:  # an unusual model may raise anything for plain token ids
         traceback.print_exc()
         return StepFlops(absent=f"the FLOPs could not be counted: {type(error).__name__}: {error}")
     return StepFlops(coefficients=flops, absent=FLOPS_ABSENT if flops is None else None)
+
+
+def _example(task: Task, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
+    """Return an artificial example of a length that may be too short for the tokenizer's special tokens."""
+    enough = max(length, _SPECIAL)
+    of, longer = (task.example(tokenizer, "a " * n, n) for n in (enough, enough + 1))
+    return {
+        name: value[:length] if value != longer[name] and isinstance(value, list) else value
+        for name, value in of.items()
+    }
 
 
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:
