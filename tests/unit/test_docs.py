@@ -242,3 +242,42 @@ def test_the_loop_in_the_documents_is_the_example_s():
         if "GPT(" in block
     )  # fmt: skip
     assert shown in (ROOT / "examples" / "gpt.py").read_text()
+
+
+def test_the_task_of_the_documents_learns():
+    """The code of docs/tasks.md: its labels, a model's loss, and scores against figures made by hand."""
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from transformers import AutoConfig
+
+    from tests.factories import data_source
+
+    (code,) = (
+        text
+        for kind, text in FENCE.findall((ROOT / "docs/tasks.md").read_text())
+        if kind == "python"
+    )
+    found: dict[str, object] = {}
+    exec(compile(code, "docs/tasks.md", "exec"), found)
+    of = found["TextTagging"](data_source())
+    texts = pa.chunked_array([["comedy", "comedy drama", "drama"]])
+    labels = of.read_labels(texts, texts, names=None, column="genres")
+    assert labels.names == ("comedy", "drama")
+    assert labels.train.to_pylist() == [[1, 0], [1, 1], [0, 1]]
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+    config = AutoConfig.for_model("bert", **small, **of.config_fields(labels.names))
+    model = of.auto_model.from_config(config)
+    wanted = torch.tensor(labels.train.to_pylist())
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    losses = []
+    for _ in range(40):
+        loss = model(input_ids=torch.tensor([[1, 2], [3, 4], [5, 6]]), labels=wanted).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
+    outputs, references = np.array([[2.0, -1], [1, 1], [1, 1]]), wanted.numpy()
+    (score,) = of.answer(outputs, references, references)
+    assert (score.value, score.guess) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
