@@ -2,7 +2,7 @@
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import expand
-from ftbench.plan.profile import TaskName
+from ftbench.plan.profile import TaskName, WeightsDtype
 from ftbench.plan.sources import resolve_model
 from tests.factories import data_source, profile
 
@@ -18,6 +18,14 @@ CONFIGS = {
         "num_attention_heads": 4,
     },
     "distilbert": {"n_layers": LAYERS, "dim": 64, "hidden_dim": 128, "n_heads": 4},
+    "llama": {
+        "num_hidden_layers": LAYERS,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "gpt2": {"n_layer": LAYERS, "n_embd": 64, "n_head": 4},
 }
 
 
@@ -30,6 +38,7 @@ def traced_cell(
     eval_size: int = 16,
     config: dict[str, int] | None = None,
     method: str = "full",
+    dtype: WeightsDtype = "float32",
     task: TaskName = "text-classification",
     **training: object,
 ) -> Cell:
@@ -51,6 +60,7 @@ def traced_cell(
         training=training,
         attn_implementation=attention,
         method=method,
+        dtype=dtype,
     )
     return expand(
         of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method
+from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method, WeightsDtype
 from ftbench.plan.settings import (
     NON_TRAINER_AXES,
     WORKLOAD_SETTINGS,
@@ -20,6 +20,8 @@ from ftbench.plan.settings import (
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
+# Axes that older cells did not have: at its default value each is left out of the identity, so that ids stay.
+_LATER_AXES = ("method", "malloc", "dtype")
 
 
 class Cell(FrozenModel):
@@ -35,6 +37,7 @@ class Cell(FrozenModel):
     method: Method = "full"
     lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
     malloc: Malloc = "default"
+    dtype: WeightsDtype = "float32"
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -65,6 +68,13 @@ class Cell(FrozenModel):
         """Return the training examples per optimizer step: those of all accumulated batches."""
         accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
         return self.per_device_train_batch_size * accumulated
+
+    @property
+    def product_dtype(self) -> WeightsDtype:
+        """Return the type of training's matrix products: autocast's, else that of the weights."""
+        if self.settings.get("bf16"):
+            return "bfloat16"
+        return "float16" if self.settings.get("fp16") else self.dtype
 
     @cached_property
     def facets(self) -> Mapping[str, Any]:
@@ -116,11 +126,10 @@ class Cell(FrozenModel):
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
         del identity["model"]["weights_format"]  # the hash of the files says which were read
-        # Fields that older cells did not have: at its default value each is left out, so that ids stay.
-        if self.method == "full":
-            del identity["method"]
-        if self.malloc == "default":
-            del identity["malloc"]
+        for name in _LATER_AXES:
+            if is_default(name, getattr(self, name)):
+                del identity[name]
+        # Neither had older cells these fields.
         if self.model.missing_weights == "refused":
             del identity["model"]["missing_weights"]
         for name in WORKLOAD_SETTINGS:

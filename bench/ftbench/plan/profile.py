@@ -30,6 +30,8 @@ Padding = Literal["max_length", "longest"]
 TaskName = Literal["text-classification", "text-regression"]
 # The trained parameters: all, the classification head only, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
+# The type of the weights; gradients and the optimizer's state have that of the parameter that they belong to.
+WeightsDtype = Literal["float32", "bfloat16", "float16"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 
@@ -165,6 +167,7 @@ class GridBlock(FrozenModel):
     attn_implementation: tuple[Attention, ...] = ()
     padding: tuple[Padding, ...] = ()
     method: tuple[Method, ...] = ()
+    dtype: tuple[WeightsDtype, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
@@ -240,6 +243,7 @@ class Profile(FrozenModel):
     padding: Padding = "max_length"
     attn_implementation: Attention = "sdpa"
     method: Method = "full"
+    dtype: WeightsDtype = "float32"
     malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
     run: Run = Run()

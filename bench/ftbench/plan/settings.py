@@ -61,6 +61,7 @@ AXES = (
     Setting("padding", EVERYTHING, "max_length"),
     Setting("attn_implementation", EVERYTHING, "sdpa"),
     Setting("method", EVERYTHING, "full"),
+    Setting("dtype", EVERYTHING, "float32"),
     # glibc's allocator on the host: tensors request the same bytes.
     Setting("malloc", _LOADING, "default"),
 )

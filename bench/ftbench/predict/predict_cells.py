@@ -310,6 +310,7 @@ def _groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[li
             cell.attn_implementation,
             cell.method,
             cell.lora.model_dump() if cell.lora else None,
+            cell.dtype,
             _has_padding(cell, sequence_lengths),
             settings,
         )
@@ -332,7 +333,7 @@ def _targets(
     if request.on_cpu:
         return [(Target(device="cpu"), [])]
     groups: dict[tuple[int, int], list[Card]] = {}
-    half = cell.settings.get("bf16") or cell.settings.get("fp16")
+    half = cell.product_dtype != "float32"
     for card in cards:
         capability = card.runtime.compute_capability if half else (8, 0)
         groups.setdefault(_generation(capability), []).append(card)

@@ -117,6 +117,7 @@ def test_any_weight_decay_may_cost_a_list_of_gradients():
         {"padding": ["max_length", "longest"]},
         {"attn_implementation": ["eager", "sdpa"]},
         {"bf16": [True, False]},
+        {"dtype": ["bfloat16", "float32"]},
         {"optim": ["adamw_torch", "sgd"]},
         {"gradient_checkpointing": [True, False]},
         {"gradient_accumulation_steps": [1, 2]},

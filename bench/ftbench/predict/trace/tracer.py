@@ -49,6 +49,7 @@ from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
 from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
 from ftbench.predict.trace.operators import (
     cuda_operators,
+    promoted,
     result_in_its_storage,
     results_on_card,
     runnable,
@@ -347,6 +348,8 @@ class Tracer(TorchDispatchMode):
             # `cpu` are the same.
             args[0].constant = None
         args = with_numbers(self._run, self.batch_values, func, args)
+        if not self._on_card:
+            args = promoted(self._run, func, args)
         try:
             output = runnable(func, args, on_card=self._on_card)(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:

@@ -180,6 +180,7 @@ def make_trainer(
         labels,
         task,
         attn_implementation=cell.attn_implementation,
+        dtype=cell.dtype,
         pad_token_id=tokenizer.pad_token_id,
     )
     arguments = training_arguments(

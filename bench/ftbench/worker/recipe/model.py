@@ -17,8 +17,10 @@ from transformers import (
 
 from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.base.units import format_bytes
+from ftbench.plan.profile import WeightsDtype
 from ftbench.plan.sources import ModelSource, Source
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.worker.measure.device import DTYPES
 from ftbench.worker.recipe.sources import revision_of
 from ftbench.worker.tasks.protocol import Task
 
@@ -26,7 +28,6 @@ from ftbench.worker.tasks.protocol import Task
 _NO_LIMIT = 10**9
 # A model is built layer by layer, even without memory: no model has as many layers as this.
 _MOST_LAYERS = 10_000
-_FLOAT_BYTES = 4
 _SHOWN_NAMES = 3
 
 
@@ -84,9 +85,10 @@ def load_model(
     task: Task,
     *,
     attn_implementation: str,
+    dtype: WeightsDtype = "float32",
     pad_token_id: int | None = None,
 ) -> LoadedModel:
-    """Return the task's model in float32, its new head initialised from torch's global generator.
+    """Return the task's model with weights of this type, its new head initialised from torch's global generator.
 
     Weights are read from safetensors only, unless the workload says `any` (then torch unpickles only
     weights). A head of another shape is made anew. Code that comes with a model is never run. Raises
@@ -102,14 +104,14 @@ def load_model(
     try:
         if model.weights == "random":
             made = task.auto_model.from_config(
-                config, attn_implementation=attention, dtype=torch.float32
+                config, attn_implementation=attention, dtype=DTYPES[dtype]
             )
             return LoadedModel(made, None)
         loaded, info = task.auto_model.from_pretrained(
             model.source.location,
             config=config,
             attn_implementation=attention,
-            dtype=torch.float32,
+            dtype=DTYPES[dtype],
             use_safetensors=True if model.weights_format == "safetensors" else None,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
@@ -177,7 +179,9 @@ def _has_attention(made: type[PreTrainedModel], name: str) -> bool:
     return bool(getattr(made, flag, False) or getattr(made, f"{flag}_2", False))
 
 
-def require_room(model: ModelSource, labels: Sequence[str], task: Task) -> None:
+def require_room(
+    model: ModelSource, labels: Sequence[str], task: Task, dtype: WeightsDtype = "float32"
+) -> None:
     """Raise WorkloadError if the model alone needs more memory than the machine has, without making it.
 
     So a config with absurd sizes, or a model for a larger machine, is refused before memory is filled.
@@ -201,7 +205,7 @@ def require_room(model: ModelSource, labels: Sequence[str], task: Task) -> None:
             where="workload.model",
             got=model.source.reference,
         ) from error
-    need, room = parameters * _FLOAT_BYTES, psutil.virtual_memory().total
+    need, room = parameters * DTYPES[dtype].itemsize, psutil.virtual_memory().total
     if need > room:
         raise WorkloadError(
             "the weights alone need more memory than this machine has",
