@@ -16,9 +16,19 @@ _NOT_SCALED: Mapping[WeightsDtype, str] = {
     "bfloat16": "torch has no kernel on CUDA that unscales bfloat16 gradients",
 }
 
+# "FlashAttention only support fp16 and bf16 data type" (csrc/flash_attn/flash_api.cpp of flash-attn 2.8.3).
+_HALF_ONLY = ("flash_attention_2", "kernels-community/flash-attn2", "flash_attention_3")
+
 
 def refuse_contradictions(cell: Cell) -> None:
     """Raise ProfileError if settings of a cell cannot go together."""
+    if cell.attn_implementation in _HALF_ONLY and cell.product_dtype == "float32":
+        raise ProfileError(
+            "flash attention takes float16 and bfloat16 only",
+            where="attn_implementation",
+            got=f"{cell.attn_implementation} in float32",
+            expected="bf16 = true or fp16 = true, or a dtype of bfloat16 or float16",
+        )
     if cell.settings.get("fp16") and cell.dtype in _NOT_SCALED:
         raise ProfileError(
             f"fp16 = true needs float32 weights: {_NOT_SCALED[cell.dtype]}",

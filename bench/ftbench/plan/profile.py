@@ -24,7 +24,14 @@ from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, 
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
-Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Attention = Literal[
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "kernels-community/flash-attn2",
+    "flash_attention_3",
+    "flex_attention",
+]
 Padding = Literal["max_length", "longest"]
 # The label of each text or pair of texts: one of several classes, or a number.
 TaskName = Literal["text-classification", "text-regression"]

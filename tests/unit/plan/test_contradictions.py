@@ -25,6 +25,15 @@ def test_the_reason_is_that_of_torch():
         scaler.unscale_(torch.optim.SGD([weight]))
 
 
+@pytest.mark.parametrize("attention", ["flash_attention_2", "kernels-community/flash-attn2"])
+def test_flash_attention_needs_half_precision(attention):
+    with pytest.raises(ProfileError, match="float16 and bfloat16 only") as refused:
+        cell(attn_implementation=attention)
+    assert refused.value.where == "attn_implementation"
+    for half in ({"bf16": True}, {"fp16": True}, {"dtype": "float16"}, {"dtype": "bfloat16"}):
+        assert cell(attn_implementation=attention, **half).attn_implementation == attention
+
+
 @pytest.mark.parametrize("settings", [{"bf16": True}, {}])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_all_else_goes_together(dtype, settings):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ftbench.predict.trace.events import Kernel
+from ftbench.predict.trace.flash_attention import flash_attention, flash_attention_backward
 
 aten = torch.ops.aten
 
@@ -83,6 +84,29 @@ def _attention_backward(
     return (batch, heads, queries, key.shape[2], width, key.shape[1]), (query.element_size(),)
 
 
+def _package_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sequences: int, dropout: float
+) -> Description | None:
+    """Return a call of flash-attn that may split keys: batch, heads, queries, keys, head size."""
+    if sequences or dropout:
+        return None
+    batch, queries, heads, width = query.shape
+    return (batch, heads, queries, key.shape[1], width), ()
+
+
+def _package_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *rest: Any
+) -> Description:
+    """Return a gradient of flash-attn: sequences, heads, queries, keys, head size, heads of the keys.
+
+    The second trait says whether lengths vary; then queries and keys are those of all sequences together.
+    """
+    *_, sequences = rest
+    batch = sequences or query.shape[0]
+    sizes = (batch, query.shape[-2], query.shape[-3], key.shape[-3], query.shape[-1], key.shape[-2])
+    return sizes, (query.element_size(), int(bool(sequences)))
+
+
 _DESCRIBED: dict[Any, Callable[..., Description | None]] = {
     aten.mm.default: _product,
     aten.bmm.default: _product,
@@ -94,4 +118,6 @@ _DESCRIBED: dict[Any, Callable[..., Description | None]] = {
     aten._foreach_norm.Scalar: _norms,
     aten._scaled_dot_product_efficient_attention_backward.default: _attention_backward,
     aten._scaled_dot_product_flash_attention_backward.default: _attention_backward,
+    flash_attention.default: _package_forward,
+    flash_attention_backward.default: _package_backward,
 }

@@ -37,6 +37,7 @@ from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
+from ftbench.predict.trace.flash_attention import flash_attention_installed
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -66,7 +67,9 @@ COVERED_OPTIMIZERS = (
     "adagrad",
     "rmsprop",
 )
-COVERED_ATTENTION = ("eager", "sdpa")
+# Names of one set of functions: the package's, and the kernels hub's, which has the same source.
+FLASH_ATTENTION_2 = ("flash_attention_2", "kernels-community/flash-attn2")
+COVERED_ATTENTION = ("eager", "sdpa", *FLASH_ATTENTION_2)
 # Settings without effect on a card's memory that a trace cannot use: a loader's processes cannot send tensors
 # without data (the Trainer would wait for ever), and transformers rejects TF32 without a card.
 _SETTINGS: dict[str, Any] = {
@@ -139,6 +142,7 @@ def trace_trainer(
     refuse_uncovered(cell)
     target = target or Target()
     batches = batches or Batches.of(cell)
+    flash = cell.attn_implementation in FLASH_ATTENTION_2
     cell = first_steps_of(_without_weights(cell), steps)
     pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
     with (
@@ -146,6 +150,7 @@ def trace_trainer(
         _states_of_its_own(),
         tracing(target) as tracer,
         _trainer_without_data(target),
+        _flash_attention(target) if flash else contextlib.nullcontext(),
     ):
         trainer = make_trainer(
             cell,
@@ -181,10 +186,19 @@ def trace_trainer(
     return recorded
 
 
+def _flash_attention(target: Target) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which flash-attn stands by; raises PredictionError for a CPU."""
+    if target.device == "cpu":
+        raise PredictionError("flash attention runs on cards only", where="attn_implementation")
+    return flash_attention_installed(target.compute_capability, target.tokens)
+
+
 def _without_weights(cell: Cell) -> Cell:
     """Return the cell with a model made from its config, without settings that a trace cannot use."""
-    made = cell.model.model_copy(update={"weights": "random"})
-    return cell.with_settings(**_SETTINGS).model_copy(update={"model": made})
+    changes: dict[str, Any] = {"model": cell.model.model_copy(update={"weights": "random"})}
+    if cell.attn_implementation in FLASH_ATTENTION_2:
+        changes["attn_implementation"] = FLASH_ATTENTION_2[0]
+    return cell.with_settings(**_SETTINGS).model_copy(update=changes)
 
 
 def _pools(

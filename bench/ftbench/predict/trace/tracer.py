@@ -82,13 +82,15 @@ class Target:
 
     `attention` forces one kernel of scaled dot product attention; None takes torch's choice for each call on a
     card of this compute capability. `padding` says whether batches have padding, for models that read this
-    from the attention mask.
+    from the attention mask. `tokens` says how many are left where padding is removed, which depends on the data:
+    all, the most that a batch of a shape can have, or one per example, the fewest.
     """
 
     device: Literal["cuda", "cpu"] = "cuda"
     compute_capability: tuple[int, int] = (8, 0)
     attention: AttentionKernel | None = None
     padding: bool = True
+    tokens: Literal["most", "fewest"] = "most"
 
     @property
     def torch_device(self) -> torch.device:

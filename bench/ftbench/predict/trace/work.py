@@ -16,11 +16,17 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop, shape_wrapper
 
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
+from ftbench.predict.trace.flash_attention import (
+    flash_attention,
+    flash_attention_backward,
+    flash_attention_backward_flop,
+    flash_attention_flop,
+)
 from ftbench.predict.trace.trace_trainer import Batches, evaluated_examples, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer
 from ftbench.records.prediction import CellWork, PassWork
@@ -31,6 +37,8 @@ aten = torch.ops.aten
 _FORMULAS = {
     aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    flash_attention: shape_wrapper(flash_attention_flop),
+    flash_attention_backward: shape_wrapper(flash_attention_backward_flop),
 }
 # Operators that only allocate memory or change a shape: no kernel runs.
 _NOTHING = frozenset(

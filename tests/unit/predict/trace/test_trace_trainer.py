@@ -111,7 +111,7 @@ def test_another_optimizer_is_refused(optimizer):
     assert "adafactor" in refused.value.expected
 
 
-@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
+@pytest.mark.parametrize("attention", ["flash_attention_3", "flex_attention"])
 def test_another_attention_is_refused(attention):
     cell = tiny().model_copy(update={"attn_implementation": attention})
     with pytest.raises(PredictionError, match="this attention") as refused:
