@@ -9,11 +9,10 @@ before it is copied, does not count as the card's memory. Traced code sees `cuda
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
@@ -60,8 +59,8 @@ from ftbench.predict.trace.real_tensors import refuse_data
 from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.shown_device import SHOWN, place
 from ftbench.predict.trace.storages import Storages, storages_resized
+from ftbench.predict.trace.target import Target as Target
 from ftbench.predict.trace.threads import other_threads_refused
-from ftbench.records.prediction import AttentionKernel
 
 # Three steps: Adam's state is made at the end of the first, and tensors that a loop keeps from one
 # step to the next (the last outputs) affect reserved memory only in the third.
@@ -74,33 +73,6 @@ _SAFE_SOFTMAX = torch.ops.aten._safe_softmax.default
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _DEVICE = torch.ops.prim.device.default
 _TO_COPY = torch.ops.aten._to_copy.default
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """The device that a trace is made for.
-
-    `attention` forces one kernel of scaled dot product attention; None takes torch's choice for each call on a
-    card of this compute capability. `padding` says whether batches have padding, for models that read this
-    from the attention mask. `tokens` says how many are left where padding is removed, which depends on the data:
-    all, the most that a batch of a shape can have, or one per example, the fewest.
-    """
-
-    device: Literal["cuda", "cpu"] = "cuda"
-    compute_capability: tuple[int, int] = (8, 0)
-    attention: AttentionKernel | None = None
-    padding: bool = True
-    tokens: Literal["most", "fewest"] = "most"
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Return the device of the trace as torch's own code has it."""
-        return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
-
-    @property
-    def shown_device(self) -> torch.device:
-        """Return the device as the traced code sees it, and on which it builds model, optimizer and batch."""
-        return SHOWN if self.device == "cuda" else self.torch_device
 
 
 Step = Callable[[], Any]
