@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
+from ftbench.base.units import format_bytes
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.predict.breakdown.composition import compose
@@ -23,7 +24,8 @@ from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import Trace
-from ftbench.predict.trace.trace_trainer import FLASH_ATTENTION_2, refuse_uncovered
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
+from ftbench.predict.trace.trace_trainer import refuse_uncovered
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.workload_groups import (
     fewest_tokens,
@@ -94,7 +96,7 @@ def predict(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=_notes(cells, sequence_lengths, request),
+        notes=(*_notes(cells, sequence_lengths, request), *_managed_note(found.values())),
         versions=patches.library_versions(),
     )
 
@@ -192,6 +194,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
+            managed_bytes=self._traces.at(shape).managed_bytes,
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
         )
 
@@ -352,6 +355,17 @@ def _notes(
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)
     return tuple(notes)
+
+
+def _managed_note(predictions: Iterable[CellPrediction]) -> tuple[str, ...]:
+    """Return a note on managed memory if a cell has some."""
+    most = max((one.managed_bytes for one in predictions), default=0)
+    if not most:
+        return ()
+    return (
+        f"paged optimizers keep up to {format_bytes(most)} of state in managed memory, beside all figures: it takes"
+        " room on the card while there is some, and else on the host",
+    )
 
 
 def _runner(stack: ExitStack, processes: int) -> Map:

@@ -11,7 +11,7 @@ from ftbench.plan.settings import memory_view, without_defaults
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.shapes.fit import Shape
 from ftbench.predict.simulate.cards import Card
-from ftbench.predict.trace.trace_trainer import FLASH_ATTENTION_2
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.tracer import Target
 from ftbench.records.prediction import PredictRequest
 

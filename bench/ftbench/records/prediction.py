@@ -153,7 +153,8 @@ class CellPrediction(FrozenModel):
     `tensors` is the peak of the bytes that tensors request, known without a card; only the choice of
     attention kernels makes it differ between cards. `work` is counted on request. If the lengths of batches
     vary, `work` is that of the longest, and `least_work` a lower bound. `breakdown` is set for the cells of
-    `PredictRequest.breakdown_of`.
+    `PredictRequest.breakdown_of`. `managed_bytes` are in CUDA's managed memory (paged optimizers), beside all other
+    figures.
     """
 
     cell_id: str
@@ -164,6 +165,7 @@ class CellPrediction(FrozenModel):
     breakdown: MemoryBreakdown | None = None
     work: CellWork | None = None
     least_work: CellWork | None = None
+    managed_bytes: int = 0
 
 
 class LargestBatch(FrozenModel):

@@ -42,6 +42,8 @@ from transformers import PreTrainedModel, modeling_flash_attention_utils
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
 
+# Names of one set of functions: the package's, and the kernels hub's, which has the same source.
+FLASH_ATTENTION_2 = ("flash_attention_2", "kernels-community/flash-attn2")
 # "FlashAttention only supports Ampere GPUs or newer", .cpp 370; "head dimension at most 256", .cpp 393.
 FIRST_CAPABILITY = (8, 0)
 _LARGEST_HEAD = 256

@@ -35,9 +35,11 @@ from transformers import (
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
-from ftbench.predict.trace.flash_attention import flash_attention_installed
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
+from ftbench.predict.trace.packages import load_packages, packages_on_card
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -66,9 +68,8 @@ COVERED_OPTIMIZERS = (
     "sgd",
     "adagrad",
     "rmsprop",
+    *BITSANDBYTES_OPTIMIZERS,
 )
-# Names of one set of functions: the package's, and the kernels hub's, which has the same source.
-FLASH_ATTENTION_2 = ("flash_attention_2", "kernels-community/flash-attn2")
 COVERED_ATTENTION = ("eager", "sdpa", *FLASH_ATTENTION_2)
 # Settings without effect on a card's memory that a trace cannot use: a loader's processes cannot send tensors
 # without data (the Trainer would wait for ever), and transformers rejects TF32 without a card.
@@ -142,7 +143,7 @@ def trace_trainer(
     refuse_uncovered(cell)
     target = target or Target()
     batches = batches or Batches.of(cell)
-    flash = cell.attn_implementation in FLASH_ATTENTION_2
+    load_packages(cell, target)
     cell = first_steps_of(_without_weights(cell), steps)
     pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
     with (
@@ -150,7 +151,7 @@ def trace_trainer(
         _states_of_its_own(),
         tracing(target) as tracer,
         _trainer_without_data(target),
-        _flash_attention(target) if flash else contextlib.nullcontext(),
+        packages_on_card(cell, target, tracer),
     ):
         trainer = make_trainer(
             cell,
@@ -184,13 +185,6 @@ def trace_trainer(
         recorded = tracer.finish()
         del trainer
     return recorded
-
-
-def _flash_attention(target: Target) -> contextlib.AbstractContextManager[None]:
-    """Return the context in which flash-attn stands by; raises PredictionError for a CPU."""
-    if target.device == "cpu":
-        raise PredictionError("flash attention runs on cards only", where="attn_implementation")
-    return flash_attention_installed(target.compute_capability, target.tokens)
 
 
 def _without_weights(cell: Cell) -> Cell:

@@ -233,6 +233,11 @@ class Tracer(TorchDispatchMode):
         """Count the largest live bytes from here on."""
         self._builder.peak_bytes = self._builder.live_bytes
 
+    def count_managed(self, nbytes: int) -> None:
+        """Count bytes of CUDA's managed memory, which is not in the events."""
+        if not self._storages.closed:
+            self._builder.managed_bytes += nbytes
+
     def block_of(self, tensor: torch.Tensor) -> int | None:
         """Return the number of a tensor's storage; None if it was not recorded."""
         return self._storages.block_of(tensor)

@@ -246,7 +246,7 @@ BATCH_TOKENS = 8 * 64  # of `traced_cell`
 
 
 def test_a_trace_of_a_processor_is_refused():
-    with pytest.raises(PredictionError, match="cards only"):
+    with pytest.raises(PredictionError, match="as on a card only"):
         traced("flash_attention_2", target=Target(device="cpu"))
 
 

@@ -103,7 +103,7 @@ def test_what_is_said_to_be_off_is_not_refused():
     refuse_uncovered(tiny(torch_compile=False, use_liger_kernel=False))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "galore_adamw", "lomo"])
+@pytest.mark.parametrize("optimizer", ["galore_adamw", "lomo", "adamw_torch_8bit"])
 def test_another_optimizer_is_refused(optimizer):
     with pytest.raises(PredictionError, match="this optimizer") as refused:
         refuse_uncovered(tiny(optim=optimizer))
