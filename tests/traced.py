@@ -2,7 +2,7 @@
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import expand
-from ftbench.plan.profile import TaskName, WeightsDtype
+from ftbench.plan.profile import Quantization, TaskName, WeightsDtype
 from ftbench.plan.sources import resolve_model
 from tests.factories import data_source, profile
 
@@ -39,6 +39,7 @@ def traced_cell(
     config: dict[str, int] | None = None,
     method: str = "full",
     dtype: WeightsDtype = "float32",
+    quantization: Quantization = "none",
     task: TaskName = "text-classification",
     **training: object,
 ) -> Cell:
@@ -61,6 +62,7 @@ def traced_cell(
         attn_implementation=attention,
         method=method,
         dtype=dtype,
+        quantization=quantization,
     )
     return expand(
         of, resolve_model(of.workload), data_source(eval_size=eval_size, task=task)

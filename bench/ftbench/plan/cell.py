@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method, WeightsDtype
+from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method, Quantization, WeightsDtype
 from ftbench.plan.settings import (
     NON_TRAINER_AXES,
     WORKLOAD_SETTINGS,
@@ -21,7 +21,7 @@ from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
 # Axes that older cells did not have: at its default value each is left out of the identity, so that ids stay.
-_LATER_AXES = ("method", "malloc", "dtype")
+_LATER_AXES = ("method", "malloc", "dtype", "quantization")
 
 
 class Cell(FrozenModel):
@@ -38,6 +38,7 @@ class Cell(FrozenModel):
     lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
     malloc: Malloc = "default"
     dtype: WeightsDtype = "float32"
+    quantization: Quantization = "none"
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:

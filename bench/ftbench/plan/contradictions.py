@@ -29,6 +29,13 @@ def refuse_contradictions(cell: Cell) -> None:
             got=f"{cell.attn_implementation} in float32",
             expected="bf16 = true or fp16 = true, or a dtype of bfloat16 or float16",
         )
+    if cell.quantization != "none" and cell.method != "lora":
+        raise ProfileError(
+            "quantized weights cannot be trained: they need LoRA beside them",
+            where="quantization",
+            got=f"{cell.quantization}, with method = {cell.method!r}",
+            expected="method = 'lora'",
+        )
     if cell.settings.get("fp16") and cell.dtype in _NOT_SCALED:
         raise ProfileError(
             f"fp16 = true needs float32 weights: {_NOT_SCALED[cell.dtype]}",

@@ -39,6 +39,8 @@ TaskName = Literal["text-classification", "text-regression"]
 Method = Literal["full", "head", "lora"]
 # The type of the weights; gradients and the optimizer's state have that of the parameter that they belong to.
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
+# The bits of a frozen body's weights: those of their type, or 4 (bitsandbytes' NF4).
+Quantization = Literal["none", "nf4"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 
@@ -175,6 +177,7 @@ class GridBlock(FrozenModel):
     padding: tuple[Padding, ...] = ()
     method: tuple[Method, ...] = ()
     dtype: tuple[WeightsDtype, ...] = ()
+    quantization: tuple[Quantization, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
@@ -251,6 +254,7 @@ class Profile(FrozenModel):
     attn_implementation: Attention = "sdpa"
     method: Method = "full"
     dtype: WeightsDtype = "float32"
+    quantization: Quantization = "none"
     malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
     run: Run = Run()

@@ -62,6 +62,7 @@ AXES = (
     Setting("attn_implementation", EVERYTHING, "sdpa"),
     Setting("method", EVERYTHING, "full"),
     Setting("dtype", EVERYTHING, "float32"),
+    Setting("quantization", EVERYTHING, "none"),
     # glibc's allocator on the host: tensors request the same bytes.
     Setting("malloc", _LOADING, "default"),
 )

@@ -38,6 +38,7 @@ def workload_groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) ->
             cell.method,
             cell.lora.model_dump() if cell.lora else None,
             cell.dtype,
+            cell.quantization,
             has_padding(cell, sequence_lengths),
             settings,
         )

@@ -34,6 +34,14 @@ def test_flash_attention_needs_half_precision(attention):
         assert cell(attn_implementation=attention, **half).attn_implementation == attention
 
 
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_quantized_weights_need_lora(method):
+    with pytest.raises(ProfileError, match="cannot be trained") as refused:
+        cell(quantization="nf4", method=method)
+    assert refused.value.where == "quantization"
+    assert cell(quantization="nf4", method="lora").quantization == "nf4"
+
+
 @pytest.mark.parametrize("settings", [{"bf16": True}, {}])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_all_else_goes_together(dtype, settings):

@@ -22,7 +22,7 @@ Description = tuple[tuple[int, ...], tuple[int, ...]]
 
 def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | None:
     """Return the kernel of an operator that just ran, if it may need a workspace, else None."""
-    describe = _DESCRIBED.get(func)
+    describe = _DESCRIBED.get(func) or _DESCRIBED_BY_NAME.get(func._schema.name)
     if describe is None:
         return None
     found = describe(*args)
@@ -107,6 +107,18 @@ def _package_backward(
     return sizes, (query.element_size(), int(bool(sequences)))
 
 
+def _four_bit_product(
+    inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any
+) -> Description:
+    """Return a product with a weight of 4 bits: rows, outputs, inner."""
+    outputs, inner = shape
+    return (inputs.numel() // inner, outputs, inner), (inputs.element_size(),)
+
+
+# Operators of a package that may not be installed.
+_DESCRIBED_BY_NAME: dict[str, Callable[..., Description | None]] = {
+    "bitsandbytes::gemm_4bit": _four_bit_product,
+}
 _DESCRIBED: dict[Any, Callable[..., Description | None]] = {
     aten.mm.default: _product,
     aten.bmm.default: _product,

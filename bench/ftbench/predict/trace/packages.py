@@ -16,6 +16,8 @@ from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2, flash_atten
 from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import Tracer
 
+_OF_BITSANDBYTES = ("training.optim", "quantization")
+
 
 def load_packages(cell: Cell, target: Target) -> None:
     """Import the packages that a cell needs, before its trace.
@@ -26,7 +28,7 @@ def load_packages(cell: Cell, target: Target) -> None:
     for where, value in _needs(cell).items():
         if target.device == "cpu":
             raise PredictionError("this is traced as on a card only", where=where, got=value)
-        if where == "training.optim":
+        if where in _OF_BITSANDBYTES:
             load_bitsandbytes(where, value)
 
 
@@ -37,7 +39,7 @@ def packages_on_card(cell: Cell, target: Target, tracer: Tracer) -> Iterator[Non
     with contextlib.ExitStack() as stack:
         if "attn_implementation" in needs:
             stack.enter_context(flash_attention_installed(target.compute_capability, target.tokens))
-        if "training.optim" in needs:
+        if not needs.keys().isdisjoint(_OF_BITSANDBYTES):
             stack.enter_context(bitsandbytes_on_card(tracer))
         yield
 
@@ -50,4 +52,6 @@ def _needs(cell: Cell) -> dict[str, str]:
     optimizer = str(cell.settings.get("optim"))
     if optimizer in BITSANDBYTES_OPTIMIZERS:
         found["training.optim"] = optimizer
+    if cell.quantization != "none":
+        found["quantization"] = cell.quantization
     return found

@@ -233,6 +233,10 @@ class Tracer(TorchDispatchMode):
         """Count the largest live bytes from here on."""
         self._builder.peak_bytes = self._builder.live_bytes
 
+    def mark_parameter(self, tensor: torch.Tensor) -> None:
+        """Note that a tensor is a part of the model, although no module has it as a parameter or a buffer."""
+        self._storages.mark(tensor, "parameters", "")
+
     def count_managed(self, nbytes: int) -> None:
         """Count bytes of CUDA's managed memory, which is not in the events."""
         if not self._storages.closed:

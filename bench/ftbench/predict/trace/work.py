@@ -40,6 +40,17 @@ _FORMULAS = {
     flash_attention: shape_wrapper(flash_attention_flop),
     flash_attention_backward: shape_wrapper(flash_attention_backward_flop),
 }
+
+
+def _four_bit_flop(
+    inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any
+) -> int:
+    outputs: int = shape[0]
+    return 2 * inputs.numel() * outputs
+
+
+# Operators of a package that may not be installed.
+_FORMULAS_BY_NAME = {"bitsandbytes::gemm_4bit": _four_bit_flop}
 # Operators that only allocate memory or change a shape: no kernel runs.
 _NOTHING = frozenset(
     (
@@ -248,6 +259,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[A
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
     packet = func._overloadpacket
     formula: Any = flop_registry.get(packet) or _FORMULAS.get(packet)
+    formula = formula or _FORMULAS_BY_NAME.get(func._schema.name)
     return int(formula(*args, **kwargs, out_val=output)) if formula else 0
 
 

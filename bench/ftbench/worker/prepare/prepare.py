@@ -46,6 +46,7 @@ from ftbench.worker.recipe.model import (
     require_room,
 )
 from ftbench.worker.recipe.model_files import require_model_files
+from ftbench.worker.recipe.quantization import require_bitsandbytes
 from ftbench.worker.recipe.tokenizer import (
     load_tokenizer,
     padding_warnings,
@@ -79,6 +80,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     environment = read_environment(device)
 
     require_peft(cell.method for cell in cells)
+    require_bitsandbytes(cell.quantization for cell in cells)
     require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)

@@ -21,6 +21,7 @@ from ftbench.plan.profile import WeightsDtype
 from ftbench.plan.sources import ModelSource, Source
 from ftbench.records.checkpoint import Checkpoint
 from ftbench.worker.measure.device import DTYPES
+from ftbench.worker.recipe.quantization import QuantizedBody
 from ftbench.worker.recipe.sources import revision_of
 from ftbench.worker.tasks.protocol import Task
 
@@ -86,6 +87,7 @@ def load_model(
     *,
     attn_implementation: str,
     dtype: WeightsDtype = "float32",
+    quantized: QuantizedBody | None = None,
     pad_token_id: int | None = None,
 ) -> LoadedModel:
     """Return the task's model with weights of this type, its new head initialised from torch's global generator.
@@ -102,20 +104,21 @@ def load_model(
         if hasattr(part, "pad_token_id") and (part.pad_token_id is None or part.pad_token_id < 0):
             part.pad_token_id = pad_token_id
     try:
+        made_of = {"attn_implementation": attention, "dtype": DTYPES[dtype]}
+        skeleton = None if quantized is None else _without_memory(config, task, made_of)
         if model.weights == "random":
-            made = task.auto_model.from_config(
-                config, attn_implementation=attention, dtype=DTYPES[dtype]
-            )
-            return LoadedModel(made, None)
+            if quantized is not None and skeleton is not None:
+                return LoadedModel(quantized.with_random_weights(skeleton), None)
+            return LoadedModel(task.auto_model.from_config(config, **made_of), None)
         loaded, info = task.auto_model.from_pretrained(
             model.source.location,
             config=config,
-            attn_implementation=attention,
-            dtype=DTYPES[dtype],
             use_safetensors=True if model.weights_format == "safetensors" else None,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **made_of,
+            **({} if quantized is None or skeleton is None else quantized.loading(skeleton)),
             **revision_of(model.source),
         )
     except Exception as error:
@@ -125,6 +128,15 @@ def load_model(
             got=model.source.reference,
         ) from error
     return LoadedModel(loaded, _checkpoint(loaded, info, model))
+
+
+def _without_memory(
+    config: PreTrainedConfig, task: Task, made_of: dict[str, Any]
+) -> PreTrainedModel:
+    """Return the task's model on the device `meta`, whose tensors have sizes only."""
+    with torch.device("meta"):
+        made: PreTrainedModel = task.auto_model.from_config(config, **made_of)
+    return made
 
 
 def model_class(config: PreTrainedConfig, task: Task) -> type[PreTrainedModel]:

@@ -20,6 +20,7 @@ from ftbench.predict.simulate.workspaces.flash_attention import (
     flash_backward_workspace,
     flash_forward_workspace,
 )
+from ftbench.predict.simulate.workspaces.four_bits import four_bit_product_workspace
 from ftbench.predict.simulate.workspaces.reductions import (
     column_sum_workspace,
     foreach_norm_workspace,
@@ -128,6 +129,10 @@ def _of_package_backward(kernel: Kernel, runtime: Runtime) -> Steps:
     )
 
 
+def _of_four_bit_product(kernel: Kernel, runtime: Runtime) -> Steps:
+    return four_bit_product_workspace(*kernel.sizes, element_bytes=kernel.traits[0])
+
+
 _SCRATCH: dict[str, Callable[[Kernel, Runtime], Steps | None]] = {
     "aten::embedding_dense_backward": _of_embedding,
     "aten::sum": _of_column_sum,
@@ -135,6 +140,7 @@ _SCRATCH: dict[str, Callable[[Kernel, Runtime], Steps | None]] = {
     "aten::_foreach_norm": _of_norms,
     "aten::_scaled_dot_product_efficient_attention_backward": _of_efficient_attention,
     "aten::_scaled_dot_product_flash_attention_backward": _of_flash_attention,
+    "bitsandbytes::gemm_4bit": _of_four_bit_product,
     "ftbench::flash_attention": _of_package_forward,
     "ftbench::flash_attention_backward": _of_package_backward,
 }
