@@ -20,6 +20,8 @@ from ftbench.base.errors import ProfileError
 from ftbench.plan.profile import Quantization
 from ftbench.worker.recipe.method import head_modules
 
+_SPREAD = 0.02  # of random weights if the config says nothing: transformers' usual one
+
 
 @dataclasses.dataclass(frozen=True)
 class QuantizedBody:
@@ -48,11 +50,13 @@ class QuantizedBody:
         So it takes what a checkpoint takes that is quantized while it is loaded: one weight at most is whole.
         """
         quantizer = AutoHfQuantizer.from_config(self.config(skeleton), pre_quantized=False)
-        where = {"": self.device}
-        quantizer.preprocess_model(model=skeleton, device_map=where, dtype=skeleton.dtype)
+        dtype = (
+            skeleton.dtype
+        )  # of a checkpoint's tensors as they are loaded; replaced layers have another
+        quantizer.preprocess_model(model=skeleton, device_map={"": self.device}, dtype=dtype)
         for module in skeleton.modules():
             if hasattr(module, "source_cls"):  # transformers' mark of layers that it has replaced
-                self._quantize(module, getattr(skeleton.config, "initializer_range", None) or 0.02)
+                self._quantize(module, dtype, getattr(skeleton.config, "initializer_range", None))
             self._materialise(module)
         skeleton.initialize_weights()
         skeleton.tie_weights()
@@ -60,13 +64,13 @@ class QuantizedBody:
         quantizer.postprocess_model(skeleton)
         return skeleton
 
-    def _quantize(self, module: Any, spread: float) -> None:
+    def _quantize(self, module: Any, dtype: torch.dtype, spread: float | None) -> None:
         """Give a layer random weights of this standard deviation, quantized, and a bias of zeros."""
         bitsandbytes = importlib.import_module("bitsandbytes")
-        like = module.weight
+        size = module.weight.shape
         # `Params4bit._quantize` in bitsandbytes/nn/modules.py.
         packed, state = bitsandbytes.functional.quantize_4bit(
-            torch.empty(like.shape, dtype=like.dtype, device=self.device).normal_(std=spread),
+            torch.empty(size, dtype=dtype, device=self.device).normal_(std=spread or _SPREAD),
             compress_statistics=True,
             quant_type="nf4",
         )
@@ -80,7 +84,7 @@ class QuantizedBody:
             bnb_quantized=True,
         )
         if module.bias is not None:
-            zeros = torch.zeros(module.bias.shape, dtype=module.bias.dtype, device=self.device)
+            zeros = torch.zeros(module.bias.shape, dtype=dtype, device=self.device)
             module.bias = torch.nn.Parameter(zeros, requires_grad=False)
         for part in (module, *module.parameters()):
             part._is_hf_initialized = True
