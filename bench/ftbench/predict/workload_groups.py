@@ -56,6 +56,7 @@ def targets_of(
 ) -> list[tuple[Target, list[Card]]]:
     """Return the devices to trace: one for all cards that choose the same attention kernels.
 
+    Liger-Kernel makes a buffer for the multiprocessors of a card; it is traced for the most that they have.
     In float32, all cards choose the same.
     """
     if request.on_cpu:
@@ -67,9 +68,24 @@ def targets_of(
         groups.setdefault(_generation(capability), []).append(card)
     groups = groups or {(8, 0): []}
     return [
-        (Target(compute_capability=capability, attention=request.attention), its)
+        (
+            Target(
+                compute_capability=capability,
+                attention=request.attention,
+                multiprocessors=_multiprocessors(cell, its),
+            ),
+            its,
+        )
         for capability, its in groups.items()
     ]
+
+
+def _multiprocessors(cell: Cell, cards: Sequence[Card]) -> int:
+    """Return the most multiprocessors of cards, if a cell's memory depends on them."""
+    usual = Target().multiprocessors
+    if not cell.settings.get("use_liger_kernel"):
+        return usual
+    return max((card.runtime.multiprocessors for card in cards), default=usual)
 
 
 # Compute capabilities at which `choose_attention` changes: cuDNN first on 9.x and 10.x, wide heads on 12.x

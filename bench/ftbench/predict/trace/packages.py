@@ -13,10 +13,13 @@ from ftbench.predict.trace.bitsandbytes_package import (
     load_bitsandbytes,
 )
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2, flash_attention_installed
+from ftbench.predict.trace.liger_package import liger_on_card, require_liger
 from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import Tracer
 
 _OF_BITSANDBYTES = ("training.optim", "quantization")
+
+_LIGER = "training.use_liger_kernel"
 
 
 def load_packages(cell: Cell, target: Target) -> None:
@@ -30,6 +33,8 @@ def load_packages(cell: Cell, target: Target) -> None:
             raise PredictionError("this is traced as on a card only", where=where, got=value)
         if where in _OF_BITSANDBYTES:
             load_bitsandbytes(where, value)
+        if where == _LIGER:
+            require_liger(where, value)
 
 
 @contextlib.contextmanager
@@ -41,6 +46,8 @@ def packages_on_card(cell: Cell, target: Target, tracer: Tracer) -> Iterator[Non
             stack.enter_context(flash_attention_installed(target.compute_capability, target.tokens))
         if not needs.keys().isdisjoint(_OF_BITSANDBYTES):
             stack.enter_context(bitsandbytes_on_card(tracer))
+        if _LIGER in needs:
+            stack.enter_context(liger_on_card(tracer, target))
         yield
 
 
@@ -54,4 +61,6 @@ def _needs(cell: Cell) -> dict[str, str]:
         found["training.optim"] = optimizer
     if cell.quantization != "none":
         found["quantization"] = cell.quantization
+    if cell.settings.get("use_liger_kernel"):
+        found[_LIGER] = "True"
     return found

@@ -18,7 +18,8 @@ class Target:
     `attention` forces one kernel of scaled dot product attention; None takes torch's choice for each call on a
     card of this compute capability. `padding` says whether batches have padding, for models that read this
     from the attention mask. `tokens` says how many are left where padding is removed, which depends on the data:
-    all, the most that a batch of a shape can have, or one per example, the fewest.
+    all, the most that a batch of a shape can have, or one per example, the fewest. `multiprocessors` are those of
+    the card (an A100 has 108), by which Liger-Kernel sizes a buffer.
     """
 
     device: Literal["cuda", "cpu"] = "cuda"
@@ -26,6 +27,7 @@ class Target:
     attention: AttentionKernel | None = None
     padding: bool = True
     tokens: Literal["most", "fewest"] = "most"
+    multiprocessors: int = 108
 
     @property
     def torch_device(self) -> torch.device:

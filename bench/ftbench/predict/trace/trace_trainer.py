@@ -54,7 +54,6 @@ _NOT_COVERED: dict[str, str] = {
     "torch_compile_backend": "it sets torch_compile",
     "torch_compile_mode": "it sets torch_compile",
     "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
-    "use_liger_kernel": "allocations inside Triton kernels are not traced",
     "deepspeed": "it uses several cards",
     "fsdp": "it uses several cards",
     "fp8": "8-bit training is not traced",

@@ -198,6 +198,7 @@ class Tracer(TorchDispatchMode):
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._thread = threading.get_ident()
         self._refused: PredictionError | None = None  # raised in another thread, which may hide it
+        self._numbers_matter = True  # the traced code makes sizes of the numbers that it reads
         self.inside_operator = False  # torch's own code for tensors without data is running
         self.while_stepping: Callable[[Any], Any] = lambda context: None
         self.watch: Watch | None = None
@@ -232,6 +233,15 @@ class Tracer(TorchDispatchMode):
     def reset_peak(self) -> None:
         """Count the largest live bytes from here on."""
         self._builder.peak_bytes = self._builder.live_bytes
+
+    @contextlib.contextmanager
+    def numbers_without_effect(self) -> Iterator[None]:
+        """Answer every question for a number while the context lasts: no size depends on one."""
+        before, self._numbers_matter = self._numbers_matter, False
+        try:
+            yield
+        finally:
+            self._numbers_matter = before
 
     def mark_parameter(self, tensor: torch.Tensor) -> None:
         """Note that a tensor is a part of the model, although no module has it as a parameter or a buffer."""
@@ -317,7 +327,9 @@ class Tracer(TorchDispatchMode):
         # First, since torch writes to a real tensor before it rejects it.
         refuse_data(func, (*args, *kwargs.values()))
         if func is _LOCAL_SCALAR:
-            return self._answers.of(args[0], in_model=self._position.in_model)
+            return self._answers.of(
+                args[0], in_model=self._position.in_model and self._numbers_matter
+            )
         if func is _SAFE_SOFTMAX:
             return safe_softmax(self._run, *args, **kwargs)
         if func is _ADD and self._sums.in_place(args, kwargs):

@@ -88,7 +88,6 @@ def allocated(found, phase, step, operator):
         ("torch_compile_backend", "inductor", "sets torch_compile"),
         ("torch_compile_mode", "reduce-overhead", "sets torch_compile"),
         ("torch_empty_cache_steps", 1, "cache is emptied"),
-        ("use_liger_kernel", True, "Triton"),
         ("optim_target_modules", "all-linear", "projected"),
     ],
 )
@@ -120,8 +119,8 @@ def test_another_attention_is_refused(attention):
 
 
 def test_a_trace_refuses_before_anything_is_made():
-    with pytest.raises(PredictionError, match="Triton"):
-        traced(use_liger_kernel=True)
+    with pytest.raises(PredictionError, match="plan their memory"):
+        traced(torch_compile=True)
 
 
 # What is in a trace
