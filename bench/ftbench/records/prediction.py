@@ -181,7 +181,8 @@ class CellPrediction(FrozenModel):
     `PredictRequest.breakdown_of`.
 
     Of a program there are also `live_blocks`, the number of storages at the peak, and the `growth` of what its
-    steps keep; None if that does not grow.
+    steps keep; None if that does not grow. `managed_bytes` are in CUDA's managed memory (paged optimizers), beside
+    all other figures.
     """
 
     cell_id: str
@@ -194,6 +195,7 @@ class CellPrediction(FrozenModel):
     least_work: CellWork | None = None
     live_blocks: int | None = None
     growth: Growth | None = None
+    managed_bytes: int = 0
 
 
 class LargestBatch(FrozenModel):
