@@ -41,6 +41,8 @@ CASES = (
     Case("opt", **EFFICIENT, precision="bf16", padding=False),
     Case("llama"),
     Case("llama", **SDPA, padding=False),
+    Case("llama", **FLASH, precision="pure-bf16"),
+    Case("gpt2", precision="pure-bf16", clip=True),
     Case("llama", **EFFICIENT),
     Case("llama", **FLASH, precision="bf16"),
     Case("llama", **CUDNN, precision="bf16"),

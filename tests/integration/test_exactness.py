@@ -70,6 +70,7 @@ OPTIONS = {
     ),
     "bf16": Option({"bf16": True}, {"batch": 12, "length": 40}),
     "adafactor": Option({"optim": "adafactor"}, {"batch": 2, "length": 16, **WHOLE_VOCABULARY}),
+    "lomo": Option({"optim": "lomo"}, {"batch": 2, "length": 16, **WHOLE_VOCABULARY}),
     "sgd": Option({"optim": "sgd", "max_grad_norm": 0.0}, {"batch": 3, "length": 136}),
     "evaluation": Option(
         {"per_device_eval_batch_size": 64}, {"batch": 1, "length": 48, "eval_size": 128}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 
 from ftbench.base.errors import PredictionError
@@ -18,6 +19,8 @@ from ftbench.predict.trace.liger_package import liger_on_card, require_liger
 from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import Tracer
 
+# Optimizers of the package lomo-optim, which update a parameter as soon as its gradient is there.
+LOMO_OPTIMIZERS = ("lomo", "adalomo")
 _OF_BITSANDBYTES = ("training.optim", "quantization")
 
 _LIGER = "training.use_liger_kernel"
@@ -29,6 +32,14 @@ def load_packages(cell: Cell, target: Target) -> None:
     Raises PredictionError for one that is not installed, and for a trace of a processor, for which their kernels
     are other ones.
     """
+    optimizer = cell.settings.get("optim")
+    if optimizer in LOMO_OPTIMIZERS and importlib.util.find_spec("lomo_optim") is None:
+        raise PredictionError(
+            "this optimizer needs the package lomo-optim, which is not installed",
+            where="training.optim",
+            got=optimizer,
+            hint="python -m pip install lomo-optim",
+        )
     for where, value in _needs(cell).items():
         if target.device == "cpu":
             raise PredictionError("this is traced as on a card only", where=where, got=value)

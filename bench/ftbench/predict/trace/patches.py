@@ -95,6 +95,10 @@ def modules_move() -> Iterator[None]:
         yield
 
 
+# Hooks on a parameter's gradient: optimizers that step in the backward pass are made of them.
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
 def _swap(first: torch.Tensor, second: torch.Tensor) -> None:
     for name in ("__class__", "__dict__"):
         of_first, of_second = getattr(first, name), getattr(second, name)
@@ -105,7 +109,12 @@ def _swap(first: torch.Tensor, second: torch.Tensor) -> None:
         for tensor, value in zip((second, first), values, strict=True):
             if value is not None:
                 setattr(tensor, slot, value)
+    hooks = {name: getattr(first, name) for name in _HOOKS}
     torch._C._swap_tensor_impl(first, second)
+    for name, of_first in hooks.items():  # they were those of the implementation that is gone
+        if of_first is not None:
+            setattr(first, name, of_first)
+            setattr(second, name, None)
 
 
 def default_device() -> torch.device | None:

@@ -39,7 +39,7 @@ from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
-from ftbench.predict.trace.packages import load_packages, packages_on_card
+from ftbench.predict.trace.packages import LOMO_OPTIMIZERS, load_packages, packages_on_card
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -69,6 +69,7 @@ COVERED_OPTIMIZERS = (
     "adagrad",
     "rmsprop",
     *BITSANDBYTES_OPTIMIZERS,
+    *LOMO_OPTIMIZERS,
 )
 COVERED_ATTENTION = ("eager", "sdpa", *FLASH_ATTENTION_2)
 # Settings without effect on a card's memory that a trace cannot use: a loader's processes cannot send tensors

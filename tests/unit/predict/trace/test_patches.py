@@ -11,6 +11,7 @@ from transformers.utils import import_utils
 
 from ftbench.base.errors import PatchError, PredictionError
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.tracer import trace
 
 
 class Owner:
@@ -178,3 +179,23 @@ def test_a_module_that_is_moved_keeps_its_parameters():
         assert all(one is other for one, other in zip(before, model.parameters(), strict=True))
         assert {t.device for t in (*before, model.buffer)} == {torch.device("cpu", 0)}
         assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in before)
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_stay_on_a_parameter_of_a_module_that_moves(register):
+    """As with real tensors, whose data is replaced; a hook may take the optimizer's step."""
+    seen = []
+
+    def factory(device):
+        layer = torch.nn.Linear(3, 2)
+        for name, parameter in layer.named_parameters():
+            getattr(parameter, register)(lambda *_, name=name: seen.append(name))
+        layer.to(device)
+
+        def step():
+            layer(torch.ones(4, 3, device=device)).sum().backward()
+
+        return step
+
+    trace(factory, steps=2)
+    assert sorted(seen) == ["bias", "bias", "weight", "weight"]

@@ -1,5 +1,6 @@
 """Traces of the Trainer of a cell: its settings, its phases, and what it leaves behind."""
 
+import importlib.util
 import os
 import random
 
@@ -20,6 +21,7 @@ from ftbench.predict.trace.events import (
     SETUP,
     Kind,
 )
+from ftbench.predict.trace.packages import LOMO_OPTIMIZERS, load_packages
 from ftbench.predict.trace.trace_trainer import (
     COVERED_OPTIMIZERS,
     Batches,
@@ -102,7 +104,7 @@ def test_what_is_said_to_be_off_is_not_refused():
     refuse_uncovered(tiny(torch_compile=False, use_liger_kernel=False))
 
 
-@pytest.mark.parametrize("optimizer", ["galore_adamw", "lomo", "adamw_torch_8bit"])
+@pytest.mark.parametrize("optimizer", ["galore_adamw", "adamw_torch_8bit"])
 def test_another_optimizer_is_refused(optimizer):
     with pytest.raises(PredictionError, match="this optimizer") as refused:
         refuse_uncovered(tiny(optim=optimizer))
@@ -223,7 +225,8 @@ def test_checkpointing_runs_the_model_in_the_backward_pass(one_step):
 @pytest.mark.parametrize("optimizer", COVERED_OPTIMIZERS)
 def test_every_optimizer_that_is_covered_is_traced(optimizer):
     found = traced(optim=optimizer)
-    assert OPTIMIZER in {site.phase for site in found.sites}
+    # Those of lomo-optim change the parameters before, and have nothing left to do.
+    assert (OPTIMIZER in {site.phase for site in found.sites}) is (optimizer not in LOMO_OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
@@ -297,3 +300,84 @@ def test_nothing_is_printed_and_no_file_is_left(capfd, tmp_path, monkeypatch):
     traced(steps=1)
     assert capfd.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+# Optimizers that step in the backward pass
+
+
+def test_a_step_in_the_backward_pass_has_one_gradient_at_a_time():
+    """At its end that of the embedding, the last one, is left; without it all are there."""
+    rows = 8000
+    large = {"config": TINY | {"vocab_size": rows}, "batch": 2, "length": 8}
+    plain, stepping = (
+        trace_trainer(
+            traced_cell("bert", optim=name, **large),
+            Target(padding=False),
+            steps=2,
+            evaluation=False,
+        )
+        for name in ("sgd", "lomo")
+    )
+    parameters = sum(
+        int(nbytes)
+        for (kind, block, _), nbytes in zip(plain.rows(), plain.nbytes, strict=True)
+        if kind == Kind.ALLOCATE and plain.traced_roles.get(block) == "parameters"
+    )
+
+    def at_the_end_of_backward(found):
+        last = max(row for row, s in enumerate(found.site) if found.sites[s].phase == BACKWARD)
+        return int(found.live_bytes[last])
+
+    saved = at_the_end_of_backward(plain) - at_the_end_of_backward(stepping)
+    buffers = 2 * 8 * 512  # numbers of positions and of types, which the model has as well
+    number = 4  # one more, of the loss or its norm
+    assert saved - number == parameters - buffers - 4 * rows * TINY["hidden_size"]
+
+
+def test_adalomo_steps_in_the_backward_pass_too():
+    found = traced(optim="adalomo", steps=2)
+    assert "aten::rsqrt" in operators(found, BACKWARD)
+    assert "aten::rsqrt" not in operators(found, OPTIMIZER)
+
+
+def test_without_its_package_the_optimizer_is_refused(monkeypatch):
+    cell = tiny(optim="lomo")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PredictionError, match="lomo-optim") as refused:
+        load_packages(cell, Target())
+    assert (refused.value.where, refused.value.got) == ("training.optim", "lomo")
+
+
+# Activation checkpointing
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_offloaded_activations_are_not_on_the_card(offload):
+    """A layer more has its parameters, Adam's moments and, at the end of backward, its gradients.
+
+    Without offload its inputs are kept instead, in float32 under autocast, of which there are more here.
+    """
+    batch, length, width, inner = 32, 64, 32, 32
+    parameters = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+    peaks = [
+        trace_trainer(
+            traced_cell(
+                "bert",
+                batch=batch,
+                length=length,
+                config=TINY | {"num_hidden_layers": layers},
+                bf16=True,
+                activation_checkpointing=True,
+                activation_checkpointing_kwargs={"offload": offload},
+            ),
+            Target(padding=False),
+            steps=2,
+            evaluation=False,
+        ).peak_bytes
+        for layers in (8, 16)
+    ]
+    per_layer = (peaks[1] - peaks[0]) / 8
+    states = 3 * 4 * parameters
+    inputs = 4 * batch * length * width
+    expected = states + (4 * parameters if offload else inputs)
+    assert per_layer == pytest.approx(expected, abs=256)
