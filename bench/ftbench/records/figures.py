@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ftbench.plan.scores import BY_NAME, HEADLINES, SCORES, ScoreKind
+from ftbench.plan.scores import BY_NAME as SCORE_KINDS
+from ftbench.plan.scores import HEADLINES, SCORES, ScoreKind
 
 if TYPE_CHECKING:
     from ftbench.records.record import Measurement, Phase
@@ -102,7 +103,7 @@ def _headline(part: Literal["standard_error", "guess"]) -> Callable[[Measurement
 _MEDIAN, _RATE = "steps.median_s", "steps.samples_per_s"
 
 # The scores among the columns that cells.csv begins with: those of the first two tasks.
-_FIRST_SCORES = (BY_NAME["accuracy"], BY_NAME["pearson"])
+_FIRST_SCORES = (SCORE_KINDS["accuracy"], SCORE_KINDS["pearson"])
 # The columns that cells.csv begins with, in this order.
 FIRST = (
     *map(_score_figure, _FIRST_SCORES),
