@@ -14,7 +14,8 @@ from ftbench.worker.two_step_pass import first_steps_of
 
 def peak_of_training(cell, *, padded, steps):
     """Return the peak of the real Trainer's tensors, on the documents that the trace is made with."""
-    pools = trainer._pools(cell, trainer.Batches.of(cell), steps)
+    train, evaluated = trainer._pools(cell, trainer.Batches.of(cell), steps)
+    pools = (train, evaluated.select([0] * cell.data.eval_size))
     if padded:
         pools = tuple(_with_padding(pool) for pool in pools)
     with (

@@ -52,12 +52,12 @@ def traced_cell(
     quantization: Quantization = "none",
     task: TaskName = "text-classification",
     packing: str = "none",
+    columns: dict[str, object] | None = None,
     **training: object,
 ) -> Cell:
     """Return a cell of a small model with random weights; `training` are its settings."""
-    columns = (
-        {"completion_column": "target", "max_target_length": 24} if task == "seq2seq-lm" else {}
-    )
+    pairs = {"completion_column": "target", "max_target_length": 24}
+    columns = (columns or {}) | (pairs if task == "seq2seq-lm" else {})
     axes = {
         "max_length": [length],
         "per_device_train_batch_size": [batch],

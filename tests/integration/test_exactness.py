@@ -231,6 +231,42 @@ def test_the_trace_of_lora_on_a_decoder_agrees(model):
     assert -NUMBERS["lora"] - NUMBERS.get(model, 0) <= trace.peak_bytes - measured <= 0
 
 
+@pytest.mark.parametrize(
+    ("task", "model", "settings", "columns"),
+    [
+        ("text-classification", "bert", {}, {}),
+        ("causal-lm", "llama", {}, {}),
+        ("causal-lm", "llama", {}, {"keep_logits": True}),
+        ("causal-lm", "gpt2", {"per_device_eval_batch_size": 4}, {"keep_logits": True}),
+        ("causal-lm", "llama", {"eval_do_concat_batches": False}, {"keep_logits": True}),
+        ("token-classification", "bert", {}, {"keep_logits": True}),
+    ],
+)
+def test_an_evaluation_keeps_what_the_trainer_keeps_of_all_examples(task, model, settings, columns):
+    """Nine batches, of which a trace runs two or four."""
+    cell = traced_cell(
+        model, task=task, batch=1, length=32, eval_size=72, columns=columns, **settings
+    )
+    trace = trainer.trace_trainer(cell, Target(device="cpu", padding=False), steps=STEPS)
+    found = Comparison(peak_of_training(cell, padded=False, steps=STEPS), trace)
+    assert found.difference == 0
+    if columns and not settings and task == "causal-lm":
+        assert found.place.phase == "evaluation"
+
+
+def test_what_is_moved_to_the_host_is_not_kept():
+    def peak(**settings):
+        of = traced_cell(
+            "llama", task="causal-lm", batch=1, length=32, columns={"keep_logits": True}, **settings
+        )
+        return trainer.trace_trainer(of, Target(padding=False), steps=STEPS).peak_bytes
+
+    whole = peak(eval_size=72)
+    for batches in (1, 2, 5):
+        some = peak(eval_size=72, eval_accumulation_steps=batches)
+        assert some == peak(eval_size=8 * batches) < whole
+
+
 def test_there_are_enough_cells():
     assert len(CELLS) >= 24
 

@@ -50,6 +50,7 @@ _ONLY_OF: Mapping[str, frozenset[TaskName]] = {
     "messages_column": frozenset({"causal-lm"}),
     "max_target_length": frozenset({"seq2seq-lm"}),
     "mlm_probability": frozenset({"masked-lm"}),
+    "keep_logits": _LANGUAGE_TASKS | {"token-classification"},
 }
 _PACKED: frozenset[TaskName] = frozenset({"causal-lm"})
 # How texts become rows of a batch: each its own; joined and cut into rows of `max_length` tokens; or all of a
@@ -162,6 +163,10 @@ class Workload(FrozenModel):
     )
     mlm_probability: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
         0.15, description="masked-lm: the share of the tokens that are to be predicted."
+    )
+    keep_logits: StrictBool = Field(
+        False,
+        description="Keep all logits of an evaluation, as a Trainer does by itself, not two numbers per token.",
     )
     separator: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = Field(
         None, description="Between the fields of CSV files; found in the first row if absent."

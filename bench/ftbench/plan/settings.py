@@ -181,6 +181,7 @@ WORKLOAD = (
     Setting("messages_column", EVERYTHING),
     Setting("max_target_length", EVERYTHING, 128),
     Setting("mlm_probability", EVERYTHING, 0.15),
+    Setting("keep_logits", EVERYTHING, False),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(

@@ -92,6 +92,7 @@ class DataSource(FrozenModel):
     messages_column: StrictStr | None = None
     max_target_length: int = 128
     mlm_probability: float = 0.15
+    keep_logits: bool = False
     separator: StrictStr | None = None
     encoding: StrictStr | None = None
     where: tuple[tuple[str, Wanted], ...] = ()
@@ -177,6 +178,7 @@ def resolve_data(workload: Workload) -> DataSource:
         messages_column=workload.messages_column,
         max_target_length=workload.max_target_length,
         mlm_probability=workload.mlm_probability,
+        keep_logits=workload.keep_logits,
         separator=workload.separator,
         encoding=workload.encoding,
         where=tuple(sorted(where_of.items())),

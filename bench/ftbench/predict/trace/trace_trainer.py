@@ -36,6 +36,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
+from ftbench.predict.trace.evaluation import Evaluation, what_is_kept, with_sizes
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
@@ -80,8 +81,6 @@ _SETTINGS: dict[str, Any] = {
     "dataloader_persistent_workers": False,
     "dataloader_prefetch_factor": None,
 }
-# Two batches, since the outputs of the first are still live in the second.
-_EVALUATION_BATCHES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,12 +172,14 @@ def trace_trainer(
             watch(tracer)
         tracer.begin()
         trainer.train()
+        kept: dict[int, int] = {}
         if evaluation:
             tracer.phase(EVALUATION)
-            trainer.evaluate()
+            with what_is_kept(tracer, Evaluation.of(cell)) as kept:
+                trainer.evaluate()
         recorded = tracer.finish()
         del trainer
-    return recorded
+    return with_sizes(recorded, kept)
 
 
 def _without_weights(cell: Cell) -> Cell:
@@ -204,17 +205,11 @@ def _pools(
         [task.example(tokenizer, "a " * length, length) for length in distinct]
     )
     numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
-    longest = [len(distinct) - 1] * evaluated_examples(cell)
+    longest = [len(distinct) - 1] * Evaluation.of(cell).traced
     # In a trace of the CPU, an example's own tensors count. In a trace of a card they do not, and padding
     # tensors without data would read every token by itself.
     form = "torch" if on_cpu else None
     return rows.select(numbers).with_format(form), rows.select(longest).with_format(form)
-
-
-def evaluated_examples(cell: Cell) -> int:
-    """Return the number of examples in the evaluation of a trace."""
-    of_batches = _EVALUATION_BATCHES * int(cell.settings["per_device_eval_batch_size"])
-    return min(cell.data.eval_size, of_batches)
 
 
 class _StepMarks(TrainerCallback):

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
+from ftbench.predict.trace.evaluation import Evaluation
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
 from ftbench.predict.trace.flash_attention import (
     flash_attention,
@@ -27,7 +28,7 @@ from ftbench.predict.trace.flash_attention import (
     flash_attention_backward_flop,
     flash_attention_flop,
 )
-from ftbench.predict.trace.trace_trainer import Batches, evaluated_examples, trace_trainer
+from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer
 from ftbench.records.prediction import CellWork, PassWork
 
@@ -194,7 +195,7 @@ def count_work(cell: Cell, target: Target, batches: Batches) -> CellWork:
     """
     counter = WorkCounter()
     traced = trace_trainer(cell, target, batches=batches, watch=counter.watch)
-    evaluated = evaluated_examples(cell)
+    evaluated = Evaluation.of(cell).traced
     eval_batch = int(cell.settings["per_device_eval_batch_size"])
     return CellWork(
         step=counter.work_of(

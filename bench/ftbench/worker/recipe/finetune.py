@@ -102,8 +102,10 @@ def build_trainer(
         processing_class=tokenizer,
         data_collator=collator,
         evaluation_collator=task.evaluation_collator(tokenizer, model),
-        compute_metrics=ComputeScores(task, labels_of(train), labels),
-        preprocess_logits_for_metrics=task.reduce_logits,
+        compute_metrics=ComputeScores(
+            task, labels_of(train), labels, reduced=not cell.data.keep_logits
+        ),
+        preprocess_logits_for_metrics=None if cell.data.keep_logits else task.reduce_logits,
         callbacks=callbacks,
         phases=phases,
         steps=steps,
