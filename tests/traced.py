@@ -2,7 +2,7 @@
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.grid import expand
-from ftbench.plan.profile import TaskName
+from ftbench.plan.profile import Quantization, TaskName, WeightsDtype
 from ftbench.plan.sources import resolve_model
 from tests.factories import data_source, profile
 
@@ -48,6 +48,8 @@ def traced_cell(
     eval_size: int = 16,
     config: dict[str, int] | None = None,
     method: str = "full",
+    dtype: WeightsDtype = "float32",
+    quantization: Quantization = "none",
     task: TaskName = "text-classification",
     packing: str = "none",
     **training: object,
@@ -75,6 +77,8 @@ def traced_cell(
         attn_implementation=attention,
         method=method,
         packing=packing,
+        dtype=dtype,
+        quantization=quantization,
     )
     return expand(
         of,

@@ -161,7 +161,7 @@ def roofline_time(
     cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: NotPredicted
 ) -> EstimatedFigure:
     """Return the time of a run on a card that no run was measured on; `refused` is why it has no work."""
-    rates = rates_of(gpu, cell.settings)
+    rates = rates_of(gpu, cell)
     if not isinstance(rates, Rates):
         return EstimatedFigure("time_s", absent=rates)
     if found is None or found.work is None:

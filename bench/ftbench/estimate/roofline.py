@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from ftbench.analysis.fits.laws import Interval
 from ftbench.estimate.reasons import CardSpeedUnknown, RateUnknown
+from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Dtype, Gpu
 from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
@@ -83,23 +84,25 @@ class Rates:
         return self.full_eval or self
 
 
-def dtype_of(settings: Mapping[str, Any], gpu: Gpu) -> Dtype:
-    """Return the type that products are computed in, by the training settings.
+_HALF: Mapping[str, Dtype] = {"bfloat16": "bf16", "float16": "fp16"}
+
+
+def dtype_of(cell: Cell, gpu: Gpu) -> Dtype:
+    """Return the type that products are computed in, as the catalogue of cards names it.
 
     torch keeps float32 products in full precision unless TF32 is asked for; a card without it has none.
     """
-    if settings.get("bf16"):
-        return "bf16"
-    if settings.get("fp16"):
-        return "fp16"
-    return "tf32" if settings.get("tf32") and "tf32" in gpu.peak_flops else "fp32"
+    if cell.product_dtype in _HALF:
+        return _HALF[cell.product_dtype]
+    return "tf32" if cell.settings.get("tf32") and "tf32" in gpu.peak_flops else "fp32"
 
 
-def rates_of(gpu: Gpu, settings: Mapping[str, Any]) -> Rates | CardSpeedUnknown | RateUnknown:
-    """Return a card's rates from the catalogue, or why there are none."""
+def rates_of(gpu: Gpu, cell: Cell) -> Rates | CardSpeedUnknown | RateUnknown:
+    """Return a card's rates for a cell from the catalogue, or why there are none."""
     if gpu.bandwidth_bytes_per_s is None or not gpu.peak_flops:
         return CardSpeedUnknown(gpu.name)
-    dtype = dtype_of(settings, gpu)
+    settings = cell.settings
+    dtype = dtype_of(cell, gpu)
     whole: Dtype = (
         "bf16"
         if settings.get("bf16_full_eval")

@@ -9,7 +9,16 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
-from ftbench.plan.profile import RECIPE, LoraSettings, Malloc, Method, Packing, Padding
+from ftbench.plan.profile import (
+    RECIPE,
+    LoraSettings,
+    Malloc,
+    Method,
+    Packing,
+    Padding,
+    Quantization,
+    WeightsDtype,
+)
 from ftbench.plan.settings import (
     NON_TRAINER_AXES,
     WORKLOAD_SETTINGS,
@@ -20,8 +29,8 @@ from ftbench.plan.settings import (
 from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
-# Axes that the oldest cells did not have.
-_LATER_AXES = ("method", "malloc", "packing")
+# Axes that older cells did not have: at its default value each is left out of the identity, so that ids stay.
+_LATER_AXES = ("method", "malloc", "packing", "dtype", "quantization")
 
 
 class Cell(FrozenModel):
@@ -38,6 +47,8 @@ class Cell(FrozenModel):
     lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
     malloc: Malloc = "default"
     packing: Packing = "none"
+    dtype: WeightsDtype = "float32"
+    quantization: Quantization = "none"
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -73,6 +84,13 @@ class Cell(FrozenModel):
         """Return the training examples per optimizer step: those of all accumulated batches."""
         accumulated = int(self.settings.get("gradient_accumulation_steps", 1))
         return self.per_device_train_batch_size * accumulated
+
+    @property
+    def product_dtype(self) -> WeightsDtype:
+        """Return the type of training's matrix products: autocast's, else that of the weights."""
+        if self.settings.get("bf16"):
+            return "bfloat16"
+        return "float16" if self.settings.get("fp16") else self.dtype
 
     @cached_property
     def facets(self) -> Mapping[str, Any]:
@@ -124,10 +142,10 @@ class Cell(FrozenModel):
         """Return the hash of the cell's content: revisions, axes and settings, but no paths."""
         identity = self.model_dump(mode="json")
         del identity["model"]["weights_format"]  # the hash of the files says which were read
-        # Fields that older cells did not have: at its default value each is left out, so that ids stay.
         for name in _LATER_AXES:
             if is_default(name, getattr(self, name)):
                 del identity[name]
+        # Neither had older cells these fields.
         if self.model.missing_weights == "refused":
             del identity["model"]["missing_weights"]
         for name in WORKLOAD_SETTINGS:

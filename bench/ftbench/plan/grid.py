@@ -14,6 +14,7 @@ from typing import Any
 from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell, plain_value, training_of
+from ftbench.plan.contradictions import refuse_contradictions
 from ftbench.plan.profile import RECIPE, REQUIRED_AXES, GridBlock, Profile, resolve_settings
 from ftbench.plan.profile_file import parse_selection
 from ftbench.plan.settings import NON_TRAINER_AXES, canonical, without_defaults
@@ -91,7 +92,8 @@ def kept_cells(profile: Profile, grid: Grid) -> frozenset[Cell]:
 def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
     """Return the grid of a profile: the union of its blocks, each cell once.
 
-    Raises ProfileError for a grid of more than `MOST_CELLS`, before any is made.
+    Raises ProfileError for a grid of more than `MOST_CELLS`, before any is made, and for settings that cannot go
+    together.
     """
     count = sum(map(_size, profile.grid))
     if count > MOST_CELLS:
@@ -144,7 +146,9 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     # A setting at its default value asks for the same run as a setting that is left out.
     settings = without_defaults(resolve_settings(profile.training | axes, data.task), kept=RECIPE)
     lora = profile.lora if own["method"] == "lora" else None
-    return Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
+    cell = Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
+    refuse_contradictions(cell)
+    return cell
 
 
 def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:

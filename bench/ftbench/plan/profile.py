@@ -24,7 +24,14 @@ from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, 
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
-Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Attention = Literal[
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "kernels-community/flash-attn2",
+    "flash_attention_3",
+    "flex_attention",
+]
 Padding = Literal["max_length", "longest"]
 # The first two have one label for each text or pair of texts: one of several classes, or a number.
 # Token classification has a label for each word; the others have the texts' own tokens.
@@ -50,6 +57,10 @@ _PACKED: frozenset[TaskName] = frozenset({"causal-lm"})
 Packing = Literal["none", "concatenate", "padding-free"]
 # The trained parameters: all, the classification head only, or LoRA's matrices and the head.
 Method = Literal["full", "head", "lora"]
+# The type of the weights; gradients and the optimizer's state have that of the parameter that they belong to.
+WeightsDtype = Literal["float32", "bfloat16", "float16"]
+# The bits of a frozen body's weights: those of their type, or 4 (bitsandbytes' NF4).
+Quantization = Literal["none", "nf4"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 
@@ -227,6 +238,8 @@ class GridBlock(FrozenModel):
     padding: tuple[Padding, ...] = ()
     packing: tuple[Packing, ...] = ()
     method: tuple[Method, ...] = ()
+    dtype: tuple[WeightsDtype, ...] = ()
+    quantization: tuple[Quantization, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
@@ -303,6 +316,8 @@ class Profile(FrozenModel):
     packing: Packing = "none"
     attn_implementation: Attention = "sdpa"
     method: Method = "full"
+    dtype: WeightsDtype = "float32"
+    quantization: Quantization = "none"
     malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
     run: Run = Run()

@@ -62,6 +62,8 @@ AXES = (
     Setting("packing", EVERYTHING, "none"),
     Setting("attn_implementation", EVERYTHING, "sdpa"),
     Setting("method", EVERYTHING, "full"),
+    Setting("dtype", EVERYTHING, "float32"),
+    Setting("quantization", EVERYTHING, "none"),
     # glibc's allocator on the host: tensors request the same bytes.
     Setting("malloc", _LOADING, "default"),
 )

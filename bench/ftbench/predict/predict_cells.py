@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
+from ftbench.base.units import format_bytes
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import Packing
-from ftbench.plan.settings import memory_view, without_defaults
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
@@ -26,8 +25,16 @@ from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.trace_trainer import refuse_uncovered
 from ftbench.predict.trace.tracer import STEPS, Target
+from ftbench.predict.workload_groups import (
+    fewest_tokens,
+    has_padding,
+    shape_of,
+    targets_of,
+    workload_groups,
+)
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
@@ -66,9 +73,9 @@ def predict(
         run = _runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
         largest: list[LargestBatch] = []
-        for group in _groups(covered, sequence_lengths):
+        for group in workload_groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
-            for target, its_cards in _targets(group[0], cards, request):
+            for target, its_cards in targets_of(group[0], cards, request):
                 try:
                     traced = _Group(group, target, sequence_lengths, request, its_cards, run)
                     traced.trace()
@@ -90,7 +97,7 @@ def predict(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=_notes(cells, sequence_lengths, request),
+        notes=(*_notes(cells, sequence_lengths, request), *_managed_note(found.values())),
         versions=patches.library_versions(),
     )
 
@@ -112,9 +119,9 @@ class _Group:
         self._request = request
         self._cards = cards
         self._run = run
-        target = dataclasses.replace(target, padding=_has_padding(cells[0], sequence_lengths))
+        target = dataclasses.replace(target, padding=has_padding(cells[0], sequence_lengths))
         self._shape_tracer = ShapeTracer(cells[0], target, sequence_lengths)
-        self._shapes = {cell.cell_id: _shape_of(cell, sequence_lengths) for cell in cells}
+        self._shapes = {cell.cell_id: shape_of(cell, sequence_lengths) for cell in cells}
 
     def trace(self) -> None:
         """Trace the shapes from which the predictions of all cells follow."""
@@ -124,6 +131,11 @@ class _Group:
             self._run,
             every_batch=self._request.largest_batch or self._cells[0].batches_vary,
         )
+        self._least: ShapeTraces | None = None
+        if target_without_padding := fewest_tokens(self._cells[0], self._shape_tracer.target):
+            tracer = dataclasses.replace(self._shape_tracer, target=target_without_padding)
+            shapes = set(self._shapes.values())
+            self._least = trace_shapes(tracer, shapes, self._run, every_batch=False)
 
     def predictions(self) -> list[CellPrediction]:
         """Return a prediction for every cell; cells of one shape share their simulations."""
@@ -167,7 +179,9 @@ class _Group:
         peak = self._traces.peak_bytes(shape)
         orders = _other_orders(self._traces, shape, self._varying(), self._cells[0].packing)
         low = min([peak, *(trace.peak_bytes for trace in orders)])
-        exact = self._varying() is None
+        exact = self._varying() is None and self._least is None
+        if self._least is not None:
+            low = min(low, self._least.peak_bytes(shape))
         explained = compose(self._traces.at(shape)) if self._request.explain else None
         wanted = cell.cell_id in self._request.breakdown_of
         return CellPrediction(
@@ -181,6 +195,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
+            managed_bytes=self._traces.at(shape).managed_bytes,
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
         )
 
@@ -307,73 +322,6 @@ def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
     return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
-def _groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[list[Cell]]:
-    """Return cells by workload; cells of a workload differ only in shape and in settings without effect on memory.
-
-    If no example is shorter than a cell's length, its batches have neither padding nor a mask.
-    """
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        settings = memory_view(without_defaults(cell.settings))
-        identity = (
-            cell.model.model_dump(mode="json"),
-            cell.data.eval_size,
-            cell.padding,
-            cell.packing,
-            cell.attn_implementation,
-            cell.method,
-            cell.lora.model_dump() if cell.lora else None,
-            _has_padding(cell, sequence_lengths),
-            settings,
-        )
-        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
-    return list(groups.values())
-
-
-def _has_padding(cell: Cell, sequence_lengths: SequenceLengths) -> bool:
-    """Return whether batches can have padding, as all have that are padded to their longest example."""
-    return cell.padding == "longest" or sequence_lengths.padded(cell.max_length)
-
-
-def _targets(
-    cell: Cell, cards: Sequence[Card], request: PredictRequest
-) -> list[tuple[Target, list[Card]]]:
-    """Return the devices to trace: one for all cards that choose the same attention kernels.
-
-    In float32, all cards choose the same.
-    """
-    if request.on_cpu:
-        return [(Target(device="cpu"), [])]
-    groups: dict[tuple[int, int], list[Card]] = {}
-    half = cell.settings.get("bf16") or cell.settings.get("fp16")
-    for card in cards:
-        capability = card.runtime.compute_capability if half else (8, 0)
-        groups.setdefault(_generation(capability), []).append(card)
-    groups = groups or {(8, 0): []}
-    return [
-        (Target(compute_capability=capability, attention=request.attention), its)
-        for capability, its in groups.items()
-    ]
-
-
-# Compute capabilities at which `choose_attention` changes: cuDNN first on 9.x and 10.x, wide heads on 12.x
-# and 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
-_GENERATIONS = ((12, 0), (9, 0), (8, 6), (8, 0), (7, 0), (0, 0))
-
-
-def _generation(capability: tuple[int, int]) -> tuple[int, int]:
-    """Return the lowest capability that chooses the same attention kernels."""
-    return next(first for first in _GENERATIONS if capability >= first)
-
-
-def _shape_of(cell: Cell, sequence_lengths: SequenceLengths) -> Shape:
-    """Return the batch and length of a cell's largest step."""
-    batch = min(cell.per_device_train_batch_size, cell.train_size)
-    varies = cell.batches_vary and cell.packing != "concatenate"
-    longest = sequence_lengths.longest(cell.max_length, cell.train_size)
-    return batch, longest if varies else cell.max_length
-
-
 def _joined(
     before: CellPrediction | None, new: CellPrediction, order: Mapping[str, int]
 ) -> CellPrediction:
@@ -408,9 +356,28 @@ def _notes(
             else "batches without padding, or padded to their longest example, vary in length, but the lengths are"
             " not known: figures are for batches of the maximum length"
         )
+    if any(
+        cell.attn_implementation in FLASH_ATTENTION_2 and has_padding(cell, sequence_lengths)
+        for cell in cells
+    ):
+        notes.append(
+            "flash attention removes padding, as much as the data has: tensors are between those of one token per"
+            " example and those of all; figures of cards are for all, an upper bound"
+        )
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)
     return tuple(notes)
+
+
+def _managed_note(predictions: Iterable[CellPrediction]) -> tuple[str, ...]:
+    """Return a note on managed memory if a cell has some."""
+    most = max((one.managed_bytes for one in predictions), default=0)
+    if not most:
+        return ()
+    return (
+        f"paged optimizers keep up to {format_bytes(most)} of state in managed memory, beside all figures: it takes"
+        " room on the card while there is some, and else on the host",
+    )
 
 
 def _runner(stack: ExitStack, processes: int) -> Map:

@@ -178,7 +178,8 @@ class CellPrediction(FrozenModel):
     `tensors` is the peak of the bytes that tensors request, known without a card; only the choice of
     attention kernels makes it differ between cards. `work` is counted on request. If the lengths of batches
     vary, `work` is that of the longest, and `least_work` a lower bound. `breakdown` is set for the cells of
-    `PredictRequest.breakdown_of`.
+    `PredictRequest.breakdown_of`. `managed_bytes` are in CUDA's managed memory (paged optimizers), beside all other
+    figures.
 
     Of a program there are also `live_blocks`, the number of storages at the peak, and the `growth` of what its
     steps keep; None if that does not grow.
@@ -194,6 +195,7 @@ class CellPrediction(FrozenModel):
     least_work: CellWork | None = None
     live_blocks: int | None = None
     growth: Growth | None = None
+    managed_bytes: int = 0
 
 
 class LargestBatch(FrozenModel):

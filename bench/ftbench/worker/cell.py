@@ -32,7 +32,6 @@ from ftbench.records.record import (
 from ftbench.worker.data.facts import choice_warning, data_warnings
 from ftbench.worker.data.tokenised import read_tokenised
 from ftbench.worker.measure.device import (
-    compute_dtype,
     describe,
     measure_matmul,
     synchronizer,
@@ -263,7 +262,7 @@ def _steps(
 
     An MFU above 1 shows that the peak was measured on a busy machine: it is measured again.
     """
-    preparation, dtype = request.preparation, compute_dtype(request.cell.settings)
+    preparation, dtype = request.preparation, request.cell.product_dtype
     peak = preparation.peak_matmul_flops.get(dtype)
     absent = preparation.step_flops(request.cell.method).absent
     summary = summarise(table, peak)

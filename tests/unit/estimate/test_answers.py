@@ -204,7 +204,7 @@ def test_a_point_has_the_steps_and_evaluations_of_the_job():
 def test_time_on_a_card_is_the_roofline():
     of, gpu = cell(train_size=1000), find_gpu("l4")
     found = roofline_time(of, gpu, predicted_cell("x", work=cell_work()), NotPredicted())
-    expected = job_seconds(schedule_of(of), cell_work(), rates_of(gpu, of.settings))
+    expected = job_seconds(schedule_of(of), cell_work(), rates_of(gpu, of))
     assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
     assert found.interval == "bounds"
     assert found.source == RooflineRates("fp32", 30.3e12, 300e9)

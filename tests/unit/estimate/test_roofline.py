@@ -21,7 +21,7 @@ from ftbench.estimate.roofline import (
 )
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.schedule import Schedule
-from tests.factories import cell_work, pass_work
+from tests.factories import cell, cell_work, pass_work
 from tests.published_fine_tunes import FINE_TUNES
 
 # The card's rates
@@ -35,31 +35,34 @@ from tests.published_fine_tunes import FINE_TUNES
         ("a100-40gb", {"bf16": True, "tf32": True}, "bf16"),
         ("a100-40gb", {"fp16": True}, "fp16"),
         ("t4", {"tf32": True}, "fp32"),
+        ("a100-40gb", {"dtype": "bfloat16", "tf32": True}, "bf16"),
+        ("a100-40gb", {"dtype": "float16"}, "fp16"),
+        ("a100-40gb", {"dtype": "bfloat16", "bf16": True}, "bf16"),
     ],
 )
 def test_products_are_in_the_type_of_the_settings(gpu, settings, dtype):
-    assert dtype_of(settings, find_gpu(gpu)) == dtype
+    assert dtype_of(cell(**settings), find_gpu(gpu)) == dtype
 
 
 def test_rates_are_those_of_the_catalogue():
-    assert rates_of(find_gpu("l4"), {}) == Rates("l4", "fp32", 30.3e12, 300e9)
+    assert rates_of(find_gpu("l4"), cell()) == Rates("l4", "fp32", 30.3e12, 300e9)
 
 
 def test_evaluations_in_another_type_have_rates_of_their_own():
-    found = rates_of(find_gpu("l4"), {"fp16_full_eval": True})
+    found = rates_of(find_gpu("l4"), cell(fp16_full_eval=True))
     assert found.peak_flops == 30.3e12
     assert (found.evaluating.dtype, found.evaluating.peak_flops) == ("fp16", 121e12)
-    assert rates_of(find_gpu("l4"), {}).evaluating.dtype == "fp32"
+    assert rates_of(find_gpu("l4"), cell()).evaluating.dtype == "fp32"
 
 
 def test_a_type_that_a_card_does_not_have_is_refused():
-    found = rates_of(find_gpu("t4"), {"bf16": True})
+    found = rates_of(find_gpu("t4"), cell(bf16=True))
     assert isinstance(found, RateUnknown)
     assert (found.gpu, found.dtype, "fp16" in found.known) == ("t4", "bf16", True)
 
 
 def test_a_card_that_is_only_a_size_has_no_speed():
-    assert rates_of(find_gpu("24GiB"), {}) == CardSpeedUnknown("24GiB")
+    assert rates_of(find_gpu("24GiB"), cell()) == CardSpeedUnknown("24GiB")
 
 
 # The interval, by hand: ten steps of four documents, the last with two; two evaluations of three batches

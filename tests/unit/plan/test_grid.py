@@ -123,7 +123,8 @@ def test_the_name_of_a_cell_does_not_drift():
 def test_full_fine_tuning_has_the_name_it_had_before_there_were_methods():
     assert cell(method="full").cell_id == "ca6cb733575b"
     old = cell().model_dump(mode="json")
-    del old["method"], old["lora"], old["malloc"]
+    for later in ("method", "lora", "malloc", "dtype", "quantization"):
+        del old[later]
     assert Cell.model_validate(old) == cell()
     assert cell().cell_id not in {cell(method="head").cell_id, cell(method="lora").cell_id}
 
@@ -134,6 +135,29 @@ def test_what_the_c_library_does_is_part_of_a_cell():
     both = grid(grid=blocks({}, {"malloc": ["keep", "default"]}))
     assert {axis.name: axis.values for axis in both.axes}["malloc"] == ("keep", "default")
     assert len(both.cells) == 2  # the first block's cell is the second's, too
+
+
+def test_float32_weights_have_the_name_they_had_before_there_were_other_types():
+    assert cell(dtype="float32").cell_id == "ca6cb733575b"
+    types = ("float32", "bfloat16", "float16")
+    assert len({cell(dtype=dtype).cell_id for dtype in types}) == 3
+    (axis,) = (axis for axis in grid(grid=blocks({"dtype": types})).axes if axis.name == "dtype")
+    assert axis.values == types
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        ({}, "float32"),
+        ({"bf16": True}, "bfloat16"),
+        ({"fp16": True}, "float16"),
+        ({"dtype": "float16"}, "float16"),
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"dtype": "float16", "bf16": True}, "bfloat16"),
+    ],
+)
+def test_products_have_autocasts_type_or_that_of_the_weights(settings, dtype):
+    assert cell(**settings).product_dtype == dtype
 
 
 def test_loras_settings_are_in_its_cells_and_in_no_others():

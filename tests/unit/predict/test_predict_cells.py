@@ -1,7 +1,6 @@
 """Predictions of cells: which share traces, what is refused, which batch is the largest. Planted traces."""
 
 import dataclasses
-import json
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,7 @@ from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
 from ftbench.records.prediction import PredictRequest
-from tests.factories import cell, cell_work, grid, model_source
+from tests.factories import cell_work, grid
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 WEIGHTS = 400 * MIB
@@ -85,69 +84,7 @@ def asking(of, *names, **options):
     return predict(of, gpus(*names), request=PredictRequest(cells=of, gpus=gpus(*names), **options))
 
 
-# Groups: cells that share traces
-
-
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {},
-        {"train_size": [64, 128]},
-        {"learning_rate": [1e-5, 2e-5]},
-        {"report_to": ["none", "tensorboard"]},
-        {"num_train_epochs": [1, 3]},
-        {"seed": [1, 2]},
-        {"weight_decay": [0.01, 0.1]},
-        {"warmup_steps": [0, 10]},
-    ],
-)
-def test_what_does_not_change_a_step_is_one_group(axes):
-    of = cells(**axes)
-    assert module._groups(of, SequenceLengths()) == [list(of)]
-
-
-def test_any_weight_decay_may_cost_a_list_of_gradients():
-    of = cells(weight_decay=[0.0, 0.1])
-    assert [len(group) for group in module._groups(of, SequenceLengths())] == [4, 4]
-
-
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {"padding": ["max_length", "longest"]},
-        {"attn_implementation": ["eager", "sdpa"]},
-        {"bf16": [True, False]},
-        {"optim": ["adamw_torch", "sgd"]},
-        {"gradient_checkpointing": [True, False]},
-        {"gradient_accumulation_steps": [1, 2]},
-        {"max_grad_norm": [0.0, 1.0]},
-        {"per_device_eval_batch_size": [4, 8]},
-    ],
-)
-def test_what_changes_a_step_is_a_group_of_its_own(axes):
-    of = cells(**axes)
-    groups = module._groups(of, SequenceLengths())
-    assert sorted(map(len, groups)) == [len(of) // 2] * 2
-    for group in groups:
-        assert len({json.dumps([c.value(name) for name in axes]) for c in group}) == 1
-
-
-def test_each_method_and_each_lora_is_a_group_of_its_own():
-    block = {"max_length": [16], "per_device_train_batch_size": [4, 8], "train_size": [64]}
-    of = [
-        one
-        for rank in (4, 8)
-        for one in grid(grid=[block | {"method": ["full", "lora"]}], lora={"r": rank}).cells
-    ]
-    groups = module._groups(list(dict.fromkeys(of)), SequenceLengths())
-    found = [({c.method for c in group}, {c.lora and c.lora.r for c in group}) for group in groups]
-    assert found == [({"full"}, {None}), ({"lora"}, {4}), ({"lora"}, {8})]
-
-
-def test_another_model_is_a_group_of_its_own():
-    one = cell()
-    other = one.model_copy(update={"model": model_source(config=(("num_hidden_layers", 2),))})
-    assert module._groups([one, other], SequenceLengths()) == [[one], [other]]
+# Padding
 
 
 @pytest.mark.parametrize(
@@ -170,63 +107,24 @@ def test_batches_without_padding_are_traced_as_such(planted, padding, lengths, p
     assert {told for _, told in traced} == {told for _, told in padded}
 
 
-# Targets: cards that share traces
+@pytest.mark.parametrize("longest", [48, 8])
+def test_flash_attention_has_an_interval_if_there_is_padding(planted, monkeypatch, longest):
+    """The planted trace of the fewest tokens is of one token per example."""
 
+    def by_tokens(cell, target, *, batches):
+        lengths = (1,) * 3 if target.tokens == "fewest" else (cell.max_length,) * 3
+        return trained(cell.per_device_train_batch_size, *lengths)
 
-@pytest.mark.parametrize(
-    ("capability", "first"),
-    [
-        ((6, 1), (0, 0)),
-        ((7, 0), (7, 0)),
-        ((7, 5), (7, 0)),
-        ((8, 0), (8, 0)),
-        ((8, 6), (8, 6)),
-        ((8, 9), (8, 6)),
-        ((9, 0), (9, 0)),
-        ((10, 0), (9, 0)),
-        ((10, 3), (9, 0)),
-        ((12, 0), (12, 0)),
-    ],
-)
-def test_generations(capability, first):
-    assert module._generation(capability) == first
-
-
-CARDS = [card_of(gpu) for gpu in gpus("t4", "a100-40gb", "l4", "h100", "a100-80gb")]
-
-
-def targets(of, cards=CARDS, **options):
-    found = module._targets(of, cards, PredictRequest(cells=(of,), **options))
-    return [(target, [card.name for card in its]) for target, its in found]
-
-
-def test_in_float32_all_cards_share_a_trace():
-    ((target, names),) = targets(cell())
-    assert target.compute_capability == (8, 0)
-    assert names == [card.name for card in CARDS]
-
-
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_in_half_precision_generations_have_traces_of_their_own(dtype):
-    (half, *_) = cells({dtype: True})
-    assert [(t.compute_capability, names) for t, names in targets(half)] == [
-        ((7, 0), ["t4"]),
-        ((8, 0), ["a100-40gb", "a100-80gb"]),
-        ((8, 6), ["l4"]),
-        ((9, 0), ["h100"]),
-    ]
-
-
-def test_without_a_card_one_is_assumed_and_a_processor_has_none():
-    ((target, names),) = targets(cell(), [])
-    assert (target.device, target.compute_capability, names) == ("cuda", (8, 0), [])
-    ((target, names),) = targets(cell(), on_cpu=True)
-    assert (target.device, names) == ("cpu", [])
-
-
-def test_a_kernel_that_is_forced_is_passed_on():
-    ((target, _),) = targets(cell(), attention="math")
-    assert target.attention == "math"
+    monkeypatch.setattr(shape_traces, "trace_trainer", by_tokens)
+    axes = {"attn_implementation": ["flash_attention_2"], "max_length": [16]}
+    of = cells({"bf16": True}, per_device_train_batch_size=[4], **axes)
+    found = predict(of, sequence_lengths=SequenceLengths(lengths=(longest, 48)))
+    (tensors,) = (one.tensors for one in found.cells)
+    most, least = (trained(4, *[length] * 3).peak_bytes for length in (16, 1))
+    padded = longest < 16
+    assert (tensors.low_bytes, tensors.value_bytes) == (least if padded else most, most)
+    assert tensors.certainty == ("interval" if padded else "exact")
+    assert any("removes padding" in note for note in found.notes) is padded
 
 
 # Predictions
@@ -361,9 +259,9 @@ def test_progress_is_told():
 
 
 def test_what_is_not_covered_is_refused_one_by_one(planted):
-    of = cells(optim=["adamw_torch", "adamw_bnb_8bit"])
+    of = cells(optim=["adamw_torch", "galore_adamw"])
     found = predict(of, gpus("t4"))
-    refused = [one for one in of if one.value("optim") == "adamw_bnb_8bit"]
+    refused = [one for one in of if one.value("optim") == "galore_adamw"]
     assert [one.cell_id for one in found.refused] == [one.cell_id for one in refused]
     assert all("training.optim" in one.reason for one in found.refused)
     assert len(found.cells) == len(of) - len(refused) == 4

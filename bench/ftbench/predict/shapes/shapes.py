@@ -95,11 +95,11 @@ class ShapeTracer:
     def regular(self, shape: Shape) -> bool:
         """Return whether a shape has the same events as most shapes.
 
-        With one example or one token, dimensions disappear; fused attention pads the rows of a mask
+        With one example or one token, dimensions disappear; torch's fused attention pads the rows of a mask
         to a multiple of eight.
         """
         batch, length = shape
-        aligned = length % ROUNDED_TO == 0 or self.cell.attn_implementation == "eager"
+        aligned = length % ROUNDED_TO == 0 or self.cell.attn_implementation != "sdpa"
         return batch > 1 and length > 1 and aligned
 
 

@@ -79,7 +79,8 @@ class Trace:
     order of allocation (for a kernel: its index in `kernels`); `nbytes` is the requested size, equal at
     allocation and free, 0 for a kernel; `site` is an index in `sites`. `owners` has the module of the
     parameter that a block belongs to, as the parameter, its gradient or its optimizer state; `origins` are for
-    people to read, and decide nothing.
+    people to read, and decide nothing. `managed_bytes` are in CUDA's managed memory, which is in no event: the
+    allocator does not know it, and the driver moves it to the host if the card is full.
     """
 
     kind: NDArray[np.int8]
@@ -92,6 +93,7 @@ class Trace:
     owners: dict[int, str] = dataclasses.field(default_factory=dict)
     versions: tuple[tuple[str, str], ...] = ()
     origins: dict[int, Origin] = dataclasses.field(default_factory=dict)
+    managed_bytes: int = 0
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -185,6 +187,7 @@ class TraceBuilder:
         self._blocks = 0
         self.live_bytes = 0
         self.peak_bytes = 0
+        self.managed_bytes = 0
         self.roles: dict[int, TracedRole] = {}
         self.owners: dict[int, str] = {}
         self.origins: dict[int, Origin] = {}
@@ -244,4 +247,5 @@ class TraceBuilder:
             owners=dict(self.owners),
             versions=tuple(versions),
             origins=dict(self.origins),
+            managed_bytes=self.managed_bytes,
         )

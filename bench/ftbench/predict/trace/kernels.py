@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ftbench.predict.trace.events import Kernel
+from ftbench.predict.trace.flash_attention import flash_attention, flash_attention_backward
 
 aten = torch.ops.aten
 
@@ -21,7 +22,7 @@ Description = tuple[tuple[int, ...], tuple[int, ...]]
 
 def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | None:
     """Return the kernel of an operator that just ran, if it may need a workspace, else None."""
-    describe = _DESCRIBED.get(func)
+    describe = _DESCRIBED.get(func) or _DESCRIBED_BY_NAME.get(func._schema.name)
     if describe is None:
         return None
     found = describe(*args)
@@ -83,6 +84,41 @@ def _attention_backward(
     return (batch, heads, queries, key.shape[2], width, key.shape[1]), (query.element_size(),)
 
 
+def _package_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sequences: int, dropout: float
+) -> Description | None:
+    """Return a call of flash-attn that may split keys: batch, heads, queries, keys, head size."""
+    if sequences or dropout:
+        return None
+    batch, queries, heads, width = query.shape
+    return (batch, heads, queries, key.shape[1], width), ()
+
+
+def _package_backward(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *rest: Any
+) -> Description:
+    """Return a gradient of flash-attn: sequences, heads, queries, keys, head size, heads of the keys.
+
+    The second trait says whether lengths vary; then queries and keys are those of all sequences together.
+    """
+    *_, sequences = rest
+    batch = sequences or query.shape[0]
+    sizes = (batch, query.shape[-2], query.shape[-3], key.shape[-3], query.shape[-1], key.shape[-2])
+    return sizes, (query.element_size(), int(bool(sequences)))
+
+
+def _four_bit_product(
+    inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any
+) -> Description:
+    """Return a product with a weight of 4 bits: rows, outputs, inner."""
+    outputs, inner = shape
+    return (inputs.numel() // inner, outputs, inner), (inputs.element_size(),)
+
+
+# Operators of a package that may not be installed.
+_DESCRIBED_BY_NAME: dict[str, Callable[..., Description | None]] = {
+    "bitsandbytes::gemm_4bit": _four_bit_product,
+}
 _DESCRIBED: dict[Any, Callable[..., Description | None]] = {
     aten.mm.default: _product,
     aten.bmm.default: _product,
@@ -94,4 +130,6 @@ _DESCRIBED: dict[Any, Callable[..., Description | None]] = {
     aten._foreach_norm.Scalar: _norms,
     aten._scaled_dot_product_efficient_attention_backward.default: _attention_backward,
     aten._scaled_dot_product_flash_attention_backward.default: _attention_backward,
+    flash_attention.default: _package_forward,
+    flash_attention_backward.default: _package_backward,
 }

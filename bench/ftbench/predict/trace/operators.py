@@ -187,6 +187,27 @@ def grouped_product(
     return left.new_empty_strided(size, strides, dtype=dtype)
 
 
+# Arithmetic whose inputs have one type while it runs.
+_PROMOTED = frozenset((aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor))
+
+
+def promoted(
+    run: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any], func: Any, args: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Return the arguments of an operator on the CPU, those of another type than its result copied to that type.
+
+    On the CPU the copies live as long as the operator runs; on CUDA the kernel converts each element as it
+    reads it (`TensorIteratorBase::compute_types` in ATen/TensorIterator.cpp, `promote_inputs_to_common_dtype`).
+    """
+    if func not in _PROMOTED or not all(isinstance(one, FakeTensor) for one in args[:2]):
+        return args
+    common = torch.result_type(args[0], args[1])
+    return tuple(
+        run(aten._to_copy.default, (one,), {"dtype": common}) if one.dtype != common else one
+        for one in args[:2]
+    ) + tuple(args[2:])
+
+
 def runnable(func: Any, args: tuple[Any, ...], *, on_card: bool) -> Callable[..., Any]:
     """Return an operator, or what stands for it if torch cannot run it without data or without a card."""
     if func is aten._grouped_mm.default:

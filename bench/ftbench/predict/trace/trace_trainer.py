@@ -35,8 +35,11 @@ from transformers import (
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
 from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
+from ftbench.predict.trace.packages import load_packages, packages_on_card
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -52,7 +55,6 @@ _NOT_COVERED: dict[str, str] = {
     "torch_compile_backend": "it sets torch_compile",
     "torch_compile_mode": "it sets torch_compile",
     "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
-    "use_liger_kernel": "allocations inside Triton kernels are not traced",
     "deepspeed": "it uses several cards",
     "fsdp": "it uses several cards",
     "fp8": "8-bit training is not traced",
@@ -66,8 +68,9 @@ COVERED_OPTIMIZERS = (
     "sgd",
     "adagrad",
     "rmsprop",
+    *BITSANDBYTES_OPTIMIZERS,
 )
-COVERED_ATTENTION = ("eager", "sdpa")
+COVERED_ATTENTION = ("eager", "sdpa", *FLASH_ATTENTION_2)
 # Settings without effect on a card's memory that a trace cannot use: a loader's processes cannot send tensors
 # without data (the Trainer would wait for ever), and transformers rejects TF32 without a card.
 _SETTINGS: dict[str, Any] = {
@@ -140,6 +143,7 @@ def trace_trainer(
     refuse_uncovered(cell)
     target = target or Target()
     batches = batches or Batches.of(cell)
+    load_packages(cell, target)
     cell = first_steps_of(_without_weights(cell), steps)
     pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
     with (
@@ -147,6 +151,7 @@ def trace_trainer(
         _states_of_its_own(),
         tracing(target) as tracer,
         _trainer_without_data(target),
+        packages_on_card(cell, target, tracer),
     ):
         trainer = make_trainer(
             cell,
@@ -177,8 +182,10 @@ def trace_trainer(
 
 def _without_weights(cell: Cell) -> Cell:
     """Return the cell with a model made from its config, without settings that a trace cannot use."""
-    made = cell.model.model_copy(update={"weights": "random"})
-    return cell.with_settings(**_SETTINGS).model_copy(update={"model": made})
+    changes: dict[str, Any] = {"model": cell.model.model_copy(update={"weights": "random"})}
+    if cell.attn_implementation in FLASH_ATTENTION_2:
+        changes["attn_implementation"] = FLASH_ATTENTION_2[0]
+    return cell.with_settings(**_SETTINGS).model_copy(update=changes)
 
 
 def _pools(

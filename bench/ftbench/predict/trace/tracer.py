@@ -9,11 +9,10 @@ before it is copied, does not count as the card's memory. Traced code sees `cuda
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
@@ -49,6 +48,7 @@ from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
 from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
 from ftbench.predict.trace.operators import (
     cuda_operators,
+    promoted,
     result_in_its_storage,
     results_on_card,
     runnable,
@@ -59,8 +59,9 @@ from ftbench.predict.trace.real_tensors import refuse_data
 from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.shown_device import SHOWN, place
 from ftbench.predict.trace.storages import Storages, storages_resized
+from ftbench.predict.trace.target import Target as Target
 from ftbench.predict.trace.threads import other_threads_refused
-from ftbench.records.prediction import TRACED_STEPS, AttentionKernel
+from ftbench.records.prediction import TRACED_STEPS
 
 STEPS = TRACED_STEPS
 
@@ -71,31 +72,6 @@ _SAFE_SOFTMAX = torch.ops.aten._safe_softmax.default
 _LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 _DEVICE = torch.ops.prim.device.default
 _TO_COPY = torch.ops.aten._to_copy.default
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """The device that a trace is made for.
-
-    `attention` forces one kernel of scaled dot product attention; None takes torch's choice for each call on a
-    card of this compute capability. `padding` says whether batches have padding, for models that read this
-    from the attention mask.
-    """
-
-    device: Literal["cuda", "cpu"] = "cuda"
-    compute_capability: tuple[int, int] = (8, 0)
-    attention: AttentionKernel | None = None
-    padding: bool = True
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Return the device of the trace as torch's own code has it."""
-        return torch.device("cpu", 0) if self.device == "cuda" else torch.device("cpu")
-
-    @property
-    def shown_device(self) -> torch.device:
-        """Return the device as the traced code sees it, and on which it builds model, optimizer and batch."""
-        return SHOWN if self.device == "cuda" else self.torch_device
 
 
 Step = Callable[[], Any]
@@ -221,6 +197,7 @@ class Tracer(TorchDispatchMode):
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._thread = threading.get_ident()
         self._refused: PredictionError | None = None  # raised in another thread, which may hide it
+        self._numbers_matter = True  # the traced code makes sizes of the numbers that it reads
         self.inside_operator = False  # torch's own code for tensors without data is running
         self.while_stepping: Callable[[Any], Any] = lambda context: None
         self.watch: Watch | None = None
@@ -255,6 +232,24 @@ class Tracer(TorchDispatchMode):
     def reset_peak(self) -> None:
         """Count the largest live bytes from here on."""
         self._builder.peak_bytes = self._builder.live_bytes
+
+    @contextlib.contextmanager
+    def numbers_without_effect(self) -> Iterator[None]:
+        """Answer every question for a number while the context lasts: no size depends on one."""
+        before, self._numbers_matter = self._numbers_matter, False
+        try:
+            yield
+        finally:
+            self._numbers_matter = before
+
+    def mark_parameter(self, tensor: torch.Tensor) -> None:
+        """Note that a tensor is a part of the model, although no module has it as a parameter or a buffer."""
+        self._storages.mark(tensor, "parameters", "")
+
+    def count_managed(self, nbytes: int) -> None:
+        """Count bytes of CUDA's managed memory, which is not in the events."""
+        if not self._storages.closed:
+            self._builder.managed_bytes += nbytes
 
     def block_of(self, tensor: torch.Tensor) -> int | None:
         """Return the number of a tensor's storage; None if it was not recorded."""
@@ -331,7 +326,9 @@ class Tracer(TorchDispatchMode):
         # First, since torch writes to a real tensor before it rejects it.
         refuse_data(func, (*args, *kwargs.values()))
         if func is _LOCAL_SCALAR:
-            return self._answers.of(args[0], in_model=self._position.in_model)
+            return self._answers.of(
+                args[0], in_model=self._position.in_model and self._numbers_matter
+            )
         if func is _SAFE_SOFTMAX:
             return safe_softmax(self._run, *args, **kwargs)
         if func is _ADD and self._sums.in_place(args, kwargs):
@@ -345,6 +342,8 @@ class Tracer(TorchDispatchMode):
             # `cpu` are the same.
             args[0].constant = None
         args = with_numbers(self._run, self.batch_values, func, args)
+        if not self._on_card:
+            args = promoted(self._run, func, args)
         try:
             output = runnable(func, args, on_card=self._on_card)(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:

@@ -16,11 +16,17 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop, shape_wrapper
 
 from ftbench.base.errors import PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace.events import EVALUATION, Kind, Trace, TracedRole
+from ftbench.predict.trace.flash_attention import (
+    flash_attention,
+    flash_attention_backward,
+    flash_attention_backward_flop,
+    flash_attention_flop,
+)
 from ftbench.predict.trace.trace_trainer import Batches, evaluated_examples, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer
 from ftbench.records.prediction import CellWork, PassWork
@@ -31,7 +37,20 @@ aten = torch.ops.aten
 _FORMULAS = {
     aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    flash_attention: shape_wrapper(flash_attention_flop),
+    flash_attention_backward: shape_wrapper(flash_attention_backward_flop),
 }
+
+
+def _four_bit_flop(
+    inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any
+) -> int:
+    outputs: int = shape[0]
+    return 2 * inputs.numel() * outputs
+
+
+# Operators of a package that may not be installed.
+_FORMULAS_BY_NAME = {"bitsandbytes::gemm_4bit": _four_bit_flop}
 # Operators that only allocate memory or change a shape: no kernel runs.
 _NOTHING = frozenset(
     (
@@ -240,6 +259,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[A
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
     packet = func._overloadpacket
     formula: Any = flop_registry.get(packet) or _FORMULAS.get(packet)
+    formula = formula or _FORMULAS_BY_NAME.get(func._schema.name)
     return int(formula(*args, **kwargs, out_val=output)) if formula else 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ftbench.base.errors import WorkerError
 from ftbench.records.record import Device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 # Square matrices, doubled until a product takes long enough to be near the peak. In a dtype for which
 # the processor has no instructions, even small ones take long.
 _MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192)
@@ -64,13 +64,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def compute_dtype(settings: Mapping[str, Any]) -> str:
-    """Return the dtype of a cell's matrix products."""
-    if settings.get("bf16"):
-        return "bfloat16"
-    return "float16" if settings.get("fp16") else "float32"
 
 
 def measure_matmul(device: torch.device, dtype: str) -> float:

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.plan.cell import Cell
-from ftbench.plan.profile import Method
+from ftbench.plan.profile import Method, WeightsDtype
 from ftbench.records.messages import (
     Preparation,
     PrepareRequest,
@@ -30,7 +30,7 @@ from ftbench.records.record import RunWarning
 from ftbench.worker.data.facts import describe_pools
 from ftbench.worker.data.pools import Pools, load_pools, require_sizes
 from ftbench.worker.data.tokenised import tokenise
-from ftbench.worker.measure.device import compute_dtype, measure_matmul, torch_device
+from ftbench.worker.measure.device import DTYPES, measure_matmul, torch_device
 from ftbench.worker.prepare.environment import read_environment
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.prepare.optimizer_packages import refuse_batched_scores, require_optimizer
@@ -48,6 +48,7 @@ from ftbench.worker.recipe.model import (
 )
 from ftbench.worker.recipe.model_files import require_model_files
 from ftbench.worker.recipe.packing import refuse_cache, require_apart
+from ftbench.worker.recipe.quantization import require_bitsandbytes
 from ftbench.worker.recipe.tokenizer import (
     load_tokenizer,
     padding_warnings,
@@ -82,6 +83,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     environment = read_environment(device)
 
     require_peft(cell.method for cell in cells)
+    require_bitsandbytes(cell.quantization for cell in cells)
     require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
@@ -98,7 +100,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     full, by_method = _count_all_flops(model, cells, task, tokenizer)
 
     emit(Progress(phase="measuring the matmul peak"))
-    dtypes = {compute_dtype(cell.settings) for cell in cells}
+    dtypes = {cell.product_dtype for cell in cells}
     return Preparation(
         environment=environment,
         labels=pools.labels,
@@ -137,7 +139,8 @@ def _model_that_fits(
         unknown_share(tokenizer, task.plain_texts(pools.train[:_JUDGED])), source
     )
     _check_attention(cells, config, task)
-    require_room(source, pools.labels, task)
+    dtype = _widest_dtype(cells)
+    require_room(source, pools.labels, task, dtype)
     # Each attention implementation of the cells is tried; the last, eager, is used to count the FLOPs.
     for attention in (*sorted({cell.attn_implementation for cell in cells} - {"eager"}), "eager"):
         model = load_model(
@@ -145,6 +148,7 @@ def _model_that_fits(
             pools.labels,
             task,
             attn_implementation=attention,
+            dtype=dtype,
             pad_token_id=tokenizer.pad_token_id,
         ).model
         if any(_is_flattened(cell) and cell.attn_implementation == attention for cell in cells):
@@ -154,6 +158,11 @@ def _model_that_fits(
 
 def _is_flattened(cell: Cell) -> bool:
     return cell.packing == "padding-free"
+
+
+def _widest_dtype(cells: Sequence[Cell]) -> WeightsDtype:
+    """Return the type of the largest weights of the cells."""
+    return max((cell.dtype for cell in cells), key=lambda dtype: DTYPES[dtype].itemsize)
 
 
 def _count_all_flops(

@@ -23,6 +23,7 @@ from transformers import (
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.scores import Score
+from ftbench.worker.measure.device import DTYPES
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -31,6 +32,7 @@ from ftbench.worker.recipe.method import counts, with_method
 from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.recipe.packing import flattening_collator
+from ftbench.worker.recipe.quantization import QuantizedBody
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
 from ftbench.worker.tasks.pool_labels import labels_of
@@ -173,6 +175,13 @@ def finetune(
     )
 
 
+def _quantized_body(cell: Cell, arguments: TrainingArguments) -> QuantizedBody | None:
+    """Return how a cell's body is quantized, on the device of the Trainer; None if it is not."""
+    if cell.quantization == "none":
+        return None
+    return QuantizedBody(DTYPES[cell.product_dtype], arguments.device)
+
+
 def make_trainer(
     cell: Cell,
     labels: tuple[str, ...],
@@ -190,15 +199,17 @@ def make_trainer(
     set_seed(seed)  # before the model, whose new head and LoRA are initialised from this generator
     tokenizer = load_tokenizer(cell.model)
     task = task_of(cell.data)
+    arguments = training_arguments(
+        cell, seed=seed, output=output, use_cpu=use_cpu, run_name=run_name
+    )
     loaded = load_model(
         cell.model,
         labels,
         task,
         attn_implementation=cell.attn_implementation,
+        dtype=cell.dtype,
+        quantized=_quantized_body(cell, arguments),
         pad_token_id=tokenizer.pad_token_id,
-    )
-    arguments = training_arguments(
-        cell, seed=seed, output=output, use_cpu=use_cpu, run_name=run_name
     )
     trainer = build_trainer(
         cell,

@@ -95,9 +95,11 @@ def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftMo
     fails with DistilBERT's `pre_classifier`. A head that answers tokens stays as it is, and often is the embedding.
     """
     require_peft(["lora"])
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     head = head_modules(model) if task.new_head else []
+    if getattr(model, "is_quantized", False):  # norms, embeddings and head in float32, as in QLoRA
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     modules = lora.target_modules
     config = LoraConfig(
         task_type=TaskType[task.peft_task] if task.peft_task else None,

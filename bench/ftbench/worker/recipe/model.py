@@ -17,8 +17,11 @@ from transformers import (
 
 from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.base.units import format_bytes
+from ftbench.plan.profile import WeightsDtype
 from ftbench.plan.sources import ModelSource, Source
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.worker.measure.device import DTYPES
+from ftbench.worker.recipe.quantization import QuantizedBody
 from ftbench.worker.recipe.sources import location_of, revision_of
 from ftbench.worker.tasks.protocol import Task
 
@@ -26,7 +29,6 @@ from ftbench.worker.tasks.protocol import Task
 _NO_LIMIT = 10**9
 # A model is built layer by layer, even without memory: no model has as many layers as this.
 _MOST_LAYERS = 10_000
-_FLOAT_BYTES = 4
 _SHOWN_NAMES = 3
 
 
@@ -86,9 +88,11 @@ def load_model(
     task: Task,
     *,
     attn_implementation: str,
+    dtype: WeightsDtype = "float32",
+    quantized: QuantizedBody | None = None,
     pad_token_id: int | None = None,
 ) -> LoadedModel:
-    """Return the task's model in float32, its new head initialised from torch's global generator.
+    """Return the task's model with weights of this type, its new head initialised from torch's global generator.
 
     Weights are read from safetensors only, unless the workload says `any` (then torch unpickles only
     weights). A head of another shape is made anew. Code that comes with a model is never run. Raises
@@ -104,20 +108,21 @@ def load_model(
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = pad_token_id  # as T5 begins; a config alone may not say
     try:
+        made_of = {"attn_implementation": attention, "dtype": DTYPES[dtype]}
+        skeleton = None if quantized is None else _without_memory(config, task, made_of)
         if model.weights == "random":
-            made = task.auto_model.from_config(
-                config, attn_implementation=attention, dtype=torch.float32
-            )
-            return LoadedModel(made, None)
+            if quantized is not None and skeleton is not None:
+                return LoadedModel(quantized.with_random_weights(skeleton), None)
+            return LoadedModel(task.auto_model.from_config(config, **made_of), None)
         loaded, info = task.auto_model.from_pretrained(
             location_of(model.source),
             config=config,
-            attn_implementation=attention,
-            dtype=torch.float32,
             use_safetensors=True if model.weights_format == "safetensors" else None,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **made_of,
+            **({} if quantized is None or skeleton is None else quantized.loading(skeleton)),
             **revision_of(model.source),
         )
     except Exception as error:
@@ -127,6 +132,15 @@ def load_model(
             got=model.source.reference,
         ) from error
     return LoadedModel(loaded, _checkpoint(loaded, info, model))
+
+
+def _without_memory(
+    config: PreTrainedConfig, task: Task, made_of: dict[str, Any]
+) -> PreTrainedModel:
+    """Return the task's model on the device `meta`, whose tensors have sizes only."""
+    with torch.device("meta"):
+        made: PreTrainedModel = task.auto_model.from_config(config, **made_of)
+    return made
 
 
 def model_class(config: PreTrainedConfig, task: Task) -> type[PreTrainedModel]:
@@ -181,7 +195,9 @@ def _has_attention(made: type[PreTrainedModel], name: str) -> bool:
     return bool(getattr(made, flag, False) or getattr(made, f"{flag}_2", False))
 
 
-def require_room(model: ModelSource, labels: Sequence[str], task: Task) -> None:
+def require_room(
+    model: ModelSource, labels: Sequence[str], task: Task, dtype: WeightsDtype = "float32"
+) -> None:
     """Raise WorkloadError if the model alone needs more memory than the machine has, without making it.
 
     So a config with absurd sizes, or a model for a larger machine, is refused before memory is filled.
@@ -205,7 +221,7 @@ def require_room(model: ModelSource, labels: Sequence[str], task: Task) -> None:
             where="workload.model",
             got=model.source.reference,
         ) from error
-    need, room = parameters * _FLOAT_BYTES, psutil.virtual_memory().total
+    need, room = parameters * DTYPES[dtype].itemsize, psutil.virtual_memory().total
     if need > room:
         raise WorkloadError(
             "the weights alone need more memory than this machine has",

@@ -53,6 +53,19 @@ def test_layer_norm_keeps_its_moments_in_float32():
     assert results_on_card(aten.add.Tensor, other) is other
 
 
+def test_on_the_cpu_mixed_types_are_copied_to_one():
+    """The copy is freed before the next operator; on CUDA there is none."""
+
+    def run(device):
+        half = torch.ones(10, 30, device=device, dtype=BFLOAT)
+        return half + torch.ones(10, 30, device=device) + half.mul(2.0)
+
+    copied = [1200, 1200]  # each of two sums copies its half
+    assert allocations(run, operator="aten::_to_copy", target=Target(device="cpu")) == copied
+    assert allocations(run, operator="aten::_to_copy") == []
+    assert allocations(run, operator="aten::add") == [1200, 1200]
+
+
 def test_rms_norm_is_one_operator():
     def run(device):
         return torch.rms_norm(torch.ones(10, 30, device=device, dtype=BFLOAT), (30,))

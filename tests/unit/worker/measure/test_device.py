@@ -6,7 +6,6 @@ import torch
 from ftbench.base.errors import WorkerError
 from ftbench.worker.measure import device as module
 from ftbench.worker.measure.device import (
-    compute_dtype,
     describe,
     gpu_uuid,
     measure_matmul,
@@ -32,14 +31,6 @@ def test_a_torch_that_cannot_use_the_card_says_so(monkeypatch):
 @pytest.mark.parametrize("uuid", ["1234", "GPU-1234"])
 def test_a_uuid_is_written_as_nvml_does(uuid):
     assert gpu_uuid(SimpleNamespace(uuid=uuid)) == "GPU-1234"
-
-
-@pytest.mark.parametrize(
-    ("settings", "dtype"),
-    [({}, "float32"), ({"bf16": True}, "bfloat16"), ({"fp16": True}, "float16")],
-)
-def test_compute_dtype(settings, dtype):
-    assert compute_dtype(settings) == dtype
 
 
 @pytest.fixture

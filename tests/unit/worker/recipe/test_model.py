@@ -30,6 +30,29 @@ def test_the_packaged_model_is_real():
     assert model.config.id2label == {0: "neg", 1: "pos"}
 
 
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_another_type(weights, dtype):
+    """All of them, the new head's as well, and the same values but for rounding."""
+    drawn = []
+    for wanted in ("float32", dtype):
+        set_seed(0)
+        drawn.append(
+            load_model(
+                source(weights=weights, config=SMALL if weights == "random" else {}),
+                ("a", "b"),
+                task(),
+                attn_implementation="sdpa",
+                dtype=wanted,
+            ).model
+        )
+    half = drawn[1]
+    assert {p.dtype for p in half.parameters()} == {getattr(torch, dtype)}
+    if weights == "pretrained":
+        words = [model.base_model.embeddings.word_embeddings.weight for model in drawn]
+        assert torch.equal(words[0].to(words[1].dtype), words[1])
+
+
 def test_the_head_is_drawn_from_the_seed():
     heads = []
     for seed in (1, 1, 2):

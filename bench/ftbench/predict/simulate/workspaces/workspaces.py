@@ -16,6 +16,11 @@ from ftbench.predict.simulate.workspaces.cublas import (
     uses_cublaslt,
 )
 from ftbench.predict.simulate.workspaces.embedding import embedding_backward_workspace
+from ftbench.predict.simulate.workspaces.flash_attention import (
+    flash_backward_workspace,
+    flash_forward_workspace,
+)
+from ftbench.predict.simulate.workspaces.four_bits import four_bit_product_workspace
 from ftbench.predict.simulate.workspaces.reductions import (
     column_sum_workspace,
     foreach_norm_workspace,
@@ -112,6 +117,22 @@ def _of_flash_attention(kernel: Kernel, runtime: Runtime) -> Steps:
     )
 
 
+def _of_package_forward(kernel: Kernel, runtime: Runtime) -> Steps:
+    return flash_forward_workspace(*kernel.sizes, multiprocessors=runtime.multiprocessors)
+
+
+def _of_package_backward(kernel: Kernel, runtime: Runtime) -> Steps:
+    *sizes, key_heads = kernel.sizes
+    element_bytes, varying = kernel.traits
+    return flash_backward_workspace(
+        *sizes, key_heads=key_heads, element_bytes=element_bytes, varying=bool(varying)
+    )
+
+
+def _of_four_bit_product(kernel: Kernel, runtime: Runtime) -> Steps:
+    return four_bit_product_workspace(*kernel.sizes, element_bytes=kernel.traits[0])
+
+
 _SCRATCH: dict[str, Callable[[Kernel, Runtime], Steps | None]] = {
     "aten::embedding_dense_backward": _of_embedding,
     "aten::sum": _of_column_sum,
@@ -119,4 +140,7 @@ _SCRATCH: dict[str, Callable[[Kernel, Runtime], Steps | None]] = {
     "aten::_foreach_norm": _of_norms,
     "aten::_scaled_dot_product_efficient_attention_backward": _of_efficient_attention,
     "aten::_scaled_dot_product_flash_attention_backward": _of_flash_attention,
+    "bitsandbytes::gemm_4bit": _of_four_bit_product,
+    "ftbench::flash_attention": _of_package_forward,
+    "ftbench::flash_attention_backward": _of_package_backward,
 }

@@ -1,0 +1,45 @@
+"""Contradictions: settings of a cell that cannot go together, refused before anything is run or predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ftbench.base.errors import ProfileError
+from ftbench.plan.cell import Cell
+from ftbench.plan.profile import WeightsDtype
+
+# Autocast in float16 scales the loss, and the gradients, which have the type of the weights, back before a step.
+_NOT_SCALED: Mapping[WeightsDtype, str] = {
+    # `GradScaler._unscale_grads_` in torch/amp/grad_scaler.py: "Attempting to unscale FP16 gradients."
+    "float16": "torch's gradient scaler cannot unscale float16 gradients",
+    # "_amp_foreach_non_finite_check_and_unscale_cuda" not implemented for 'BFloat16'
+    "bfloat16": "torch has no kernel on CUDA that unscales bfloat16 gradients",
+}
+
+# "FlashAttention only support fp16 and bf16 data type" (csrc/flash_attn/flash_api.cpp of flash-attn 2.8.3).
+_HALF_ONLY = ("flash_attention_2", "kernels-community/flash-attn2", "flash_attention_3")
+
+
+def refuse_contradictions(cell: Cell) -> None:
+    """Raise ProfileError if settings of a cell cannot go together."""
+    if cell.attn_implementation in _HALF_ONLY and cell.product_dtype == "float32":
+        raise ProfileError(
+            "flash attention takes float16 and bfloat16 only",
+            where="attn_implementation",
+            got=f"{cell.attn_implementation} in float32",
+            expected="bf16 = true or fp16 = true, or a dtype of bfloat16 or float16",
+        )
+    if cell.quantization != "none" and cell.method != "lora":
+        raise ProfileError(
+            "quantized weights cannot be trained: they need LoRA beside them",
+            where="quantization",
+            got=f"{cell.quantization}, with method = {cell.method!r}",
+            expected="method = 'lora'",
+        )
+    if cell.settings.get("fp16") and cell.dtype in _NOT_SCALED:
+        raise ProfileError(
+            f"fp16 = true needs float32 weights: {_NOT_SCALED[cell.dtype]}",
+            where="dtype",
+            got=f"{cell.dtype}, with fp16 = true",
+            expected="float32, or no fp16",
+        )

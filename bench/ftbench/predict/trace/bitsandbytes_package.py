@@ -1,0 +1,146 @@
+"""The package bitsandbytes in a trace: its own Python runs, and only what needs its CUDA library is replaced.
+
+Its kernels are operators that torch can run without data (bitsandbytes/_ops.py), so 8-bit states and quantized
+weights are allocated by the package itself. Replaced are, by names in bitsandbytes 0.50.2:
+
+    functional.create_dynamic_map    reads values; 256 float32 on the host here too (functional.py 296)
+    functional.name2qmap             a process's maps by name: each trace has its own (functional.py 22)
+    functional.get_paged             CUDA's managed memory (functional.py 91): counted apart, see below
+    functional.fill, prefetch_tensor writes and moves of managed memory: nothing
+    nn.modules.Params4bit.__new__    a class of tensors, which tensors without data cannot be of (nn/modules.py 212)
+    optim.optimizer.sync_gpu         waits for the card: nothing (optimizer.py 319)
+    GlobalOptimManager, GlobalPageManager   process-wide: each trace has its own
+
+For a parameter of n elements, AdamW in 8 bits keeps (optim/optimizer.py 436, `init_state`):
+
+    n < 4096, or an embedding    state1 and state2, n float32 each (transformers' trainer.py 1328: embeddings)
+    otherwise                    state1 and state2, n bytes each; absmax1 and absmax2, ceil(n / 256) float32 each
+    once per optimizer           qmap1 and qmap2, 256 float32 each
+
+A weight of n elements in NF4, with double quantization, takes (functional.py 890, `quantize_4bit`):
+
+    packed values    n / 2 bytes            absmax of blocks of 64           n / 64 bytes
+    code             16 float32             absmax of blocks of 256 of those n / 16384 float32
+    offset           1 float32              code of those                    256 float32
+
+The states of paged optimizers with 100,000 elements or more (optimizer.py 351) lie in managed memory. The
+caching allocator knows nothing of it; the driver moves it to the host if the card is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ftbench.base.errors import PredictionError
+from ftbench.predict.trace import patches
+from ftbench.predict.trace.tracer import Tracer
+
+# Values of `optim` whose optimizers are those of bitsandbytes (transformers' trainer_optimizer.py).
+BITSANDBYTES_OPTIMIZERS = (
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "lion_8bit",
+    "lion_32bit",
+    "paged_lion_8bit",
+    "paged_lion_32bit",
+    "rmsprop_bnb",
+    "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+    "ademamix",
+    "ademamix_8bit",
+    "paged_ademamix_8bit",
+    "paged_ademamix_32bit",
+)
+_QUANTILES = 256
+
+
+def load_bitsandbytes(where: str, got: str) -> None:
+    """Import bitsandbytes before a trace; raises PredictionError if it is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise PredictionError(
+            "this needs the package bitsandbytes, which is not installed; a card is not needed",
+            where=where,
+            got=got,
+            hint="python -m pip install 'ftbench[bitsandbytes]'",
+        )
+    importlib.import_module("bitsandbytes")
+
+
+@contextlib.contextmanager
+def bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
+    """Let bitsandbytes run in a trace as on a card."""
+    functional = importlib.import_module("bitsandbytes.functional")
+    optimizer = importlib.import_module("bitsandbytes.optim.optimizer")
+    modules = importlib.import_module("bitsandbytes.nn.modules")
+
+    def get_paged(_: Any) -> Any:
+        return lambda *shape, dtype=torch.float32, device=None: _managed(tracer, shape, dtype)
+
+    def parameter(_: Any, *args: Any, **kwargs: Any) -> torch.nn.Parameter:
+        made = _parameter_of_4_bits(*args, **kwargs)
+        for tensor in _state_tensors(kwargs.get("quant_state")):
+            tracer.mark_parameter(tensor)
+        return made
+
+    with contextlib.ExitStack() as stack:
+        for owner, name, make in (
+            (functional, "create_dynamic_map", lambda _: _dynamic_map),
+            (functional, "get_paged", get_paged),
+            (functional, "fill", lambda _: _nothing),
+            (functional, "prefetch_tensor", lambda _: _nothing),
+            (functional, "name2qmap", lambda _: {}),
+            (modules.Params4bit, "__new__", lambda _: staticmethod(parameter)),
+            (optimizer, "sync_gpu", lambda _: _nothing),
+            (optimizer.GlobalOptimManager, "_instance", lambda _: None),
+            (functional.GlobalPageManager, "_instance", lambda _: None),
+        ):
+            stack.enter_context(patches.replaced(owner, name, make))
+        yield
+
+
+def _parameter_of_4_bits(
+    data: torch.Tensor | None = None,
+    requires_grad: bool = False,
+    **attributes: Any,
+) -> torch.nn.Parameter:
+    """Return a parameter with the attributes of `Params4bit`, whose class a tensor without data cannot have."""
+    given = torch.empty(0) if data is None else data
+    made = torch.nn.Parameter(given, requires_grad=requires_grad)
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
+
+
+def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
+    """Yield the scales of a quantized weight, and theirs (`QuantState` in bitsandbytes/functional.py)."""
+    if state is not None:
+        yield from (
+            tensor
+            for tensor in (state.absmax, state.code, state.offset)
+            if isinstance(tensor, torch.Tensor)
+        )
+        yield from _state_tensors(state.state2)
+
+
+def _dynamic_map(*_: Any, **__: Any) -> torch.Tensor:
+    return torch.empty(_QUANTILES, dtype=torch.float32, device="cpu")
+
+
+def _managed(tracer: Tracer, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in managed memory, marked as the package marks it; the card's allocator has no part in it."""
+    made = torch.empty(shape, dtype=dtype, device="cpu")
+    made.is_paged, made.page_deviceid = True, 0  # type: ignore[attr-defined]
+    tracer.count_managed(made.nbytes)
+    return made
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None

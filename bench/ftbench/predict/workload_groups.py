@@ -1,0 +1,107 @@
+"""Groups of cells that one set of traces serves, and the devices that they are traced for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from ftbench.plan.cell import Cell
+from ftbench.plan.settings import memory_view, without_defaults
+from ftbench.predict.lengths import SequenceLengths
+from ftbench.predict.shapes.fit import Shape
+from ftbench.predict.simulate.cards import Card
+from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
+from ftbench.predict.trace.tracer import Target
+from ftbench.records.prediction import PredictRequest
+
+
+def fewest_tokens(cell: Cell, target: Target) -> Target | None:
+    """Return the target on which the fewest tokens are left if a cell's attention removes padding, else None."""
+    removes = cell.attn_implementation in FLASH_ATTENTION_2 and target.padding
+    return dataclasses.replace(target, tokens="fewest") if removes else None
+
+
+def workload_groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[list[Cell]]:
+    """Return cells by workload; cells of a workload differ only in shape and in settings without effect on memory.
+
+    If no example is shorter than a cell's length, its batches have neither padding nor a mask.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        settings = memory_view(without_defaults(cell.settings))
+        identity = (
+            cell.model.model_dump(mode="json"),
+            cell.data.eval_size,
+            cell.padding,
+            cell.packing,
+            cell.attn_implementation,
+            cell.method,
+            cell.lora.model_dump() if cell.lora else None,
+            cell.dtype,
+            cell.quantization,
+            has_padding(cell, sequence_lengths),
+            settings,
+        )
+        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
+    return list(groups.values())
+
+
+def has_padding(cell: Cell, sequence_lengths: SequenceLengths) -> bool:
+    """Return whether batches can have padding, as all have that are padded to their longest example."""
+    return cell.padding == "longest" or sequence_lengths.padded(cell.max_length)
+
+
+def targets_of(
+    cell: Cell, cards: Sequence[Card], request: PredictRequest
+) -> list[tuple[Target, list[Card]]]:
+    """Return the devices to trace: one for all cards that choose the same attention kernels.
+
+    Liger-Kernel makes a buffer for the multiprocessors of a card; it is traced for the most that they have.
+    In float32, all cards choose the same.
+    """
+    if request.on_cpu:
+        return [(Target(device="cpu"), [])]
+    groups: dict[tuple[int, int], list[Card]] = {}
+    half = cell.product_dtype != "float32"
+    for card in cards:
+        capability = card.runtime.compute_capability if half else (8, 0)
+        groups.setdefault(_generation(capability), []).append(card)
+    groups = groups or {(8, 0): []}
+    return [
+        (
+            Target(
+                compute_capability=capability,
+                attention=request.attention,
+                multiprocessors=_multiprocessors(cell, its),
+            ),
+            its,
+        )
+        for capability, its in groups.items()
+    ]
+
+
+def _multiprocessors(cell: Cell, cards: Sequence[Card]) -> int:
+    """Return the most multiprocessors of cards, if a cell's memory depends on them."""
+    usual = Target().multiprocessors
+    if not cell.settings.get("use_liger_kernel"):
+        return usual
+    return max((card.runtime.multiprocessors for card in cards), default=usual)
+
+
+# Compute capabilities at which `choose_attention` changes: cuDNN first on 9.x and 10.x, wide heads on 12.x
+# and 8.6 to 8.9, bfloat16 and flash from 8.0 on, tensor cores from 7.0 on.
+_GENERATIONS = ((12, 0), (9, 0), (8, 6), (8, 0), (7, 0), (0, 0))
+
+
+def _generation(capability: tuple[int, int]) -> tuple[int, int]:
+    """Return the lowest capability that chooses the same attention kernels."""
+    return next(first for first in _GENERATIONS if capability >= first)
+
+
+def shape_of(cell: Cell, sequence_lengths: SequenceLengths) -> Shape:
+    """Return the batch and length of a cell's largest step."""
+    batch = min(cell.per_device_train_batch_size, cell.train_size)
+    varies = cell.batches_vary and cell.packing != "concatenate"
+    longest = sequence_lengths.longest(cell.max_length, cell.train_size)
+    return batch, longest if varies else cell.max_length
