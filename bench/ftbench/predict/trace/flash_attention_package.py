@@ -1,4 +1,4 @@
-"""The package flash-attn as transformers sees it in a trace: installed, and with functions for tensors without data.
+"""The package flash-attn as transformers sees it in a trace: installed, with functions for tensors without data.
 
 If batches have padding, transformers removes it before the kernel. How many tokens are left depends on the data: a
 trace is of the most that there can be, all, or of the fewest, one per sequence (`Target.tokens`).
