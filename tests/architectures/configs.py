@@ -1,13 +1,19 @@
-"""Small configs: two layers of width 32 for every model type, with whatever else a type needs."""
+"""The model types of each task, and small configs: two layers of width 32 for every model type, with whatever else a type needs."""
 
 from typing import Any
 
 from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto as auto
 
+from ftbench.plan.profile import TaskName
 from tests.traced import VOCABULARY
 
-TYPES = tuple(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+# The model types that transformers has for each task.
+TYPES: dict[TaskName, tuple[str, ...]] = {
+    "text-classification": tuple(auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    "causal-lm": tuple(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    "seq2seq-lm": tuple(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+}
 WIDTH, LAYERS, HEADS = 32, 2, 4
 # The tokens of the tokenizer that the documents are made with (offline:minilm-l6).
 PAD, END = 0, 102
