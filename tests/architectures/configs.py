@@ -1,4 +1,4 @@
-"""The model types of each task, and small configs: two layers of width 32 for every model type, with whatever else a type needs."""
+"""The model types of each task, and small configs: two layers of width 32, with whatever else a type needs."""
 
 from typing import Any
 

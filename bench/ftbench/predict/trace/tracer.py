@@ -30,6 +30,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.batch_values import BatchValues
+from ftbench.predict.trace.bitsandbytes_package import imported_bitsandbytes_on_card
 from ftbench.predict.trace.card_view import (
     autocast_on_card,
     capability_known,
@@ -98,7 +99,7 @@ def trace(
     """
     __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
-    with tracing(target, asks_for_card=True) as tracer:
+    with tracing(target, asks_for_card=True) as tracer, imported_bitsandbytes_on_card(tracer):
         if watch is not None:
             watch(tracer)
         step = factory(target.shown_device)
