@@ -63,11 +63,17 @@ _SHARED: dict[str, Any] = {
     "num_hidden_layers": 2 * LAYERS,
     "layer_types": ["linear_attention", "hybrid"] * LAYERS,
 }
+# Scores of an indexer choose the keys that a query attends to.
+_INDEXED = _LATENT | {"index_head_dim": 16, "index_n_heads": HEADS, "index_topk": 16}
+# As many heads of a state space as its width, twice the model's, holds.
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": WIDTH // HEADS, "mamba_d_state": 16}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "axk1": _LATENT,
     "axk2": _LATENT,
     "deepseek_v3": _LATENT,
     "minicpm3": _LATENT,
+    "bamba": _MAMBA,
+    "codegen": {"rotary_dim": WIDTH // HEADS},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": {
@@ -75,14 +81,27 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             for name in ("sliding_attention", "full_attention")
         },
     },
+    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "deepseek_v32": _INDEXED,
     "deepseek_v2": _LATENT | {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "dots3_note": {"text_config": _INDEXED},
+    "dots3_note_text": _INDEXED,
     "esm": {"vocab_size": VOCABULARY},
     "esmc": {"num_key_value_heads": HEADS},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 16},
+    "glm_moe_dsa": _INDEXED,
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": _MAMBA,
     "gptj": {"rotary_dim": WIDTH // HEADS},
     "hunyuan_v1_dense": {"head_dim": WIDTH // HEADS},
     "hunyuan_v1_moe": {"head_dim": WIDTH // HEADS},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "kimi_linear": _LATENT
+    | {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": HEADS},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "longcat_flash": _LATENT | {"moe_topk": 2, "expert_ffn_hidden_size": 64, "zero_expert_num": 2},
+    "mamba2": {"num_heads": 8, "head_dim": WIDTH // HEADS, "state_size": 16},
     "perceiver": {
         "num_latents": 8,
         "d_latents": WIDTH,

@@ -1,4 +1,6 @@
-"""Small models for the tasks of the list, each with a batch and a loss: what a loop of one's own has beside features."""
+"""Small models for the tasks of the list, each with a batch and a loss: what a loop has beside its features."""
+
+import itertools
 
 import torch
 import transformers
@@ -75,7 +77,9 @@ def seq_cls(architecture="bert", multilabel=False, **_):
     made = transformers.AutoModelForSequenceClassification.from_config(known)
 
     def batch(device):
-        labels = torch.rand(BATCH, CLASSES, device=device) if multilabel else _classes(device, BATCH)
+        labels = (
+            torch.rand(BATCH, CLASSES, device=device) if multilabel else _classes(device, BATCH)
+        )
         return _texts(device, labels)
 
     return FromConfig(made, batch)
@@ -111,7 +115,9 @@ class _Span(FromConfig):
 
 def qa(**_):
     """Return an encoder that learns where an answer begins and ends."""
-    made = transformers.BertForQuestionAnswering(transformers.BertConfig(**_ENCODER))
+    made = transformers.BertForQuestionAnswering(
+        transformers.BertConfig(**_ENCODER | {"num_labels": 2})
+    )
 
     def batch(device):
         ends = {name: _classes(device, BATCH) for name in ("start_positions", "end_positions")}
@@ -145,14 +151,30 @@ def seq2seq(**_):
 
 
 def speech(**_):
-    """Return a recogniser of speech that reads waves (wav2vec 2.0, with the loss CTC)."""
-    known = _ENCODER | {"vocab_size": 32, "ctc_loss_reduction": "mean", "apply_spec_augment": False}
-    made = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**known))
+    """Return a recogniser of speech that reads spectrograms and writes text (Whisper)."""
+    shape = {
+        "vocab_size": VOCABULARY,
+        "d_model": WIDTH,
+        "encoder_layers": LAYERS,
+        "decoder_layers": LAYERS,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 4 * WIDTH,
+        "decoder_ffn_dim": 4 * WIDTH,
+        "max_source_positions": LENGTH,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    }
+    made = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**shape))
 
     def batch(device):
         return {
-            "input_values": torch.rand(BATCH, 16000, device=device),
-            "labels": torch.randint(1, 32, (BATCH, 12), device=device),
+            "input_features": torch.rand(
+                BATCH, made.config.num_mel_bins, 2 * LENGTH, device=device
+            ),
+            "labels": _tokens(device, BATCH, LENGTH // 4),
         }
 
     return FromConfig(made, batch)
@@ -163,7 +185,7 @@ def vision(**_):
     channels = (3, 32, 64, 128)
     layers = [
         layer
-        for before, after in zip(channels, channels[1:], strict=False)
+        for before, after in itertools.pairwise(channels)
         for layer in (
             nn.Conv2d(before, after, 3, stride=2, padding=1),
             nn.BatchNorm2d(after),

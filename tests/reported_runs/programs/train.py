@@ -1,4 +1,4 @@
-"""A training loop of one's own with the features of the list: `ftbench predict .../train.py:make_step --arg task=mlm`.
+"""A training loop with the features of the list: `ftbench predict tests/.../train.py:make_step --arg task=mlm`.
 
 Plain PyTorch, with the packages that such loops use: transformers, peft, bitsandbytes.
 """
@@ -106,7 +106,7 @@ def _updates(model, make, *, in_backward):
 
 def _masters(model, make):
     """Return the update of a flat copy in float32 of all weights in float16, as fairseq has it."""
-    own = list(model.parameters())
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad]
     flat = nn.Parameter(torch.cat([one.detach().flatten().float() for one in own]))
     optimizer = make([flat], lr=1e-4)
 

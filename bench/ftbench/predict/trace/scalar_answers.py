@@ -11,6 +11,8 @@ from ftbench.predict.trace.batch_values import BatchValues
 from ftbench.predict.trace.source_line import source_line
 
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
+# Asked by torch.distributions of its arguments, and by assertions: all is as it should be.
+_VALID = torch.ops.aten._is_all_true.default
 _EQUAL = torch.ops.aten.eq.Scalar
 _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
@@ -23,12 +25,15 @@ class Answers:
         self._values = values
         self._padding = padding
         self._questions: set[int] = set()  # storages that say whether every token is real
+        self._valid: set[int] = set()  # storages that say whether values are as they should be
         self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
 
     def note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
         """Remember a result whose value is read later."""
         if func is _UNSCALE:
             self._overflows.add(args[1].untyped_storage()._cdata)
+        if func is _VALID:
+            self._valid.add(output.untyped_storage()._cdata)
         if func in _ALL or (
             func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()
         ):
@@ -37,6 +42,7 @@ class Answers:
     def forget(self, storage: int) -> None:
         """Forget a storage's number, which another storage has now."""
         self._questions.discard(storage)
+        self._valid.discard(storage)
         self._overflows.discard(storage)
 
     def of(self, scalar: torch.Tensor, *, in_model: bool = False) -> Any:
@@ -59,8 +65,8 @@ class Answers:
                 hint="only steps whose tensors have the same sizes for any data can be traced",
             )
         if scalar.dtype is torch.bool:
-            asked = scalar.untyped_storage()._cdata in self._questions
-            return asked and not self._padding
+            storage = scalar.untyped_storage()._cdata
+            return storage in self._valid or (storage in self._questions and not self._padding)
         if scalar.untyped_storage()._cdata in self._overflows:
             return 0.0  # GradScaler takes the optimizer's step
         return 1.0 if scalar.is_floating_point() else 0

@@ -198,6 +198,7 @@ class Tracer(TorchDispatchMode):
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._thread = threading.get_ident()
         self._refused: PredictionError | None = None  # raised in another thread, which may hide it
+        self.failed: Any = None  # the last operator that raised an error
         self._numbers_matter = True  # the traced code makes sizes of the numbers that it reads
         self.inside_operator = False  # torch's own code for tensors without data is running
         self.while_stepping: Callable[[Any], Any] = lambda context: None
@@ -320,6 +321,9 @@ class Tracer(TorchDispatchMode):
         self.inside_operator = True
         try:
             return self._run(func, args, kwargs)
+        except Exception:
+            self.failed = func
+            raise
         finally:
             self.inside_operator = False
 
