@@ -81,7 +81,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             for name in ("sliding_attention", "full_attention")
         },
     },
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     "deepseek_v32": _INDEXED,
     "deepseek_v2": _LATENT | {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
