@@ -137,10 +137,16 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def small_config(model_type: str) -> Any:
+# What a type needs beside them for one task.
+OF_TASK: dict[tuple[str, TaskName], dict[str, Any]] = {
+    ("reformer", "causal-lm"): {"is_decoder": True},
+}
+
+
+def small_config(model_type: str, task: TaskName = "text-classification") -> Any:
     """Return a small config of this type: every size that it has by one of the names above, and its overrides."""
-    known = AutoConfig.for_model(model_type)
-    return AutoConfig.for_model(model_type, **_small(known, OVERRIDES.get(model_type, {})))
+    overrides = OVERRIDES.get(model_type, {}) | OF_TASK.get((model_type, task), {})
+    return AutoConfig.for_model(model_type, **_small(AutoConfig.for_model(model_type), overrides))
 
 
 def _small(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _judged(model_type, task):
     """Return an outcome, and its detail."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            small_config(model_type).save_pretrained(folder)
+            small_config(model_type, task).save_pretrained(folder)
             cell = cell_of(Path(folder), task)
             traced = trace_trainer(cell, Target(device="cpu", padding=False), steps=STEPS)
         except FtbenchError as error:

@@ -37,7 +37,7 @@ def test_a_model_that_needs_more_than_text_is_refused_by_name(model_type):
     assert "WorkloadError" in judgement.detail
 
 
-# State spaces, keys chosen by an indexer, experts, masks for media; and what an encoder alone does with a decoder's task.
+# Experts, state spaces, keys chosen by an indexer, an encoder alone, masks for media.
 DECODERS = ("mixtral", "mamba2", "deepseek_v32", "bert", "gemma3_text", "bamba", "xlnet")
 TRANSLATORS = ("t5", "longt5", "prophetnet", "led")
 OF_TOKENS = [

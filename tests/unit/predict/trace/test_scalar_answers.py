@@ -42,3 +42,16 @@ def test_other_questions_are_answered_with_no_nan_zero_and_one():
 
     trace(calls(asks), steps=1)
     assert answers == [(False, 1.0, 0)]
+
+
+def test_the_arguments_of_a_distribution_are_valid():
+    """As in reinforcement learning: torch checks scores and actions, and raises an error if they are not."""
+    drawn = []
+
+    def asks(device):
+        scores = torch.zeros(2, 8, device=device)
+        policy = torch.distributions.Categorical(logits=scores)
+        drawn.append(policy.log_prob(policy.sample()).shape)
+
+    trace(calls(asks), steps=1)
+    assert drawn == [(2,)]
