@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.batch_values import BatchValues
@@ -56,6 +57,9 @@ class Answers:
         answers = self._values.numbers(scalar)
         if len(answers) == 1:
             return answers.pop()
+        if _counts(scalar) and (number := getattr(scalar, "constant", None)) is not None:
+            with _disable_current_modes():
+                return number.item()  # of Python numbers alone, which torch computes itself
         if in_model and (answers or (self._values.known and _counts(scalar))):
             raise PredictionError(
                 "the model reads a number that depends on "
