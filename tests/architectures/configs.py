@@ -85,7 +85,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "deepseek_v32": _INDEXED,
     "deepseek_v2": _LATENT | {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note": {"text_config": _INDEXED},
     "dots3_note_text": _INDEXED,
     "esm": {"vocab_size": VOCABULARY},
     "esmc": {"num_key_value_heads": HEADS},
@@ -101,6 +100,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     | {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": HEADS},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "longcat_flash": _LATENT | {"moe_topk": 2, "expert_ffn_hidden_size": 64, "zero_expert_num": 2},
+    "marian": {"decoder_start_token_id": PAD, "decoder_vocab_size": VOCABULARY},
     "mamba2": {"num_heads": 8, "head_dim": WIDTH // HEADS, "state_size": 16},
     "perceiver": {
         "num_latents": 8,
@@ -112,6 +112,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "qwen3_5_text": _HYBRID,
     "qwen3_next": _HYBRID,
     "roc_bert": {"pronunciation_vocab_size": 50, "shape_vocab_size": 50},
+    "youtu": _LATENT,
+    "zaya": {"num_experts_per_tok": 1},
     "xmod": {"default_language": "en_XX"},
     "zamba": _SHARED,
     "zamba2": {
@@ -131,6 +133,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 512,
         },
     },
+    "nemo_speechlm": {"head_config": {"audio_hidden_size": WIDTH}},
     "nemotron": {"num_key_value_heads": 2},
     "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [8, 8]},
     "t5": {"decoder_start_token_id": PAD},
