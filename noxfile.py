@@ -262,12 +262,24 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def architectures(session: nox.Session) -> None:
-    """Predict every sequence classifier of transformers, and compare: `nox -s architectures -- [TYPE ...]`.
+    """Predict transformers' architectures, and compare: `nox -s architectures -- [TYPE ...] [--task TASK ...]`.
 
-    A quarter of an hour. Ends with 1 if fewer than 90 % agree with torch's CPU allocator, or any ends in an error.
+    As classifiers of sequences, causal and sequence-to-sequence language models; an hour for all. Ends with 1 if
+    fewer than 90 % agree with torch's CPU allocator, or any ends in an error.
     """
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.architectures", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
+def coverage(session: nox.Session) -> None:
+    """Say how many reported runs a command of ftbench predicts: `nox -s coverage -- REPORTS.csv`.
+
+    Each distinct command is run (a quarter of an hour for sixty). Ends with 1 if fewer than 75 % are expressed.
+    """
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.reported_runs", *session.posargs)
     session.run(*command, env=NO_HUB, external=True)
 
 

@@ -1,1 +1,1 @@
-"""Every sequence classifier of transformers, predicted and compared with the CPU's allocator."""
+"""Architectures of transformers in their tasks, predicted and compared with the CPU's allocator."""

@@ -1,13 +1,19 @@
-"""Small configs: two layers of width 32 for every model type, with whatever else a type needs."""
+"""The model types of each task, and small configs: two layers of width 32, with whatever else a type needs."""
 
 from typing import Any
 
 from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto as auto
 
+from ftbench.plan.profile import TaskName
 from tests.traced import VOCABULARY
 
-TYPES = tuple(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+# The model types that transformers has for each task.
+TYPES: dict[TaskName, tuple[str, ...]] = {
+    "text-classification": tuple(auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    "causal-lm": tuple(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    "seq2seq-lm": tuple(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+}
 WIDTH, LAYERS, HEADS = 32, 2, 4
 # The tokens of the tokenizer that the documents are made with (offline:minilm-l6).
 PAD, END = 0, 102
@@ -57,11 +63,17 @@ _SHARED: dict[str, Any] = {
     "num_hidden_layers": 2 * LAYERS,
     "layer_types": ["linear_attention", "hybrid"] * LAYERS,
 }
+# Scores of an indexer choose the keys that a query attends to.
+_INDEXED = _LATENT | {"index_head_dim": 16, "index_n_heads": HEADS, "index_topk": 16}
+# As many heads of a state space as its width, twice the model's, holds.
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": WIDTH // HEADS, "mamba_d_state": 16}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "axk1": _LATENT,
     "axk2": _LATENT,
     "deepseek_v3": _LATENT,
     "minicpm3": _LATENT,
+    "bamba": _MAMBA,
+    "codegen": {"rotary_dim": WIDTH // HEADS},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": {
@@ -69,14 +81,27 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             for name in ("sliding_attention", "full_attention")
         },
     },
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
+    "deepseek_v32": _INDEXED,
     "deepseek_v2": _LATENT | {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "dots3_note_text": _INDEXED,
     "esm": {"vocab_size": VOCABULARY},
     "esmc": {"num_key_value_heads": HEADS},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 16},
+    "glm_moe_dsa": _INDEXED,
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": _MAMBA,
     "gptj": {"rotary_dim": WIDTH // HEADS},
     "hunyuan_v1_dense": {"head_dim": WIDTH // HEADS},
     "hunyuan_v1_moe": {"head_dim": WIDTH // HEADS},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "kimi_linear": _LATENT
+    | {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": HEADS},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "longcat_flash": _LATENT | {"moe_topk": 2, "expert_ffn_hidden_size": 64, "zero_expert_num": 2},
+    "marian": {"decoder_start_token_id": PAD, "decoder_vocab_size": VOCABULARY},
+    "mamba2": {"num_heads": 8, "head_dim": WIDTH // HEADS, "state_size": 16},
     "perceiver": {
         "num_latents": 8,
         "d_latents": WIDTH,
@@ -87,6 +112,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "qwen3_5_text": _HYBRID,
     "qwen3_next": _HYBRID,
     "roc_bert": {"pronunciation_vocab_size": 50, "shape_vocab_size": 50},
+    "youtu": _LATENT,
+    "zaya": {"num_experts_per_tok": 1},
     "xmod": {"default_language": "en_XX"},
     "zamba": _SHARED,
     "zamba2": {
@@ -106,16 +133,23 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 512,
         },
     },
+    "nemo_speechlm": {"head_config": {"audio_hidden_size": WIDTH}},
     "nemotron": {"num_key_value_heads": 2},
     "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [8, 8]},
     "t5": {"decoder_start_token_id": PAD},
 }
 
 
-def small_config(model_type: str) -> Any:
+# What a type needs beside them for one task.
+OF_TASK: dict[tuple[str, TaskName], dict[str, Any]] = {
+    ("reformer", "causal-lm"): {"is_decoder": True},
+}
+
+
+def small_config(model_type: str, task: TaskName = "text-classification") -> Any:
     """Return a small config of this type: every size that it has by one of the names above, and its overrides."""
-    known = AutoConfig.for_model(model_type)
-    return AutoConfig.for_model(model_type, **_small(known, OVERRIDES.get(model_type, {})))
+    overrides = OVERRIDES.get(model_type, {}) | OF_TASK.get((model_type, task), {})
+    return AutoConfig.for_model(model_type, **_small(AutoConfig.for_model(model_type), overrides))
 
 
 def _small(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Classifiers that ask for data: exact on the CPU, and predicted on a card without a refusal."""
+"""Models that ask for data: exact on the CPU, and predicted on a card or refused by an error of ours."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from ftbench.plan.gpus import find_gpu
 from ftbench.predict.predict_cells import predict
 from tests.architectures.configs import TYPES, small_config
 from tests.architectures.judge import AGREES, REFUSED, cell_of, judge
+from tests.integration.conftest import some_long
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +37,40 @@ def test_a_model_that_needs_more_than_text_is_refused_by_name(model_type):
     assert "WorkloadError" in judgement.detail
 
 
-def test_what_is_judged_is_every_sequence_classifier():
-    assert len(TYPES) >= 127
-    assert set(ASKING) < set(TYPES)
+# Experts, state spaces, keys chosen by an indexer, an encoder alone, masks for media.
+DECODERS = ("mixtral", "mamba2", "deepseek_v32", "bert", "gemma3_text", "bamba", "xlnet")
+TRANSLATORS = ("t5", "longt5", "prophetnet", "led")
+OF_TOKENS = [
+    *(("causal-lm", name) for name in DECODERS),
+    *(("seq2seq-lm", name) for name in TRANSLATORS),
+]
+
+
+@pytest.mark.parametrize(("task", "model_type"), some_long(OF_TOKENS, every=4))
+def test_a_language_model_agrees_with_the_cpu_allocator(task, model_type):
+    judgement = judge(model_type, task)
+    assert judgement.outcome == AGREES, judgement.line()
+
+
+# Its routed tokens are chosen by computed values; of git, texts alone have no loss.
+@pytest.mark.parametrize(
+    ("model_type", "where"),
+    [
+        ("jetmoe", "aten._local_scalar_dense"),
+        ("longcat_flash", "aten.nonzero"),
+        ("git", "loss_utils.py"),
+    ],
+)
+def test_a_language_model_that_cannot_be_traced_is_refused_with_the_place(model_type, where):
+    judgement = judge(model_type, "causal-lm")
+    assert judgement.outcome == REFUSED, judgement.line()
+    assert "PredictionError" in judgement.detail
+    assert where in judgement.detail
+
+
+def test_what_is_judged_is_every_type_that_transformers_has_for_a_task():
+    counts = {task: len(types) for task, types in TYPES.items()}
+    assert counts["text-classification"] >= 127
+    assert counts["causal-lm"] >= 189
+    assert counts["seq2seq-lm"] >= 37
+    assert set(ASKING) < set(TYPES["text-classification"])

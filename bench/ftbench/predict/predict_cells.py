@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
-from ftbench.base.units import format_bytes
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import Packing
@@ -24,6 +23,7 @@ from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.trace_trainer import refuse_uncovered
@@ -97,7 +97,7 @@ def predict(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=(*_notes(cells, sequence_lengths, request), *_managed_note(found.values())),
+        notes=(*_notes(cells, sequence_lengths, request), *managed_notes(found.values())),
         versions=patches.library_versions(),
     )
 
@@ -367,17 +367,6 @@ def _notes(
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)
     return tuple(notes)
-
-
-def _managed_note(predictions: Iterable[CellPrediction]) -> tuple[str, ...]:
-    """Return a note on managed memory if a cell has some."""
-    most = max((one.managed_bytes for one in predictions), default=0)
-    if not most:
-        return ()
-    return (
-        f"paged optimizers keep up to {format_bytes(most)} of state in managed memory, beside all figures: it takes"
-        " room on the card while there is some, and else on the host",
-    )
 
 
 def _runner(stack: ExitStack, processes: int) -> Map:

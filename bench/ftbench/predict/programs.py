@@ -26,6 +26,7 @@ from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.program_file import Factory, load_factory, user_errors
 from ftbench.predict.trace.steps import trace_steps
@@ -78,10 +79,11 @@ def predict_program(
         found = list(map(predicted, announced()))
     else:
         found = list(_each_apart(predicted, announced(), request.processes))
+    cells = tuple(one for one in found if isinstance(one, CellPrediction))
     return Predictions(
-        cells=tuple(one for one in found if isinstance(one, CellPrediction)),
+        cells=cells,
         refused=tuple(one for one in found if isinstance(one, Refused)),
-        notes=tuple(_notes(request)),
+        notes=(*_notes(request), *managed_notes(cells)),
         versions=patches.library_versions(),
     )
 
@@ -121,6 +123,7 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
         breakdown=breakdown(first) if cell.cell_id in request.breakdown_of else None,
         live_blocks=first.peak_blocks,
         growth=growth(first),
+        managed_bytes=first.managed_bytes,
     )
 
 

@@ -32,14 +32,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ftbench.base.errors import PredictionError
+from ftbench.base.units import format_bytes
 from ftbench.predict.trace import patches
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.records.prediction import CellPrediction
+
+if TYPE_CHECKING:
+    from ftbench.predict.trace.tracer import Tracer
 
 # Values of `optim` whose optimizers are those of bitsandbytes (transformers' trainer_optimizer.py).
 BITSANDBYTES_OPTIMIZERS = (
@@ -72,6 +77,16 @@ def load_bitsandbytes(where: str, got: str) -> None:
             hint="python -m pip install 'ftbench[bitsandbytes]'",
         )
     importlib.import_module("bitsandbytes")
+
+
+@contextlib.contextmanager
+def imported_bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
+    """Let bitsandbytes run in a trace as on a card, if the traced code's file has imported it."""
+    if "bitsandbytes" not in sys.modules:
+        yield
+        return
+    with bitsandbytes_on_card(tracer):
+        yield
 
 
 @contextlib.contextmanager
@@ -144,3 +159,14 @@ def _managed(tracer: Tracer, shape: tuple[int, ...], dtype: torch.dtype) -> torc
 
 def _nothing(*_: Any, **__: Any) -> None:
     return None
+
+
+def managed_notes(predictions: Iterable[CellPrediction]) -> tuple[str, ...]:
+    """Return a note on managed memory if a prediction has some."""
+    most = max((one.managed_bytes for one in predictions), default=0)
+    if not most:
+        return ()
+    return (
+        f"paged optimizers keep up to {format_bytes(most)} of state in managed memory, beside all figures: it takes"
+        " room on the card while there is some, and else on the host",
+    )

@@ -24,13 +24,12 @@ are the head size rounded up (to 8; to 32, above 128 to 64), S128 is the length 
 Those that live as long as a call in C++ are workspaces of kernels, which the simulation adds
 (`ftbench.predict.simulate.workspaces.flash_attention`); all others are allocated here.
 
-If batches have padding, transformers removes it before the kernel. How many tokens are left depends on the data: a
-trace is of the most that there can be, all, or of the fewest, one per sequence (`Target.tokens`).
+`ftbench.predict.trace.flash_attention_package` lets transformers find these functions.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -39,9 +38,7 @@ from ftbench.base.errors import PredictionError
 
 # Names of one set of functions: the package's, and the kernels hub's, which has the same source.
 FLASH_ATTENTION_2 = ("flash_attention_2", "kernels-community/flash-attn2")
-# "FlashAttention only supports Ampere GPUs or newer", .cpp 370; "head dimension at most 256", .cpp 393.
-FIRST_CAPABILITY = (8, 0)
-_LARGEST_HEAD = 256
+_LARGEST_HEAD = 256  # "head dimension at most 256", .cpp 393
 _HEAD_ALIGNMENT = 8
 _TYPES = (torch.float16, torch.bfloat16)  # .cpp 373
 
@@ -220,18 +217,3 @@ def _check(query: torch.Tensor, deterministic: bool) -> None:
             got=f"{query.dtype}, heads of {query.shape[-1]}",
             expected=f"float16 or bfloat16, heads of at most {_LARGEST_HEAD}",
         )
-
-
-def unpad_data(
-    mask: torch.Tensor, *, tokens: Literal["most", "fewest"] = "most"
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return places of the real tokens, sums of the lengths, and the longest length.
-
-    It makes the tensors of `_get_unpad_data` in modeling_flash_attention_utils.py of transformers, in their order.
-    """
-    lengths = mask.sum(dim=-1, dtype=torch.int32)
-    kept = mask.numel() if tokens == "most" else mask.shape[0]
-    places = mask.new_empty((kept, 1), dtype=torch.int64).flatten()
-    lengths.max()
-    sums = functional.pad(torch.cumsum(lengths, dim=0, dtype=torch.int32), (1, 0))
-    return places, sums, mask.shape[-1]

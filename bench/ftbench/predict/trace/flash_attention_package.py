@@ -1,4 +1,8 @@
-"""flash-attn as transformers finds it: the functions of `flash_attention`, in place of the package's own."""
+"""The package flash-attn as transformers sees it in a trace: installed, with functions for tensors without data.
+
+If batches have padding, transformers removes it before the kernel. How many tokens are left depends on the data: a
+trace is of the most that there can be, all, or of the fewest, one per sequence (`Target.tokens`).
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,38 @@ import functools
 from collections.abc import Iterator
 from typing import Literal
 
+import torch
+from torch.nn import functional
 from transformers import PreTrainedModel, modeling_flash_attention_utils
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
-from ftbench.predict.trace.flash_attention import (
-    FIRST_CAPABILITY,
-    flash_attn_func,
-    flash_attn_varlen_func,
-    unpad_data,
-)
+from ftbench.predict.trace.flash_attention import flash_attn_func, flash_attn_varlen_func
+
+# "FlashAttention only supports Ampere GPUs or newer", flash_api.cpp 370.
+FIRST_CAPABILITY = (8, 0)
+
+
+def unpad_data(
+    mask: torch.Tensor, *, tokens: Literal["most", "fewest"] = "most"
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Return places of the real tokens, sums of the lengths, and the longest length.
+
+    It makes the tensors of `_get_unpad_data` in modeling_flash_attention_utils.py of transformers, in their order.
+    """
+    lengths = mask.sum(dim=-1, dtype=torch.int32)
+    kept = mask.numel() if tokens == "most" else mask.shape[0]
+    places = mask.new_empty((kept, 1), dtype=torch.int64).flatten()
+    lengths.max()
+    sums = functional.pad(torch.cumsum(lengths, dim=0, dtype=torch.int32), (1, 0))
+    return places, sums, mask.shape[-1]
 
 
 @contextlib.contextmanager
 def flash_attention_installed(
     capability: tuple[int, int], tokens: Literal["most", "fewest"] = "most"
 ) -> Iterator[None]:
-    """Let transformers find the functions of `flash_attention` for flash-attn, on a card of this capability.
+    """Let transformers find our functions as those of flash-attn, on a card of this compute capability.
 
     Raises PredictionError for a card that the package does not support.
     """

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.batch_values import BatchValues
 from ftbench.predict.trace.source_line import source_line
 
 _ALL = (torch.ops.aten.all.default, torch.ops.aten.all.dim)
+# Asked by torch.distributions of its arguments, and by assertions: all is as it should be.
+_VALID = torch.ops.aten._is_all_true.default
 _EQUAL = torch.ops.aten.eq.Scalar
 _UNSCALE = torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default
 
@@ -23,12 +26,15 @@ class Answers:
         self._values = values
         self._padding = padding
         self._questions: set[int] = set()  # storages that say whether every token is real
+        self._valid: set[int] = set()  # storages that say whether values are as they should be
         self._overflows: set[int] = set()  # storages that say whether a gradient is infinite
 
     def note(self, func: Any, args: tuple[Any, ...], output: Any) -> None:
         """Remember a result whose value is read later."""
         if func is _UNSCALE:
             self._overflows.add(args[1].untyped_storage()._cdata)
+        if func is _VALID:
+            self._valid.add(output.untyped_storage()._cdata)
         if func in _ALL or (
             func is _EQUAL and not args[0].dim() and not args[0].is_floating_point()
         ):
@@ -37,6 +43,7 @@ class Answers:
     def forget(self, storage: int) -> None:
         """Forget a storage's number, which another storage has now."""
         self._questions.discard(storage)
+        self._valid.discard(storage)
         self._overflows.discard(storage)
 
     def of(self, scalar: torch.Tensor, *, in_model: bool = False) -> Any:
@@ -50,6 +57,9 @@ class Answers:
         answers = self._values.numbers(scalar)
         if len(answers) == 1:
             return answers.pop()
+        if _counts(scalar) and (number := getattr(scalar, "constant", None)) is not None:
+            with _disable_current_modes():
+                return number.item()  # of Python numbers alone, which torch computes itself
         if in_model and (answers or (self._values.known and _counts(scalar))):
             raise PredictionError(
                 "the model reads a number that depends on "
@@ -59,8 +69,8 @@ class Answers:
                 hint="only steps whose tensors have the same sizes for any data can be traced",
             )
         if scalar.dtype is torch.bool:
-            asked = scalar.untyped_storage()._cdata in self._questions
-            return asked and not self._padding
+            storage = scalar.untyped_storage()._cdata
+            return storage in self._valid or (storage in self._questions and not self._padding)
         if scalar.untyped_storage()._cdata in self._overflows:
             return 0.0  # GradScaler takes the optimizer's step
         return 1.0 if scalar.is_floating_point() else 0

@@ -18,6 +18,7 @@ _CARRIERS = tuple(
     for name in ("torch", "accelerate", "ftbench")
     if (spec := importlib.util.find_spec(name)) is not None and spec.origin is not None
 )
+_OURS = f"{Path(__file__).parents[2]}{os.sep}"
 _STANDARD = f"{sysconfig.get_path('stdlib')}{os.sep}"
 
 
@@ -30,6 +31,19 @@ def source_line() -> str:
             return f"{shown}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def error_line(error: BaseException) -> str:
+    """Return `file:line` of the innermost frame of an error outside of these packages; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = ((_shown(frame.filename), frame.lineno) for frame in reversed(frames))
+    return next((f"{file}:{line}" for file, line in shown if file), "")
+
+
+def error_is_ours(error: BaseException) -> bool:
+    """Return whether the innermost frame of an error is in this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(_OURS)
 
 
 def own_frames(error: BaseException) -> list[str]:

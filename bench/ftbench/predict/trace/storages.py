@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from ftbench.predict.trace.events import INPUT, Origin, Site, TraceBuilder, TracedRole
 from ftbench.predict.trace.patches import replaced
@@ -39,6 +40,8 @@ class Storages:
 
     def mark(self, tensor: torch.Tensor, role: TracedRole, module: str) -> None:
         """Record a storage's role, and the module whose parameter it belongs to."""
+        if is_functorch_wrapped_tensor(tensor):  # of `torch.func`; what it stands for has a storage
+            return
         block = self.block_of(tensor)
         if block is not None:
             self._builder.roles.setdefault(block, role)

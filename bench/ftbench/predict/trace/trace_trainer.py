@@ -32,7 +32,7 @@ from transformers import (
     trainer_pt_utils,
 )
 
-from ftbench.base.errors import PredictionError
+from ftbench.base.errors import FtbenchError, PredictionError
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
@@ -41,6 +41,7 @@ from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.packages import LOMO_OPTIMIZERS, load_packages, packages_on_card
+from ftbench.predict.trace.source_line import error_is_ours, error_line
 from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -150,6 +151,7 @@ def trace_trainer(
         tempfile.TemporaryDirectory(prefix="ftbench-") as output,
         _states_of_its_own(),
         tracing(target) as tracer,
+        _failures_named(tracer),
         _trainer_without_data(target),
         packages_on_card(cell, target, tracer),
     ):
@@ -180,6 +182,25 @@ def trace_trainer(
         recorded = tracer.finish()
         del trainer
     return with_sizes(recorded, kept)
+
+
+@contextlib.contextmanager
+def _failures_named(tracer: Tracer) -> Iterator[None]:
+    """Turn an error of the model's or the Trainer's code into a PredictionError; errors of our own code pass."""
+    try:
+        yield
+    except FtbenchError:
+        raise
+    except Exception as error:
+        if error_is_ours(error):
+            raise
+        failed = "" if tracer.failed is None else f" in {tracer.failed}"
+        raise PredictionError(
+            f"the model fails in a trace{failed}",
+            where=error_line(error) or None,
+            got=" ".join(f"{type(error).__name__}: {error}".split()),
+            hint="if a run of it works, it needs data or more than text, which a trace has not",
+        ) from error
 
 
 def _without_weights(cell: Cell) -> Cell:

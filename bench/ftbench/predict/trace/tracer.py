@@ -30,6 +30,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.batch_values import BatchValues
+from ftbench.predict.trace.bitsandbytes_package import imported_bitsandbytes_on_card
 from ftbench.predict.trace.card_view import (
     autocast_on_card,
     capability_known,
@@ -98,7 +99,7 @@ def trace(
     """
     __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
-    with tracing(target, asks_for_card=True) as tracer:
+    with tracing(target, asks_for_card=True) as tracer, imported_bitsandbytes_on_card(tracer):
         if watch is not None:
             watch(tracer)
         step = factory(target.shown_device)
@@ -197,6 +198,7 @@ class Tracer(TorchDispatchMode):
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._thread = threading.get_ident()
         self._refused: PredictionError | None = None  # raised in another thread, which may hide it
+        self.failed: Any = None  # the last operator that raised an error
         self._numbers_matter = True  # the traced code makes sizes of the numbers that it reads
         self.inside_operator = False  # torch's own code for tensors without data is running
         self.while_stepping: Callable[[Any], Any] = lambda context: None
@@ -319,6 +321,9 @@ class Tracer(TorchDispatchMode):
         self.inside_operator = True
         try:
             return self._run(func, args, kwargs)
+        except Exception:
+            self.failed = func
+            raise
         finally:
             self.inside_operator = False
 

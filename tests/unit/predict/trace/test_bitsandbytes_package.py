@@ -15,14 +15,15 @@ from ftbench.predict.trace import trace_trainer as trainer
 from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS, load_bitsandbytes
 from ftbench.predict.trace.events import Kind
 from ftbench.predict.trace.trace_trainer import refuse_uncovered, trace_trainer
-from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.tracer import Target, trace
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
 from ftbench.worker.recipe.model import load_model
-from ftbench.worker.tasks.tasks import task_of
 from ftbench.worker.two_step_pass import first_steps_of
+from tests.factories import task as task_of_texts
 from tests.traced import traced_cell
+from tests.unit.predict.modules import sizes
 
 FLOAT, MAPS = 4, 2 * 256 * 4
 SMALL, BLOCK, PAGED = 4096, 256, 100_000
@@ -52,7 +53,7 @@ def state_bytes(found):
 def elements():
     """The elements of each parameter, and whether it is an embedding's."""
     cell = tiny("adamw_torch")
-    model = load_model(cell.model, ("0", "1"), task_of(cell.data), attn_implementation="sdpa").model
+    model = load_model(cell.model, ("0", "1"), task_of_texts(), attn_implementation="sdpa").model
     return [
         (parameter.numel(), isinstance(module, torch.nn.Embedding))
         for module in model.modules()
@@ -178,3 +179,26 @@ def test_without_the_package_it_is_named(monkeypatch):
         load_bitsandbytes("training.optim", "adamw_8bit")
     assert (refused.value.where, refused.value.got) == ("training.optim", "adamw_8bit")
     assert "ftbench[bitsandbytes]" in refused.value.hint
+
+
+@pytest.mark.parametrize(("name", "managed"), [("AdamW8bit", 0), ("PagedAdamW8bit", 2 * 512 * 512)])
+def test_an_optimizer_in_a_loop_of_one_s_own(name, managed):
+    """A state of a byte per element, twice, their scales per block, and a map for each."""
+    optim = importlib.import_module("bitsandbytes.optim")
+
+    def factory(device):
+        model = torch.nn.Linear(512, 512, bias=False, device=device)
+        optimizer = getattr(optim, name)(model.parameters())
+        rows = torch.ones(2, 512, device=device)
+
+        def step():
+            model(rows).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    found = trace(factory)
+    state = 2 * (512 * 512 + FLOAT * 512 * 512 // BLOCK) + MAPS
+    assert found.managed_bytes == managed
+    assert sum(sizes(found, "optimizer state")) == state - managed

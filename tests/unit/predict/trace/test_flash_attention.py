@@ -5,16 +5,15 @@ import torch
 from transformers import modeling_flash_attention_utils as utils
 
 from ftbench.base.errors import PatchError, PredictionError
-from ftbench.predict.trace import flash_attention_package as package
+from ftbench.predict.trace import flash_attention_package as package_module
 from ftbench.predict.trace.events import Kernel, Kind
 from ftbench.predict.trace.flash_attention import (
     flash_attention_backward_flop,
     flash_attention_flop,
     flash_attn_func,
     flash_attn_varlen_func,
-    unpad_data,
 )
-from ftbench.predict.trace.flash_attention_package import flash_attention_installed
+from ftbench.predict.trace.flash_attention_package import flash_attention_installed, unpad_data
 from ftbench.predict.trace.trace_trainer import trace_trainer
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.predict.trace.work import WorkCounter
@@ -149,7 +148,10 @@ def test_places_of_tokens(tokens, kept):
 
 
 def names():
-    return [getattr(utils, name) for name in ("_lazy_imports", "_get_unpad_data", *package._LOADED)]
+    return [
+        getattr(utils, name)
+        for name in ("_lazy_imports", "_get_unpad_data", *package_module._LOADED)
+    ]
 
 
 def test_transformers_finds_it_only_inside():

@@ -15,8 +15,8 @@ from ftbench.predict.trace.work import WorkCounter
 from ftbench.worker.recipe.method import with_method
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.recipe.quantization import QuantizedBody
-from tests import factories
 from tests.factories import profile
+from tests.factories import task as task_of_texts
 from tests.traced import LAYERS, traced_cell
 from tests.unit.predict.simulate.workspaces.scratch import sizes
 
@@ -38,7 +38,7 @@ def traced(of, **options):
 def real_model(of):
     """The model of a run, on the processor."""
     body = QuantizedBody(torch.bfloat16, torch.device("cpu"))
-    task = factories.task()
+    task = task_of_texts()
     loaded = load_model(
         of.model,
         ("0", "1"),
@@ -160,7 +160,7 @@ def test_a_trace_of_a_processor_is_refused():
 def test_random_weights_are_laid_out_as_those_of_a_checkpoint():
     """transformers quantizes a checkpoint while it loads it; random weights are quantized by the recipe."""
     pretrained = resolve_model(profile().workload)
-    body, task = QuantizedBody(torch.bfloat16, torch.device("cpu")), factories.task()
+    body, task = QuantizedBody(torch.bfloat16, torch.device("cpu")), task_of_texts()
     kept = []
     for weights in ("pretrained", "random"):
         model = load_model(

@@ -42,3 +42,29 @@ def test_other_questions_are_answered_with_no_nan_zero_and_one():
 
     trace(calls(asks), steps=1)
     assert answers == [(False, 1.0, 0)]
+
+
+def test_the_arguments_of_a_distribution_are_valid():
+    """As in reinforcement learning: torch checks scores and actions, and raises an error if they are not."""
+    drawn = []
+
+    def asks(device):
+        scores = torch.zeros(2, 8, device=device)
+        policy = torch.distributions.Categorical(logits=scores)
+        drawn.append(policy.log_prob(policy.sample()).shape)
+
+    trace(calls(asks), steps=1)
+    assert drawn == [(2,)]
+
+
+def test_a_number_that_is_made_of_numbers_alone_is_known():
+    """As Longformer's number of windows: a size divided by the width of a window, which a view then has."""
+    shapes = []
+
+    def asks(device):
+        states = torch.zeros(2, 1024, 8, device=device)
+        windows = torch.div(states.size(1), 256, rounding_mode="trunc")
+        shapes.append(states.view(2, windows, 256, 8).shape)
+
+    trace(calls(asks), steps=1)
+    assert shapes == [(2, 4, 256, 8)]

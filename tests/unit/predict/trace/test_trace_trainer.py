@@ -381,3 +381,46 @@ def test_offloaded_activations_are_not_on_the_card(offload):
     inputs = 4 * batch * length * width
     expected = states + (4 * parameters if offload else inputs)
     assert per_layer == pytest.approx(expected, abs=256)
+
+
+def failing(monkeypatch, function):
+    """Make the body of BERT end in a function of its hidden states."""
+    from transformers.models.bert import modeling_bert
+
+    original = modeling_bert.BertLayer.forward
+
+    def forward(layer, states, *args, **kwargs):
+        return original(layer, function(states), *args, **kwargs)
+
+    monkeypatch.setattr(modeling_bert.BertLayer, "forward", forward)
+    return traced_cell("bert", config=TINY, batch=BATCH, length=LENGTH)
+
+
+def test_an_operator_that_fails_in_a_model_is_named_with_the_line(monkeypatch):
+    cell = failing(monkeypatch, lambda states: states.view(7, -1))
+    with pytest.raises(PredictionError) as failed:
+        trace_trainer(cell, steps=1)
+    assert "aten.view.default" in str(failed.value)
+    assert failed.value.where.startswith("tests/unit/predict/trace/test_trace_trainer.py:")
+    assert failed.value.got.startswith("RuntimeError: shape '[7, -1]' is invalid")
+
+
+def test_an_error_of_the_model_without_an_operator_is_named_too(monkeypatch):
+    def pictures(states):
+        raise ValueError("You have to specify pixel_values")
+
+    with pytest.raises(PredictionError) as failed:
+        trace_trainer(failing(monkeypatch, pictures), steps=1)
+    assert failed.value.got == "ValueError: You have to specify pixel_values"
+
+
+def test_an_error_of_our_own_code_is_not_taken_for_the_model_s(monkeypatch):
+    def broken(self, func, args):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("ftbench.predict.trace.tracer.Tracer._kernel", broken)
+    # Raised by a function of this test, so place it in the package.
+    code = broken.__code__.replace(co_filename=trace_trainer.__code__.co_filename)
+    broken.__code__ = code
+    with pytest.raises(KeyError, match="a defect"):
+        trace_trainer(traced_cell("bert", config=TINY, batch=BATCH, length=LENGTH), steps=1)

@@ -557,3 +557,20 @@ def test_what_happens_after_the_end_is_not_in_the_trace():
 
 def test_a_trace_says_with_which_versions_it_was_taken():
     assert dict(trace(linear(), steps=1).versions)["torch"] == version("torch")
+
+
+def test_gradients_of_each_example_by_torch_func():
+    """`vmap` of `grad` makes a gradient per example: rows x the weight's bytes, in one tensor."""
+
+    def factory(device):
+        model = nn.Linear(WIDTH, WIDTH, bias=False, device=device)
+        rows = torch.ones(ROWS, WIDTH, device=device)
+
+        def loss(weight, row):
+            return torch.func.functional_call(model, {"weight": weight}, (row,)).sum()
+
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))
+        return lambda: each(model.weight.detach(), rows)
+
+    traced = trace(factory, steps=1)
+    assert ROWS * WEIGHT in [nbytes for nbytes, _ in events(traced)]

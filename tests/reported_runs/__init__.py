@@ -1,0 +1,1 @@
+"""Runs that people reported when they wrote about memory, and whether a command of ftbench predicts them."""
