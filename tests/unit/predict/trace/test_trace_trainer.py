@@ -290,7 +290,7 @@ def test_the_states_of_a_trainer_of_the_callers_stay(tmp_path):
 
 def test_a_failure_leaves_everything_as_it_was():
     before = surroundings()
-    with pytest.raises(ValueError, match="eval strategy"):
+    with pytest.raises(PredictionError, match="eval strategy"):
         traced(lr_scheduler_type="reduce_lr_on_plateau")
     assert surroundings() == before
 
