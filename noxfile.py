@@ -226,15 +226,11 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def validate(session: nox.Session) -> None:
-    """Predict published cells and compare: `nox -s validate -- CELLS.csv [--configs DIR] --out DIR`.
+    """Predict published cells and compare: `nox -s validate -- CELLS.csv --configs DIR --out DIR`.
 
-    Training loops in an environment of its own, with the transformers that they were measured with; fine-tunes by
-    the Trainer (a file with the column framework_config) in the shared one.
+    In an environment of its own, with the transformers that the cells were measured with.
     """
-    cells = next((Path(given) for given in session.posargs if given.endswith(".csv")), None)
-    header = cells.read_text().partition("\n")[0] if cells and cells.is_file() else ""
-    of_trainer = "framework_config" in header.split(",")
-    programs = shared_environment(session) if of_trainer else validation_environment(session)
+    programs = validation_environment(session)
     command = (str(programs / "python"), "-m", "tests.validation", *session.posargs)
     session.run(*command, env=FROM_SOURCE, external=True)
 
