@@ -228,8 +228,8 @@ def faults(session: nox.Session) -> None:
 def validate(session: nox.Session) -> None:
     """Predict published cells and compare: `nox -s validate -- CELLS.csv [--configs DIR] --out DIR`.
 
-    Files of fms-acceleration's runs, with a column `framework_config`, are predicted in the shared environment; others,
-    which need --configs, in one of their own, with the transformers that they were measured with.
+    Files of fms-acceleration's runs, with a column `framework_config`, are predicted in the shared environment;
+    others, which need --configs, in one of their own, with the transformers that they were measured with.
     """
     files = [Path(argument) for argument in session.posargs if Path(argument).is_file()]
     trainer = any("framework_config" in file.read_text().partition("\n")[0] for file in files)

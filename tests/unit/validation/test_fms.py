@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from transformers import AutoConfig, LlamaForCausalLM
+from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
 
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict.simulate.cards import card_of
@@ -120,6 +120,38 @@ def test_heads_keep_the_logits_that_a_version_kept():
     # Since 4.46, the bfloat16 logits are kept beside their float32 copy.
     assert peaks[4, 48] - peaks[4, 45] == 2 * 64 * 1000
     assert conversion_of("gpt_bigcode", (4, 48)) == "none"
+
+
+def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_ends():
+    """Without gradients nothing else is kept: per layer, keys, values and queries of 64 tokens in float32."""
+    import torch
+
+    def factory(layers):
+        def made(device):
+            config = AutoConfig.for_model(
+                "gpt_bigcode", vocab_size=10, n_embd=32, n_head=2, n_layer=layers, n_positions=64
+            )
+            model = GPTBigCodeForCausalLM(config).to(device)
+            tokens = torch.zeros(1, 64, dtype=torch.long, device=device)
+
+            def step():
+                with torch.no_grad():
+                    return model(input_ids=tokens, labels=tokens, use_cache=False).loss
+
+            return step
+
+        return made
+
+    def growth():
+        few, many = (
+            trace(factory(layers), steps=1, target=Target(padding=False)) for layers in (2, 6)
+        )
+        return many.peak_bytes - few.peak_bytes
+
+    plain = growth()
+    with head_as_published("gpt_bigcode", (4, 48)):
+        kept = growth()
+    assert kept - plain == 4 * 64 * (32 + 2 * 16) * 4
 
 
 def test_weights_can_be_in_blocks_of_one_mebibyte_more():

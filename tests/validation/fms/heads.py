@@ -6,7 +6,8 @@ transformers 4.45.2 and 4.48.1 (`modeling_*.py`, `loss/loss_utils.py`):
 
 - up to 4.45, logits are converted to float32 as soon as they are made, and only these are kept;
 - from 4.46 on, the loss converts a copy, and the logits of half precision are kept beside it;
-- GPT-BigCode never converts them.
+- GPT-BigCode never converts them. It also keeps keys and values of every layer for its answer although it trains
+  with checkpointing, and these are a part of the result of `c_attn`, which is kept whole.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
         num_items_in_batch: Tensor | None = None,
         **others: Any,
     ) -> CausalLMOutputWithPast:
-        outputs = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **others)
+        kept: list[Tensor] = []  # until the forward pass ends
+        with _projections_kept(self, kept):
+            outputs = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **others)
         logits = self.lm_head(outputs[0])
         scaling = getattr(self.config, "logits_scaling", None)  # Granite's
         if scaling is not None:
@@ -63,6 +66,21 @@ def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
     return forward
+
+
+@contextlib.contextmanager
+def _projections_kept(model: Any, kept: list[Tensor]) -> Iterator[None]:
+    """Add the results of GPT-BigCode's `c_attn` to `kept`, as its forward pass did with `use_cache`."""
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, result: kept.append(result))
+        for name, module in model.named_modules()
+        if model.config.model_type == "gpt_bigcode" and name.endswith(".c_attn")
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _loss(logits: Tensor, labels: Tensor, conversion: Conversion) -> Tensor:

@@ -1,8 +1,9 @@
 """Rows: what a row of the published file asks for, as a run that can be traced, or the reason why it cannot.
 
 Source of the settings: github.com/foundation-model-stack/fms-acceleration, `scripts/benchmarks`: TRL's SFTTrainer
-in half precision with flash attention 2, gradient checkpointing, adamw_torch and texts packed to `max_seq_len` tokens.
-The models are named by their shape: `models/` has the configs, from the model cards on the Hugging Face hub.
+in half precision with flash attention 2, gradient checkpointing, adamw_torch and texts packed to `max_seq_len`
+tokens. The models are named by their shape: `models/` has the configs, from the models' pages on the Hugging Face
+hub.
 """
 
 from __future__ import annotations
