@@ -226,13 +226,17 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def validate(session: nox.Session) -> None:
-    """Predict published cells and compare: `nox -s validate -- CELLS.csv --configs DIR --out DIR`.
+    """Predict published cells and compare: `nox -s validate -- CELLS.csv [--configs DIR] --out DIR`.
 
-    In an environment of its own, with the transformers that the cells were measured with.
+    Files of fms-acceleration's runs, with a column `framework_config`, are predicted in the shared environment;
+    others, which need --configs, in one of their own, with the transformers that they were measured with.
     """
-    programs = validation_environment(session)
+    files = [Path(argument) for argument in session.posargs if Path(argument).is_file()]
+    trainer = any("framework_config" in file.read_text().partition("\n")[0] for file in files)
+    programs = shared_environment(session) if trainer else validation_environment(session)
     command = (str(programs / "python"), "-m", "tests.validation", *session.posargs)
-    session.run(*command, env=FROM_SOURCE, external=True)
+    offline = FROM_SOURCE | SHARED_CORES
+    session.run(*command, env=offline, external=True)
 
 
 @nox.session(venv_backend="none")

@@ -1,0 +1,203 @@
+"""Tests of the published runs of fms-acceleration: reader, refusals, heads, columns and table, on planted rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
+
+from ftbench.plan.gpus import find_gpu
+from ftbench.predict.simulate.cards import card_of
+from ftbench.predict.simulate.simulation import simulate_all
+from ftbench.predict.trace.tracer import Target, trace
+from tests.validation.fms import predictions
+from tests.validation.fms.heads import conversion_of, head_as_published
+from tests.validation.fms.rows import MODELS, cell_of, reason_against, run_of
+from tests.validation.fms.table import error_table
+
+ROW = {
+    "model": "mistralai/Mistral-7B-v0.1",
+    "method": "lora",
+    "framework_config": "none",
+    "num_gpus": 1,
+    "gpu": "A100-80GB",
+    "torch_dtype": "bfloat16",
+    "bf16_flag": "",
+    "fp16_flag": "",
+    "per_device_batch": 4,
+    "grad_accum": 1,
+    "max_seq_len": 4096,
+    "packing": "packed",
+    "gradient_checkpointing": "True",
+    "attention": "flash_attention_2",
+    "lora_r": "16.0",
+    "target_modules": "q_proj k_proj",
+    "versions": "torch 2.4.1 transformers 4.48.1 accelerate 1.0.1",
+}
+
+
+def test_a_row_becomes_the_cell_of_its_run():
+    cell = cell_of(run_of(ROW))
+    assert (cell.per_device_train_batch_size, cell.max_length, cell.packing) == (
+        4,
+        4096,
+        "concatenate",
+    )
+    assert cell.lora is not None
+    assert (cell.lora.r, cell.lora.lora_dropout) == (16, 0.0)
+    assert cell.lora.target_modules == ("q_proj", "k_proj")
+    assert (cell.dtype, cell.product_dtype) == ("bfloat16", "bfloat16")
+    assert cell.settings["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
+
+
+def test_rows_are_not_longer_than_the_model_has_positions():
+    run = run_of(ROW | {"model": "bigcode/gpt_bigcode-santacoder", "method": "full"})
+    assert (run.length, run.rank, run.targets) == (2048, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"num_gpus": 2}, "several cards"),
+        ({"framework_config": "foak-fast-kernels-liger"}, "Triton"),
+        ({"model": "TheBloke/Mistral-7B-v0.1-GPTQ"}, "GPTQ"),
+        ({"framework_config": "baseline-peft-bnb"}, "baseline-peft-bnb"),
+        ({"packing": "padding-free"}, "padding"),
+        ({"attention": "sdpa"}, "sdpa"),
+        ({"model": "someone/unheard-of"}, "unheard-of"),
+    ],
+)
+def test_rows_that_are_not_covered_have_a_reason(changed, named):
+    assert reason_against(ROW) is None
+    reason = reason_against(ROW | changed)
+    assert reason is not None
+    assert named in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Mistral-7B-v0.1", 7_241_732_096),
+        ("Llama-3-8B", 8_030_261_248),
+        ("Llama-2-70b-hf", 68_976_648_192),
+        ("Mixtral-8x7B-v0.1", 46_702_792_704),
+    ],
+)
+def test_configs_have_the_published_numbers_of_parameters(name, parameters):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(MODELS / f"{name}.json")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_heads_keep_the_logits_that_a_version_kept():
+    """At the loss: the logits kept, the shifted copy, and its logarithms; a multiple of 64 * 1,000 elements."""
+    import torch
+
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=1000,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+
+    def factory(device):
+        model = LlamaForCausalLM(config).to(torch.bfloat16).to(device)
+        tokens = torch.zeros(1, 64, dtype=torch.long, device=device)
+        return lambda: model(input_ids=tokens, labels=tokens, use_cache=False).loss
+
+    peaks = {}
+    for version in ((4, 45), (4, 48)):
+        with head_as_published("llama", version):
+            peaks[version] = trace(factory, steps=1, target=Target(padding=False)).peak_bytes
+    # Since 4.46, the bfloat16 logits are kept beside their float32 copy.
+    assert peaks[4, 48] - peaks[4, 45] == 2 * 64 * 1000
+    assert conversion_of("gpt_bigcode", (4, 48)) == "none"
+
+
+def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_ends():
+    """Without gradients nothing else is kept: per layer, keys, values and queries of 64 tokens in float32."""
+    import torch
+
+    def factory(layers):
+        def made(device):
+            config = AutoConfig.for_model(
+                "gpt_bigcode", vocab_size=10, n_embd=32, n_head=2, n_layer=layers, n_positions=64
+            )
+            model = GPTBigCodeForCausalLM(config).to(device)
+            tokens = torch.zeros(1, 64, dtype=torch.long, device=device)
+
+            def step():
+                with torch.no_grad():
+                    return model(input_ids=tokens, labels=tokens, use_cache=False).loss
+
+            return step
+
+        return made
+
+    def growth():
+        few, many = (
+            trace(factory(layers), steps=1, target=Target(padding=False)) for layers in (2, 6)
+        )
+        return many.peak_bytes - few.peak_bytes
+
+    plain = growth()
+    with head_as_published("gpt_bigcode", (4, 48)):
+        kept = growth()
+    assert kept - plain == 4 * 64 * (32 + 2 * 16) * 4
+
+
+def test_weights_can_be_in_blocks_of_one_mebibyte_more():
+    import torch
+
+    def factory(device):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(1024, 1024), torch.nn.Linear(1024, 8), torch.nn.Linear(1024, 1024)
+        ).to(device)
+        batch = torch.zeros(2, 1024, device=device)
+
+        def step():
+            loss = (model[0](batch).sum() + model[1](batch).sum()) + model[2](batch).sum()
+            loss.backward()
+
+        return step
+
+    traced = trace(factory, steps=1)
+    assert predictions.unsplit_bytes(traced) == 2 * 2**20  # 4 MiB each; the small one is not
+    card = card_of(find_gpu("a100-80gb"), predictions.TORCH)
+    simulated = simulate_all([traced], card.runtime, card.capacities)
+    plain, wide = (predictions.columns(simulated, extra) for extra in (0, 2**20))
+    assert wide["predicted_allocated_high_bytes"] == plain["predicted_allocated_high_bytes"] + 2**20
+    assert wide["predicted_allocated_low_bytes"] == plain["predicted_allocated_low_bytes"]
+
+
+def test_refused_rows_are_written_without_a_process():
+    rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "foak-fast-kernels"}])
+    written = predictions.predict_rows(rows)
+    assert list(written.columns) == [*ROW, *predictions.COLUMNS]
+    assert written["predicted_allocated_bytes"].isna().all()
+    assert written["not_predicted"].notna().all()
+
+
+def test_the_table_has_error_coverage_and_misjudged_failures():
+    rows = pd.DataFrame([ROW] * 4).assign(
+        peak_allocated_bytes=[100.0, 200.0, np.nan, 50.0],
+        outcome=["ok", "ok", "failed", "ok"],
+        predicted_allocated_bytes=[101, 200, 10, None],
+        predicted_allocated_low_bytes=[99, 201, 9, None],
+        predicted_allocated_high_bytes=[103, 205, 11, None],
+        predicted_oom=[0, 0, 0, None],
+        not_predicted=[None, None, None, "no config"],
+    )
+    table = error_table(rows, "planted.csv").splitlines()
+    assert table[2] == (
+        "| planted.csv: all | 3 of 4 | 0.500 % | 1.000 % | 1 of 2 | 3.000 % | 1 of 3 |"
+    )
+    assert table[-1] == "- 1 rows: no config."

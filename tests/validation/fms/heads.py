@@ -1,0 +1,91 @@
+"""Heads: the last part of language models as transformers 4 wrote it, while a trace lasts.
+
+transformers 5 shifts the labels and takes the loss of all logits; transformers 4 copied the logits without those of
+the last token. The copy, and the type of logits and loss, move the peak by gigabytes. Read in the sources of
+transformers 4.45.2 and 4.48.1 (`modeling_*.py`, `loss/loss_utils.py`):
+
+- up to 4.45, logits are converted to float32 as soon as they are made, and only these are kept;
+- from 4.46 on, the loss converts a copy, and the logits of half precision are kept beside it;
+- GPT-BigCode never converts them. It also keeps keys and values of every layer for its answer although it trains
+  with checkpointing, and these are a part of the result of `c_attn`, which is kept whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+Conversion = Literal["of the logits", "in the loss", "none"]
+_LOSS_FUNCTIONS_SINCE = (4, 46)
+
+
+def conversion_of(model_type: str, version: tuple[int, int]) -> Conversion:
+    """Return where a version of transformers converts the logits of a model to float32."""
+    if model_type == "gpt_bigcode":
+        return "none"
+    return "in the loss" if version >= _LOSS_FUNCTIONS_SINCE else "of the logits"
+
+
+@contextlib.contextmanager
+def head_as_published(model_type: str, version: tuple[int, int]) -> Iterator[None]:
+    """Give the causal language models of a type the head of a version of transformers while the context lasts."""
+    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(AutoConfig.for_model(model_type))]
+    before = family.forward
+    family.forward = _forward(conversion_of(model_type, version))
+    try:
+        yield
+    finally:
+        family.forward = before
+
+
+def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
+    def forward(
+        self: Any,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | None = None,
+        **others: Any,
+    ) -> CausalLMOutputWithPast:
+        kept: list[Tensor] = []  # until the forward pass ends
+        with _projections_kept(self, kept):
+            outputs = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **others)
+        logits = self.lm_head(outputs[0])
+        scaling = getattr(self.config, "logits_scaling", None)  # Granite's
+        if scaling is not None:
+            logits = logits / scaling
+        if conversion == "of the logits":
+            logits = logits.float()
+        loss = None if labels is None else _loss(logits, labels, conversion)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    return forward
+
+
+@contextlib.contextmanager
+def _projections_kept(model: Any, kept: list[Tensor]) -> Iterator[None]:
+    """Add the results of GPT-BigCode's `c_attn` to `kept`, as its forward pass did with `use_cache`."""
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, result: kept.append(result))
+        for name, module in model.named_modules()
+        if model.config.model_type == "gpt_bigcode" and name.endswith(".c_attn")
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _loss(logits: Tensor, labels: Tensor, conversion: Conversion) -> Tensor:
+    if conversion == "in the loss":
+        logits = logits.float()
+    predicting = logits[..., :-1, :].contiguous()
+    predicted = labels[..., 1:].contiguous()
+    return cross_entropy(predicting.view(-1, predicting.size(-1)), predicted.view(-1))

@@ -1,0 +1,153 @@
+"""Rows: what a row of the published file asks for, as a run that can be traced, or the reason why it cannot.
+
+Source of the settings: github.com/foundation-model-stack/fms-acceleration, `scripts/benchmarks`: TRL's SFTTrainer
+in half precision with flash attention 2, gradient checkpointing, adamw_torch and texts packed to `max_seq_len`
+tokens. The models are named by their shape: `models/` has the configs, from the models' pages on the Hugging Face
+hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ftbench.plan.cell import Cell
+from ftbench.plan.profile import Profile
+from ftbench.plan.resolve import resolve
+
+MODELS = Path(__file__).with_name("models")
+# The hub's other names of a shape, in lower case.
+_SAME_SHAPE = {
+    "meta-llama-3-8b": "Llama-3-8B",
+    "llama-3-8b": "Llama-3-8B",
+    "mixtral-8x7b-instruct-v0.1": "Mixtral-8x7B-v0.1",
+}
+# The examples of a trace: enough for its steps, at any batch size here.
+_TRAIN_SIZE = 1024
+_FUSED = re.compile(r"foak|fast-kernels")
+
+
+class Run(NamedTuple):
+    """What decides the memory of a published run on one card."""
+
+    model: str
+    method: Literal["full", "lora"]
+    dtype: str
+    autocast: Literal["", "bf16", "fp16"]
+    batch: int
+    accumulation: int
+    length: int
+    checkpointing: bool
+    rank: int
+    targets: tuple[str, ...]
+    transformers: tuple[int, int]
+
+
+def reason_against(row: Mapping[str, Any]) -> str | None:
+    """Return why a row is not predicted; None if it is."""
+    framework = str(row["framework_config"])
+    if int(row["num_gpus"]) != 1:
+        return "several cards: the model is sharded by FSDP, which a trace of one process does not cover"
+    if _FUSED.search(framework):
+        return "fused Triton kernels of fms-acceleration, whose buffers are not known here"
+    if "gptq" in f"{row['model']} {framework}".lower():
+        return "a GPTQ base, whose kernels have buffers that are not known here"
+    if framework != "none":
+        return f"the framework {framework} is not traced"
+    if "padding-free" in str(row["packing"]) and not str(row["packing"]).startswith("packed"):
+        return "rows without padding, whose lengths depend on data that is not known"
+    if str(row["attention"]) != "flash_attention_2":
+        return f"the attention {row['attention']} is not that of these runs"
+    if _model_name(str(row["model"])) is None:
+        return f"no config is known for the model {row['model']}"
+    return None
+
+
+def run_of(row: Mapping[str, Any]) -> Run:
+    """Return the run of a row that `reason_against` has nothing against."""
+    name = _model_name(str(row["model"]))
+    assert name is not None, row["model"]
+    version = re.search(r"transformers (\d+)\.(\d+)", str(row["versions"]))
+    lora = str(row["method"]) == "lora"
+    return Run(
+        model=name,
+        method="lora" if lora else "full",
+        dtype=str(row["torch_dtype"]),
+        autocast="bf16" if _flag(row["bf16_flag"]) else "fp16" if _flag(row["fp16_flag"]) else "",
+        batch=int(row["per_device_batch"]),
+        accumulation=int(row["grad_accum"]),
+        length=min(int(row["max_seq_len"]), longest_of(name)),
+        checkpointing=_flag(row["gradient_checkpointing"]),
+        rank=int(float(row["lora_r"])) if lora else 0,
+        targets=tuple(str(row["target_modules"]).split()) if lora else (),
+        transformers=(int(version[1]), int(version[2])) if version else (4, 48),
+    )
+
+
+def longest_of(model: str) -> int:
+    """Return the most tokens of a row: positions of the model, to which fms-hf-tuning limits `max_seq_len`.
+
+    It takes the smaller of `max_seq_len` and the tokenizer's `model_max_length` (2,048 for SantaCoder).
+    """
+    config = json.loads((MODELS / f"{model}.json").read_text())
+    return int(config.get("n_positions") or config["max_position_embeddings"])
+
+
+def cell_of(run: Run) -> Cell:
+    """Return the cell of a profile that asks for the same run."""
+    training: dict[str, Any] = {
+        "optim": "adamw_torch",
+        "gradient_accumulation_steps": run.accumulation,
+        "gradient_checkpointing": run.checkpointing,
+    }
+    if run.checkpointing:  # transformers 4's default; 5 has the other
+        training["gradient_checkpointing_kwargs"] = {"use_reentrant": True}
+    if run.autocast:
+        training[run.autocast] = True
+    profile = Profile.model_validate(
+        {
+            "name": "fms",
+            "dtype": run.dtype,
+            "attn_implementation": "flash_attention_2",
+            "packing": "concatenate",
+            "method": run.method,
+            "lora": _lora(run) if run.method == "lora" else {},
+            "workload": {
+                "task": "causal-lm",
+                "model": str(MODELS / f"{run.model}.json"),
+                "tokenizer": "offline:smollm2",  # only lengths matter
+                "weights": "random",
+                "dataset": "synthetic:full-length",
+                "eval_size": 1,
+            },
+            "grid": [
+                {
+                    "max_length": [run.length],
+                    "per_device_train_batch_size": [run.batch],
+                    "train_size": [_TRAIN_SIZE],
+                }
+            ],
+            "training": training,
+        }
+    )
+    (cell,) = resolve(profile).cells
+    return cell
+
+
+def _lora(run: Run) -> dict[str, Any]:
+    """Return LoRA's settings; the benchmark's scenarios have no dropout, and alpha moves no memory."""
+    return {"r": run.rank, "lora_dropout": 0.0, "target_modules": run.targets}
+
+
+def _model_name(reference: str) -> str | None:
+    """Return the name of the config of a model, by the last part of its name; None if there is none."""
+    last = reference.rpartition("/")[2]
+    known = {file.stem.lower(): file.stem for file in MODELS.glob("*.json")}
+    return (_SAME_SHAPE | known).get(last.lower())
+
+
+def _flag(value: object) -> bool:
+    return str(value).strip().lower() in ("true", "1", "1.0")
