@@ -16,10 +16,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import peft
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ftbench.predict.trace import patches
 
 Conversion = Literal["of the logits", "in the loss", "none"]
 _LOSS_FUNCTIONS_SINCE = (4, 46)
@@ -30,6 +33,17 @@ def conversion_of(model_type: str, version: tuple[int, int]) -> Conversion:
     if model_type == "gpt_bigcode":
         return "none"
     return "in the loss" if version >= _LOSS_FUNCTIONS_SINCE else "of the logits"
+
+
+@contextlib.contextmanager
+def unprepared() -> Iterator[None]:
+    """Leave a quantised model as it was loaded: fms-acceleration does not call peft's preparation for training."""
+    with patches.replaced(peft, "prepare_model_for_kbit_training", lambda _: _as_it_is):
+        yield
+
+
+def _as_it_is(model: Any, **_: Any) -> Any:
+    return model
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
-from tests.validation.fms.heads import head_as_published
+from tests.validation.fms.heads import head_as_published, unprepared
 from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_of
 
 FIGURES = ("allocated", "reserved")
@@ -86,7 +86,7 @@ def _predict(job: tuple[Run, str]) -> Figures:
 def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
     """Return the memory events of a published run's first steps."""
     model_type = json.loads((MODELS / f"{run.model}.json").read_text())["model_type"]
-    with head_as_published(model_type, run.transformers):
+    with head_as_published(model_type, run.transformers), unprepared():
         return trace_trainer(
             cell_of(run),
             Target(compute_capability=capability, padding=False),

@@ -27,6 +27,8 @@ _SAME_SHAPE = {
 }
 # The examples of a trace: enough for its steps, at any batch size here.
 _TRAIN_SIZE = 1024
+# NF4 of bitsandbytes through fms-acceleration's plugin, which leaves norms, embeddings and head in half precision.
+QUANTIZED = "accelerated-peft-bnb"
 _FUSED = re.compile(r"foak|fast-kernels")
 
 
@@ -44,6 +46,7 @@ class Run(NamedTuple):
     rank: int
     targets: tuple[str, ...]
     transformers: tuple[int, int]
+    quantized: bool
 
 
 def reason_against(row: Mapping[str, Any]) -> str | None:
@@ -55,10 +58,10 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
         return "fused Triton kernels of fms-acceleration, whose buffers are not known here"
     if "gptq" in f"{row['model']} {framework}".lower():
         return "a GPTQ base, whose kernels have buffers that are not known here"
-    if framework != "none":
+    if framework not in ("none", QUANTIZED):
         return f"the framework {framework} is not traced"
-    if "padding-free" in str(row["packing"]) and not str(row["packing"]).startswith("packed"):
-        return "rows without padding, whose lengths depend on data that is not known"
+    if not str(row["packing"]).startswith("packed"):
+        return "rows that are not packed, whose lengths depend on data that is not known"
     if str(row["attention"]) != "flash_attention_2":
         return f"the attention {row['attention']} is not that of these runs"
     if _model_name(str(row["model"])) is None:
@@ -84,6 +87,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
         rank=int(float(row["lora_r"])) if lora else 0,
         targets=tuple(str(row["target_modules"]).split()) if lora else (),
         transformers=(int(version[1]), int(version[2])) if version else (4, 48),
+        quantized=str(row["framework_config"]) == QUANTIZED,
     )
 
 
@@ -115,6 +119,7 @@ def cell_of(run: Run) -> Cell:
             "packing": "concatenate",
             "method": run.method,
             "lora": _lora(run) if run.method == "lora" else {},
+            "quantization": "nf4" if run.quantized else "none",
             "workload": {
                 "task": "causal-lm",
                 "model": str(MODELS / f"{run.model}.json"),
