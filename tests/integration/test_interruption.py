@@ -93,8 +93,11 @@ def test_ctrl_c_in_any_verb(tmp_path, verb, seconds):
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert "Traceback" not in out + err
-    assert "Interrupt" not in out + err
+    if (
+        seconds > 0.1
+    ):  # in its first moments, before any code of ours runs, Python itself may print one
+        assert "Traceback" not in out + err
+        assert "Interrupt" not in out + err
     # It may have ended before the signal; or, in its first moments, before any code of ours ran.
     assert process.returncode in (0, 2, 130, -signal.SIGINT)
     assert process.returncode != -signal.SIGINT or seconds < 0.1

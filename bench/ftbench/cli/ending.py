@@ -34,6 +34,10 @@ _PLAIN = {"…": "...", "─": "-", "━": "-", "│": "|", "\u2013": "-", "\u20
 _PLAIN |= {"→": "->", "±": "+/-", "≤": "<=", "≥": ">=", "≈": "~", "µ": "u", "²": "^2", "•": "*"}
 
 
+# After this many seconds an interruption that got lost is raised again.
+_AGAIN_S = 0.01
+
+
 class Interrupted(BaseException):
     """Ctrl-C. No KeyboardInterrupt, which typer ends in silence."""
 
@@ -58,6 +62,7 @@ def _code_of(command: Callable[[], object]) -> int:
     _prepare_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
+    sys.unraisablehook = _unraised
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in `nohup`
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -115,6 +120,17 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
+
+
+def _unraised(what: sys.UnraisableHookArgs) -> None:
+    """Interrupt once more if an interruption came where Python can raise nothing, as while it frees an object."""
+    if not issubclass(what.exc_type, Interrupted):
+        sys.__unraisablehook__(what)
+        return
+    import threading
+
+    number = signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT
+    threading.Timer(_AGAIN_S, signal.raise_signal, [number]).start()
 
 
 class _ReaderGone(BaseException):

@@ -27,6 +27,12 @@ def command():
     if what == "wait":
         sys.stdout.flush()
         time.sleep(60)
+    if what == "freed":
+        class Freed:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+        Freed()
+        time.sleep(60)
     if what == "much":
         for _ in range(10**5):
             print("x" * 100)
@@ -42,6 +48,13 @@ def ended(what, *, stdout=subprocess.PIPE, **environment):
         text=True,
         env=os.environ | environment,
     )
+
+
+def test_an_interruption_while_an_object_is_freed_is_not_lost():
+    done = ended("freed")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("ftbench: interrupted\n")
 
 
 @pytest.mark.parametrize(
