@@ -181,7 +181,7 @@ def run(monkeypatch, tmp_path):
             seen.append((cells, configs))
             return pd.concat([cells, data[made]], axis=1)
 
-        monkeypatch.setattr(command, "predict_rows", predict_rows)
+        monkeypatch.setattr(command.predictions, "predict_rows", predict_rows)
         arguments = [str(tmp_path / "cells.csv"), "--configs", str(tmp_path)]
         code = command.main([*arguments, "--out", str(tmp_path / "a" / "b")])
         return code, tmp_path / "a" / "b", seen

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import peft
 import pytest
+import torch
 from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
 
 from ftbench.plan.gpus import find_gpu
@@ -12,7 +14,7 @@ from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.tracer import Target, trace
 from tests.validation.fms import predictions
-from tests.validation.fms.heads import conversion_of, head_as_published
+from tests.validation.fms.heads import conversion_of, head_as_published, unprepared
 from tests.validation.fms.rows import MODELS, cell_of, reason_against, run_of
 from tests.validation.fms.table import error_table
 
@@ -51,6 +53,19 @@ def test_a_row_becomes_the_cell_of_its_run():
     assert cell.settings["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
 
 
+def test_a_quantised_row_of_the_plugin_is_not_prepared():
+    quantised = ROW | {"framework_config": "accelerated-peft-bnb"}
+    assert reason_against(quantised) is None
+    run = run_of(quantised | {"method": "lora", "lora_r": "16.0", "target_modules": "q_proj"})
+    assert cell_of(run).quantization == "nf4"
+    model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    with unprepared():
+        assert (
+            peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False) is model
+        )
+    assert model.weight.dtype == torch.bfloat16
+
+
 def test_rows_are_not_longer_than_the_model_has_positions():
     run = run_of(ROW | {"model": "bigcode/gpt_bigcode-santacoder", "method": "full"})
     assert (run.length, run.rank, run.targets) == (2048, 0, ())
@@ -63,7 +78,8 @@ def test_rows_are_not_longer_than_the_model_has_positions():
         ({"framework_config": "foak-fast-kernels-liger"}, "Triton"),
         ({"model": "TheBloke/Mistral-7B-v0.1-GPTQ"}, "GPTQ"),
         ({"framework_config": "baseline-peft-bnb"}, "baseline-peft-bnb"),
-        ({"packing": "padding-free"}, "padding"),
+        ({"packing": "padding-free"}, "not packed"),
+        ({"packing": ""}, "not packed"),
         ({"attention": "sdpa"}, "sdpa"),
         ({"model": "someone/unheard-of"}, "unheard-of"),
     ],
