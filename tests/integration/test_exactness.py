@@ -271,7 +271,7 @@ def test_there_are_enough_cells():
     assert len(CELLS) >= 24
 
 
-@pytest.mark.parametrize(("model", "attention", "option"), some_long(CELLS))
+@pytest.mark.parametrize(("model", "attention", "option"), some_long(CELLS, every=4))
 def test_the_trace_agrees_with_the_trainer(model, attention, option):
     found = compared(model, attention, option)
     assert abs(found.difference) <= LIMIT
@@ -279,6 +279,7 @@ def test_the_trace_agrees_with_the_trainer(model, attention, option):
     assert -unseen <= found.difference <= 0, "a difference that the table above does not explain"
 
 
+@pytest.mark.long
 def test_the_peaks_are_at_different_places():
     # Else a trace that is right about one moment would pass.
     places = {compared(*cell).place for cell in CELLS}
@@ -286,6 +287,7 @@ def test_the_peaks_are_at_different_places():
     assert len({place.operator for place in places}) >= 5
 
 
+@pytest.mark.long
 def test_most_peaks_come_with_the_documents():
     shares = [compared(*cell).share_of_batch for cell in CELLS]
     assert sum(share > 0.5 for share in shares) > len(CELLS) / 2
