@@ -30,8 +30,14 @@ def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | N
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> Description:
-    """Return a product of matrices: rows, inner, columns; no vector as bias."""
-    return (left.shape[-2], left.shape[-1], right.shape[-1]), (0, left.element_size())
+    """Return a product of matrices: rows, inner, columns, and the elements of each copied one; no vector as bias.
+
+    cuBLAS takes no stride of 0 (the gradient of a plain `sum()` has one): the matrix is copied before the product
+    (native/cuda/Blas.cpp, prepare_matrix_for_cublas and prepare_batch_matrix_for_cublas).
+    """
+    copied = tuple(matrix.numel() for matrix in (left, right) if 0 in matrix.stride()[-2:])
+    sizes = (left.shape[-2], left.shape[-1], right.shape[-1], *copied)
+    return sizes, (0, left.element_size())
 
 
 def _sum_and_product(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Description:

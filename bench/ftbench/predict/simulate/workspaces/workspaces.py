@@ -51,6 +51,13 @@ class Workspaces:
         return scratch(kernel, self._runtime) or () if scratch else ()
 
     def _product(self, kernel: Kernel) -> Steps:
+        """Return a product's steps: copies of matrices that cuBLAS cannot read, around what its handle needs."""
+        _, _, _, *elements = kernel.sizes
+        copies = {f"copied_{i}": count * kernel.traits[1] for i, count in enumerate(elements)}
+        made = tuple(allocate(name, nbytes) for name, nbytes in copies.items())
+        return (*made, *self._handles(kernel), *free(*reversed(copies)))
+
+    def _handles(self, kernel: Kernel) -> Steps:
         version, capability = self._runtime.torch_version, self._runtime.compute_capability
         handle: Steps = ()
         if kernel.autograd not in self._threads:
@@ -58,7 +65,7 @@ class Workspaces:
             handle = (allocate("cublas", cublas_workspace_bytes(capability, version)),)
         lifetime = cublaslt_lifetime(version)
         bias = bool(kernel.traits[0])
-        rows, inner, columns = kernel.sizes
+        rows, inner, columns, *_ = kernel.sizes
         if lifetime == "shared" or not uses_cublaslt(
             rows, inner, columns, vector_bias=bias, torch_version=version
         ):

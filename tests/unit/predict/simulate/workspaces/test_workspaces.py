@@ -56,6 +56,12 @@ def test_workspaces_of_products(version, kernels, expected):
     assert moves(Workspaces(Runtime(torch_version=version)), *kernels) == expected
 
 
+def test_a_copied_matrix_lives_as_long_as_its_product():
+    copied = product(shape=(64, 768, 768, 64 * 768))
+    found = moves(Workspaces(Runtime(torch_version=(2, 13))), copied)
+    assert found == [(1, 0, 64 * 768 * 4), (1, 1, CUBLAS), (-1, 0, 64 * 768 * 4)]
+
+
 def test_scratch_is_given_back():
     kernel = Kernel("aten::embedding_dense_backward", (4096, 768, 30522), (4, 8), True)
     made = moves(Workspaces(Runtime()), kernel)
