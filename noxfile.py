@@ -22,6 +22,7 @@ sys.path.insert(
 )  # `python -m nox` has this folder on its path, the program nox does not
 
 from tests.browser import VARIABLE, NoBrowserError, find_browser
+from tests.validation.kinds import kind_of
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
@@ -38,17 +39,18 @@ OFFLINE = (
     "gguf==0.19.0",
     "liger-kernel==0.8.5",
 )
-VALIDATION = Path(".nox") / "validation"
-# The transformers of the published cells, with our torch: both versions give the same traces (docs/decisions.md).
+# The transformers of published cells, with our torch: both versions give the same traces (docs/decisions.md).
 PUBLISHED = (
     "torch==2.13.0",
-    "transformers==4.51.3",
     "numpy==2.4.6",
     "pandas==3.1.1",
     "pydantic==2.14.3",
     "pytest==9.2.0",
     "hypothesis==6.170.15",
 )
+OF_LOOPS = "4.51.3"
+# The first release with all the attention code of the tables, of those that run with numpy 2.
+OF_TABLES = "4.44.2"
 OLD_TRANSFORMERS_TESTS = (
     "tests/unit/predict/trace/test_tracer.py",
     "tests/unit/predict/trace/test_autograd.py",
@@ -95,21 +97,23 @@ def shared_environment(session: nox.Session) -> Path:
     return programs
 
 
-def validation_environment(session: nox.Session) -> Path:
-    """Return the programs' folder of the environment with the transformers of the published cells.
+def validation_environment(session: nox.Session, transformers: str = OF_LOOPS) -> Path:
+    """Return the programs' folder of the environment with the transformers of published cells.
 
     ftbench itself is not installed there, since it requires a newer transformers: `FROM_SOURCE` finds it.
     """
-    programs = VALIDATION.resolve() / "bin"
-    stamp = VALIDATION / "installed"
-    wanted = "\n".join(PUBLISHED) + sys.version
+    folder = Path(".nox") / f"transformers-{transformers}"
+    programs = folder.resolve() / "bin"
+    stamp = folder / "installed"
+    packages = (f"transformers=={transformers}", *PUBLISHED)
+    wanted = "\n".join(packages) + sys.version
     if stamp.is_file() and stamp.read_text() == wanted:
         return programs
-    session.run(sys.executable, "-m", "venv", "--clear", str(VALIDATION), external=True)
+    session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
     pip = (str(programs / "python"), "-m", "pip")
     session.run(*pip, "install", "--quiet", "pip>=25.1", external=True)
     _refuse_cuda_without_driver(session, str(programs / "python"))
-    session.run(*pip, "install", "--quiet", *PUBLISHED, external=True)
+    session.run(*pip, "install", "--quiet", *packages, external=True)
     stamp.write_text(wanted)
     return programs
 
@@ -228,12 +232,16 @@ def faults(session: nox.Session) -> None:
 def validate(session: nox.Session) -> None:
     """Predict published cells and compare: `nox -s validate -- CELLS.csv [--configs DIR] --out DIR`.
 
-    Files of fms-acceleration's runs, with a column `framework_config`, are predicted in the shared environment;
-    others, which need --configs, in one of their own, with the transformers that they were measured with.
+    A file's columns tell its kind (`tests/validation/kinds.py`). Runs of the Trainer and tables of many sources are
+    predicted in the shared environment; tables of transformers' attention, and loops, which need --configs, each in
+    an environment with the transformers that they were measured with.
     """
     files = [Path(argument) for argument in session.posargs if Path(argument).is_file()]
-    trainer = any("framework_config" in file.read_text().partition("\n")[0] for file in files)
-    programs = shared_environment(session) if trainer else validation_environment(session)
+    kinds = {kind_of(file.read_text().partition("\n")[0].split(",")) for file in files}
+    if kinds & {"fms", "published"}:
+        programs = shared_environment(session)
+    else:
+        programs = validation_environment(session, OF_TABLES if "tables" in kinds else OF_LOOPS)
     command = (str(programs / "python"), "-m", "tests.validation", *session.posargs)
     offline = FROM_SOURCE | SHARED_CORES
     session.run(*command, env=offline, external=True)

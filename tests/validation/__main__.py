@@ -1,14 +1,13 @@
-"""Predict published cells and compare: `python -m tests.validation CELLS.csv [--configs DIR] --out DIR`.
+"""Predict published cells and compare: `python -m tests.validation FILE.csv [--configs DIR] --out DIR`.
 
-CELLS.csv has a row per cell, in one of two forms, told apart by its columns. With `framework_config` it is a file
-of fms-acceleration's runs (`tests.validation.fms`); else it has model, optimizer, batch, gpu, total_gpu_bytes and
-zero_grad_mode, and --configs is the folder of the models' configs. If it also has measured values (and other
-predictors' estimates), an error table is written beside the predictions.
+FILE.csv has a row per cell. Its columns tell which kind it is (`tests.validation.kinds`). If it also has measured
+values, a table of errors is written beside the predictions and printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from ftbench.base.errors import FtbenchError
-from tests.validation import errors, predictions
-from tests.validation.fms import table as fms_table
-
-FMS_COLUMN = "framework_config"
+from tests.validation import scores
+from tests.validation.kinds import kind_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,10 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     cells = pd.read_csv(options.cells, keep_default_na=False)
-    if FMS_COLUMN not in cells and options.configs is None:
-        parser.error(f"--configs is needed, since {options.cells} has no column {FMS_COLUMN}")
+    kind = kind_of(cells)
+    if kind == "loops" and options.configs is None:
+        parser.error(f"--configs is needed for the columns of {options.cells}")
     try:
-        predicted, table = _predicted(cells, options.cells.name, options.configs)
+        predicted, table = _predicted(kind, cells, options.cells.name, options.configs)
     except FtbenchError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -46,19 +44,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predicted(
-    cells: pd.DataFrame, file: str, configs: Path | None
+    kind: str, cells: pd.DataFrame, file: str, configs: Path | None
 ) -> tuple[pd.DataFrame, str | None]:
-    """Return the rows with their predictions, and the table of errors if there are measured values."""
-    if FMS_COLUMN in cells:
-        # The Trainer's cells need a newer transformers than the loops were measured with.
-        from tests.validation.fms import predictions as fms_predictions
+    """Return the rows with their predictions, and the table of errors if there are measured values.
 
-        rows = fms_predictions.predict_rows(cells)
-        measured = set(fms_table.MEASURED) <= set(cells)
-        return rows, fms_table.error_table(rows, file) if measured else None
-    assert configs is not None
-    rows = predictions.predict_rows(cells, configs)
-    return rows, errors.error_table(rows) if {"measured_bytes", "oom"} <= set(cells) else None
+    Only the kind's own modules are imported: kinds need different versions of transformers.
+    """
+    if kind == "loops":
+        from tests.validation import errors, predictions
+
+        assert configs is not None
+        rows = predictions.predict_rows(cells, configs)
+        return rows, errors.error_table(rows) if {"measured_bytes", "oom"} <= set(cells) else None
+    module = importlib.import_module(f"tests.validation.{kind}.predictions")
+    rows, measured = module.predict_rows(cells), module.measured(cells)
+    return rows, None if measured is None else scores.error_table(rows, measured, file)
 
 
 if __name__ == "__main__":

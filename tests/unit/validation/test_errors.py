@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.validation import __main__ as command
+from tests.validation import predictions
 from tests.validation.errors import distinct, error_table
 
 MEASURED = 1_000_000
@@ -181,7 +182,7 @@ def run(monkeypatch, tmp_path):
             seen.append((cells, configs))
             return pd.concat([cells, data[made]], axis=1)
 
-        monkeypatch.setattr(command.predictions, "predict_rows", predict_rows)
+        monkeypatch.setattr(predictions, "predict_rows", predict_rows)
         arguments = [str(tmp_path / "cells.csv"), "--configs", str(tmp_path)]
         code = command.main([*arguments, "--out", str(tmp_path / "a" / "b")])
         return code, tmp_path / "a" / "b", seen

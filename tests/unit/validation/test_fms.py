@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import peft
 import pytest
 import torch
 from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
 
-from ftbench.plan.gpus import find_gpu
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.tracer import Target, trace
+from tests.validation.columns import COLUMNS
 from tests.validation.fms import predictions
 from tests.validation.fms.heads import conversion_of, head_as_published, unprepared
 from tests.validation.fms.rows import MODELS, cell_of, reason_against, run_of
-from tests.validation.fms.table import error_table
 
 ROW = {
     "model": "mistralai/Mistral-7B-v0.1",
@@ -170,50 +166,21 @@ def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_
     assert kept - plain == 4 * 64 * (32 + 2 * 16) * 4
 
 
-def test_weights_can_be_in_blocks_of_one_mebibyte_more():
-    import torch
-
-    def factory(device):
-        model = torch.nn.Sequential(
-            torch.nn.Linear(1024, 1024), torch.nn.Linear(1024, 8), torch.nn.Linear(1024, 1024)
-        ).to(device)
-        batch = torch.zeros(2, 1024, device=device)
-
-        def step():
-            loss = (model[0](batch).sum() + model[1](batch).sum()) + model[2](batch).sum()
-            loss.backward()
-
-        return step
-
-    traced = trace(factory, steps=1)
-    assert predictions.unsplit_bytes(traced) == 2 * 2**20  # 4 MiB each; the small one is not
-    card = card_of(find_gpu("a100-80gb"), predictions.TORCH)
-    simulated = simulate_all([traced], card.runtime, card.capacities)
-    plain, wide = (predictions.columns(simulated, extra) for extra in (0, 2**20))
-    assert wide["predicted_allocated_high_bytes"] == plain["predicted_allocated_high_bytes"] + 2**20
-    assert wide["predicted_allocated_low_bytes"] == plain["predicted_allocated_low_bytes"]
-
-
 def test_refused_rows_are_written_without_a_process():
     rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "foak-fast-kernels"}])
     written = predictions.predict_rows(rows)
-    assert list(written.columns) == [*ROW, *predictions.COLUMNS]
+    assert list(written.columns) == [*ROW, *COLUMNS]
     assert written["predicted_allocated_bytes"].isna().all()
     assert written["not_predicted"].notna().all()
 
 
-def test_the_table_has_error_coverage_and_misjudged_failures():
-    rows = pd.DataFrame([ROW] * 4).assign(
-        peak_allocated_bytes=[100.0, 200.0, np.nan, 50.0],
-        outcome=["ok", "ok", "failed", "ok"],
-        predicted_allocated_bytes=[101, 200, 10, None],
-        predicted_allocated_low_bytes=[99, 201, 9, None],
-        predicted_allocated_high_bytes=[103, 205, 11, None],
-        predicted_oom=[0, 0, 0, None],
-        not_predicted=[None, None, None, "no config"],
+def test_measured_peaks_are_bytes_and_failures_have_none():
+    rows = pd.DataFrame([ROW] * 2).assign(
+        peak_allocated_bytes=[100.0, ""], outcome=["ok", "failed"]
     )
-    table = error_table(rows, "planted.csv").splitlines()
-    assert table[2] == (
-        "| planted.csv: all | 3 of 4 | 0.500 % | 1.000 % | 1 of 2 | 3.000 % | 1 of 3 |"
-    )
-    assert table[-1] == "- 1 rows: no config."
+    found = predictions.measured(rows)
+    assert found is not None
+    assert found["low"].tolist()[0] == found["high"].tolist()[0] == 100
+    assert found["low"].isna().tolist() == found["failed"].tolist() == [False, True]
+    assert found["group"][0] == "causal-lm, lora, none"
+    assert predictions.measured(pd.DataFrame([ROW])) is None

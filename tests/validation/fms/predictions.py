@@ -17,29 +17,19 @@ import transformers
 from ftbench.base.errors import FtbenchError
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import Simulated, simulate_all
+from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
+from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
 from tests.validation.fms.heads import head_as_published, unprepared
 from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_of
 
-FIGURES = ("allocated", "reserved")
-COLUMNS = (
-    *(f"predicted_{name}_{end}bytes" for name in FIGURES for end in ("", "low_", "high_")),
-    "predicted_oom",
-    "seconds",
-    "not_predicted",
-)
+MEASURED = ("peak_allocated_bytes", "outcome")
 WORKERS = 2
 TORCH = (2, 4)  # of all rows
 # Adam's state is made in the first step; the second has all that later ones have.
 _STEPS = 2
-# c10/cuda/CUDACachingAllocator.cpp, `should_split`: a block of the large pool (requests above 1 MiB) is handed out
-# whole if at most 1 MiB (kSmallSize) would be left of it.
-_KEPT_WHOLE = 2**20
-
-Figures = dict[str, object]
 
 
 def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,8 +47,24 @@ def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
         {"not_predicted": reason} if job is None else found[job]
         for job, reason in zip(jobs, reasons, strict=True)
     ]
-    added = pd.DataFrame(predicted, index=rows.index, columns=list(COLUMNS), dtype=object)
-    return pd.concat([rows, added], axis=1)
+    return with_columns(rows, predicted)
+
+
+def measured(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Return what the rows say was measured, for `tests.validation.scores`; None without measured values."""
+    if not set(MEASURED) <= set(rows):
+        return None
+    peak = pd.to_numeric(rows["peak_allocated_bytes"], errors="coerce")
+    group = "causal-lm, " + rows["method"].astype(str) + ", " + rows["framework_config"].astype(str)
+    return pd.DataFrame(
+        {
+            "of": "allocated",
+            "low": peak,
+            "high": peak,
+            "failed": rows["outcome"] != "ok",
+            "group": group,
+        }
+    )
 
 
 def _gpu(row: Mapping[Any, Any]) -> str:
@@ -94,25 +100,3 @@ def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
             steps=_STEPS,
             evaluation=False,
         )
-
-
-def unsplit_bytes(trace: Trace) -> int:
-    """Return the most that blocks of weights can have beyond their request, in bytes.
-
-    The weights of a published run came from a checkpoint. The trace does not have its loading, which decides how
-    large the free blocks were that the weights were put in: each can be up to 1 MiB larger.
-    """
-    weights = {block for block, role in trace.roles().items() if role == "parameters"}
-    sizes = zip(trace.block.tolist(), trace.nbytes.tolist(), strict=True)
-    return _KEPT_WHOLE * len({block for block, size in sizes if block in weights and size > 2**20})
-
-
-def columns(simulated: Simulated, unsplit: int) -> Figures:
-    """Return a simulation's figures by column; the upper ends are `unsplit` bytes above the simulated ones."""
-    figures: Figures = {"predicted_oom": int(simulated.first.out_of_memory)}
-    for name in FIGURES:
-        low, high = simulated.interval(f"peak_{name}_bytes")
-        figures[f"predicted_{name}_bytes"] = getattr(simulated.first, f"peak_{name}_bytes")
-        figures[f"predicted_{name}_low_bytes"] = low
-        figures[f"predicted_{name}_high_bytes"] = high + unsplit
-    return figures
