@@ -43,7 +43,7 @@ def test_a_row_becomes_the_cell_of_its_run():
         "concatenate",
     )
     assert cell.lora is not None
-    assert (cell.lora.r, cell.lora.lora_dropout) == (16, 0.0)
+    assert (cell.lora.r, cell.lora.lora_dropout) == (16, 0.1)
     assert cell.lora.target_modules == ("q_proj", "k_proj")
     assert (cell.dtype, cell.product_dtype) == ("bfloat16", "bfloat16")
     assert cell.settings["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
