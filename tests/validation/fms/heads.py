@@ -7,7 +7,8 @@ transformers 4.45.2 and 4.48.1 (`modeling_*.py`, `loss/loss_utils.py`):
 - up to 4.45, logits are converted to float32 as soon as they are made, and only these are kept;
 - from 4.46 on, the loss converts a copy, and the logits of half precision are kept beside it;
 - GPT-BigCode never converts them. It also keeps keys and values of every layer for its answer although it trains
-  with checkpointing, and these are a part of the result of `c_attn`, which is kept whole.
+  with checkpointing, and these are a part of the result of `c_attn`, which is kept whole. They are a part of the
+  output, which Accelerate converts to float32 under autocast, and live as long as it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
         num_items_in_batch: Tensor | None = None,
         **others: Any,
     ) -> CausalLMOutputWithPast:
-        kept: list[Tensor] = []  # until the forward pass ends
+        kept: list[Tensor] = []
         with _projections_kept(self, kept):
             outputs = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **others)
         logits = self.lm_head(outputs[0])
@@ -77,16 +78,20 @@ def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
         if conversion == "of the logits":
             logits = logits.float()
         loss = None if labels is None else _loss(logits, labels, conversion)
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=tuple(kept) or None)
 
     return forward
 
 
 @contextlib.contextmanager
 def _projections_kept(model: Any, kept: list[Tensor]) -> Iterator[None]:
-    """Add the results of GPT-BigCode's `c_attn` to `kept`, as its forward pass did with `use_cache`."""
+    """Add GPT-BigCode's keys and values to `kept`, parts of the results of `c_attn`, as its forward pass did."""
+
+    def keep(_module: Any, _inputs: Any, result: Tensor) -> None:
+        kept.append(result[..., model.config.n_embd :])
+
     handles = [
-        module.register_forward_hook(lambda _module, _inputs, result: kept.append(result))
+        module.register_forward_hook(keep)
         for name, module in model.named_modules()
         if model.config.model_type == "gpt_bigcode" and name.endswith(".c_attn")
     ]
