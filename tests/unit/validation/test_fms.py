@@ -71,7 +71,11 @@ def test_rows_are_not_longer_than_the_model_has_positions():
     ("changed", "named"),
     [
         ({"num_gpus": 2}, "several cards"),
-        ({"framework_config": "foak-fast-kernels-liger"}, "Triton"),
+        ({"framework_config": "megablocks"}, "megablocks"),
+        (
+            {"framework_config": "accelerated-peft-bnb-foak", "target_modules": "q_proj up_proj"},
+            "perceptron",
+        ),
         ({"model": "TheBloke/Mistral-7B-v0.1-GPTQ"}, "GPTQ"),
         ({"framework_config": "baseline-peft-bnb"}, "baseline-peft-bnb"),
         ({"packing": "padding-free"}, "not packed"),
@@ -167,7 +171,7 @@ def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_
 
 
 def test_refused_rows_are_written_without_a_process():
-    rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "foak-fast-kernels"}])
+    rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "unheard-of"}])
     written = predictions.predict_rows(rows)
     assert list(written.columns) == [*ROW, *COLUMNS]
     assert written["predicted_allocated_bytes"].isna().all()

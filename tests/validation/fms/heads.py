@@ -24,8 +24,10 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ftbench.predict.trace import patches
+from tests.validation.fms import kernels
 
 Conversion = Literal["of the logits", "in the loss", "none"]
+Loss = Literal["torch", "fast", "liger"]
 _LOSS_FUNCTIONS_SINCE = (4, 46)
 
 
@@ -48,18 +50,23 @@ def _as_it_is(model: Any, **_: Any) -> Any:
 
 
 @contextlib.contextmanager
-def head_as_published(model_type: str, version: tuple[int, int]) -> Iterator[None]:
-    """Give the causal language models of a type the head of a version of transformers while the context lasts."""
+def head_as_published(
+    model_type: str, version: tuple[int, int], loss: Loss = "torch"
+) -> Iterator[None]:
+    """Give the causal language models of a type the head of a version of transformers while the context lasts.
+
+    `fast` is the plugin's cross entropy of the same logits, `liger` its fused linear cross entropy (`kernels`).
+    """
     family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(AutoConfig.for_model(model_type))]
     before = family.forward
-    family.forward = _forward(conversion_of(model_type, version))
+    family.forward = _forward(conversion_of(model_type, version), loss)
     try:
         yield
     finally:
         family.forward = before
 
 
-def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
+def _forward(conversion: Conversion, kind: Loss) -> Callable[..., CausalLMOutputWithPast]:
     def forward(
         self: Any,
         input_ids: Tensor | None = None,
@@ -71,13 +78,15 @@ def _forward(conversion: Conversion) -> Callable[..., CausalLMOutputWithPast]:
         kept: list[Tensor] = []
         with _projections_kept(self, kept):
             outputs = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **others)
+        if kind == "liger" and labels is not None:
+            return CausalLMOutputWithPast(loss=_fused_loss(self, outputs[0], labels))
         logits = self.lm_head(outputs[0])
         scaling = getattr(self.config, "logits_scaling", None)  # Granite's
         if scaling is not None:
             logits = logits / scaling
         if conversion == "of the logits":
             logits = logits.float()
-        loss = None if labels is None else _loss(logits, labels, conversion)
+        loss = None if labels is None else _loss(logits, labels, conversion, kind)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=tuple(kept) or None)
 
     return forward
@@ -102,9 +111,22 @@ def _projections_kept(model: Any, kept: list[Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-def _loss(logits: Tensor, labels: Tensor, conversion: Conversion) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, conversion: Conversion, kind: Loss) -> Tensor:
     if conversion == "in the loss":
         logits = logits.float()
     predicting = logits[..., :-1, :].contiguous()
     predicted = labels[..., 1:].contiguous()
-    return cross_entropy(predicting.view(-1, predicting.size(-1)), predicted.view(-1))
+    function = kernels.cross_entropy if kind == "fast" else cross_entropy
+    return function(predicting.view(-1, predicting.size(-1)), predicted.view(-1))
+
+
+def _fused_loss(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of the last layer's states, without logits (`lce_forward` of the plugin)."""
+    predicting = hidden[..., :-1, :].contiguous()
+    predicted = labels[..., 1:].contiguous()
+    return kernels.linear_cross_entropy(
+        predicting.view(-1, predicting.size(-1)),
+        model.lm_head.weight,
+        predicted.view(-1),
+        scaled=getattr(model.config, "logits_scaling", None) is not None,
+    )

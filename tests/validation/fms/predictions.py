@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -22,7 +23,9 @@ from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
 from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
-from tests.validation.fms.heads import head_as_published, unprepared
+from tests.validation.fms.attention import attention_as_published
+from tests.validation.fms.heads import Loss, head_as_published, unprepared
+from tests.validation.fms.plugin import fast_kernels
 from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_of
 
 MEASURED = ("peak_allocated_bytes", "outcome")
@@ -92,7 +95,13 @@ def _predict(job: tuple[Run, str]) -> Figures:
 def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
     """Return the memory events of a published run's first steps."""
     model_type = json.loads((MODELS / f"{run.model}.json").read_text())["model_type"]
-    with head_as_published(model_type, run.transformers), unprepared():
+    loss: Loss = "liger" if run.liger else "fast" if run.fused else "torch"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(head_as_published(model_type, run.transformers, loss))
+        stack.enter_context(attention_as_published(model_type, run.transformers))
+        stack.enter_context(unprepared())
+        if run.fused:
+            stack.enter_context(fast_kernels(model_type, quantized=run.quantized))
         return trace_trainer(
             cell_of(run),
             Target(compute_capability=capability, padding=False),

@@ -30,6 +30,9 @@ _TRAIN_SIZE = 1024
 # NF4 of bitsandbytes through fms-acceleration's plugin, which leaves norms, embeddings and head in half precision.
 QUANTIZED = "accelerated-peft-bnb"
 _FUSED = re.compile(r"foak|fast-kernels")
+# What the plugin's fused LoRA has as modules; its fused multi-layer perceptron is not written here.
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "c_attn"}
+_FRAMEWORKS = ("none", QUANTIZED, "foak-fast-kernels", f"{QUANTIZED}-foak")
 
 
 class Run(NamedTuple):
@@ -47,6 +50,8 @@ class Run(NamedTuple):
     targets: tuple[str, ...]
     transformers: tuple[int, int]
     quantized: bool
+    fused: bool
+    liger: bool
 
 
 def reason_against(row: Mapping[str, Any]) -> str | None:
@@ -54,11 +59,9 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     framework = str(row["framework_config"])
     if int(row["num_gpus"]) != 1:
         return "several cards: the model is sharded by FSDP, which a trace of one process does not cover"
-    if _FUSED.search(framework):
-        return "fused Triton kernels of fms-acceleration, whose buffers are not known here"
     if "gptq" in f"{row['model']} {framework}".lower():
         return "a GPTQ base, whose kernels have buffers that are not known here"
-    if framework not in ("none", QUANTIZED):
+    if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
     if not str(row["packing"]).startswith("packed"):
         return "rows that are not packed, whose lengths depend on data that is not known"
@@ -66,6 +69,8 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
         return f"the attention {row['attention']} is not that of these runs"
     if _model_name(str(row["model"])) is None:
         return f"no config is known for the model {row['model']}"
+    if framework.startswith(f"{QUANTIZED}-foak") and not _targets(row) <= _ATTENTION:
+        return "the plugin's fused LoRA of a multi-layer perceptron, which is not traced"
     return None
 
 
@@ -74,7 +79,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
     name = _model_name(str(row["model"]))
     assert name is not None, row["model"]
     version = re.search(r"transformers (\d+)\.(\d+)", str(row["versions"]))
-    lora = str(row["method"]) == "lora"
+    lora, framework = str(row["method"]) == "lora", str(row["framework_config"])
     return Run(
         model=name,
         method="lora" if lora else "full",
@@ -87,7 +92,9 @@ def run_of(row: Mapping[str, Any]) -> Run:
         rank=int(float(row["lora_r"])) if lora else 0,
         targets=tuple(str(row["target_modules"]).split()) if lora else (),
         transformers=(int(version[1]), int(version[2])) if version else (4, 48),
-        quantized=str(row["framework_config"]) == QUANTIZED,
+        quantized=framework.startswith(QUANTIZED),
+        fused=bool(_FUSED.search(framework)),
+        liger=framework.endswith("-liger"),
     )
 
 
@@ -152,6 +159,10 @@ def _model_name(reference: str) -> str | None:
     last = reference.rpartition("/")[2]
     known = {file.stem.lower(): file.stem for file in MODELS.glob("*.json")}
     return (_SAME_SHAPE | known).get(last.lower())
+
+
+def _targets(row: Mapping[str, Any]) -> set[str]:
+    return set(str(row["target_modules"]).split())
 
 
 def _flag(value: object) -> bool:
