@@ -24,13 +24,20 @@ Figures = dict[str, object]
 
 
 def columns(simulated: Simulated, unsplit: int = 0) -> Figures:
-    """Return a simulation's figures by column; the upper ends are `unsplit` bytes above the simulated ones."""
+    """Return a simulation's figures by column.
+
+    `unsplit` is what blocks of loaded weights can have beyond their request: the upper ends are as much above the
+    simulated ones, and allocated memory can be as little as was asked for.
+    """
     figures: Figures = {"predicted_oom": int(simulated.first.out_of_memory)}
     for name in FIGURES:
         low, high = simulated.interval(f"peak_{name}_bytes")
         figures[f"predicted_{name}_bytes"] = getattr(simulated.first, f"peak_{name}_bytes")
         figures[f"predicted_{name}_low_bytes"] = low
         figures[f"predicted_{name}_high_bytes"] = high + unsplit
+    if unsplit:
+        least, _ = simulated.interval("peak_requested_bytes")
+        figures["predicted_allocated_low_bytes"] = least
     return figures
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import peft
 import pytest
@@ -11,7 +13,13 @@ from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
 from ftbench.predict.trace.tracer import Target, trace
 from tests.validation.columns import COLUMNS
 from tests.validation.fms import predictions
-from tests.validation.fms.heads import conversion_of, head_as_published, unprepared
+from tests.validation.fms.heads import (
+    conversion_of,
+    head_as_published,
+    prepared_by_trl,
+    unprepared,
+)
+from tests.validation.fms.optimizer import _prepared
 from tests.validation.fms.rows import MODELS, cell_of, reason_against, run_of
 
 ROW = {
@@ -76,8 +84,6 @@ def test_rows_are_not_longer_than_the_model_has_positions():
             {"framework_config": "accelerated-peft-bnb-foak", "target_modules": "q_proj up_proj"},
             "perceptron",
         ),
-        ({"model": "TheBloke/Mistral-7B-v0.1-GPTQ"}, "GPTQ"),
-        ({"framework_config": "baseline-peft-bnb"}, "baseline-peft-bnb"),
         ({"packing": "padding-free"}, "not packed"),
         ({"packing": ""}, "not packed"),
         ({"attention": "sdpa"}, "sdpa"),
@@ -188,3 +194,33 @@ def test_measured_peaks_are_bytes_and_failures_have_none():
     assert found["low"].isna().tolist() == found["failed"].tolist() == [False, True]
     assert found["group"][0] == "causal-lm, lora, none"
     assert predictions.measured(pd.DataFrame([ROW])) is None
+
+
+def test_trl_prepares_a_model_with_norms_in_float32_alone():
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=16,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    with prepared_by_trl():
+        peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    assert model.lm_head.weight.dtype == model.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert model.model.norm.weight.dtype == torch.float32
+    assert not model.lm_head.weight.requires_grad
+
+
+def test_states_are_made_once_and_move_nothing():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight], weight_decay=0.0)
+    trainer = SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))
+    seen = []
+    step = _prepared(lambda self: seen.append(dict(optimizer.state[weight])))
+    step(trainer)
+    step(trainer)
+    assert weight.tolist() == [1, 1]
+    assert weight.grad is None
+    assert [state["step"].item() for state in seen] == [1, 1]

@@ -77,11 +77,14 @@ def fuse(attention: Any) -> None:
 def _fuse_three(projections: list[Any]) -> None:
     """The first of the three that is called computes all; each gives its result away when it is called."""
     waiting: dict[int, Tensor] = {}
+    in_place = all(
+        hasattr(_state_of(one.base_layer), "absmax") for one in projections
+    )  # not GPTQ's
 
     def forward_of(place: int) -> Callable[[Any, Tensor], Tensor]:
         def forward(_: Any, x: Tensor) -> Tensor:
             if not waiting:
-                waiting.update(enumerate(_projected(x, projections, True)))
+                waiting.update(enumerate(_projected(x, projections, in_place)))
             return waiting.pop(place)
 
         return forward
@@ -123,12 +126,16 @@ def _product(x: Tensor, one: _Adapter) -> tuple[Tensor, Tensor]:
 
 def _state_of(base: Any) -> Any:
     """Return how a weight is quantised; bitsandbytes keeps it beside the weight, too, and looks for it in both."""
-    return getattr(base.weight, "quant_state", None) or base.quant_state
+    return getattr(getattr(base, "weight", None), "quant_state", None) or base.quant_state
 
 
 def _dequantised(state: Any, device: torch.device) -> Tensor:
     """Return a weight in half precision (`fast_dequantize`); the scales of its blocks are there meanwhile."""
     made = torch.empty(state.shape, dtype=state.dtype, device=device)
+    if not hasattr(
+        state, "absmax"
+    ):  # GPTQ's, whose kernel reads packed values and scales; inputs come first
+        return made.t()
     scales = torch.empty(state.absmax.numel(), dtype=torch.float32, device=device)
     scales += state.offset
     return made

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import peft
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
@@ -29,6 +30,7 @@ from tests.validation.fms import kernels
 Conversion = Literal["of the logits", "in the loss", "none"]
 Loss = Literal["torch", "fast", "liger"]
 _LOSS_FUNCTIONS_SINCE = (4, 46)
+_IN_HALF = ("lm_head", "embed_tokens", "wte", "wpe")
 
 
 def conversion_of(model_type: str, version: tuple[int, int]) -> Conversion:
@@ -42,6 +44,28 @@ def conversion_of(model_type: str, version: tuple[int, int]) -> Conversion:
 def unprepared() -> Iterator[None]:
     """Leave a quantised model as it was loaded: fms-acceleration does not call peft's preparation for training."""
     with patches.replaced(peft, "prepare_model_for_kbit_training", lambda _: _as_it_is):
+        yield
+
+
+@contextlib.contextmanager
+def prepared_by_trl() -> Iterator[None]:
+    """Prepare a quantised model as TRL's SFTTrainer does: by peft, and then with embeddings and head in bfloat16.
+
+    peft makes all that is not quantised float32, and under `bf16` TRL takes that back but for the norms
+    (`peft_module_casting_to_bf16` in trl 0.11 to 0.13, trainer/utils.py). So the residual stream is float32.
+    """
+
+    def then_cast(original: Callable[..., Any]) -> Callable[..., Any]:
+        def prepare(model: Any, *args: Any, **named: Any) -> Any:
+            model = original(model, *args, **named)
+            for name, module in model.named_modules():
+                if name.endswith(_IN_HALF) and module.weight.dtype == torch.float32:
+                    module.weight.data = module.weight.data.to(torch.bfloat16)
+            return model
+
+        return prepare
+
+    with patches.replaced(peft, "prepare_model_for_kbit_training", then_cast):
         yield
 
 

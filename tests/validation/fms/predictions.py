@@ -24,15 +24,17 @@ from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
 from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
 from tests.validation.fms.attention import attention_as_published
-from tests.validation.fms.heads import Loss, head_as_published, unprepared
+from tests.validation.fms.gptq import gptq_base
+from tests.validation.fms.heads import Loss, head_as_published, prepared_by_trl, unprepared
+from tests.validation.fms.optimizer import states_made_before
 from tests.validation.fms.plugin import fast_kernels
 from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_of
 
 MEASURED = ("peak_allocated_bytes", "outcome")
 WORKERS = 2
 TORCH = (2, 4)  # of all rows
-# Adam's state is made in the first step; the second has all that later ones have.
-_STEPS = 2
+# Adam's state is made in the first step, the second has all that later ones have; adapters' states are made before.
+_STEPS = {"full": 2, "lora": 1}
 
 
 def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,18 +96,23 @@ def _predict(job: tuple[Run, str]) -> Figures:
 
 def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
     """Return the memory events of a published run's first steps."""
-    model_type = json.loads((MODELS / f"{run.model}.json").read_text())["model_type"]
+    config = json.loads((MODELS / f"{run.model}.json").read_text())
+    model_type = config["model_type"]
     loss: Loss = "liger" if run.liger else "fast" if run.fused else "torch"
     with contextlib.ExitStack() as stack:
         stack.enter_context(head_as_published(model_type, run.transformers, loss))
         stack.enter_context(attention_as_published(model_type, run.transformers))
-        stack.enter_context(unprepared())
+        stack.enter_context(unprepared() if run.plugin else prepared_by_trl())
+        if run.group:
+            stack.enter_context(gptq_base(model_type, run.group, config["vocab_size"]))
         if run.fused:
-            stack.enter_context(fast_kernels(model_type, quantized=run.quantized))
+            stack.enter_context(fast_kernels(model_type, quantized=run.quantized or run.group != 0))
+        if run.method == "lora":
+            stack.enter_context(states_made_before())
         return trace_trainer(
             cell_of(run),
             Target(compute_capability=capability, padding=False),
             batches=Batches((run.length,)),
-            steps=_STEPS,
+            steps=_STEPS[run.method],
             evaluation=False,
         )

@@ -23,16 +23,33 @@ MODELS = Path(__file__).with_name("models")
 _SAME_SHAPE = {
     "meta-llama-3-8b": "Llama-3-8B",
     "llama-3-8b": "Llama-3-8B",
+    "llama-2-70b": "Llama-2-70b-hf",
     "mixtral-8x7b-instruct-v0.1": "Mixtral-8x7B-v0.1",
 }
 # The examples of a trace: enough for its steps, at any batch size here.
 _TRAIN_SIZE = 1024
 # NF4 of bitsandbytes through fms-acceleration's plugin, which leaves norms, embeddings and head in half precision.
 QUANTIZED = "accelerated-peft-bnb"
+# The same without the plugin: the model is prepared for training by TRL and peft.
+BASELINE = "baseline-peft-bnb"
+# A base that GPTQ quantised before; the plugin leaves it in float16.
+GPTQ = "accelerated-peft-autogptq"
+# Inputs that share a scale, by the checkpoints' pages: 128, but all inputs of an output in the largest models.
+_GROUPS = {"Llama-2-70b-hf": -1, "Mixtral-8x7B-v0.1": -1}
+_USUAL_GROUP = 128
+_EXPERTS = ("Mixtral-8x7B-v0.1",)
 _FUSED = re.compile(r"foak|fast-kernels")
 # What the plugin's fused LoRA has as modules; its fused multi-layer perceptron is not written here.
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "c_attn"}
-_FRAMEWORKS = ("none", QUANTIZED, "foak-fast-kernels", f"{QUANTIZED}-foak")
+_FRAMEWORKS = (
+    "none",
+    QUANTIZED,
+    BASELINE,
+    GPTQ,
+    f"{GPTQ}-foak",
+    "foak-fast-kernels",
+    f"{QUANTIZED}-foak",
+)
 
 
 class Run(NamedTuple):
@@ -50,6 +67,8 @@ class Run(NamedTuple):
     targets: tuple[str, ...]
     transformers: tuple[int, int]
     quantized: bool
+    plugin: bool
+    group: int
     fused: bool
     liger: bool
 
@@ -59,17 +78,21 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     framework = str(row["framework_config"])
     if int(row["num_gpus"]) != 1:
         return "several cards: the model is sharded by FSDP, which a trace of one process does not cover"
-    if "gptq" in f"{row['model']} {framework}".lower():
-        return "a GPTQ base, whose kernels have buffers that are not known here"
     if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
     if not str(row["packing"]).startswith("packed"):
         return "rows that are not packed, whose lengths depend on data that is not known"
     if str(row["attention"]) != "flash_attention_2":
         return f"the attention {row['attention']} is not that of these runs"
-    if _model_name(str(row["model"])) is None:
+    name = _model_name(str(row["model"]))
+    if name is None:
         return f"no config is known for the model {row['model']}"
-    if framework.startswith(f"{QUANTIZED}-foak") and not _targets(row) <= _ATTENTION:
+    if framework.startswith((QUANTIZED, BASELINE, GPTQ)) and name in _EXPERTS:
+        return "a quantised mixture of experts: transformers 5 keeps experts in one tensor, which is not quantised"
+    if (
+        framework.startswith((f"{QUANTIZED}-foak", f"{GPTQ}-foak"))
+        and not _targets(row) <= _ATTENTION
+    ):
         return "the plugin's fused LoRA of a multi-layer perceptron, which is not traced"
     return None
 
@@ -80,11 +103,12 @@ def run_of(row: Mapping[str, Any]) -> Run:
     assert name is not None, row["model"]
     version = re.search(r"transformers (\d+)\.(\d+)", str(row["versions"]))
     lora, framework = str(row["method"]) == "lora", str(row["framework_config"])
+    dtype, autocast = _types(row, lora=lora)
     return Run(
         model=name,
         method="lora" if lora else "full",
-        dtype=str(row["torch_dtype"]),
-        autocast="bf16" if _flag(row["bf16_flag"]) else "fp16" if _flag(row["fp16_flag"]) else "",
+        dtype=dtype,
+        autocast=autocast,
         batch=int(row["per_device_batch"]),
         accumulation=int(row["grad_accum"]),
         length=min(int(row["max_seq_len"]), longest_of(name)),
@@ -92,7 +116,9 @@ def run_of(row: Mapping[str, Any]) -> Run:
         rank=int(float(row["lora_r"])) if lora else 0,
         targets=tuple(str(row["target_modules"]).split()) if lora else (),
         transformers=(int(version[1]), int(version[2])) if version else (4, 48),
-        quantized=framework.startswith(QUANTIZED),
+        quantized=framework.startswith((QUANTIZED, BASELINE)),
+        plugin=framework.startswith((QUANTIZED, GPTQ)),
+        group=_GROUPS.get(name, _USUAL_GROUP) if framework.startswith(GPTQ) else 0,
         fused=bool(_FUSED.search(framework)),
         liger=framework.endswith("-liger"),
     )
@@ -156,9 +182,21 @@ def _lora(run: Run) -> dict[str, Any]:
 
 def _model_name(reference: str) -> str | None:
     """Return the name of the config of a model, by the last part of its name; None if there is none."""
-    last = reference.rpartition("/")[2]
+    last = reference.rpartition("/")[2].lower().removesuffix("-gptq")
     known = {file.stem.lower(): file.stem for file in MODELS.glob("*.json")}
-    return (_SAME_SHAPE | known).get(last.lower())
+    return (_SAME_SHAPE | known).get(last)
+
+
+def _types(row: Mapping[str, Any], *, lora: bool) -> tuple[str, Literal["", "bf16", "fp16"]]:
+    """Return the type of the weights, and of autocast.
+
+    Adapters beside weights in float16 are float32, which torch's gradient scaler accepts; the recipe refuses such
+    weights as a whole. bfloat16, which needs no scaler, has the same sizes: a scaler works in place.
+    """
+    half = "bf16" if _flag(row["bf16_flag"]) else "fp16" if _flag(row["fp16_flag"]) else ""
+    if lora and half == "fp16" and str(row["torch_dtype"]) == "float16":
+        return "bfloat16", "bf16"
+    return str(row["torch_dtype"]), half
 
 
 def _targets(row: Mapping[str, Any]) -> set[str]:
