@@ -39,6 +39,7 @@ ROW = {
     "attention": "flash_attention_2",
     "lora_r": "16.0",
     "target_modules": "q_proj k_proj",
+    "optimizer": "HF default adamw_torch (foreach), adam_epsilon 1e-4",
     "versions": "torch 2.4.1 transformers 4.48.1 accelerate 1.0.1",
 }
 
@@ -70,6 +71,14 @@ def test_a_quantised_row_of_the_plugin_is_not_prepared():
     assert model.weight.dtype == torch.bfloat16
 
 
+def test_a_file_without_a_column_gets_a_reason_and_numbers_may_have_a_point():
+    left = {name: value for name, value in ROW.items() if name != "packing"}
+    assert "packing" in (reason_against(left) or "")
+    run = run_of(ROW | {"per_device_batch": "4.0", "grad_accum": "2.0", "optimizer": "adamw_8bit"})
+    assert (run.batch, run.accumulation, run.optimizer) == (4, 2, "adamw_8bit")
+    assert cell_of(run).settings["optim"] == "adamw_8bit"
+
+
 def test_rows_are_not_longer_than_the_model_has_positions():
     run = run_of(ROW | {"model": "bigcode/gpt_bigcode-santacoder", "method": "full"})
     assert (run.length, run.rank, run.targets) == (2048, 0, ())
@@ -79,13 +88,22 @@ def test_rows_are_not_longer_than_the_model_has_positions():
     ("changed", "named"),
     [
         ({"num_gpus": 2}, "several cards"),
+        ({"num_gpus": ""}, "num_gpus"),
+        ({"per_device_batch": "auto"}, "per_device_batch"),
+        ({"max_seq_len": ""}, "max_seq_len"),
+        ({"lora_r": ""}, "lora_r"),
+        ({"target_modules": " "}, "target_modules"),
+        ({"method": "prefix tuning"}, "prefix tuning"),
+        ({"torch_dtype": "int8"}, "int8"),
+        ({"versions": "torch 2.4.1"}, "versions"),
+        ({"optimizer": "lion"}, "lion"),
         ({"framework_config": "megablocks"}, "megablocks"),
         (
             {"framework_config": "accelerated-peft-bnb-foak", "target_modules": "q_proj up_proj"},
             "perceptron",
         ),
         ({"packing": "padding-free"}, "not packed"),
-        ({"packing": ""}, "not packed"),
+        ({"packing": ""}, "packing"),
         ({"attention": "sdpa"}, "sdpa"),
         ({"model": "someone/unheard-of"}, "unheard-of"),
     ],
@@ -103,6 +121,8 @@ def test_rows_that_are_not_covered_have_a_reason(changed, named):
         ("Mistral-7B-v0.1", 7_241_732_096),
         ("Llama-3-8B", 8_030_261_248),
         ("Llama-2-70b-hf", 68_976_648_192),
+        ("Llama-2-7b-hf", 6_738_415_616),
+        ("Llama-2-13b-hf", 13_015_864_320),
         ("Mixtral-8x7B-v0.1", 46_702_792_704),
     ],
 )

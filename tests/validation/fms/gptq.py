@@ -1,7 +1,8 @@
 """A GPTQ base, for memory: weights of 4 bits in integers of 32, dequantised for each product.
 
 Source: plugins/accelerated-peft of github.com/foundation-model-stack/fms-acceleration, which has the Triton kernels
-of GPTQModel (`nn_modules/qlinear/qlinear_tritonv2.py`, `triton_utils/dequant.py`). For I inputs, O outputs and groups of G:
+of GPTQModel (`nn_modules/qlinear/qlinear_tritonv2.py`, `triton_utils/dequant.py`). For I inputs, O outputs and
+groups of G:
 
     qweight [I / 8, O] int32    qzeros [I / G, O / 8] int32    scales [I / G, O] float16    g_idx [I] int32
     in each product, also of the backward pass: the weight [I, O] float16; nothing of it is kept

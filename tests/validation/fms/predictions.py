@@ -33,8 +33,6 @@ from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_
 MEASURED = ("peak_allocated_bytes", "outcome")
 WORKERS = 2
 TORCH = (2, 4)  # of all rows
-# Adam's state is made in the first step, the second has all that later ones have; adapters' states are made before.
-_STEPS = {"full": 2, "lora": 1}
 
 
 def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,6 +92,11 @@ def _predict(job: tuple[Run, str]) -> Figures:
     }
 
 
+def _states_are_made_before(run: Run) -> bool:
+    """Return whether one step is traced; else two, of which the first makes the optimizer's state."""
+    return run.method == "lora" and run.optimizer == "adamw_torch"
+
+
 def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
     """Return the memory events of a published run's first steps."""
     config = json.loads((MODELS / f"{run.model}.json").read_text())
@@ -107,12 +110,12 @@ def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
             stack.enter_context(gptq_base(model_type, run.group, config["vocab_size"]))
         if run.fused:
             stack.enter_context(fast_kernels(model_type, quantized=run.quantized or run.group != 0))
-        if run.method == "lora":
+        if _states_are_made_before(run):
             stack.enter_context(states_made_before())
         return trace_trainer(
             cell_of(run),
             Target(compute_capability=capability, padding=False),
             batches=Batches((run.length,)),
-            steps=_STEPS[run.method],
+            steps=1 if _states_are_made_before(run) else 2,
             evaluation=False,
         )

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Profile
 from ftbench.plan.resolve import resolve
+from ftbench.predict.trace.trace_trainer import COVERED_OPTIMIZERS
 
 MODELS = Path(__file__).with_name("models")
 # The hub's other names of a shape, in lower case.
@@ -37,6 +38,18 @@ GPTQ = "accelerated-peft-autogptq"
 # Inputs that share a scale, by the checkpoints' pages: 128, but all inputs of an output in the largest models.
 _GROUPS = {"Llama-2-70b-hf": -1, "Mixtral-8x7B-v0.1": -1}
 _USUAL_GROUP = 128
+_NUMBERS = ("num_gpus", "per_device_batch", "grad_accum", "max_seq_len")
+_TEXTS = (
+    "model",
+    "method",
+    "framework_config",
+    "gpu",
+    "packing",
+    "attention",
+    "optimizer",
+    "versions",
+)
+_KNOWN = {"method": ("full", "lora"), "torch_dtype": ("bfloat16", "float16", "float32")}
 _EXPERTS = ("Mixtral-8x7B-v0.1",)
 _FUSED = re.compile(r"foak|fast-kernels")
 # What the plugin's fused LoRA has as modules; its fused multi-layer perceptron is not written here.
@@ -71,12 +84,15 @@ class Run(NamedTuple):
     group: int
     fused: bool
     liger: bool
+    optimizer: str
 
 
 def reason_against(row: Mapping[str, Any]) -> str | None:
     """Return why a row is not predicted; None if it is."""
+    if reason := _reason_against_values(row):
+        return reason
     framework = str(row["framework_config"])
-    if int(row["num_gpus"]) != 1:
+    if _whole(row["num_gpus"]) != 1:
         return "several cards: the model is sharded by FSDP, which a trace of one process does not cover"
     if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
@@ -97,11 +113,30 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _reason_against_values(row: Mapping[str, Any]) -> str | None:
+    """Return which value is missing or not known; None if all are there."""
+    lora = str(row.get("method")) == "lora"
+    for name in (*_NUMBERS, *(("lora_r",) if lora else ())):
+        if _whole(row.get(name, "")) is None:
+            return f"{name} is not stated as a whole number"
+    texts = (*_TEXTS, *(("target_modules",) if lora else ()))
+    if missing := [name for name in texts if not str(row.get(name, "")).strip()]:
+        return f"not stated: {', '.join(missing)}"
+    for name, known in _KNOWN.items():
+        if str(row[name]) not in known:
+            return f"{name} {row[name]} is none of {', '.join(known)}"
+    if _optimizer(row) is None:
+        return f"the optimizer {row['optimizer']} is not traced"
+    return None if _version(row) else "versions do not say which transformers ran"
+
+
 def run_of(row: Mapping[str, Any]) -> Run:
     """Return the run of a row that `reason_against` has nothing against."""
     name = _model_name(str(row["model"]))
     assert name is not None, row["model"]
-    version = re.search(r"transformers (\d+)\.(\d+)", str(row["versions"]))
+    version, optimizer = _version(row), _optimizer(row)
+    assert version is not None
+    assert optimizer is not None
     lora, framework = str(row["method"]) == "lora", str(row["framework_config"])
     dtype, autocast = _types(row, lora=lora)
     return Run(
@@ -109,13 +144,14 @@ def run_of(row: Mapping[str, Any]) -> Run:
         method="lora" if lora else "full",
         dtype=dtype,
         autocast=autocast,
-        batch=int(row["per_device_batch"]),
-        accumulation=int(row["grad_accum"]),
-        length=min(int(row["max_seq_len"]), longest_of(name)),
-        checkpointing=_flag(row["gradient_checkpointing"]),
-        rank=int(float(row["lora_r"])) if lora else 0,
+        batch=_whole(row["per_device_batch"]) or 1,
+        accumulation=_whole(row["grad_accum"]) or 1,
+        length=min(_whole(row["max_seq_len"]) or 1, longest_of(name)),
+        checkpointing=_flag(row.get("gradient_checkpointing", "")),
+        rank=(_whole(row["lora_r"]) or 1) if lora else 0,
         targets=tuple(str(row["target_modules"]).split()) if lora else (),
-        transformers=(int(version[1]), int(version[2])) if version else (4, 48),
+        transformers=version,
+        optimizer=optimizer,
         quantized=framework.startswith((QUANTIZED, BASELINE)),
         plugin=framework.startswith((QUANTIZED, GPTQ)),
         group=_GROUPS.get(name, _USUAL_GROUP) if framework.startswith(GPTQ) else 0,
@@ -136,7 +172,7 @@ def longest_of(model: str) -> int:
 def cell_of(run: Run) -> Cell:
     """Return the cell of a profile that asks for the same run."""
     training: dict[str, Any] = {
-        "optim": "adamw_torch",
+        "optim": run.optimizer,
         "gradient_accumulation_steps": run.accumulation,
         "gradient_checkpointing": run.checkpointing,
     }
@@ -187,13 +223,37 @@ def _model_name(reference: str) -> str | None:
     return (_SAME_SHAPE | known).get(last)
 
 
+def _whole(value: object) -> int | None:
+    """Return a number that is whole and positive, also as `4.0`; None if it is no such number."""
+    match = re.fullmatch(r"(\d+)(\.0+)?", str(value).strip())
+    return int(match[1]) if match and int(match[1]) else None
+
+
+def _version(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return major and minor of the transformers that ran."""
+    found = re.search(r"transformers (\d+)\.(\d+)", str(row["versions"]))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _optimizer(row: Mapping[str, Any]) -> str | None:
+    """Return the name of `TrainingArguments.optim` in a description; None if there is none that is traced."""
+    words = re.findall(r"\w+", str(row["optimizer"]))
+    return next((word for word in words if word in COVERED_OPTIMIZERS), None)
+
+
 def _types(row: Mapping[str, Any], *, lora: bool) -> tuple[str, Literal["", "bf16", "fp16"]]:
     """Return the type of the weights, and of autocast.
 
     Adapters beside weights in float16 are float32, which torch's gradient scaler accepts; the recipe refuses such
     weights as a whole. bfloat16, which needs no scaler, has the same sizes: a scaler works in place.
     """
-    half = "bf16" if _flag(row["bf16_flag"]) else "fp16" if _flag(row["fp16_flag"]) else ""
+    half = (
+        "bf16"
+        if _flag(row.get("bf16_flag", ""))
+        else "fp16"
+        if _flag(row.get("fp16_flag", ""))
+        else ""
+    )
     if lora and half == "fp16" and str(row["torch_dtype"]) == "float16":
         return "bfloat16", "bf16"
     return str(row["torch_dtype"]), half
