@@ -263,3 +263,27 @@ def test_the_screenshot_is_a_module_that_gets_the_arguments(noxfile, monkeypatch
 
 def test_the_tests_that_run_under_the_older_transformers_are_there(loaded):
     assert [name for name in loaded.OLD_TRANSFORMERS_TESTS if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "environment"),
+    [
+        ("model,framework_config,attention", "shared"),
+        ("id,micro_batch,attention", "shared"),
+        ("source,model,attention,figure", "4.44.2"),
+        ("model,optimizer,batch", "4.51.3"),
+    ],
+)
+def test_published_cells_are_predicted_with_the_transformers_of_their_kind(
+    noxfile, monkeypatch, tmp_path, header, environment
+):
+    monkeypatch.setattr(noxfile, "shared_environment", lambda _: Path("shared"))
+    monkeypatch.setattr(
+        noxfile, "validation_environment", lambda _, version=noxfile.OF_LOOPS: Path(version)
+    )
+    cells = tmp_path / "cells.csv"
+    cells.write_text(header + "\n")
+    session = FakeSession(posargs=[str(cells), "--out", str(tmp_path)])
+    noxfile.validate(session)
+    ((program, *_),) = session.commands
+    assert program == str(Path(environment) / "python")
