@@ -5,13 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from ftbench.plan.profile import TaskName
 from ftbench.plan.sources import DataSource
 from ftbench.worker.tasks.chat import conversations, require_template
 from ftbench.worker.tasks.language_modelling import LanguageModelling, features
 from ftbench.worker.tasks.protocol import COMPLETION, IGNORED, MESSAGES, TEXT, Column
+
+
+class _Decoders:
+    """The models of causal language models; and the decoders among those of sequence to sequence.
+
+    transformers lists language models that hear (Qwen2-Audio, Voxtral) beside encoder-decoders only. They read
+    prompt and completion as one sequence.
+    """
+
+    def __contains__(self, config: type[PreTrainedConfig]) -> bool:
+        return config in MODEL_FOR_CAUSAL_LM_MAPPING or (
+            config in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and not config.is_encoder_decoder
+        )
+
+    def __getitem__(self, config: type[PreTrainedConfig]) -> Any:
+        if config in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return MODEL_FOR_CAUSAL_LM_MAPPING[config]
+        return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config]
+
+
+class AutoModelForDecoding(AutoModelForCausalLM):
+    """transformers' AutoModelForCausalLM, with the decoders that it leaves out."""
+
+    _model_mapping = _Decoders()
 
 
 class CausalLm(LanguageModelling):
@@ -21,7 +51,7 @@ class CausalLm(LanguageModelling):
     """
 
     name: TaskName = "causal-lm"
-    auto_model: Any = AutoModelForCausalLM
+    auto_model: Any = AutoModelForDecoding
     shift = 1
 
     def __init__(self, source: DataSource) -> None:
