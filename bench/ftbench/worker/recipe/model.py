@@ -202,13 +202,13 @@ def attention_for(config: PreTrainedConfig, task: Task, wanted: str) -> str:
 
 def _of_parts(config: PreTrainedConfig, attention: str) -> str | dict[str, str]:
     """Return the attention as transformers takes it: `eager` for the parts of a model that lack `sdpa`."""
-    parts = {name: getattr(config, name, None) for name in config.sub_configs}
-    classes = {
-        name: MODEL_MAPPING[type(part)]
+    models: Any = MODEL_MAPPING
+    parts = {name: type(getattr(config, name, None)) for name in config.sub_configs}
+    lacking = [
+        name
         for name, part in parts.items()
-        if type(part) in MODEL_MAPPING
-    }
-    lacking = [name for name, made in classes.items() if not _has_attention(made, attention)]
+        if part in models and not _has_attention(models[part], attention)
+    ]
     if attention != "sdpa" or not lacking:
         return attention
     return dict.fromkeys(("", *parts), attention) | dict.fromkeys(lacking, "eager")

@@ -41,7 +41,7 @@ class _Decoders:
 class AutoModelForDecoding(AutoModelForCausalLM):
     """transformers' AutoModelForCausalLM, with the decoders that it leaves out."""
 
-    _model_mapping = _Decoders()
+    _model_mapping: Any = _Decoders()
 
 
 class CausalLm(LanguageModelling):
