@@ -23,6 +23,23 @@ def test_products():
     assert half == ("aten::mm", (2, 3, 5), (0, 2))
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "copies"),
+    [
+        (torch.ones(()).expand(2, 3), torch.ones(3, 5), (6, 0)),
+        (torch.ones(()).expand(3, 2).t(), torch.ones(3, 5), (6, 0)),
+        (torch.ones(2, 3), torch.ones(3, 1).expand(3, 5), (0, 15)),
+        (torch.ones(2, 6)[:, ::2], torch.ones(3, 10)[:, ::2], (6, 15)),
+        (torch.ones(3, 2).t(), torch.ones(3, 8)[:, :5], ()),
+        (torch.ones(7, 2, 1).expand(7, 2, 3), torch.ones(7, 3, 5), (42, 0)),
+        (torch.ones(2, 3).expand(7, 2, 3), torch.ones(7, 5, 3).mT, ()),
+    ],
+)
+def test_a_product_copies_a_matrix_that_cublas_cannot_read(left, right, copies):
+    operator = aten.mm.default if left.dim() == 2 else aten.bmm.default
+    assert of(operator, left, right)[1] == (2, 3, 5, *copies)
+
+
 def test_products_of_batches():
     left, right = torch.ones(7, 2, 3), torch.ones(7, 3, 5)
     assert of(aten.bmm.default, left, right) == ("aten::bmm", (2, 3, 5), (0, 4))
@@ -105,7 +122,7 @@ def kernels(found):
 def test_the_kernels_of_a_step_in_their_order_with_their_threads():
     assert kernels(trace(linear(), steps=1)) == [
         (Kernel("aten::addmm", (2, 4, 4), (1, 4), False), FORWARD),
-        (Kernel("aten::mm", (4, 2, 4), (0, 4), True), BACKWARD),
+        (Kernel("aten::mm", (4, 2, 4, 8, 0), (0, 4), True), BACKWARD),
     ]
 
 
