@@ -11,6 +11,7 @@ import typer
 
 from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError, WorkloadError
 from ftbench.cli.options import (
+    AssumeTorchOption,
     AttentionOption,
     ExpandableOption,
     GpuOption,
@@ -23,6 +24,7 @@ from ftbench.cli.options import (
     gpus_of,
     open_console,
     selection_of,
+    version_of,
 )
 from ftbench.cli.subjects import (
     ArgOption,
@@ -34,7 +36,7 @@ from ftbench.cli.subjects import (
 
 if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
-    from ftbench.records.prediction import CellPrediction
+    from ftbench.records.prediction import Predictions
 
 TrainSizeOption = Annotated[
     int | None,
@@ -114,6 +116,7 @@ def predict(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
+    assume_torch: AssumeTorchOption = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
     arguments: ArgOption = None,
@@ -132,13 +135,17 @@ def predict(
         largest_table,
         predictions_json,
         predictions_table,
+        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
     asked = subject_of(subject, only, overrides=overrides, arguments=arguments, steps=steps)
     gpus = gpus_of(gpu)
     predictions = asked.predictions(
-        gpus, attention=attention_of(attention), expandable_segments=expandable_segments
+        gpus,
+        attention=attention_of(attention),
+        expandable_segments=expandable_segments,
+        assume_torch=version_of(assume_torch),
     )
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
@@ -149,7 +156,7 @@ def predict(
             show_table(console, largest_table(asked.grid, predictions, names))
         for line in growth_notes(asked.grid, predictions):
             console.print(line, soft_wrap=True, markup=False)
-        for note in (LEGEND, *predictions.notes):
+        for note in (LEGEND, *predictions.notes, versions_text(predictions)):
             console.print(note, soft_wrap=True, style="dim")
     if predictions.refused:
         raise typer.Exit(EXIT_FINDING)
@@ -168,6 +175,7 @@ def explain(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
+    assume_torch: AssumeTorchOption = None,
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
@@ -188,6 +196,7 @@ def explain(
         explain=True,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
+        assume_torch=version_of(assume_torch),
     )
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
@@ -199,19 +208,21 @@ def explain(
             f"ftbench: this is the first of {len(asked.grid.cells)} cells; --cell selects another",
             file=sys.stderr,
         )
-    _show_explanation(predictions.cells[0])
+    _show_explanation(predictions)
 
 
-def _show_explanation(prediction: CellPrediction) -> None:
-    """Show what a cell's peak consists of, memory over the steps, and what these keep ever more of."""
+def _show_explanation(predictions: Predictions) -> None:
+    """Show what the one cell's peak consists of, memory over the steps, and what these keep ever more of."""
     from ftbench.report.commands.prediction import (
         explanation_tables,
         growth_explained,
         moment_text,
         timeline_chart,
+        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
+    (prediction,) = predictions.cells
     console, composition = open_console(), prediction.composition
     assert composition is not None
     for table in explanation_tables(prediction):
@@ -221,6 +232,8 @@ def _show_explanation(prediction: CellPrediction) -> None:
         console.print(line, soft_wrap=True)
     for line in growth_explained(prediction):
         console.print(line, soft_wrap=True, markup=False)
+    for note in (*predictions.notes, versions_text(predictions)):
+        console.print(note, soft_wrap=True, style="dim")
 
 
 def estimate(

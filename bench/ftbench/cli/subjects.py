@@ -71,6 +71,7 @@ class ProfileSubject:
         explain: bool = False,
         attention: AttentionKernel | None = None,
         expandable_segments: bool = False,
+        assume_torch: tuple[int, int] | None = None,
     ) -> Predictions:
         """Return the predictions of the chosen cells, and the largest batches on the cards."""
         return forecast_of(
@@ -80,6 +81,7 @@ class ProfileSubject:
             explain=explain,
             attention=attention,
             expandable_segments=expandable_segments,
+            assume_torch=assume_torch,
         )
 
     def baseline(
@@ -127,6 +129,7 @@ class ProgramSubject:
         explain: bool = False,
         attention: AttentionKernel | None = None,
         expandable_segments: bool = False,
+        assume_torch: tuple[int, int] | None = None,
         parts: bool = False,
     ) -> Predictions:
         """Return the predictions of the chosen cells; with `parts`, also the breakdown of each."""
@@ -141,6 +144,7 @@ class ProgramSubject:
             explain=explain,
             attention=attention,
             expandable_segments=expandable_segments,
+            assume_torch=assume_torch,
             breakdown_of=tuple(cell.cell_id for cell in self.grid.cells) if parts else (),
             processes=processes(),
         )

@@ -21,6 +21,7 @@ from ftbench.predict.shapes.fit import Shape
 from ftbench.predict.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
@@ -65,7 +66,8 @@ def predict(
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     sequence_lengths = sequence_lengths or SequenceLengths()
-    cards = [card_of(gpu) for gpu in gpus]
+    workspaces = version_of_workspaces(request.assume_torch)
+    cards = [card_of(gpu, workspaces) for gpu in gpus]
     order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
     covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
@@ -97,7 +99,11 @@ def predict(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=(*_notes(cells, sequence_lengths, request), *managed_notes(found.values())),
+        notes=(
+            *_notes(cells, sequence_lengths, request),
+            *managed_notes(found.values()),
+            *version_note(request.assume_torch),
+        ),
         versions=patches.library_versions(),
     )
 

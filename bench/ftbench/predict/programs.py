@@ -6,6 +6,7 @@ forked from this one: whatever a loop leaves behind (globals, caches) does not r
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import traceback
 from collections import deque
@@ -24,6 +25,7 @@ from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
@@ -83,7 +85,7 @@ def predict_program(
     return Predictions(
         cells=cells,
         refused=tuple(one for one in found if isinstance(one, Refused)),
-        notes=(*_notes(request), *managed_notes(cells)),
+        notes=(*_notes(request), *managed_notes(cells), *version_note(request.assume_torch)),
         versions=patches.library_versions(),
     )
 
@@ -108,7 +110,8 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
                 lambda device: factory.step(device, cell.values), target=target, steps=cell.steps
             )
         first = first or traced
-        for card in map(card_of, gpus):
+        for gpu in gpus:
+            card = card_of(gpu, version_of_workspaces(request.assume_torch))
             cards[card.name] = _on_card(traced, card, request)
     assert first is not None
     peak = first.peak_bytes
@@ -132,10 +135,11 @@ def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:
     capabilities: dict[tuple[int, int], list[Gpu]] = {}
     for gpu in request.gpus:
         capabilities.setdefault(gpu.compute_capability, []).append(gpu)
+    of_all = Target(attention=request.attention, torch_version=request.assume_torch)
     if not capabilities:
-        yield Target(attention=request.attention), []
+        yield of_all, []
     for capability, gpus in capabilities.items():
-        yield Target(compute_capability=capability, attention=request.attention), gpus
+        yield dataclasses.replace(of_all, compute_capability=capability), gpus
 
 
 def _on_card(traced: Trace, card: Card, request: ProgramRequest) -> CardPrediction:

@@ -74,6 +74,7 @@ def targets_of(
                 compute_capability=capability,
                 attention=request.attention,
                 multiprocessors=_multiprocessors(cell, its),
+                torch_version=request.assume_torch,
             ),
             its,
         )

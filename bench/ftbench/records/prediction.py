@@ -225,6 +225,7 @@ class PredictRequest(FrozenModel):
     """Asks for predictions of cells on cards; all cells belong to one profile.
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
+    `assume_torch` is another version of torch, major and minor; what is known of it is corrected.
     `data_at_hand` is False if the data set cannot be read. `work` asks for FLOPs and bytes as well.
     `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
     those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
@@ -238,6 +239,7 @@ class PredictRequest(FrozenModel):
     explain: bool = False
     attention: AttentionKernel | None = None
     expandable_segments: bool = False
+    assume_torch: tuple[int, int] | None = None
     data_at_hand: bool = True
     on_cpu: bool = False
     full_batches: bool = False
@@ -256,6 +258,7 @@ class ProgramRequest(FrozenModel):
     explain: bool = False
     attention: AttentionKernel | None = None
     expandable_segments: bool = False
+    assume_torch: tuple[int, int] | None = None
     breakdown_of: tuple[str, ...] = ()
     processes: int = 1
 

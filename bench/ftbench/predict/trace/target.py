@@ -19,7 +19,8 @@ class Target:
     card of this compute capability. `padding` says whether batches have padding, for models that read this
     from the attention mask. `tokens` says how many are left where padding is removed, which depends on the data:
     all, the most that a batch of a shape can have, or one per example, the fewest. `multiprocessors` are those of
-    the card (an A100 has 108), by which Liger-Kernel sizes a buffer.
+    the card (an A100 has 108), by which Liger-Kernel sizes a buffer. `torch_version` is an older one, whose
+    autograd keeps what is known of it (`older_torch`); None is the installed one.
     """
 
     device: Literal["cuda", "cpu"] = "cuda"
@@ -28,6 +29,7 @@ class Target:
     padding: bool = True
     tokens: Literal["most", "fewest"] = "most"
     multiprocessors: int = 108
+    torch_version: tuple[int, int] | None = None
 
     @property
     def torch_device(self) -> torch.device:

@@ -30,6 +30,11 @@ LEGEND = (
 )
 
 
+def versions_text(predictions: Predictions) -> str:
+    """Return the versions of the libraries that the figures are for."""
+    return "for " + ", ".join(f"{name} {version}" for name, version in predictions.versions)
+
+
 def unit_of(figures: Iterable[PredictedBytes]) -> ByteUnit:
     """Return the unit that a column of figures is told in."""
     return byte_unit(end for one in figures for end in (one.value_bytes, one.high_bytes))

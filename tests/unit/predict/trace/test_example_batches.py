@@ -54,7 +54,9 @@ def test_the_decoder_reads_the_labels_of_each_batch_shifted(tokenizer):
     shape = {"input_ids": (2, 16), "attention_mask": (2, 16)}
     shape |= dict.fromkeys(("labels", "decoder_input_ids"), (2, 4))
     batch = {name: torch.zeros(size, dtype=torch.int64) for name, size in shape.items()}
-    shifted = ExampleBatches(of, tokenizer, 2, padding=False, decoder_inputs=lambda ids: ids.roll(1))
+    shifted = ExampleBatches(
+        of, tokenizer, 2, padding=False, decoder_inputs=lambda ids: ids.roll(1)
+    )
     values = shifted.of(batch, 2)
     for labels, read in zip(values["labels"], values["decoder_input_ids"], strict=True):
         assert torch.equal(read, labels.roll(1))
