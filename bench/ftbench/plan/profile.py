@@ -61,7 +61,7 @@ Method = Literal["full", "head", "lora"]
 # The type of the weights; gradients and the optimizer's state have that of the parameter that they belong to.
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
 # The bits of a frozen body's weights: those of their type, or 4 (bitsandbytes' NF4).
-Quantization = Literal["none", "nf4"]
+Quantization = Literal["none", "nf4", "int8"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 

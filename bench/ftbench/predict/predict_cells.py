@@ -25,15 +25,16 @@ from ftbench.predict.simulate.older_torch import version_note, version_of_worksp
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
+from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.trace_trainer import refuse_uncovered
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.workload_groups import (
-    fewest_tokens,
     has_padding,
     shape_of,
     targets_of,
+    with_least_data,
     workload_groups,
 )
 from ftbench.records.prediction import (
@@ -138,10 +139,11 @@ class _Group:
             every_batch=self._request.largest_batch or self._cells[0].batches_vary,
         )
         self._least: ShapeTraces | None = None
-        if target_without_padding := fewest_tokens(self._cells[0], self._shape_tracer.target):
-            tracer = dataclasses.replace(self._shape_tracer, target=target_without_padding)
+        if least := with_least_data(self._cells[0], self._shape_tracer.target):
+            tracer = dataclasses.replace(self._shape_tracer, target=least)
             shapes = set(self._shapes.values())
-            self._least = trace_shapes(tracer, shapes, self._run, every_batch=False)
+            every_batch = self._request.largest_batch and self._outliers
+            self._least = trace_shapes(tracer, shapes, self._run, every_batch=every_batch)
 
     def predictions(self) -> list[CellPrediction]:
         """Return a prediction for every cell; cells of one shape share their simulations."""
@@ -171,9 +173,19 @@ class _Group:
                 found[shape]["least_work"] = work
         return found
 
+    @property
+    def _outliers(self) -> bool:
+        """Whether products have outlier columns: then neither end of the data is an upper bound."""
+        return self._cells[0].quantization == "int8"
+
     def _simulator(self) -> _Simulator:
         return _Simulator(
-            self._shape_tracer, self._traces, tuple(self._cards), self._request, self._varying()
+            self._shape_tracer,
+            self._traces,
+            tuple(self._cards),
+            self._request,
+            self._varying(),
+            self._least if self._outliers else None,
         )
 
     def _varying(self) -> SequenceLengths | None:
@@ -184,10 +196,11 @@ class _Group:
         shape = self._shapes[cell.cell_id]
         peak = self._traces.peak_bytes(shape)
         orders = _other_orders(self._traces, shape, self._varying(), self._cells[0].packing)
-        low = min([peak, *(trace.peak_bytes for trace in orders)])
+        low, high = min([peak, *(trace.peak_bytes for trace in orders)]), peak
         exact = self._varying() is None and self._least is None
         if self._least is not None:
-            low = min(low, self._least.peak_bytes(shape))
+            least = self._least.peak_bytes(shape)
+            low, high = min(low, least), max(high, least) if self._outliers else high
         explained = compose(self._traces.at(shape)) if self._request.explain else None
         wanted = cell.cell_id in self._request.breakdown_of
         return CellPrediction(
@@ -196,7 +209,7 @@ class _Group:
             tensors=PredictedBytes(
                 value_bytes=peak,
                 low_bytes=low,
-                high_bytes=peak,
+                high_bytes=high,
                 certainty="exact" if exact else "interval",
             ),
             cards=cards,
@@ -232,12 +245,14 @@ class _Simulator:
     cards: tuple[Card, ...]
     request: PredictRequest
     varying: SequenceLengths | None
+    without_outliers: ShapeTraces | None = None
 
     def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
         """Return the prediction of a shape on every card."""
         traces = [
             self.shape_traces.at(shape),
             *_other_orders(self.shape_traces, shape, self.varying, self.shape_tracer.cell.packing),
+            *([] if self.without_outliers is None else [self.without_outliers.at(shape)]),
         ]
         return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
@@ -257,8 +272,10 @@ class _Simulator:
         def simulated(batch: int) -> Simulated:
             if batch == 1:
                 return self._simulated([self.shape_tracer.trace((1, length))], card)
+            other = self.without_outliers and self.without_outliers.fitted(length)
             orders = _other_orders(self.shape_traces, (batch, length), self.varying, cell.packing)
-            return self._simulated([fitted.at(batch, length), *orders], card)
+            more = [other.at(batch, length)] if other else []
+            return self._simulated([fitted.at(batch, length), *orders, *more], card)
 
         def verdict(batch: int) -> str:
             return verdict_of(simulated(batch))
@@ -369,6 +386,12 @@ def _notes(
         notes.append(
             "flash attention removes padding, as much as the data has: tensors are between those of one token per"
             " example and those of all; figures of cards are for all, an upper bound"
+        )
+    if any(cell.quantization == "int8" for cell in cells):
+        notes.append(
+            "products with weights of 8 bits have outlier columns, which depend on the data: intervals are over none"
+            f" and {MOST_OUTLIER_COLUMNS} in each product, the most that LLM.int8's paper found up to 13 B parameters;"
+            " single figures are for the most"
         )
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)

@@ -6,7 +6,7 @@
     2.6 to 2.8      cuBLASLt has a workspace of 1 MiB for each call                simulate/workspaces/cublas.py
     2.9 to 2.11     cuBLASLt has a workspace of 1 MiB for each thread, which stays  simulate/workspaces/cublas.py
 
-Nothing else is known: of cuBLAS's workspaces before 2.6, and of other operators, it is assumed that they are as now.
+Nothing else is known. Of cuBLAS's workspaces before 2.6, and of other operators, all is taken to be as now.
 """
 
 from __future__ import annotations
