@@ -135,6 +135,7 @@ def predict(
         largest_table,
         predictions_json,
         predictions_table,
+        refused_cards_lines,
         versions_text,
     )
     from ftbench.report.render.terminal import show_table
@@ -156,9 +157,10 @@ def predict(
             show_table(console, largest_table(asked.grid, predictions, names))
         for line in growth_notes(asked.grid, predictions):
             console.print(line, soft_wrap=True, markup=False)
-        for note in (LEGEND, *predictions.notes, versions_text(predictions)):
+        lines = refused_cards_lines(predictions)
+        for note in (LEGEND, *lines, *predictions.notes, versions_text(predictions)):
             console.print(note, soft_wrap=True, style="dim")
-    if predictions.refused:
+    if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
 
 
@@ -217,6 +219,7 @@ def _show_explanation(predictions: Predictions) -> None:
         explanation_tables,
         growth_explained,
         moment_text,
+        refused_cards_lines,
         timeline_chart,
         versions_text,
     )
@@ -232,7 +235,8 @@ def _show_explanation(predictions: Predictions) -> None:
         console.print(line, soft_wrap=True)
     for line in growth_explained(prediction):
         console.print(line, soft_wrap=True, markup=False)
-    for note in (*predictions.notes, versions_text(predictions)):
+    lines = refused_cards_lines(predictions)
+    for note in (*lines, *predictions.notes, versions_text(predictions)):
         console.print(note, soft_wrap=True, style="dim")
 
 
@@ -282,7 +286,7 @@ def estimate(
         known,
         on_cards=forecast_of(
             grid, cards, largest_batch=True, work=True, attention=kernel, hypothetical=True
-        )
+        ).on_every_card()
         if cards
         else None,
         on_cpu=forecast_of(grid, (), on_cpu=True, hypothetical=True) if on_cpu else None,

@@ -97,7 +97,7 @@ class ProfileSubject:
             largest_batch=bool(gpus),
             attention=kernel,
             breakdown_of=selection.references,
-        )
+        ).on_every_card()
         found = baseline_of(self.name, selection, predictions, gpus, attention_kernel=kernel)
         return found, refused_groups(selection, predictions)
 
@@ -157,7 +157,7 @@ class ProgramSubject:
         """Return the baseline of the chosen cells, and those that cannot be predicted."""
         from ftbench.gate.predicted_programs import baseline_of_program, refused_of_program
 
-        predictions = self.predictions(gpus, attention=kernel, parts=True)
+        predictions = self.predictions(gpus, attention=kernel, parts=True).on_every_card()
         found = baseline_of_program(self.whole, predictions, gpus, attention_kernel=kernel)
         return found, refused_of_program(self.whole, predictions)
 

@@ -46,6 +46,7 @@ from ftbench.records.prediction import (
     Predictions,
     PredictRequest,
     Refused,
+    RefusedCards,
 )
 
 # The search for the largest batch ends here.
@@ -75,6 +76,7 @@ def predict(
     with ExitStack() as stack:
         run = _runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
+        not_on: list[RefusedCards] = []
         largest: list[LargestBatch] = []
         for group in workload_groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
@@ -83,22 +85,23 @@ def predict(
                     traced = _Group(group, target, sequence_lengths, request, its_cards, run)
                     traced.trace()
                 except (PredictionError, WorkloadError, ProfileError) as error:
-                    on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
-                    for cell in group:
-                        refused[cell.cell_id] = f"{on}{error}"
-                        found.pop(cell.cell_id, None)
-                    names = {cell.cell_id for cell in group}
-                    largest = [one for one in largest if one.cell_id not in names]
-                    break
+                    on = tuple(card.name for card in its_cards)
+                    not_on += [
+                        RefusedCards(cell_id=cell.cell_id, gpus=on, reason=str(error))
+                        for cell in group
+                    ]
+                    continue
                 on_progress(f"simulating {len(group)} cells")
                 for prediction in traced.predictions():
                     before = found.get(prediction.cell_id)
                     found[prediction.cell_id] = _joined(before, prediction, order)
                 if request.largest_batch:
                     largest += traced.largest()
+    refused |= {one.cell_id: one.text for one in reversed(not_on) if one.cell_id not in found}
     return Predictions(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
+        refused_cards=tuple(one for one in not_on if one.cell_id in found),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
         notes=(
             *_notes(cells, sequence_lengths, request),
@@ -389,9 +392,9 @@ def _notes(
         )
     if any(cell.quantization == "int8" for cell in cells):
         notes.append(
-            "products with weights of 8 bits have outlier columns, which depend on the data: intervals are over none"
-            f" and {MOST_OUTLIER_COLUMNS} in each product, the most that LLM.int8's paper found up to 13 B parameters;"
-            " single figures are for the most"
+            "products with weights of 8 bits have outlier columns, which depend on the data: intervals are over"
+            f" none and {MOST_OUTLIER_COLUMNS} in each product, the most that LLM.int8's paper found up to 13 B"
+            " parameters; single figures are for the most"
         )
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)

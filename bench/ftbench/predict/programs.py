@@ -41,10 +41,13 @@ from ftbench.records.prediction import (
     Predictions,
     ProgramRequest,
     Refused,
+    RefusedCards,
 )
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+# The prediction of a cell, None if there is none on any card; and the cards without one.
+Outcome = tuple[CellPrediction | None, list[RefusedCards]]
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -71,20 +74,22 @@ def predict_program(
             on_progress(f"tracing {cell.name}")
             yield cell
 
-    def predicted(cell: ProgramCell) -> CellPrediction | Refused:
-        try:
-            return _predicted(cell, factory, request)
-        except PredictionError as error:
-            return Refused(cell_id=cell.cell_id, reason=str(error))
+    def predicted(cell: ProgramCell) -> Outcome:
+        return _predicted(cell, factory, request)
 
     if len(request.cells) == 1:  # this process is its own already
         found = list(map(predicted, announced()))
     else:
         found = list(_each_apart(predicted, announced(), request.processes))
-    cells = tuple(one for one in found if isinstance(one, CellPrediction))
+    cells = tuple(cell for cell, _ in found if cell is not None)
     return Predictions(
         cells=cells,
-        refused=tuple(one for one in found if isinstance(one, Refused)),
+        refused=tuple(
+            Refused(cell_id=refused[0].cell_id, reason=refused[0].text)
+            for cell, refused in found
+            if cell is None
+        ),
+        refused_cards=tuple(one for cell, refused in found if cell is not None for one in refused),
         notes=(*_notes(request), *managed_notes(cells), *version_note(request.assume_torch)),
         versions=patches.library_versions(),
     )
@@ -100,20 +105,36 @@ def _notes(request: ProgramRequest) -> Iterator[str]:
         yield ignored
 
 
-def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> CellPrediction:
+def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> Outcome:
     """Return the prediction of one cell. The figures without a card are those on the first card."""
     cards: dict[str, CardPrediction] = {}
+    refused: list[RefusedCards] = []
     first: Trace | None = None
     for target, gpus in _targets(request):
-        with user_errors(cell.name):
-            traced = trace_steps(
-                lambda device: factory.step(device, cell.values), target=target, steps=cell.steps
-            )
+        try:
+            with user_errors(cell.name):
+                traced = trace_steps(
+                    lambda device: factory.step(device, cell.values),
+                    target=target,
+                    steps=cell.steps,
+                )
+        except PredictionError as error:
+            names = tuple(gpu.name for gpu in gpus)
+            refused.append(RefusedCards(cell_id=cell.cell_id, gpus=names, reason=str(error)))
+            continue
         first = first or traced
         for gpu in gpus:
             card = card_of(gpu, version_of_workspaces(request.assume_torch))
             cards[card.name] = _on_card(traced, card, request)
-    assert first is not None
+    if first is None:
+        return None, refused
+    shown = tuple(cards[gpu.name] for gpu in request.gpus if gpu.name in cards)
+    return _prediction(cell, first, shown, request), refused
+
+
+def _prediction(
+    cell: ProgramCell, first: Trace, cards: tuple[CardPrediction, ...], request: ProgramRequest
+) -> CellPrediction:
     peak = first.peak_bytes
     return CellPrediction(
         cell_id=cell.cell_id,
@@ -121,7 +142,7 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
         tensors=PredictedBytes(
             value_bytes=peak, low_bytes=peak, high_bytes=peak, certainty="exact"
         ),
-        cards=tuple(cards[gpu.name] for gpu in request.gpus),
+        cards=cards,
         composition=compose(first) if request.explain else None,
         breakdown=breakdown(first) if cell.cell_id in request.breakdown_of else None,
         live_blocks=first.peak_blocks,

@@ -221,6 +221,19 @@ class Refused(FrozenModel):
     reason: str
 
 
+class RefusedCards(FrozenModel):
+    """Cards on which a cell is not predicted, and the reason; on others it may be."""
+
+    cell_id: str
+    gpus: tuple[str, ...]
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Return the cards, if there are any, and the reason."""
+        return f"on {', '.join(self.gpus)}: {self.reason}" if self.gpus else self.reason
+
+
 class PredictRequest(FrozenModel):
     """Asks for predictions of cells on cards; all cells belong to one profile.
 
@@ -268,9 +281,25 @@ class Predictions(FrozenModel):
 
     cells: tuple[CellPrediction, ...]
     refused: tuple[Refused, ...] = ()
+    refused_cards: tuple[RefusedCards, ...] = ()
     largest: tuple[LargestBatch, ...] = ()
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+
+    def on_every_card(self) -> Predictions:
+        """Return the same, with a cell that a card refuses refused as a whole, as comparisons need it."""
+        partly: dict[str, str] = {}
+        for one in self.refused_cards:
+            partly.setdefault(one.cell_id, one.text)
+        more = tuple(Refused(cell_id=name, reason=why) for name, why in partly.items())
+        return self.model_copy(
+            update={
+                "cells": tuple(one for one in self.cells if one.cell_id not in partly),
+                "largest": tuple(one for one in self.largest if one.cell_id not in partly),
+                "refused": (*self.refused, *more),
+                "refused_cards": (),
+            }
+        )
 
     def of(self, cell_id: str) -> CellPrediction | None:
         """Return a cell's prediction; None if it was refused."""

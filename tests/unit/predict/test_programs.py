@@ -66,6 +66,11 @@ def asking(device):
     tensor = torch.zeros(2048 if hopper else 1024, device=device)
     return lambda: tensor + 1
 
+def hopper_only(device):
+    if torch.cuda.get_device_capability() < (9, 0):
+        torch.nonzero(torch.zeros(4, device=device))
+    return asking(device)
+
 def dying(device, batch):
     if batch == 3:
         import os
@@ -220,6 +225,14 @@ def test_after_an_error_no_other_process_is_left():
     with pytest.raises(ProgramError, match="not three"):
         ask("batch=[3, 4, 5]", factory="slow")
     assert multiprocessing.active_children() == []
+
+
+def test_a_card_that_refuses_a_program_keeps_no_other_card_from_answering():
+    _, answer = ask(factory="hopper_only", gpus=("t4", "h100"))
+    (cell,) = answer.cells
+    assert [card.gpu for card in cell.cards] == ["h100"]
+    (refused,) = answer.refused_cards
+    assert (refused.gpus, answer.refused) == (("t4",), ())
 
 
 def test_what_prediction_does_not_cover_is_refused_and_the_others_are_predicted():

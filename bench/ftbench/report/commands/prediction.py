@@ -35,6 +35,11 @@ def versions_text(predictions: Predictions) -> str:
     return "for " + ", ".join(f"{name} {version}" for name, version in predictions.versions)
 
 
+def refused_cards_lines(predictions: Predictions) -> tuple[str, ...]:
+    """Return a line for each reason for which cells are not predicted on some of the cards."""
+    return tuple(dict.fromkeys(f"not predicted {one.text}" for one in predictions.refused_cards))
+
+
 def unit_of(figures: Iterable[PredictedBytes]) -> ByteUnit:
     """Return the unit that a column of figures is told in."""
     return byte_unit(end for one in figures for end in (one.value_bytes, one.high_bytes))
@@ -239,6 +244,7 @@ def predictions_json(grid: AnyGrid, predictions: Predictions, subject: str) -> d
 
     return {
         "program" if isinstance(grid, ProgramGrid) else "profile": subject,
+        "refused_cards": [one.model_dump() for one in predictions.refused_cards],
         "versions": dict(predictions.versions),
         "notes": list(predictions.notes),
         "cells": [point(one.cell_id) | one.model_dump(mode="json") for one in predictions.cells],
