@@ -28,7 +28,9 @@ from ftbench.cli.options import (
 )
 from ftbench.cli.subjects import (
     ArgOption,
+    LargestOption,
     ProfileSubject,
+    ProgramSubject,
     StepsOption,
     SubjectArgument,
     subject_of,
@@ -121,18 +123,21 @@ def predict(
     only: OnlyOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    largest: LargestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
 
     The subject is a profile, or a training loop of your own: FILE.py:FACTORY, with --arg for its arguments.
 
-    With --gpu: also whether each cell fits on these cards, and the largest batch that fits.
+    With --gpu: also whether each cell fits on these cards, and the largest batch that fits; of a loop of your
+    own the largest value of the argument that --largest names.
     """
     from ftbench.report.commands.prediction import (
         LEGEND,
         growth_notes,
         largest_table,
+        largest_values_table,
         predictions_json,
         predictions_table,
         refused_cards_lines,
@@ -140,7 +145,9 @@ def predict(
     )
     from ftbench.report.render.terminal import show_table
 
-    asked = subject_of(subject, only, overrides=overrides, arguments=arguments, steps=steps)
+    asked = subject_of(
+        subject, only, overrides=overrides, arguments=arguments, steps=steps, largest=largest
+    )
     gpus = gpus_of(gpu)
     predictions = asked.predictions(
         gpus,
@@ -155,6 +162,8 @@ def predict(
         show_table(console, predictions_table(asked.grid, predictions, names))
         if isinstance(asked, ProfileSubject) and predictions.largest:
             show_table(console, largest_table(asked.grid, predictions, names))
+        if isinstance(asked, ProgramSubject) and predictions.largest_values:
+            show_table(console, largest_values_table(asked.grid, predictions, names))
         for line in growth_notes(asked.grid, predictions):
             console.print(line, soft_wrap=True, markup=False)
         lines = refused_cards_lines(predictions)

@@ -14,6 +14,7 @@ from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import Packing
+from ftbench.predict.bisection import last, last_from_above
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
@@ -269,7 +270,7 @@ class _Simulator:
         fitted = self.shape_traces.fitted(length)
         assert fitted is not None
         limit = card.capacity[1]
-        top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
+        top = last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
         @functools.cache  # the two searches overlap, and the result is needed once more
         def simulated(batch: int) -> Simulated:
@@ -283,8 +284,8 @@ class _Simulator:
         def verdict(batch: int) -> str:
             return verdict_of(simulated(batch))
 
-        possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
-        certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
+        possible = last_from_above(lambda batch: verdict(batch) != "does not fit", top)
+        certain = last_from_above(lambda batch: verdict(batch) == "fits", possible)
         reserved = None
         if certain:
             reserved = on_card(card, simulated(certain)).reserved
@@ -325,27 +326,6 @@ def _other_orders(
     elif packing == "padding-free":
         orders += varying.orders_in_one_row(batch, length, STEPS)[1:]
     return shape_traces.in_orders(batch, orders)
-
-
-def _last(holds: Callable[[int], bool], most: int) -> int:
-    """Return the largest number up to `most` for which a condition holds, or 0.
-
-    The condition must hold for all smaller numbers as well.
-    """
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
-def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
-    """Return the same as `_last`, with fewer calls if the answer is near `most`."""
-    fails, step = most + 1, max(1, most // 64)
-    low = most
-    while low > 0 and not holds(low):
-        fails, low, step = low, max(0, low - step), 2 * step
-    return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
 def _joined(

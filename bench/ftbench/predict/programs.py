@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -23,10 +24,11 @@ from ftbench.plan.programs import ProgramCell
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
+from ftbench.predict.largest_value import largest_values
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
 from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
-from ftbench.predict.simulate.simulation import simulate_all
+from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
@@ -37,6 +39,7 @@ from ftbench.records.messages import Progress
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
+    LargestValue,
     PredictedBytes,
     Predictions,
     ProgramRequest,
@@ -91,8 +94,53 @@ def predict_program(
         ),
         refused_cards=tuple(one for cell, refused in found if cell is not None for one in refused),
         notes=(*_notes(request), *managed_notes(cells), *version_note(request.assume_torch)),
+        largest_values=tuple(_largest(request, factory, on_progress)),
         versions=patches.library_versions(),
     )
+
+
+def _largest(
+    request: ProgramRequest, factory: Factory, on_progress: Callable[[str], None]
+) -> Iterator[LargestValue]:
+    """Yield the largest values of the argument that the request names; each trace has a process of its own."""
+    name = request.largest
+    if name is None:
+        return
+    workspaces = version_of_workspaces(request.assume_torch)
+    for cell in _without(request.cells, name):
+        for target, gpus in _targets(request):
+
+            def trace(value: int, cell: ProgramCell = cell, target: Target = target) -> Trace:
+                on_progress(f"tracing {cell.name} with {name}={value}")
+                own = {**cell.values, name: value}
+                factory.require(own)
+                return _Forked(lambda _: _traced(factory, cell, own, target), None).result()
+
+            yield from largest_values(
+                cell.cell_id,
+                name,
+                [card_of(gpu, workspaces) for gpu in gpus],
+                trace,
+                lambda traced, card: _simulated(traced, card, request),
+            )
+
+
+def _without(cells: Sequence[ProgramCell], name: str) -> list[ProgramCell]:
+    """Return the first cell of each combination of the other arguments."""
+    first: dict[str, ProgramCell] = {}
+    for cell in cells:
+        others = {key: value for key, value in cell.values.items() if key != name}
+        first.setdefault(json.dumps(others), cell)
+    return list(first.values())
+
+
+def _traced(
+    factory: Factory, cell: ProgramCell, values: Mapping[str, Any], target: Target
+) -> Trace:
+    with user_errors(cell.name):
+        return trace_steps(
+            lambda device: factory.step(device, values), target=target, steps=cell.steps
+        )
 
 
 def _notes(request: ProgramRequest) -> Iterator[str]:
@@ -112,12 +160,7 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
     first: Trace | None = None
     for target, gpus in _targets(request):
         try:
-            with user_errors(cell.name):
-                traced = trace_steps(
-                    lambda device: factory.step(device, cell.values),
-                    target=target,
-                    steps=cell.steps,
-                )
+            traced = _traced(factory, cell, cell.values, target)
         except PredictionError as error:
             names = tuple(gpu.name for gpu in gpus)
             refused.append(RefusedCards(cell_id=cell.cell_id, gpus=names, reason=str(error)))
@@ -164,10 +207,13 @@ def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:
 
 
 def _on_card(traced: Trace, card: Card, request: ProgramRequest) -> CardPrediction:
-    simulated = simulate_all(
+    return on_card(card, _simulated(traced, card, request))
+
+
+def _simulated(traced: Trace, card: Card, request: ProgramRequest) -> Simulated:
+    return simulate_all(
         [traced], card.runtime, card.capacities, expandable_segments=request.expandable_segments
     )
-    return on_card(card, simulated)
 
 
 def _each_apart(

@@ -214,6 +214,16 @@ class LargestBatch(FrozenModel):
     reserved: PredictedBytes | None
 
 
+class LargestValue(FrozenModel):
+    """The largest value of a program's argument that fits on a card, beside the other arguments of a cell."""
+
+    cell_id: str
+    gpu: str
+    argument: str
+    certain: int
+    possible: int
+
+
 class Refused(FrozenModel):
     """A cell that is not predicted, and the reason."""
 
@@ -263,11 +273,15 @@ class PredictRequest(FrozenModel):
 
 
 class ProgramRequest(FrozenModel):
-    """Asks for predictions of a program's cells on cards; the options are those of `PredictRequest`."""
+    """Asks for predictions of a program's cells on cards; the options are those of `PredictRequest`.
+
+    `largest` names an argument whose largest value that fits is searched.
+    """
 
     program: Program
     cells: tuple[ProgramCell, ...]
     gpus: tuple[Gpu, ...] = ()
+    largest: str | None = None
     explain: bool = False
     attention: AttentionKernel | None = None
     expandable_segments: bool = False
@@ -283,6 +297,7 @@ class Predictions(FrozenModel):
     refused: tuple[Refused, ...] = ()
     refused_cards: tuple[RefusedCards, ...] = ()
     largest: tuple[LargestBatch, ...] = ()
+    largest_values: tuple[LargestValue, ...] = ()
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
 

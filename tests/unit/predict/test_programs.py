@@ -235,6 +235,14 @@ def test_a_card_that_refuses_a_program_keeps_no_other_card_from_answering():
     assert (refused.gpus, answer.refused) == (("t4",), ())
 
 
+def test_the_largest_value_of_an_argument_is_searched_beside_each_of_the_others():
+    grid, answer = ask("batch=4", "width=[4096, 8192]", gpus=("4GiB",), largest="batch")
+    narrow, wide = answer.largest_values
+    assert narrow.argument == "batch"
+    assert [narrow.cell_id, wide.cell_id] == [cell.cell_id for cell in grid.cells]
+    assert narrow.possible >= narrow.certain > wide.certain > 0
+
+
 def test_what_prediction_does_not_cover_is_refused_and_the_others_are_predicted():
     grid, answer = ask("batch=[2, 3, 4]", factory="reading")
     assert [one.cell_id for one in answer.refused] == [grid.cells[1].cell_id]
