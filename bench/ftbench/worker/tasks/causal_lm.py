@@ -15,7 +15,7 @@ from transformers import (
 
 from ftbench.plan.profile import TaskName
 from ftbench.plan.sources import DataSource
-from ftbench.worker.tasks.chat import conversations, require_template
+from ftbench.worker.tasks.chat import assistant_labelled, conversations, require_template
 from ftbench.worker.tasks.language_modelling import LanguageModelling, features
 from ftbench.worker.tasks.protocol import COMPLETION, IGNORED, MESSAGES, TEXT, Column
 
@@ -47,6 +47,8 @@ class AutoModelForDecoding(AutoModelForCausalLM):
 class CausalLm(LanguageModelling):
     """The loss is over all tokens of a text or a conversation; with completions, over those alone.
 
+    Of a conversation it may be over the assistant's tokens alone.
+
     A text ends in the tokenizer's end-of-text token, as in trl's SFTTrainer, unless it is cut off.
     """
 
@@ -57,6 +59,7 @@ class CausalLm(LanguageModelling):
     def __init__(self, source: DataSource) -> None:
         """Make the task of a data set, which has a column of conversations, of texts, or two columns."""
         super().__init__(source)
+        self._assistant_only = source.assistant_only_loss
         if source.messages_column is not None:
             named = Column(source.messages_column, "messages_column", "messages")
             self.columns: Mapping[str, Column] = {MESSAGES: named}
@@ -84,8 +87,10 @@ class CausalLm(LanguageModelling):
         examples: Iterator[tuple[Sequence[int], Sequence[int]]]
         if MESSAGES in batch:
             require_template(tokenizer)
-            found = conversations(tokenizer, batch[MESSAGES])
-            examples = ((ids[:max_length], ids[:max_length]) for ids in found)
+            examples = (
+                (ids[:max_length], labels[:max_length])
+                for ids, labels in self._conversations(tokenizer, batch[MESSAGES], max_length)
+            )
         elif COMPLETION in batch:
             examples = _completed(tokenizer, batch[TEXT], batch[COMPLETION], max_length)
         else:
@@ -93,6 +98,14 @@ class CausalLm(LanguageModelling):
             whole = (_ended(ids, tokenizer)[:max_length] for ids in texts["input_ids"])
             examples = ((ids, ids) for ids in whole)
         return features(examples, tokenizer, max_length if pad else None)
+
+    def _conversations(
+        self, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Any], max_length: int
+    ) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """Yield the token ids of conversations, and their labels: all, or those of the assistant."""
+        if self._assistant_only:
+            return assistant_labelled(tokenizer, batch, max_length)
+        return ((ids, ids) for ids in conversations(tokenizer, batch))
 
 
 def _ended(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
