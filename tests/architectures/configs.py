@@ -67,6 +67,8 @@ _SHARED: dict[str, Any] = {
 _INDEXED = _LATENT | {"index_head_dim": 16, "index_n_heads": HEADS, "index_topk": 16}
 # As many heads of a state space as its width, twice the model's, holds.
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": WIDTH // HEADS, "mamba_d_state": 16}
+# Convolutions that are twice as wide after each step of seven.
+_SPEECH = {"num_filters": 2, "depths": [1] * 7}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "axk1": _LATENT,
     "axk2": _LATENT,
@@ -100,6 +102,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     | {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": HEADS},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "longcat_flash": _LATENT | {"moe_topk": 2, "expert_ffn_hidden_size": 64, "zero_expert_num": 2},
+    # A run draws the layers that it leaves out; a trace leaves out none.
+    "m2m_100": {"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
     "marian": {"decoder_start_token_id": PAD, "decoder_vocab_size": VOCABULARY},
     "mamba2": {"num_heads": 8, "head_dim": WIDTH // HEADS, "state_size": 16},
     "perceiver": {
@@ -112,6 +116,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "qwen3_5_text": _HYBRID,
     "qwen3_next": _HYBRID,
     "roc_bert": {"pronunciation_vocab_size": 50, "shape_vocab_size": 50},
+    "vibevoice_asr": {
+        "acoustic_tokenizer_encoder_config": _SPEECH,
+        "semantic_tokenizer_encoder_config": _SPEECH,
+    },
     "youtu": _LATENT,
     "zaya": {"num_experts_per_tok": 1},
     "xmod": {"default_language": "en_XX"},
@@ -133,7 +141,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 512,
         },
     },
-    "nemo_speechlm": {"head_config": {"audio_hidden_size": WIDTH}},
+    "nemo_speechlm": {
+        "audio_config": {"diarization_config": {"head_config": {"audio_hidden_size": WIDTH}}},
+        "text_config": {"mamba_num_heads": 8, "mamba_head_dim": WIDTH // HEADS},
+        "word_timestamp_config": {"blank_token_id": 0},
+    },
     "nemotron": {"num_key_value_heads": 2},
     "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [8, 8]},
     "t5": {"decoder_start_token_id": PAD},
@@ -159,7 +171,8 @@ def _small(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     for name in config.sub_configs:
         part = getattr(config, name, None)
         if part is not None:
-            fields[name] = _small(part, overrides.get(name, {}))
+            kind = {"model_type": part.model_type} if part.model_type else {}
+            fields[name] = kind | _small(part, overrides.get(name, {}))
     return fields | {
         name: value for name, value in overrides.items() if name not in config.sub_configs
     }

@@ -5,6 +5,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from ftbench.base.errors import FtbenchError
 from ftbench.base.units import KIB
 from ftbench.plan.grid import expand
@@ -70,7 +72,12 @@ def _judged(model_type, task):
 
 
 def cell_of(folder, task="text-classification"):
-    """Return the cell that trains the architecture whose config is in a folder."""
+    """Return the cell that trains the architecture whose config is in a folder.
+
+    A decoder among the sequence-to-sequence models reads prompt and target as one sequence.
+    """
+    if task == "seq2seq-lm" and not AutoConfig.from_pretrained(folder).is_encoder_decoder:
+        task = "causal-lm"
     columns = _TARGETS if task == "seq2seq-lm" else {}
     model = {"model": str(folder), "tokenizer": "offline:minilm-l6", "weights": "random"}
     of = profile(

@@ -9,12 +9,14 @@ import typer
 
 from ftbench.base.errors import PredictionError
 from ftbench.cli.options import (
+    AssumeTorchOption,
     GpuOption,
     JsonOption,
     SetOption,
     forecast_of,
     gpus_of,
     open_console,
+    version_of,
 )
 
 ModelArgument = Annotated[
@@ -62,6 +64,7 @@ def estimate_memory(
     method: MethodOption = "full",
     tokenizer: TokenizerOption = None,
     gpu: GpuOption = None,
+    assume_torch: AssumeTorchOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +76,11 @@ def estimate_memory(
     from ftbench.plan.one_cell import NAME, Shape, one_cell_data, one_cell_profile, toml_text
     from ftbench.plan.resolve import resolve
     from ftbench.report.commands.estimate_memory import cards_table, legend, peak_text
-    from ftbench.report.commands.prediction import predictions_json
+    from ftbench.report.commands.prediction import (
+        predictions_json,
+        refused_cards_lines,
+        versions_text,
+    )
     from ftbench.report.render.terminal import show_table
 
     shape = Shape(
@@ -89,7 +96,7 @@ def estimate_memory(
     data = one_cell_data(shape, overrides or ())
     profile = one_cell_profile(data)
     grid, gpus = resolve(profile), gpus_of(gpu or ["all"])
-    predictions = forecast_of(grid, gpus, explain=True)
+    predictions = forecast_of(grid, gpus, explain=True, assume_torch=version_of(assume_torch))
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
     if as_json:
@@ -101,7 +108,9 @@ def estimate_memory(
     for line in (
         peak_text(prediction),
         "",
+        *refused_cards_lines(predictions),
         *predictions.notes,
+        versions_text(predictions),
         *legend(NAME, profile.workload.task),
         "",
     ):

@@ -69,6 +69,14 @@ ExpandableOption = Annotated[
         help="Simulate PYTORCH_ALLOC_CONF=expandable_segments:True.",
     ),
 ]
+AssumeTorchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume-torch",
+        metavar="MAJOR.MINOR",
+        help="Correct the figures by what is known of another version of torch, such as 1.10.",
+    ),
+]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -117,6 +125,19 @@ def attention_of(name: str | None) -> AttentionKernel | None:
     )
 
 
+def version_of(text: str | None) -> tuple[int, int] | None:
+    """Return the version that --assume-torch names, major and minor; raises ProfileError if it is none."""
+    if text is None:
+        return None
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise ProfileError(
+            "no version of torch", where="--assume-torch", got=text, expected="such as 1.10 or 2.6"
+        )
+    return int(major), int(minor)
+
+
 def predictor() -> LocalEngine:
     """Return the engine of predictions; its workers see no card, since no card may influence them."""
     from ftbench.execute.engines.local import LocalEngine
@@ -132,6 +153,7 @@ class PredictOptions(TypedDict, total=False):
     explain: bool
     attention: AttentionKernel | None
     expandable_segments: bool
+    assume_torch: tuple[int, int] | None
     data_at_hand: bool
     on_cpu: bool
     hypothetical: bool

@@ -11,6 +11,7 @@ import typer
 
 from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError, WorkloadError
 from ftbench.cli.options import (
+    AssumeTorchOption,
     AttentionOption,
     ExpandableOption,
     GpuOption,
@@ -23,10 +24,13 @@ from ftbench.cli.options import (
     gpus_of,
     open_console,
     selection_of,
+    version_of,
 )
 from ftbench.cli.subjects import (
     ArgOption,
+    LargestOption,
     ProfileSubject,
+    ProgramSubject,
     StepsOption,
     SubjectArgument,
     subject_of,
@@ -34,7 +38,7 @@ from ftbench.cli.subjects import (
 
 if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
-    from ftbench.records.prediction import CellPrediction
+    from ftbench.records.prediction import Predictions
 
 TrainSizeOption = Annotated[
     int | None,
@@ -114,31 +118,42 @@ def predict(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
+    assume_torch: AssumeTorchOption = None,
     overrides: SetOption = None,
     only: OnlyOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    largest: LargestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
 
     The subject is a profile, or a training loop of your own: FILE.py:FACTORY, with --arg for its arguments.
 
-    With --gpu: also whether each cell fits on these cards, and the largest batch that fits.
+    With --gpu: also whether each cell fits on these cards, and the largest batch that fits; of a loop of your
+    own the largest value of the argument that --largest names.
     """
     from ftbench.report.commands.prediction import (
         LEGEND,
         growth_notes,
         largest_table,
+        largest_values_table,
         predictions_json,
         predictions_table,
+        refused_cards_lines,
+        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
-    asked = subject_of(subject, only, overrides=overrides, arguments=arguments, steps=steps)
+    asked = subject_of(
+        subject, only, overrides=overrides, arguments=arguments, steps=steps, largest=largest
+    )
     gpus = gpus_of(gpu)
     predictions = asked.predictions(
-        gpus, attention=attention_of(attention), expandable_segments=expandable_segments
+        gpus,
+        attention=attention_of(attention),
+        expandable_segments=expandable_segments,
+        assume_torch=version_of(assume_torch),
     )
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
@@ -147,11 +162,14 @@ def predict(
         show_table(console, predictions_table(asked.grid, predictions, names))
         if isinstance(asked, ProfileSubject) and predictions.largest:
             show_table(console, largest_table(asked.grid, predictions, names))
+        if isinstance(asked, ProgramSubject) and predictions.largest_values:
+            show_table(console, largest_values_table(asked.grid, predictions, names))
         for line in growth_notes(asked.grid, predictions):
             console.print(line, soft_wrap=True, markup=False)
-        for note in (LEGEND, *predictions.notes):
+        lines = refused_cards_lines(predictions)
+        for note in (LEGEND, *lines, *predictions.notes, versions_text(predictions)):
             console.print(note, soft_wrap=True, style="dim")
-    if predictions.refused:
+    if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
 
 
@@ -168,6 +186,7 @@ def explain(
     gpu: GpuOption = None,
     attention: AttentionOption = None,
     expandable_segments: ExpandableOption = False,
+    assume_torch: AssumeTorchOption = None,
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
@@ -188,6 +207,7 @@ def explain(
         explain=True,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
+        assume_torch=version_of(assume_torch),
     )
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
@@ -199,19 +219,22 @@ def explain(
             f"ftbench: this is the first of {len(asked.grid.cells)} cells; --cell selects another",
             file=sys.stderr,
         )
-    _show_explanation(predictions.cells[0])
+    _show_explanation(predictions)
 
 
-def _show_explanation(prediction: CellPrediction) -> None:
-    """Show what a cell's peak consists of, memory over the steps, and what these keep ever more of."""
+def _show_explanation(predictions: Predictions) -> None:
+    """Show what the one cell's peak consists of, memory over the steps, and what these keep ever more of."""
     from ftbench.report.commands.prediction import (
         explanation_tables,
         growth_explained,
         moment_text,
+        refused_cards_lines,
         timeline_chart,
+        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
+    (prediction,) = predictions.cells
     console, composition = open_console(), prediction.composition
     assert composition is not None
     for table in explanation_tables(prediction):
@@ -221,6 +244,9 @@ def _show_explanation(prediction: CellPrediction) -> None:
         console.print(line, soft_wrap=True)
     for line in growth_explained(prediction):
         console.print(line, soft_wrap=True, markup=False)
+    lines = refused_cards_lines(predictions)
+    for note in (*lines, *predictions.notes, versions_text(predictions)):
+        console.print(note, soft_wrap=True, style="dim")
 
 
 def estimate(
@@ -269,7 +295,7 @@ def estimate(
         known,
         on_cards=forecast_of(
             grid, cards, largest_batch=True, work=True, attention=kernel, hypothetical=True
-        )
+        ).on_every_card()
         if cards
         else None,
         on_cpu=forecast_of(grid, (), on_cpu=True, hypothetical=True) if on_cpu else None,

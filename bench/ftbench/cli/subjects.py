@@ -46,6 +46,14 @@ StepsOption = Annotated[
         "--steps", metavar="N", min=1, help="With FILE.py:FACTORY: the traced steps.  [default: 3]"
     ),
 ]
+LargestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--largest",
+        metavar="NAME",
+        help="With FILE.py:FACTORY and --gpu: search the largest value of this argument that fits.",
+    ),
+]
 
 _OF_PROGRAMS = "applies to FILE.py:FACTORY only"
 OF_PROFILES = "applies to profiles only"
@@ -71,6 +79,7 @@ class ProfileSubject:
         explain: bool = False,
         attention: AttentionKernel | None = None,
         expandable_segments: bool = False,
+        assume_torch: tuple[int, int] | None = None,
     ) -> Predictions:
         """Return the predictions of the chosen cells, and the largest batches on the cards."""
         return forecast_of(
@@ -80,6 +89,7 @@ class ProfileSubject:
             explain=explain,
             attention=attention,
             expandable_segments=expandable_segments,
+            assume_torch=assume_torch,
         )
 
     def baseline(
@@ -95,7 +105,7 @@ class ProfileSubject:
             largest_batch=bool(gpus),
             attention=kernel,
             breakdown_of=selection.references,
-        )
+        ).on_every_card()
         found = baseline_of(self.name, selection, predictions, gpus, attention_kernel=kernel)
         return found, refused_groups(selection, predictions)
 
@@ -107,12 +117,16 @@ class ProfileSubject:
 
 
 class ProgramSubject:
-    """A program: the whole grid of its arguments, and the chosen part of it."""
+    """A program: the whole grid of its arguments, and the chosen part of it.
 
-    def __init__(self, whole: ProgramGrid, grid: ProgramGrid) -> None:
+    `largest` names an argument whose largest value that fits is searched.
+    """
+
+    def __init__(self, whole: ProgramGrid, grid: ProgramGrid, largest: str | None = None) -> None:
         self.name = whole.program.name
         self.whole = whole
         self.grid = grid
+        self._largest = largest
 
     def first(self) -> ProgramSubject:
         """Return the subject with its first chosen cell only."""
@@ -127,6 +141,7 @@ class ProgramSubject:
         explain: bool = False,
         attention: AttentionKernel | None = None,
         expandable_segments: bool = False,
+        assume_torch: tuple[int, int] | None = None,
         parts: bool = False,
     ) -> Predictions:
         """Return the predictions of the chosen cells; with `parts`, also the breakdown of each."""
@@ -134,6 +149,10 @@ class ProgramSubject:
         from ftbench.execute.prediction_worker import forecast, processes
         from ftbench.records.prediction import ProgramRequest
 
+        if self._largest is not None and not gpus:
+            raise ProfileError(
+                "what fits is asked of a card", where="--largest", expected="--gpu NAME beside it"
+            )
         request = ProgramRequest(
             program=self.whole.program,
             cells=self.grid.cells,
@@ -141,8 +160,10 @@ class ProgramSubject:
             explain=explain,
             attention=attention,
             expandable_segments=expandable_segments,
+            assume_torch=assume_torch,
             breakdown_of=tuple(cell.cell_id for cell in self.grid.cells) if parts else (),
             processes=processes(),
+            largest=self._largest,
         )
         with phases_on(sys.stderr) as show:
             return forecast(request, predictor(), on_progress=show)
@@ -153,7 +174,7 @@ class ProgramSubject:
         """Return the baseline of the chosen cells, and those that cannot be predicted."""
         from ftbench.gate.predicted_programs import baseline_of_program, refused_of_program
 
-        predictions = self.predictions(gpus, attention=kernel, parts=True)
+        predictions = self.predictions(gpus, attention=kernel, parts=True).on_every_card()
         found = baseline_of_program(self.whole, predictions, gpus, attention_kernel=kernel)
         return found, refused_of_program(self.whole, predictions)
 
@@ -174,6 +195,7 @@ def subject_of(
     overrides: list[str] | None = None,
     arguments: list[str] | None = None,
     steps: int | None = None,
+    largest: str | None = None,
     option: str = "--only",
 ) -> Subject:
     """Return the subject that the command line names; raises ProfileError and WorkloadError."""
@@ -183,11 +205,13 @@ def subject_of(
     if is_program(reference):
         refuse_options(reference, OF_PROFILES, {"--set": overrides})
         whole = _program_grid(reference, arguments, steps)
-        return ProgramSubject(whole, whole.only(selection, option=option))
+        return ProgramSubject(whole, whole.only(selection, option=option), largest)
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
 
-    refuse_options(reference, _OF_PROGRAMS, {"--arg": arguments, "--steps": steps})
+    refuse_options(
+        reference, _OF_PROGRAMS, {"--arg": arguments, "--steps": steps, "--largest": largest}
+    )
     profile = load_profile(reference, overrides or ())
     grid = resolve(profile)
     return ProfileSubject(profile.name, grid, grid.only(selection, option=option))

@@ -48,6 +48,7 @@ _LANGUAGE_TASKS: frozenset[TaskName] = frozenset({"causal-lm", "masked-lm", "seq
 _ONLY_OF: Mapping[str, frozenset[TaskName]] = {
     "completion_column": frozenset({"causal-lm", "seq2seq-lm"}),
     "messages_column": frozenset({"causal-lm"}),
+    "assistant_only_loss": frozenset({"causal-lm"}),
     "max_target_length": frozenset({"seq2seq-lm"}),
     "mlm_probability": frozenset({"masked-lm"}),
     "keep_logits": _LANGUAGE_TASKS | {"token-classification"},
@@ -61,7 +62,7 @@ Method = Literal["full", "head", "lora"]
 # The type of the weights; gradients and the optimizer's state have that of the parameter that they belong to.
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
 # The bits of a frozen body's weights: those of their type, or 4 (bitsandbytes' NF4).
-Quantization = Literal["none", "nf4"]
+Quantization = Literal["none", "nf4", "int8"]
 # The C library's treatment of freed memory: its default, or keep all of it and return none to the kernel.
 Malloc = Literal["default", "keep"]
 
@@ -158,6 +159,10 @@ class Workload(FrozenModel):
         None,
         description="causal-lm: conversations instead of texts, lists of { role, content }.",
     )
+    assistant_only_loss: StrictBool = Field(
+        False,
+        description="causal-lm, with messages_column: the loss is of the assistant's tokens alone.",
+    )
     max_target_length: PositiveInt = Field(
         128, description="seq2seq-lm: the most tokens of a target, the labels' length."
     )
@@ -204,6 +209,8 @@ class Workload(FrozenModel):
             raise ValueError("completion_column: seq2seq-lm needs the column of the target")
         if self.completion_column is not None and self.messages_column is not None:
             raise ValueError("completion_column and messages_column: name one of them")
+        if self.assistant_only_loss and self.messages_column is None:
+            raise ValueError("assistant_only_loss: needs conversations, in a messages_column")
         single = self.task in _LANGUAGE_TASKS or self.task == "token-classification"
         if single and not isinstance(self.text_column, str):
             raise ValueError(f"text_column: {self.task} reads one column of texts")

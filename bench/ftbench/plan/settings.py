@@ -179,6 +179,7 @@ WORKLOAD = (
     Setting("drop_rows_without_text", EVERYTHING, False),
     Setting("completion_column", EVERYTHING),
     Setting("messages_column", EVERYTHING),
+    Setting("assistant_only_loss", EVERYTHING, False),
     Setting("max_target_length", EVERYTHING, 128),
     Setting("mlm_probability", EVERYTHING, 0.15),
     Setting("keep_logits", EVERYTHING, False),

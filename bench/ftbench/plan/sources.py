@@ -90,6 +90,7 @@ class DataSource(FrozenModel):
     label_column: StrictStr
     completion_column: StrictStr | None = None
     messages_column: StrictStr | None = None
+    assistant_only_loss: bool = False
     max_target_length: int = 128
     mlm_probability: float = 0.15
     keep_logits: bool = False
@@ -176,6 +177,7 @@ def resolve_data(workload: Workload) -> DataSource:
         label_column=workload.label_column,
         completion_column=workload.completion_column,
         messages_column=workload.messages_column,
+        assistant_only_loss=workload.assistant_only_loss,
         max_target_length=workload.max_target_length,
         mlm_probability=workload.mlm_probability,
         keep_logits=workload.keep_logits,

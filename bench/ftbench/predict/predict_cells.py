@@ -14,6 +14,7 @@ from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import Packing
+from ftbench.predict.bisection import last, last_from_above
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
@@ -21,18 +22,20 @@ from ftbench.predict.shapes.fit import Shape
 from ftbench.predict.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
+from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.trace_trainer import refuse_uncovered
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.workload_groups import (
-    fewest_tokens,
     has_padding,
     shape_of,
     targets_of,
+    with_least_data,
     workload_groups,
 )
 from ftbench.records.prediction import (
@@ -44,6 +47,7 @@ from ftbench.records.prediction import (
     Predictions,
     PredictRequest,
     Refused,
+    RefusedCards,
 )
 
 # The search for the largest batch ends here.
@@ -65,13 +69,15 @@ def predict(
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     sequence_lengths = sequence_lengths or SequenceLengths()
-    cards = [card_of(gpu) for gpu in gpus]
+    workspaces = version_of_workspaces(request.assume_torch)
+    cards = [card_of(gpu, workspaces) for gpu in gpus]
     order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
     covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
     with ExitStack() as stack:
         run = _runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
+        not_on: list[RefusedCards] = []
         largest: list[LargestBatch] = []
         for group in workload_groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
@@ -80,24 +86,29 @@ def predict(
                     traced = _Group(group, target, sequence_lengths, request, its_cards, run)
                     traced.trace()
                 except (PredictionError, WorkloadError, ProfileError) as error:
-                    on = f"on {', '.join(card.name for card in its_cards)}: " if its_cards else ""
-                    for cell in group:
-                        refused[cell.cell_id] = f"{on}{error}"
-                        found.pop(cell.cell_id, None)
-                    names = {cell.cell_id for cell in group}
-                    largest = [one for one in largest if one.cell_id not in names]
-                    break
+                    on = tuple(card.name for card in its_cards)
+                    not_on += [
+                        RefusedCards(cell_id=cell.cell_id, gpus=on, reason=str(error))
+                        for cell in group
+                    ]
+                    continue
                 on_progress(f"simulating {len(group)} cells")
                 for prediction in traced.predictions():
                     before = found.get(prediction.cell_id)
                     found[prediction.cell_id] = _joined(before, prediction, order)
                 if request.largest_batch:
                     largest += traced.largest()
+    refused |= {one.cell_id: one.text for one in reversed(not_on) if one.cell_id not in found}
     return Predictions(
         cells=tuple(found[cell.cell_id] for cell in covered if cell.cell_id in found),
         refused=tuple(Refused(cell_id=name, reason=why) for name, why in refused.items()),
+        refused_cards=tuple(one for one in not_on if one.cell_id in found),
         largest=tuple(sorted(largest, key=lambda one: (one.max_length, order[one.gpu]))),
-        notes=(*_notes(cells, sequence_lengths, request), *managed_notes(found.values())),
+        notes=(
+            *_notes(cells, sequence_lengths, request),
+            *managed_notes(found.values()),
+            *version_note(request.assume_torch),
+        ),
         versions=patches.library_versions(),
     )
 
@@ -132,10 +143,11 @@ class _Group:
             every_batch=self._request.largest_batch or self._cells[0].batches_vary,
         )
         self._least: ShapeTraces | None = None
-        if target_without_padding := fewest_tokens(self._cells[0], self._shape_tracer.target):
-            tracer = dataclasses.replace(self._shape_tracer, target=target_without_padding)
+        if least := with_least_data(self._cells[0], self._shape_tracer.target):
+            tracer = dataclasses.replace(self._shape_tracer, target=least)
             shapes = set(self._shapes.values())
-            self._least = trace_shapes(tracer, shapes, self._run, every_batch=False)
+            every_batch = self._request.largest_batch and self._outliers
+            self._least = trace_shapes(tracer, shapes, self._run, every_batch=every_batch)
 
     def predictions(self) -> list[CellPrediction]:
         """Return a prediction for every cell; cells of one shape share their simulations."""
@@ -165,9 +177,19 @@ class _Group:
                 found[shape]["least_work"] = work
         return found
 
+    @property
+    def _outliers(self) -> bool:
+        """Whether products have outlier columns: then neither end of the data is an upper bound."""
+        return self._cells[0].quantization == "int8"
+
     def _simulator(self) -> _Simulator:
         return _Simulator(
-            self._shape_tracer, self._traces, tuple(self._cards), self._request, self._varying()
+            self._shape_tracer,
+            self._traces,
+            tuple(self._cards),
+            self._request,
+            self._varying(),
+            self._least if self._outliers else None,
         )
 
     def _varying(self) -> SequenceLengths | None:
@@ -178,10 +200,11 @@ class _Group:
         shape = self._shapes[cell.cell_id]
         peak = self._traces.peak_bytes(shape)
         orders = _other_orders(self._traces, shape, self._varying(), self._cells[0].packing)
-        low = min([peak, *(trace.peak_bytes for trace in orders)])
+        low, high = min([peak, *(trace.peak_bytes for trace in orders)]), peak
         exact = self._varying() is None and self._least is None
         if self._least is not None:
-            low = min(low, self._least.peak_bytes(shape))
+            least = self._least.peak_bytes(shape)
+            low, high = min(low, least), max(high, least) if self._outliers else high
         explained = compose(self._traces.at(shape)) if self._request.explain else None
         wanted = cell.cell_id in self._request.breakdown_of
         return CellPrediction(
@@ -190,7 +213,7 @@ class _Group:
             tensors=PredictedBytes(
                 value_bytes=peak,
                 low_bytes=low,
-                high_bytes=peak,
+                high_bytes=high,
                 certainty="exact" if exact else "interval",
             ),
             cards=cards,
@@ -226,12 +249,14 @@ class _Simulator:
     cards: tuple[Card, ...]
     request: PredictRequest
     varying: SequenceLengths | None
+    without_outliers: ShapeTraces | None = None
 
     def on_cards(self, shape: Shape) -> tuple[CardPrediction, ...]:
         """Return the prediction of a shape on every card."""
         traces = [
             self.shape_traces.at(shape),
             *_other_orders(self.shape_traces, shape, self.varying, self.shape_tracer.cell.packing),
+            *([] if self.without_outliers is None else [self.without_outliers.at(shape)]),
         ]
         return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
 
@@ -245,20 +270,22 @@ class _Simulator:
         fitted = self.shape_traces.fitted(length)
         assert fitted is not None
         limit = card.capacity[1]
-        top = _last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
+        top = last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
         @functools.cache  # the two searches overlap, and the result is needed once more
         def simulated(batch: int) -> Simulated:
             if batch == 1:
                 return self._simulated([self.shape_tracer.trace((1, length))], card)
+            other = self.without_outliers and self.without_outliers.fitted(length)
             orders = _other_orders(self.shape_traces, (batch, length), self.varying, cell.packing)
-            return self._simulated([fitted.at(batch, length), *orders], card)
+            more = [other.at(batch, length)] if other else []
+            return self._simulated([fitted.at(batch, length), *orders, *more], card)
 
         def verdict(batch: int) -> str:
             return verdict_of(simulated(batch))
 
-        possible = _last_from_above(lambda batch: verdict(batch) != "does not fit", top)
-        certain = _last_from_above(lambda batch: verdict(batch) == "fits", possible)
+        possible = last_from_above(lambda batch: verdict(batch) != "does not fit", top)
+        certain = last_from_above(lambda batch: verdict(batch) == "fits", possible)
         reserved = None
         if certain:
             reserved = on_card(card, simulated(certain)).reserved
@@ -299,27 +326,6 @@ def _other_orders(
     elif packing == "padding-free":
         orders += varying.orders_in_one_row(batch, length, STEPS)[1:]
     return shape_traces.in_orders(batch, orders)
-
-
-def _last(holds: Callable[[int], bool], most: int) -> int:
-    """Return the largest number up to `most` for which a condition holds, or 0.
-
-    The condition must hold for all smaller numbers as well.
-    """
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
-def _last_from_above(holds: Callable[[int], bool], most: int) -> int:
-    """Return the same as `_last`, with fewer calls if the answer is near `most`."""
-    fails, step = most + 1, max(1, most // 64)
-    low = most
-    while low > 0 and not holds(low):
-        fails, low, step = low, max(0, low - step), 2 * step
-    return low + _last(lambda more: holds(low + more), fails - low - 1)
 
 
 def _joined(
@@ -363,6 +369,12 @@ def _notes(
         notes.append(
             "flash attention removes padding, as much as the data has: tensors are between those of one token per"
             " example and those of all; figures of cards are for all, an upper bound"
+        )
+    if any(cell.quantization == "int8" for cell in cells):
+        notes.append(
+            "products with weights of 8 bits have outlier columns, which depend on the data: intervals are over"
+            f" none and {MOST_OUTLIER_COLUMNS} in each product, the most that LLM.int8's paper found up to 13 B"
+            " parameters; single figures are for the most"
         )
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)

@@ -6,10 +6,12 @@ forked from this one: whatever a loop leaves behind (globals, caches) does not r
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -22,9 +24,11 @@ from ftbench.plan.programs import ProgramCell
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
+from ftbench.predict.largest_value import largest_values
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
-from ftbench.predict.simulate.simulation import simulate_all
+from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
+from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
@@ -35,14 +39,18 @@ from ftbench.records.messages import Progress
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
+    LargestValue,
     PredictedBytes,
     Predictions,
     ProgramRequest,
     Refused,
+    RefusedCards,
 )
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+# The prediction of a cell, None if there is none on any card; and the cards without one.
+Outcome = tuple[CellPrediction | None, list[RefusedCards]]
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -69,23 +77,70 @@ def predict_program(
             on_progress(f"tracing {cell.name}")
             yield cell
 
-    def predicted(cell: ProgramCell) -> CellPrediction | Refused:
-        try:
-            return _predicted(cell, factory, request)
-        except PredictionError as error:
-            return Refused(cell_id=cell.cell_id, reason=str(error))
+    def predicted(cell: ProgramCell) -> Outcome:
+        return _predicted(cell, factory, request)
 
     if len(request.cells) == 1:  # this process is its own already
         found = list(map(predicted, announced()))
     else:
         found = list(_each_apart(predicted, announced(), request.processes))
-    cells = tuple(one for one in found if isinstance(one, CellPrediction))
+    cells = tuple(cell for cell, _ in found if cell is not None)
     return Predictions(
         cells=cells,
-        refused=tuple(one for one in found if isinstance(one, Refused)),
-        notes=(*_notes(request), *managed_notes(cells)),
+        refused=tuple(
+            Refused(cell_id=refused[0].cell_id, reason=refused[0].text)
+            for cell, refused in found
+            if cell is None
+        ),
+        refused_cards=tuple(one for cell, refused in found if cell is not None for one in refused),
+        notes=(*_notes(request), *managed_notes(cells), *version_note(request.assume_torch)),
+        largest_values=tuple(_largest(request, factory, on_progress)),
         versions=patches.library_versions(),
     )
+
+
+def _largest(
+    request: ProgramRequest, factory: Factory, on_progress: Callable[[str], None]
+) -> Iterator[LargestValue]:
+    """Yield the largest values of the argument that the request names; each trace has a process of its own."""
+    name = request.largest
+    if name is None:
+        return
+    workspaces = version_of_workspaces(request.assume_torch)
+    for cell in _without(request.cells, name):
+        for target, gpus in _targets(request):
+
+            def trace(value: int, cell: ProgramCell = cell, target: Target = target) -> Trace:
+                on_progress(f"tracing {cell.name} with {name}={value}")
+                own = {**cell.values, name: value}
+                factory.require(own)
+                return _Forked(lambda _: _traced(factory, cell, own, target), None).result()
+
+            yield from largest_values(
+                cell.cell_id,
+                name,
+                [card_of(gpu, workspaces) for gpu in gpus],
+                trace,
+                lambda traced, card: _simulated(traced, card, request),
+            )
+
+
+def _without(cells: Sequence[ProgramCell], name: str) -> list[ProgramCell]:
+    """Return the first cell of each combination of the other arguments."""
+    first: dict[str, ProgramCell] = {}
+    for cell in cells:
+        others = {key: value for key, value in cell.values.items() if key != name}
+        first.setdefault(json.dumps(others), cell)
+    return list(first.values())
+
+
+def _traced(
+    factory: Factory, cell: ProgramCell, values: Mapping[str, Any], target: Target
+) -> Trace:
+    with user_errors(cell.name):
+        return trace_steps(
+            lambda device: factory.step(device, values), target=target, steps=cell.steps
+        )
 
 
 def _notes(request: ProgramRequest) -> Iterator[str]:
@@ -98,19 +153,31 @@ def _notes(request: ProgramRequest) -> Iterator[str]:
         yield ignored
 
 
-def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> CellPrediction:
+def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> Outcome:
     """Return the prediction of one cell. The figures without a card are those on the first card."""
     cards: dict[str, CardPrediction] = {}
+    refused: list[RefusedCards] = []
     first: Trace | None = None
     for target, gpus in _targets(request):
-        with user_errors(cell.name):
-            traced = trace_steps(
-                lambda device: factory.step(device, cell.values), target=target, steps=cell.steps
-            )
+        try:
+            traced = _traced(factory, cell, cell.values, target)
+        except PredictionError as error:
+            names = tuple(gpu.name for gpu in gpus)
+            refused.append(RefusedCards(cell_id=cell.cell_id, gpus=names, reason=str(error)))
+            continue
         first = first or traced
-        for card in map(card_of, gpus):
+        for gpu in gpus:
+            card = card_of(gpu, version_of_workspaces(request.assume_torch))
             cards[card.name] = _on_card(traced, card, request)
-    assert first is not None
+    if first is None:
+        return None, refused
+    shown = tuple(cards[gpu.name] for gpu in request.gpus if gpu.name in cards)
+    return _prediction(cell, first, shown, request), refused
+
+
+def _prediction(
+    cell: ProgramCell, first: Trace, cards: tuple[CardPrediction, ...], request: ProgramRequest
+) -> CellPrediction:
     peak = first.peak_bytes
     return CellPrediction(
         cell_id=cell.cell_id,
@@ -118,7 +185,7 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
         tensors=PredictedBytes(
             value_bytes=peak, low_bytes=peak, high_bytes=peak, certainty="exact"
         ),
-        cards=tuple(cards[gpu.name] for gpu in request.gpus),
+        cards=cards,
         composition=compose(first) if request.explain else None,
         breakdown=breakdown(first) if cell.cell_id in request.breakdown_of else None,
         live_blocks=first.peak_blocks,
@@ -132,17 +199,21 @@ def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:
     capabilities: dict[tuple[int, int], list[Gpu]] = {}
     for gpu in request.gpus:
         capabilities.setdefault(gpu.compute_capability, []).append(gpu)
+    of_all = Target(attention=request.attention, torch_version=request.assume_torch)
     if not capabilities:
-        yield Target(attention=request.attention), []
+        yield of_all, []
     for capability, gpus in capabilities.items():
-        yield Target(compute_capability=capability, attention=request.attention), gpus
+        yield dataclasses.replace(of_all, compute_capability=capability), gpus
 
 
 def _on_card(traced: Trace, card: Card, request: ProgramRequest) -> CardPrediction:
-    simulated = simulate_all(
+    return on_card(card, _simulated(traced, card, request))
+
+
+def _simulated(traced: Trace, card: Card, request: ProgramRequest) -> Simulated:
+    return simulate_all(
         [traced], card.runtime, card.capacities, expandable_segments=request.expandable_segments
     )
-    return on_card(card, simulated)
 
 
 def _each_apart(

@@ -16,10 +16,16 @@ from ftbench.predict.trace.tracer import Target
 from ftbench.records.prediction import PredictRequest
 
 
-def fewest_tokens(cell: Cell, target: Target) -> Target | None:
-    """Return the target on which the fewest tokens are left if a cell's attention removes padding, else None."""
+def with_least_data(cell: Cell, target: Target) -> Target | None:
+    """Return the target whose data need the least memory, None if the memory of a cell does not depend on data.
+
+    Attention that removes padding leaves the fewest tokens; products with weights of 8 bits have no outliers.
+    """
     removes = cell.attn_implementation in FLASH_ATTENTION_2 and target.padding
-    return dataclasses.replace(target, tokens="fewest") if removes else None
+    if not removes and cell.quantization != "int8":
+        return None
+    tokens = "fewest" if removes else target.tokens
+    return dataclasses.replace(target, tokens=tokens, outlier_columns=0)
 
 
 def workload_groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) -> list[list[Cell]]:
@@ -74,6 +80,7 @@ def targets_of(
                 compute_capability=capability,
                 attention=request.attention,
                 multiprocessors=_multiprocessors(cell, its),
+                torch_version=request.assume_torch,
             ),
             its,
         )

@@ -214,6 +214,16 @@ class LargestBatch(FrozenModel):
     reserved: PredictedBytes | None
 
 
+class LargestValue(FrozenModel):
+    """The largest value of a program's argument that fits on a card, beside the other arguments of a cell."""
+
+    cell_id: str
+    gpu: str
+    argument: str
+    certain: int
+    possible: int
+
+
 class Refused(FrozenModel):
     """A cell that is not predicted, and the reason."""
 
@@ -221,10 +231,24 @@ class Refused(FrozenModel):
     reason: str
 
 
+class RefusedCards(FrozenModel):
+    """Cards on which a cell is not predicted, and the reason; on others it may be."""
+
+    cell_id: str
+    gpus: tuple[str, ...]
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Return the cards, if there are any, and the reason."""
+        return f"on {', '.join(self.gpus)}: {self.reason}" if self.gpus else self.reason
+
+
 class PredictRequest(FrozenModel):
     """Asks for predictions of cells on cards; all cells belong to one profile.
 
     `attention` forces one kernel of scaled dot product attention; None takes each card's own choice.
+    `assume_torch` is another version of torch, major and minor; what is known of it is corrected.
     `data_at_hand` is False if the data set cannot be read. `work` asks for FLOPs and bytes as well.
     `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
     those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
@@ -238,6 +262,7 @@ class PredictRequest(FrozenModel):
     explain: bool = False
     attention: AttentionKernel | None = None
     expandable_segments: bool = False
+    assume_torch: tuple[int, int] | None = None
     data_at_hand: bool = True
     on_cpu: bool = False
     full_batches: bool = False
@@ -248,14 +273,19 @@ class PredictRequest(FrozenModel):
 
 
 class ProgramRequest(FrozenModel):
-    """Asks for predictions of a program's cells on cards; the options are those of `PredictRequest`."""
+    """Asks for predictions of a program's cells on cards; the options are those of `PredictRequest`.
+
+    `largest` names an argument whose largest value that fits is searched.
+    """
 
     program: Program
     cells: tuple[ProgramCell, ...]
     gpus: tuple[Gpu, ...] = ()
+    largest: str | None = None
     explain: bool = False
     attention: AttentionKernel | None = None
     expandable_segments: bool = False
+    assume_torch: tuple[int, int] | None = None
     breakdown_of: tuple[str, ...] = ()
     processes: int = 1
 
@@ -265,9 +295,26 @@ class Predictions(FrozenModel):
 
     cells: tuple[CellPrediction, ...]
     refused: tuple[Refused, ...] = ()
+    refused_cards: tuple[RefusedCards, ...] = ()
     largest: tuple[LargestBatch, ...] = ()
+    largest_values: tuple[LargestValue, ...] = ()
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+
+    def on_every_card(self) -> Predictions:
+        """Return the same, with a cell that a card refuses refused as a whole, as comparisons need it."""
+        partly: dict[str, str] = {}
+        for one in self.refused_cards:
+            partly.setdefault(one.cell_id, one.text)
+        more = tuple(Refused(cell_id=name, reason=why) for name, why in partly.items())
+        return self.model_copy(
+            update={
+                "cells": tuple(one for one in self.cells if one.cell_id not in partly),
+                "largest": tuple(one for one in self.largest if one.cell_id not in partly),
+                "refused": (*self.refused, *more),
+                "refused_cards": (),
+            }
+        )
 
     def of(self, cell_id: str) -> CellPrediction | None:
         """Return a cell's prediction; None if it was refused."""

@@ -316,6 +316,7 @@ def test_transformers_is_told_which_scores_should_be_low(name):
         {"task": "masked-lm", "mlm_probability": 0.3},
         {"task": "token-classification"},
         {"task": "causal-lm", "messages_column": "messages"},
+        {"task": "causal-lm", "messages_column": "messages", "assistant_only_loss": True},
     ],
 )
 def test_a_task_s_settings_are_read_again_as_they_were_written(workload):
@@ -329,6 +330,8 @@ def test_a_task_s_settings_are_read_again_as_they_were_written(workload):
         ({"completion_column": "answer"}, "completion_column"),
         ({"task": "masked-lm", "messages_column": "m"}, "messages_column"),
         ({"mlm_probability": 0.3}, "mlm_probability"),
+        ({"task": "causal-lm", "assistant_only_loss": True}, "assistant_only_loss"),
+        ({"assistant_only_loss": True}, "assistant_only_loss"),
         ({"task": "seq2seq-lm"}, "completion_column"),
         (
             {"task": "causal-lm", "completion_column": "a", "messages_column": "m"},

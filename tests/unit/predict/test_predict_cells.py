@@ -286,16 +286,36 @@ def test_what_a_trace_refuses_is_refused_with_its_group(planted, error):
     assert len(found.cells) == len(found.refused) == 4
 
 
-def test_a_cell_that_one_card_refuses_is_refused_and_not_half_predicted(planted):
+def refuse_on(*capabilities):
     def refuse(cell, target):
-        if target.compute_capability == (9, 0):
+        if target.compute_capability in capabilities:
             raise PredictionError("no such kernel")
 
-    planted.refuse = refuse
+    return refuse
+
+
+@pytest.mark.parametrize(("refusing", "answering"), [((9, 0), "t4"), ((7, 0), "h100")])
+def test_a_card_that_refuses_a_cell_keeps_no_other_card_from_answering(
+    planted, refusing, answering
+):
+    planted.refuse = refuse_on(refusing)
     of = cells({"bf16": True})
     found = predict(of, gpus("t4", "h100"))
-    assert found.cells == ()
-    assert len(found.refused) == len(of)
+    assert found.refused == ()
+    assert {card.gpu for one in found.cells for card in one.cards} == {answering}
+    assert len(found.cells) == len(found.refused_cards) == len(of)
+    assert {answering, *found.refused_cards[0].gpus} == {"t4", "h100"}
+    compared = found.on_every_card()
+    assert compared.cells == compared.refused_cards == ()
+    assert [one.cell_id for one in compared.refused] == [one.cell_id for one in of]
+
+
+def test_a_cell_that_all_cards_refuse_is_refused(planted):
+    planted.refuse = refuse_on((7, 0), (9, 0))
+    of = cells({"bf16": True})
+    found = predict(of, gpus("t4", "h100"))
+    assert found.cells == found.refused_cards == ()
+    assert {one.reason for one in found.refused} == {"on t4: no such kernel"}
 
 
 def test_a_model_that_cannot_be_traced_is_refused_and_the_error_is_in_the_log(planted, capfd):
@@ -419,7 +439,7 @@ def verdict(batch, length, card=SMALL):
 )
 def test_the_largest_batch_is_the_one_of_a_search_through_all(monkeypatch, length, capacity):
     card = dataclasses.replace(SMALL, capacity=(capacity[0] * MIB, capacity[1] * MIB))
-    monkeypatch.setattr(module, "card_of", lambda gpu: card)
+    monkeypatch.setattr(module, "card_of", lambda gpu, version: card)
     of = cells(max_length=[length], per_device_train_batch_size=[4])
     (found,) = asking(of, "t4", largest_batch=True).largest
     told = {batch: verdict(batch, length, card) for batch in range(1, 600)}

@@ -11,13 +11,15 @@ from torch import nn
 from ftbench.base.errors import ProfileError, ProgramError, WorkerError
 from ftbench.plan.gpus import find_gpu
 from ftbench.plan.programs import Program, program_grid
+from ftbench.predict import largest_value
 from ftbench.predict import programs as module
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import simulate
+from ftbench.predict.simulate.simulation import Simulated, simulate
 from ftbench.predict.trace import tracer
 from ftbench.records.prediction import Predictions, ProgramRequest
+from tests.factories import predicted_card
 
 TEXT = """
 import torch
@@ -65,6 +67,11 @@ def asking(device):
     hopper = torch.cuda.get_device_capability() >= (9, 0)
     tensor = torch.zeros(2048 if hopper else 1024, device=device)
     return lambda: tensor + 1
+
+def hopper_only(device):
+    if torch.cuda.get_device_capability() < (9, 0):
+        torch.nonzero(torch.zeros(4, device=device))
+    return asking(device)
 
 def dying(device, batch):
     if batch == 3:
@@ -220,6 +227,32 @@ def test_after_an_error_no_other_process_is_left():
     with pytest.raises(ProgramError, match="not three"):
         ask("batch=[3, 4, 5]", factory="slow")
     assert multiprocessing.active_children() == []
+
+
+def test_a_card_that_refuses_a_program_keeps_no_other_card_from_answering():
+    _, answer = ask(factory="hopper_only", gpus=("t4", "h100"))
+    (cell,) = answer.cells
+    assert [card.gpu for card in cell.cards] == ["h100"]
+    (refused,) = answer.refused_cards
+    assert (refused.gpus, answer.refused) == (("t4",), ())
+
+
+def test_the_largest_value_of_an_argument_is_searched_beside_each_of_the_others(monkeypatch):
+    room = {64: own_trace(batch=9).peak_bytes, 128: own_trace(batch=7, width=128).peak_bytes}
+    wide = own_trace(batch=1, width=128).peak_bytes
+
+    def simulated(traced, card, request):
+        most = room[64] if traced.peak_bytes < wide else room[128]
+        return Simulated((), "never" if traced.peak_bytes <= most else "always")
+
+    monkeypatch.setattr(module, "_simulated", simulated)
+    monkeypatch.setattr(module, "_on_card", lambda traced, card, request: predicted_card("l4"))
+    monkeypatch.setattr(largest_value, "MOST", 12)
+    grid, answer = ask("batch=4", "width=[64, 128]", gpus=("l4",), largest="batch")
+    assert [
+        (one.cell_id, one.gpu, one.argument, one.certain, one.possible)
+        for one in answer.largest_values
+    ] == [(cell.cell_id, "l4", "batch", n, n) for cell, n in zip(grid.cells, (9, 7), strict=True)]
 
 
 def test_what_prediction_does_not_cover_is_refused_and_the_others_are_predicted():

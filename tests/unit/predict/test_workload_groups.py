@@ -8,7 +8,12 @@ from ftbench.plan.gpus import find_gpu
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.trace.tracer import Target
-from ftbench.predict.workload_groups import _generation, fewest_tokens, targets_of, workload_groups
+from ftbench.predict.workload_groups import (
+    _generation,
+    targets_of,
+    with_least_data,
+    workload_groups,
+)
 from ftbench.records.prediction import PredictRequest
 from tests.factories import cell, grid, model_source
 
@@ -160,6 +165,12 @@ def test_a_kernel_that_is_forced_is_passed_on():
 )
 def test_only_padding_that_is_removed_has_a_least(attention, padding):
     of = cell(attn_implementation=attention, dtype="bfloat16")
-    least = fewest_tokens(of, Target(padding=padding))
+    least = with_least_data(of, Target(padding=padding))
     removed = padding and attention != "sdpa"
-    assert least == (Target(padding=True, tokens="fewest") if removed else None)
+    assert least == (Target(padding=True, tokens="fewest", outlier_columns=0) if removed else None)
+
+
+def test_products_of_8_bits_may_have_no_outliers():
+    of = cell(method="lora", quantization="int8")
+    assert with_least_data(of, Target()) == Target(outlier_columns=0)
+    assert with_least_data(cell(), Target()) is None

@@ -8,6 +8,8 @@ weights are allocated by the package itself. Replaced are, by names in bitsandby
     functional.get_paged             CUDA's managed memory (functional.py 91): counted apart, see below
     functional.fill, prefetch_tensor writes and moves of managed memory: nothing
     nn.modules.Params4bit.__new__    a class of tensors, which tensors without data cannot be of (nn/modules.py 212)
+    nn.modules.Int8Params.__new__    the same (nn/modules.py 719)
+    functional.int8_vectorwise_quant, int8_mixed_scaled_mm    sizes that depend on data: `eight_bit_products`
     optim.optimizer.sync_gpu         waits for the card: nothing (optimizer.py 319)
     GlobalOptimManager, GlobalPageManager   process-wide: each trace has its own
 
@@ -22,6 +24,9 @@ A weight of n elements in NF4, with double quantization, takes (functional.py 89
     packed values    n / 2 bytes            absmax of blocks of 64           n / 64 bytes
     code             16 float32             absmax of blocks of 256 of those n / 16384 float32
     offset           1 float32              code of those                    256 float32
+
+A weight of o outputs and k inputs in 8 bits takes o * k bytes (`CB`) and o float32 (`SCB`); nn/modules.py 737. Its
+backward pass makes it whole in the type of the inputs, for a moment (autograd/_functions.py 237).
 
 The states of paged optimizers with 100,000 elements or more (optimizer.py 351) lie in managed memory. The
 caching allocator knows nothing of it; the driver moves it to the host if the card is full.
@@ -41,6 +46,7 @@ import torch
 from ftbench.base.errors import PredictionError
 from ftbench.base.units import format_bytes
 from ftbench.predict.trace import patches
+from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS, EightBitProducts
 from ftbench.records.prediction import CellPrediction
 
 if TYPE_CHECKING:
@@ -90,8 +96,10 @@ def imported_bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
-    """Let bitsandbytes run in a trace as on a card."""
+def bitsandbytes_on_card(
+    tracer: Tracer, outlier_columns: int = MOST_OUTLIER_COLUMNS
+) -> Iterator[None]:
+    """Let bitsandbytes run in a trace as on a card; products of 8 bits have so many outlier columns."""
     functional = importlib.import_module("bitsandbytes.functional")
     optimizer = importlib.import_module("bitsandbytes.optim.optimizer")
     modules = importlib.import_module("bitsandbytes.nn.modules")
@@ -100,11 +108,20 @@ def bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
         return lambda *shape, dtype=torch.float32, device=None: _managed(tracer, shape, dtype)
 
     def parameter(_: Any, *args: Any, **kwargs: Any) -> torch.nn.Parameter:
-        made = _parameter_of_4_bits(*args, **kwargs)
+        made = _parameter_with_attributes(*args, **kwargs)
         for tensor in _state_tensors(kwargs.get("quant_state")):
             tracer.mark_parameter(tensor)
         return made
 
+    def parameter_of_8_bits(_: Any, *args: Any, **kwargs: Any) -> torch.nn.Parameter:
+        made = _parameter_with_attributes(*args, **({"CB": None, "SCB": None} | kwargs))
+        for name in ("CB", "SCB"):
+            if kwargs.get(name) is not None:
+                tracer.mark_parameter(kwargs[name])
+        return made
+
+    products = EightBitProducts(outlier_columns)
+    operators = torch.ops.bitsandbytes
     with contextlib.ExitStack() as stack:
         for owner, name, make in (
             (functional, "create_dynamic_map", lambda _: _dynamic_map),
@@ -113,6 +130,9 @@ def bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
             (functional, "prefetch_tensor", lambda _: _nothing),
             (functional, "name2qmap", lambda _: {}),
             (modules.Params4bit, "__new__", lambda _: staticmethod(parameter)),
+            (modules.Int8Params, "__new__", lambda _: staticmethod(parameter_of_8_bits)),
+            (functional, "int8_vectorwise_quant", lambda _: products.quantize),
+            (operators, "int8_mixed_scaled_mm", lambda _: products.multiply),
             (optimizer, "sync_gpu", lambda _: _nothing),
             (optimizer.GlobalOptimManager, "_instance", lambda _: None),
             (functional.GlobalPageManager, "_instance", lambda _: None),
@@ -121,12 +141,12 @@ def bitsandbytes_on_card(tracer: Tracer) -> Iterator[None]:
         yield
 
 
-def _parameter_of_4_bits(
+def _parameter_with_attributes(
     data: torch.Tensor | None = None,
     requires_grad: bool = False,
     **attributes: Any,
 ) -> torch.nn.Parameter:
-    """Return a parameter with the attributes of `Params4bit`, whose class a tensor without data cannot have."""
+    """Return a parameter with the attributes of a class of the package, which a tensor without data cannot have."""
     given = torch.empty(0) if data is None else data
     made = torch.nn.Parameter(given, requires_grad=requires_grad)
     for name, value in attributes.items():

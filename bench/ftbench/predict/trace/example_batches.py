@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class ExampleBatches:
     tokenizer: PreTrainedTokenizerBase
     classes: int
     padding: bool
+    # The decoder's inputs of labels, which the collator of an encoder-decoder makes.
+    decoder_inputs: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def of(
         self, batch: Mapping[str, torch.Tensor], examples: int
@@ -42,11 +44,14 @@ class ExampleBatches:
             for last in (first[-1], second[-1]):
                 self._end_in_padding(last)
         rows = (first, second)
-        return {
+        values = {
             name: tuple(_column(batch[name], name, of) for of in rows)
             for name in batch
             if name in rows[0][0]
         }
+        if self.decoder_inputs is not None and "decoder_input_ids" in batch:
+            values["decoder_input_ids"] = tuple(map(self.decoder_inputs, values["labels"]))
+        return values
 
     def _row(self, length: int, words: int, text: str, label: int) -> dict[str, Any]:
         text = " ".join((text.split() * length)[: max(words, 0)])

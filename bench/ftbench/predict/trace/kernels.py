@@ -30,14 +30,28 @@ def kernel_of(func: Any, args: tuple[Any, ...], *, autograd: bool) -> Kernel | N
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> Description:
-    """Return a product of matrices: rows, inner, columns, and the elements of each copied one; no vector as bias.
+    """Return a product of matrices: rows, inner, columns; no vector as bias.
 
-    cuBLAS takes no stride of 0 (the gradient of a plain `sum()` has one): the matrix is copied before the product
-    (native/cuda/Blas.cpp, prepare_matrix_for_cublas and prepare_batch_matrix_for_cublas).
+    If either matrix is copied, the elements of both copies come after.
     """
-    copied = tuple(matrix.numel() for matrix in (left, right) if 0 in matrix.stride()[-2:])
-    sizes = (left.shape[-2], left.shape[-1], right.shape[-1], *copied)
-    return sizes, (0, left.element_size())
+    sizes = (left.shape[-2], left.shape[-1], right.shape[-1])
+    copies = tuple(_copied_elements(matrix) for matrix in (left, right))
+    return (*sizes, *copies) if any(copies) else sizes, (0, left.element_size())
+
+
+def _copied_elements(matrix: torch.Tensor) -> int:
+    """Return the elements of the copy that a product makes of a matrix; 0 if cuBLAS reads it as it is.
+
+    native/cuda/Blas.cpp, prepare_matrix_for_cublas and, for batches, prepare_batch_matrix_for_cublas: one of the
+    last two strides is 1 and the other skips a whole row or column. The gradient of a sum has strides of 0.
+    """
+    (rows, columns), (down, across) = matrix.shape[-2:], matrix.stride()[-2:]
+    read = (down == 1 and across >= max(1, rows)) or (across == 1 and down >= max(1, columns))
+    if matrix.dim() == 2:
+        read = read or matrix.is_contiguous() or matrix.t().is_contiguous()
+    else:
+        read = read or (matrix.is_contiguous() and down != 0 and across != 0)
+    return 0 if read else matrix.numel()
 
 
 def _sum_and_product(bias: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Description:

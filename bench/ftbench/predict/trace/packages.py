@@ -57,7 +57,7 @@ def packages_on_card(cell: Cell, target: Target, tracer: Tracer) -> Iterator[Non
         if "attn_implementation" in needs:
             stack.enter_context(flash_attention_installed(target.compute_capability, target.tokens))
         if not needs.keys().isdisjoint(_OF_BITSANDBYTES):
-            stack.enter_context(bitsandbytes_on_card(tracer))
+            stack.enter_context(bitsandbytes_on_card(tracer, target.outlier_columns))
         if _LIGER in needs:
             stack.enter_context(liger_on_card(tracer, target))
         yield

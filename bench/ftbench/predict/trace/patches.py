@@ -100,10 +100,10 @@ _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def _swap(first: torch.Tensor, second: torch.Tensor) -> None:
-    for name in ("__class__", "__dict__"):
-        of_first, of_second = getattr(first, name), getattr(second, name)
-        setattr(first, name, of_second)
-        setattr(second, name, of_first)
+    first.__class__, second.__class__ = second.__class__, first.__class__
+    of_first, of_second = first.__dict__, second.__dict__
+    # A package's attributes of a parameter stay, as with `.data =`: bitsandbytes keeps scales in them.
+    first.__dict__, second.__dict__ = of_first | of_second, of_first
     for slot in set(copyreg._slotnames(type(first))):  # type: ignore[attr-defined]
         values = [getattr(tensor, slot, None) for tensor in (first, second)]
         for tensor, value in zip((second, first), values, strict=True):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS
 from ftbench.predict.trace.shown_device import SHOWN
 from ftbench.records.prediction import AttentionKernel
 
@@ -19,7 +20,9 @@ class Target:
     card of this compute capability. `padding` says whether batches have padding, for models that read this
     from the attention mask. `tokens` says how many are left where padding is removed, which depends on the data:
     all, the most that a batch of a shape can have, or one per example, the fewest. `multiprocessors` are those of
-    the card (an A100 has 108), by which Liger-Kernel sizes a buffer.
+    the card (an A100 has 108), by which Liger-Kernel sizes a buffer. `outlier_columns` are
+    those of a product with weights of 8 bits, which depend on the data too. `torch_version` is an older one, whose
+    autograd keeps what is known of it (`older_torch`); None is the installed one.
     """
 
     device: Literal["cuda", "cpu"] = "cuda"
@@ -28,6 +31,8 @@ class Target:
     padding: bool = True
     tokens: Literal["most", "fewest"] = "most"
     multiprocessors: int = 108
+    outlier_columns: int = MOST_OUTLIER_COLUMNS
+    torch_version: tuple[int, int] | None = None
 
     @property
     def torch_device(self) -> torch.device:

@@ -267,7 +267,8 @@ def _tell_values(
 ) -> None:
     """Make both collators of a Trainer tell the tracer of the values that batches can have."""
     task, tokenizer = task_of(cell.data), load_tokenizer(cell.model)
-    evaluated = ExampleBatches(task, tokenizer, classes, padding)
+    shifted = getattr(trainer.model, "prepare_decoder_input_ids_from_labels", None)
+    evaluated = ExampleBatches(task, tokenizer, classes, padding, shifted)
     trained = dataclasses.replace(evaluated, padding=padding and cell.packing == "none")
     of_evaluation = trainer.evaluation_collator or trainer.data_collator
     # Tokens replaced at random have no number without data; those of an evaluation are replaced beforehand.

@@ -47,6 +47,7 @@ from ftbench.predict.trace.events import (
 from ftbench.predict.trace.kernels import kernel_of
 from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
 from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
+from ftbench.predict.trace.older_torch import KeptInputs
 from ftbench.predict.trace.operators import (
     cuda_operators,
     promoted,
@@ -193,6 +194,7 @@ class Tracer(TorchDispatchMode):
         self._position = Position()
         self.batch_values = BatchValues()
         self._answers = Answers(self.batch_values, padding=target.padding)
+        self._kept_inputs = KeptInputs(target.torch_version)
         self._storages = Storages(self._builder, self._position, self._answers)
         self._sums = GradientSums()
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
@@ -382,6 +384,7 @@ class Tracer(TorchDispatchMode):
                 for tensor in ours:
                     self._storages.see(tensor, site)
         self._answers.note(func, args, output)
+        self._kept_inputs.note(func, args, output)
         self.batch_values.follow(func, args, kwargs, output)
 
     def _kernel(self, func: Any, args: tuple[Any, ...]) -> Kernel | None:

@@ -21,8 +21,9 @@ def cards_table(prediction: CellPrediction, gpus: Sequence[Gpu]) -> Table:
     unit = unit_of(fitting) if fitting else None
     total_unit = byte_unit(gpu.memory_bytes for gpu in gpus)
     rows = []
-    for card, gpu in zip(prediction.cards, gpus, strict=True):
-        total = format_bytes(gpu.memory_bytes, total_unit)
+    totals = {gpu.name: gpu.memory_bytes for gpu in gpus}
+    for card in prediction.cards:
+        total = format_bytes(totals[card.gpu], total_unit)
         rows.append((card.gpu, _needed(card, unit, total), total, VERDICT_WORDS[card.verdict]))
     return Table(
         title="GPU memory",

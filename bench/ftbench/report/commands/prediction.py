@@ -13,6 +13,8 @@ from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
     Composition,
+    LargestBatch,
+    LargestValue,
     PredictedBytes,
     Predictions,
 )
@@ -28,6 +30,16 @@ LEGEND = (
     "tensors: what tensors ask for, exact; per card: peak reserved, simulated, with its interval over"
     " what is not known; fits, no, or close (too close to call)"
 )
+
+
+def versions_text(predictions: Predictions) -> str:
+    """Return the versions of the libraries that the figures are for."""
+    return "for " + ", ".join(f"{name} {version}" for name, version in predictions.versions)
+
+
+def refused_cards_lines(predictions: Predictions) -> tuple[str, ...]:
+    """Return a line for each reason for which cells are not predicted on some of the cards."""
+    return tuple(dict.fromkeys(f"not predicted {one.text}" for one in predictions.refused_cards))
 
 
 def unit_of(figures: Iterable[PredictedBytes]) -> ByteUnit:
@@ -98,10 +110,7 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
     for one in predictions.largest:
         cell = cells[one.cell_id]
         key = (str(one.max_length), *(str(cell.value(name)) for name in others))
-        text = str(one.certain)
-        if one.possible != one.certain:
-            text += f" (perhaps {one.possible})"
-        rows.setdefault(key, {})[one.gpu] = text
+        rows.setdefault(key, {})[one.gpu] = _largest_text(one)
     return Table(
         title="Largest batch that fits",
         columns=("length", *map(axis_word, others), *gpus),
@@ -110,6 +119,29 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
         ),
         numeric=tuple(True for _ in range(1 + len(others) + len(gpus))),
     )
+
+
+def largest_values_table(grid: ProgramGrid, predictions: Predictions, gpus: Sequence[str]) -> Table:
+    """Return the largest value of an argument that fits: one row per combination of the other arguments."""
+    argument = predictions.largest_values[0].argument
+    others = [name for name in grid.axis_names if name != argument]
+    cells = {cell.cell_id: cell for cell in grid.cells}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for one in predictions.largest_values:
+        key = tuple(str(cells[one.cell_id].value(name)) for name in others)
+        rows.setdefault(key, {})[one.gpu] = _largest_text(one)
+    return Table(
+        title=f"Largest {argument} that fits",
+        columns=(*others, *gpus),
+        rows=tuple(
+            (*key, *(found.get(gpu, ABSENT) for gpu in gpus)) for key, found in rows.items()
+        ),
+        numeric=tuple(True for _ in range(len(others) + len(gpus))),
+    )
+
+
+def _largest_text(one: LargestBatch | LargestValue) -> str:
+    return f"{one.certain}" + (f" (perhaps {one.possible})" if one.possible != one.certain else "")
 
 
 def explanation_tables(prediction: CellPrediction) -> list[Table]:
@@ -234,9 +266,11 @@ def predictions_json(grid: AnyGrid, predictions: Predictions, subject: str) -> d
 
     return {
         "program" if isinstance(grid, ProgramGrid) else "profile": subject,
+        "refused_cards": [one.model_dump() for one in predictions.refused_cards],
         "versions": dict(predictions.versions),
         "notes": list(predictions.notes),
         "cells": [point(one.cell_id) | one.model_dump(mode="json") for one in predictions.cells],
         "refused": [one.model_dump(mode="json") for one in predictions.refused],
+        "largest_values": [one.model_dump(mode="json") for one in predictions.largest_values],
         "largest_batch": [one.model_dump(mode="json") for one in predictions.largest],
     }

@@ -181,7 +181,7 @@ def _quantized_body(cell: Cell, arguments: TrainingArguments) -> QuantizedBody |
     """Return how a cell's body is quantized, on the device of the Trainer; None if it is not."""
     if cell.quantization == "none":
         return None
-    return QuantizedBody(DTYPES[cell.product_dtype], arguments.device)
+    return QuantizedBody(DTYPES[cell.product_dtype], arguments.device, cell.quantization)
 
 
 def make_trainer(

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import torch
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -108,7 +109,7 @@ def load_model(
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = pad_token_id  # as T5 begins; a config alone may not say
     try:
-        made_of = {"attn_implementation": attention, "dtype": DTYPES[dtype]}
+        made_of = {"attn_implementation": _of_parts(config, attention), "dtype": DTYPES[dtype]}
         skeleton = None if quantized is None else _without_memory(config, task, made_of)
         if model.weights == "random":
             if quantized is not None and skeleton is not None:
@@ -160,12 +161,23 @@ def model_class(config: PreTrainedConfig, task: Task) -> type[PreTrainedModel]:
             got=config.model_type,
             expected="an architecture that reads text, such as bert, roberta, deberta-v2, modernbert or llama",
         )
+    if task.name == "seq2seq-lm" and not config.is_encoder_decoder:
+        raise WorkloadError(
+            "this architecture is a decoder alone, which reads prompt and completion as one sequence",
+            where="workload.task",
+            got=f"{task.name} with {config.model_type}",
+            expected="causal-lm, with the same text_column and completion_column",
+        )
     found: type[PreTrainedModel] = classes[type(config)]
     return found
 
 
-# Sequence classifiers of transformers whose inputs cannot be made of text.
-_MORE_THAN_TEXT = {"layoutlmv2": "images of pages", "tapas": "tables"}
+# Architectures of transformers whose inputs cannot be made of text.
+_MORE_THAN_TEXT = {
+    "layoutlmv2": "images of pages",
+    "tapas": "tables",
+    "voxtral_realtime": "speech with each token",
+}
 
 
 def attention_for(config: PreTrainedConfig, task: Task, wanted: str) -> str:
@@ -186,6 +198,20 @@ def attention_for(config: PreTrainedConfig, task: Task, wanted: str) -> str:
         got=wanted,
         expected=f"one of {', '.join([*(name for name in names if _has_attention(made, name)), 'eager'])}",
     )
+
+
+def _of_parts(config: PreTrainedConfig, attention: str) -> str | dict[str, str]:
+    """Return the attention as transformers takes it: `eager` for the parts of a model that lack `sdpa`."""
+    models: Any = MODEL_MAPPING
+    parts = {name: type(getattr(config, name, None)) for name in config.sub_configs}
+    lacking = [
+        name
+        for name, part in parts.items()
+        if part in models and not _has_attention(models[part], attention)
+    ]
+    if attention != "sdpa" or not lacking:
+        return attention
+    return dict.fromkeys(("", *parts), attention) | dict.fromkeys(lacking, "eager")
 
 
 def _has_attention(made: type[PreTrainedModel], name: str) -> bool:

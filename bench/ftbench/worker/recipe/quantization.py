@@ -1,7 +1,8 @@
-"""Quantization: a frozen body with weights of 4 bits (NF4), as in QLoRA (Dettmers et al. 2023).
+"""Quantization: a frozen body with weights of 4 or 8 bits. bitsandbytes quantizes each as it reaches the device.
 
-Weights of linear layers are in blocks of 64, each with a scale that is quantized as well (double quantization); all
-else, and the head, stays as it is. bitsandbytes quantizes each weight as it reaches the device.
+In 4 bits (NF4), as in QLoRA (Dettmers et al. 2023), weights of linear layers are in blocks of 64, each with a scale
+that is quantized as well (double quantization). In 8 bits (LLM.int8, Dettmers et al. 2022) each row has a scale;
+inputs are quantized, too, but for columns with outliers. All else, and the head, stays as it is.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ class QuantizedBody:
 
     compute_dtype: torch.dtype
     device: torch.device
+    kind: Quantization = "nf4"
 
     def config(self, skeleton: PreTrainedModel) -> BitsAndBytesConfig:
         """Return the settings for transformers; `skeleton` is the model, of which no weight is read."""
+        skipped = head_modules(skeleton)
+        if self.kind == "int8":
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=self.compute_dtype,
-            llm_int8_skip_modules=head_modules(skeleton),
+            llm_int8_skip_modules=skipped,
         )
 
     def loading(self, skeleton: PreTrainedModel) -> dict[str, Any]:
@@ -66,23 +71,10 @@ class QuantizedBody:
 
     def _quantize(self, module: Any, dtype: torch.dtype, spread: float | None) -> None:
         """Give a layer random weights of this standard deviation, quantized, and a bias of zeros."""
-        bitsandbytes = importlib.import_module("bitsandbytes")
-        size = module.weight.shape
-        # `Params4bit._quantize` in bitsandbytes/nn/modules.py.
-        packed, state = bitsandbytes.functional.quantize_4bit(
-            torch.empty(size, dtype=dtype, device=self.device).normal_(std=spread or _SPREAD),
-            compress_statistics=True,
-            quant_type="nf4",
-        )
-        module.quant_state = state
-        module.weight = bitsandbytes.nn.Params4bit(
-            packed,
-            quant_state=state,
-            compress_statistics=True,
-            quant_type="nf4",
-            module=module,
-            bnb_quantized=True,
-        )
+        whole = torch.empty(module.weight.shape, dtype=dtype, device=self.device)
+        whole.normal_(std=spread or _SPREAD)
+        make = _give_8_bits if self.kind == "int8" else _give_4_bits
+        make(module, whole)
         if module.bias is not None:
             zeros = torch.zeros(module.bias.shape, dtype=dtype, device=self.device)
             module.bias = torch.nn.Parameter(zeros, requires_grad=False)
@@ -101,12 +93,38 @@ class QuantizedBody:
             module.register_buffer(name, empty, persistent=kept)
 
 
+def _give_4_bits(module: Any, whole: torch.Tensor) -> None:
+    """Quantize a layer's weight to NF4 (`Params4bit._quantize` in bitsandbytes/nn/modules.py)."""
+    bitsandbytes = importlib.import_module("bitsandbytes")
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        whole, compress_statistics=True, quant_type="nf4"
+    )
+    module.quant_state = state
+    module.weight = bitsandbytes.nn.Params4bit(
+        packed,
+        quant_state=state,
+        compress_statistics=True,
+        quant_type="nf4",
+        module=module,
+        bnb_quantized=True,
+    )
+
+
+def _give_8_bits(module: Any, whole: torch.Tensor) -> None:
+    """Quantize a layer's weight to 8 bits (`Int8Params._quantize` in bitsandbytes/nn/modules.py)."""
+    bitsandbytes = importlib.import_module("bitsandbytes")
+    half = whole.to(torch.float16, copy=True)  # by way of the host, in transformers' loading
+    rows, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(half)
+    module.weight = bitsandbytes.nn.Int8Params(rows, requires_grad=False, CB=rows, SCB=scales)
+
+
 def require_bitsandbytes(wanted: Iterable[Quantization]) -> None:
     """Raise ProfileError if quantized weights are requested and bitsandbytes is not installed."""
-    if set(wanted) != {"none"} and importlib.util.find_spec("bitsandbytes") is None:
+    kinds = sorted(set(wanted) - {"none"})
+    if kinds and importlib.util.find_spec("bitsandbytes") is None:
         raise ProfileError(
             "quantized weights need the package bitsandbytes, which is not installed",
             where="quantization",
-            got="nf4",
+            got=", ".join(kinds),
             hint="python -m pip install 'ftbench[bitsandbytes]'",
         )

@@ -5,28 +5,61 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from ftbench.plan.profile import TaskName
 from ftbench.plan.sources import DataSource
-from ftbench.worker.tasks.chat import conversations, require_template
+from ftbench.worker.tasks.chat import assistant_labelled, conversations, require_template
 from ftbench.worker.tasks.language_modelling import LanguageModelling, features
 from ftbench.worker.tasks.protocol import COMPLETION, IGNORED, MESSAGES, TEXT, Column
+
+
+class _Decoders:
+    """The models of causal language models; and the decoders among those of sequence to sequence.
+
+    transformers lists language models that hear (Qwen2-Audio, Voxtral) beside encoder-decoders only. They read
+    prompt and completion as one sequence.
+    """
+
+    def __contains__(self, config: type[PreTrainedConfig]) -> bool:
+        return config in MODEL_FOR_CAUSAL_LM_MAPPING or (
+            config in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and not config.is_encoder_decoder
+        )
+
+    def __getitem__(self, config: type[PreTrainedConfig]) -> Any:
+        if config in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return MODEL_FOR_CAUSAL_LM_MAPPING[config]
+        return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config]
+
+
+class AutoModelForDecoding(AutoModelForCausalLM):
+    """transformers' AutoModelForCausalLM, with the decoders that it leaves out."""
+
+    _model_mapping: Any = _Decoders()
 
 
 class CausalLm(LanguageModelling):
     """The loss is over all tokens of a text or a conversation; with completions, over those alone.
 
+    Of a conversation it may be over the assistant's tokens alone.
+
     A text ends in the tokenizer's end-of-text token, as in trl's SFTTrainer, unless it is cut off.
     """
 
     name: TaskName = "causal-lm"
-    auto_model: Any = AutoModelForCausalLM
+    auto_model: Any = AutoModelForDecoding
     shift = 1
 
     def __init__(self, source: DataSource) -> None:
         """Make the task of a data set, which has a column of conversations, of texts, or two columns."""
         super().__init__(source)
+        self._assistant_only = source.assistant_only_loss
         if source.messages_column is not None:
             named = Column(source.messages_column, "messages_column", "messages")
             self.columns: Mapping[str, Column] = {MESSAGES: named}
@@ -54,8 +87,10 @@ class CausalLm(LanguageModelling):
         examples: Iterator[tuple[Sequence[int], Sequence[int]]]
         if MESSAGES in batch:
             require_template(tokenizer)
-            found = conversations(tokenizer, batch[MESSAGES])
-            examples = ((ids[:max_length], ids[:max_length]) for ids in found)
+            examples = (
+                (ids[:max_length], labels[:max_length])
+                for ids, labels in self._conversations(tokenizer, batch[MESSAGES], max_length)
+            )
         elif COMPLETION in batch:
             examples = _completed(tokenizer, batch[TEXT], batch[COMPLETION], max_length)
         else:
@@ -63,6 +98,14 @@ class CausalLm(LanguageModelling):
             whole = (_ended(ids, tokenizer)[:max_length] for ids in texts["input_ids"])
             examples = ((ids, ids) for ids in whole)
         return features(examples, tokenizer, max_length if pad else None)
+
+    def _conversations(
+        self, tokenizer: PreTrainedTokenizerBase, batch: Sequence[Any], max_length: int
+    ) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """Yield the token ids of conversations, and their labels: all, or those of the assistant."""
+        if self._assistant_only:
+            return assistant_labelled(tokenizer, batch, max_length)
+        return ((ids, ids) for ids in conversations(tokenizer, batch))
 
 
 def _ended(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -47,3 +47,18 @@ def test_words_and_labels_differ_and_special_tokens_do_not(tokenizer):
     assert len(first.unique()) != len(second.unique())
     assert torch.equal(first.eq(tokenizer.sep_token_id), second.eq(tokenizer.sep_token_id))
     assert len({len(labels.unique()) for labels in values["labels"]}) == 2
+
+
+def test_the_decoder_reads_the_labels_of_each_batch_shifted(tokenizer):
+    of = task("seq2seq-lm", completion_column="target", max_target_length=4)
+    shape = {"input_ids": (2, 16), "attention_mask": (2, 16)}
+    shape |= dict.fromkeys(("labels", "decoder_input_ids"), (2, 4))
+    batch = {name: torch.zeros(size, dtype=torch.int64) for name, size in shape.items()}
+    shifted = ExampleBatches(
+        of, tokenizer, 2, padding=False, decoder_inputs=lambda ids: ids.roll(1)
+    )
+    values = shifted.of(batch, 2)
+    for labels, read in zip(values["labels"], values["decoder_input_ids"], strict=True):
+        assert torch.equal(read, labels.roll(1))
+    unshifted = ExampleBatches(of, tokenizer, 2, padding=False).of(batch, 2)
+    assert "decoder_input_ids" not in unshifted

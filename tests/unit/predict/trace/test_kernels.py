@@ -23,14 +23,21 @@ def test_products():
     assert half == ("aten::mm", (2, 3, 5), (0, 2))
 
 
-def test_a_matrix_of_stride_0_is_copied():
-    """The gradient of a plain sum is one number, expanded to all elements."""
-    gradient = torch.ones(()).expand(2, 3)
-    assert of(aten.mm.default, gradient, torch.ones(3, 5)) == ("aten::mm", (2, 3, 5, 6), (0, 4))
-    transposed = of(aten.mm.default, torch.ones(5, 2), gradient)
-    assert transposed == ("aten::mm", (5, 2, 3, 6), (0, 4))
-    batch = torch.ones(2, 3).expand(7, 2, 3)  # the same matrix for each example: read as it is
-    assert of(aten.bmm.default, batch, torch.ones(7, 3, 5)) == ("aten::bmm", (2, 3, 5), (0, 4))
+@pytest.mark.parametrize(
+    ("left", "right", "copies"),
+    [
+        (torch.ones(()).expand(2, 3), torch.ones(3, 5), (6, 0)),
+        (torch.ones(()).expand(3, 2).t(), torch.ones(3, 5), (6, 0)),
+        (torch.ones(2, 3), torch.ones(3, 1).expand(3, 5), (0, 15)),
+        (torch.ones(2, 6)[:, ::2], torch.ones(3, 10)[:, ::2], (6, 15)),
+        (torch.ones(3, 2).t(), torch.ones(3, 8)[:, :5], ()),
+        (torch.ones(7, 2, 1).expand(7, 2, 3), torch.ones(7, 3, 5), (42, 0)),
+        (torch.ones(2, 3).expand(7, 2, 3), torch.ones(7, 5, 3).mT, ()),
+    ],
+)
+def test_a_product_copies_a_matrix_that_cublas_cannot_read(left, right, copies):
+    operator = aten.mm.default if left.dim() == 2 else aten.bmm.default
+    assert of(operator, left, right)[1] == (2, 3, 5, *copies)
 
 
 def test_products_of_batches():
@@ -115,8 +122,7 @@ def kernels(found):
 def test_the_kernels_of_a_step_in_their_order_with_their_threads():
     assert kernels(trace(linear(), steps=1)) == [
         (Kernel("aten::addmm", (2, 4, 4), (1, 4), False), FORWARD),
-        # the loss is a plain sum, whose gradient of 2 x 4 elements is copied
-        (Kernel("aten::mm", (4, 2, 4, 8), (0, 4), True), BACKWARD),
+        (Kernel("aten::mm", (4, 2, 4, 8, 0), (0, 4), True), BACKWARD),
     ]
 
 

@@ -14,13 +14,17 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
     GPT2Config,
+    Qwen2AudioConfig,
+    T5Config,
     ViTConfig,
+    VoxtralRealtimeConfig,
 )
 
 from ftbench.base.errors import ProfileError, WorkloadError
 from ftbench.plan.sources import resolve_model
 from ftbench.worker.recipe.model import attention_for, load_model, model_class, require_room
 from ftbench.worker.recipe.model_files import require_model_files
+from tests.architectures.configs import small_config
 from tests.factories import profile, task
 
 TASK = task()
@@ -144,6 +148,44 @@ def test_an_attention_that_was_named_is_refused_if_the_model_lacks_it():
 def test_an_architecture_that_reads_no_text():
     with pytest.raises(WorkloadError, match="no model for text-classification"):
         model_class(ViTConfig(), TASK)
+
+
+SEQ2SEQ = task("seq2seq-lm", completion_column="target", max_target_length=8)
+
+
+@pytest.mark.parametrize(
+    ("config", "of", "made"),
+    [
+        (Qwen2AudioConfig(), task("causal-lm"), "Qwen2AudioForConditionalGeneration"),
+        (GPT2Config(), task("causal-lm"), "GPT2LMHeadModel"),
+        (T5Config(), SEQ2SEQ, "T5ForConditionalGeneration"),
+    ],
+)
+def test_a_decoder_that_transformers_lists_beside_encoder_decoders(config, of, made):
+    assert model_class(config, of).__name__ == made
+
+
+@pytest.mark.parametrize(
+    ("config", "of", "where"),
+    [
+        (Qwen2AudioConfig(), SEQ2SEQ, "workload.task"),
+        (VoxtralRealtimeConfig(), SEQ2SEQ, "workload.model"),
+        (VoxtralRealtimeConfig(), task("causal-lm"), "workload.model"),
+        (T5Config(), task("causal-lm"), "workload.model"),
+    ],
+)
+def test_a_model_of_another_task(config, of, where):
+    with pytest.raises(WorkloadError) as caught:
+        model_class(config, of)
+    assert caught.value.where == where
+
+
+def test_a_part_of_a_model_without_the_attention_of_the_others(tmp_path):
+    small_config("vibevoice_asr", "causal-lm").save_pretrained(tmp_path)
+    of = source(tmp_path, weights="random", task="causal-lm")
+    made = load_model(of, (), task("causal-lm"), attn_implementation="sdpa").model
+    text, speech = made.config.text_config, made.config.acoustic_tokenizer_encoder_config
+    assert (text._attn_implementation, speech._attn_implementation) == ("sdpa", "eager")
 
 
 # Sizes

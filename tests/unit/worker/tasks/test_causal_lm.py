@@ -81,6 +81,49 @@ def test_a_conversation_is_written_by_the_template(tokenizer):
     assert caught.value.where == "workload.tokenizer"
 
 
+MARKED = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{%- generation -%}{{ m.content }}{% endgeneration %} {% else %}{{ m.content }} {% endif %}{% endfor %}"
+)
+TALK = [
+    {"role": "user", "content": "a b"},
+    {"role": "assistant", "content": "c d"},
+    {"role": "user", "content": "e"},
+    {"role": "assistant", "content": "f"},
+]
+
+
+def assistant_only(tokenizer, template, talk, length=8):
+    of = task("causal-lm", messages_column="messages", assistant_only_loss=True)
+    tokenizer.chat_template = template
+    return encode(of, tokenizer, length, messages=[talk])
+
+
+def test_the_loss_may_be_of_the_assistant_s_tokens_alone(tokenizer):
+    found = assistant_only(tokenizer, MARKED, TALK)
+    (ids,), (labels,) = found["input_ids"], found["labels"]
+    assert ids == tokenizer("a b c d e f")["input_ids"]
+    assert labels == [-100, -100, *ids[2:4], -100, ids[5]]
+    assert assistant_only(tokenizer, MARKED, TALK, length=3)["labels"] == [labels[:3]]
+
+
+@pytest.mark.parametrize(
+    ("template", "talk", "length", "where"),
+    [
+        (MARKED.replace("generation", "if true"), TALK, 8, "workload.assistant_only_loss"),
+        (MARKED, TALK, 2, "workload.messages_column"),
+        (MARKED, TALK[:1], 8, "workload.messages_column"),
+    ],
+)
+def test_without_a_token_of_the_assistant_there_is_no_loss(
+    tokenizer, template, talk, length, where
+):
+    template = template.replace("endif true", "endif")
+    with pytest.raises(WorkloadError) as caught:
+        assistant_only(tokenizer, template, talk, length)
+    assert caught.value.where == where
+
+
 def planted(labels, vocabulary=5):
     """Return logits whose softmax is known: 0.7 on one token and the rest shared."""
     return torch.full((*labels.shape, vocabulary), math.log(0.3 / (vocabulary - 1)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from ftbench.base.units import KIB, MIB
-from ftbench.predict.simulate.workspaces.allocator_steps import Version
+from ftbench.predict.simulate.workspaces.allocator_steps import Steps, Version, allocate
 
 
 def cublas_workspace_bytes(
@@ -68,3 +69,16 @@ def uses_cublaslt(
     if not vector_bias or inner <= 1 or columns <= 1:
         return False
     return rows > 1 or torch_version < (2, 10)
+
+
+def copies_for_cublas(elements: Sequence[int], element_bytes: int) -> tuple[Steps, tuple[str, ...]]:
+    """Return the copies that a product makes of its matrices before it asks for a handle, and their names.
+
+    They are given back when it returns. `elements` are those of each copy, 0 for a matrix that is read as it is.
+    """
+    made = {
+        name: count * element_bytes
+        for name, count in zip(("left", "right"), elements, strict=False)
+        if count
+    }
+    return tuple(allocate(name, nbytes) for name, nbytes in made.items()), tuple(made)

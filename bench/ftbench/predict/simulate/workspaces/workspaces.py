@@ -10,6 +10,7 @@ from ftbench.predict.simulate.workspaces.attention_backward import (
     flash_attention_backward_workspace,
 )
 from ftbench.predict.simulate.workspaces.cublas import (
+    copies_for_cublas,
     cublas_workspace_bytes,
     cublaslt_lifetime,
     cublaslt_workspace_bytes,
@@ -51,13 +52,10 @@ class Workspaces:
         return scratch(kernel, self._runtime) or () if scratch else ()
 
     def _product(self, kernel: Kernel) -> Steps:
-        """Return a product's steps: copies of matrices that cuBLAS cannot read, around what its handle needs."""
-        _, _, _, *elements = kernel.sizes
-        copies = {f"copied_{i}": count * kernel.traits[1] for i, count in enumerate(elements)}
-        made = tuple(allocate(name, nbytes) for name, nbytes in copies.items())
-        return (*made, *self._handles(kernel), *free(*reversed(copies)))
+        copies, names = copies_for_cublas(kernel.sizes[3:], kernel.traits[1])
+        return (*copies, *self._product_itself(kernel), *free(*names))
 
-    def _handles(self, kernel: Kernel) -> Steps:
+    def _product_itself(self, kernel: Kernel) -> Steps:
         version, capability = self._runtime.torch_version, self._runtime.compute_capability
         handle: Steps = ()
         if kernel.autograd not in self._threads:
@@ -65,7 +63,7 @@ class Workspaces:
             handle = (allocate("cublas", cublas_workspace_bytes(capability, version)),)
         lifetime = cublaslt_lifetime(version)
         bias = bool(kernel.traits[0])
-        rows, inner, columns, *_ = kernel.sizes
+        rows, inner, columns = kernel.sizes[:3]
         if lifetime == "shared" or not uses_cublaslt(
             rows, inner, columns, vector_bias=bias, torch_version=version
         ):

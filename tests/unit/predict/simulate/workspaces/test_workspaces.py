@@ -47,6 +47,20 @@ def moves(spaces, *kernels):
         ((2, 9), [LINEAR, LINEAR, BACKWARD], [(1, 0, CUBLAS), (1, 1, LT), (1, 2, CUBLAS)]),
         ((2, 9), [product(), LINEAR], [(1, 0, CUBLAS), (1, 1, LT)]),
         ((2, 13), [LINEAR, LINEAR, BACKWARD], [(1, 0, CUBLAS), (1, 1, CUBLAS)]),
+        # copies of matrices live as long as the product, and lie below a first workspace
+        (
+            (2, 13),
+            [product(shape=(2, 3, 5, 6, 15)), product(shape=(2, 3, 5, 0, 15))],
+            [
+                (1, 0, 24),
+                (1, 1, 60),
+                (1, 2, CUBLAS),
+                (-1, 0, 24),
+                (-1, 1, 60),
+                (1, 3, 60),
+                (-1, 3, 60),
+            ],
+        ),
         # one document: by cuBLASLt to 2.9
         ((2, 9), [ONE_ROW], [(1, 0, CUBLAS), (1, 1, LT)]),
         ((2, 10), [ONE_ROW], [(1, 0, CUBLAS)]),
