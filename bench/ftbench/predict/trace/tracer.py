@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -56,10 +57,12 @@ from ftbench.predict.trace.operators import (
     safe_softmax,
 )
 from ftbench.predict.trace.position import Position
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.real_tensors import refuse_data
 from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.shown_device import SHOWN, place
 from ftbench.predict.trace.storages import Storages, storages_resized
+from ftbench.predict.trace.streams import Stream, Streams
 from ftbench.predict.trace.target import Target as Target
 from ftbench.predict.trace.threads import other_threads_refused
 from ftbench.records.prediction import TRACED_STEPS
@@ -86,6 +89,7 @@ def trace(
     steps: int = STEPS,
     target: Target | None = None,
     watch: Callable[[Tracer], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Trace:
     """Return the memory events of `steps` training steps on any module.
 
@@ -96,13 +100,20 @@ def trace(
     The step's result is kept until the next one returns, like a variable of a training loop. There is
     no data: `bool(tensor)` is False and `.item()` is 0 or 1.0, except for questions that `target` answers.
     `watch` is called with the tracer before anything is built.
+
+    With `ranks`, the trace is of one rank of several: torch.distributed has a process group, in which nothing is
+    communicated, and a factory of two arguments is called with the mesh of all ranks as the second one.
     """
     __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
-    with tracing(target, asks_for_card=True) as tracer, imported_bitsandbytes_on_card(tracer):
+    with (
+        _process_group(ranks),
+        tracing(target, asks_for_card=True, ranks=ranks) as tracer,
+        imported_bitsandbytes_on_card(tracer),
+    ):
         if watch is not None:
             watch(tracer)
-        step = factory(target.shown_device)
+        step = _built(factory, target.shown_device, ranks)
         tracer.begin()
         result = None
         for _ in range(steps):
@@ -113,11 +124,39 @@ def trace(
     return recorded
 
 
+def _process_group(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
+    if ranks is None:
+        return contextlib.nullcontext()
+    from ftbench.predict.trace.process_group import process_group
+
+    return process_group(ranks)
+
+
+def _built(factory: Callable[..., Step], device: torch.device, ranks: Ranks | None) -> Step:
+    """Return the step that a factory makes; one that takes a mesh gets it."""
+    if ranks is None or len(inspect.signature(factory).parameters) < 2:
+        return factory(device)
+    from ftbench.predict.trace.process_group import mesh_of
+
+    return factory(device, mesh_of(ranks, device.type))
+
+
+def _new_tracer(target: Target, ranks: Ranks | None) -> Tracer:
+    if ranks is None:
+        return Tracer(target)
+    from ftbench.predict.trace.sharding import RankTracer
+
+    return RankTracer(target)
+
+
 @contextlib.contextmanager
-def tracing(target: Target, *, asks_for_card: bool = False) -> Iterator[Tracer]:
+def tracing(
+    target: Target, *, asks_for_card: bool = False, ranks: Ranks | None = None
+) -> Iterator[Tracer]:
     """Run the body on fake tensors and yield the tracer that watches it.
 
-    Tensors say that they are on a card; with `asks_for_card`, `torch.cuda` answers as with one, too. Python's
+    Tensors say that they are on a card; with `asks_for_card`, `torch.cuda` answers as with one, too. With `ranks`,
+    the caller has made their process group (`process_group`). Python's
     cyclic garbage collector is off meanwhile, since its timing depends on the rest of the process.
     """
     collecting, thaw = gc.isenabled(), gc.get_freeze_count() == 0
@@ -126,7 +165,7 @@ def tracing(target: Target, *, asks_for_card: bool = False) -> Iterator[Tracer]:
         thaw
     ):  # explicit collections (accelerate makes one before training) then skip torch's own objects
         gc.freeze()
-    tracer, fakes, surroundings = Tracer(target), _Fakes(), Surroundings()
+    tracer, fakes, surroundings = _new_tracer(target, ranks), _Fakes(), Surroundings()
     try:
         with (
             nothing_left(fakes, surroundings, frozen=thaw),
@@ -143,6 +182,7 @@ def tracing(target: Target, *, asks_for_card: bool = False) -> Iterator[Tracer]:
                     if asks_for_card
                     else capability_known(capability)
                 )
+            stack.enter_context(tracer.rank_of_many())
             stack.enter_context(fakes)
             stack.enter_context(tracer.hooks())
             stack.enter_context(tracer)
@@ -193,7 +233,8 @@ class Tracer(TorchDispatchMode):
         self._position = Position()
         self.batch_values = BatchValues()
         self._answers = Answers(self.batch_values, padding=target.padding)
-        self._storages = Storages(self._builder, self._position, self._answers)
+        self.streams = Streams(lambda: self._builder.events, self._reuse)
+        self._storages = Storages(self._builder, self._position, self._answers, self.streams)
         self._sums = GradientSums()
         self._owners: dict[int, str] = {}  # a parameter's id -> the module that has it
         self._thread = threading.get_ident()
@@ -292,6 +333,20 @@ class Tracer(TorchDispatchMode):
         if not (self.inside_operator or self._storages.closed):
             self._storages.resized(storage, self._position.site())
 
+    def used_on(self, tensor: torch.Tensor, stream: Stream) -> None:
+        """Note `tensor.record_stream(stream)`: the tensor's block is not reused while the stream uses it."""
+        block = self._storages.block_of(tensor)
+        if block is not None:
+            self.streams.used(block, self._builder.stream_of(block), stream)
+
+    def _reuse(self, block: int) -> None:
+        if not self._storages.closed:
+            self._builder.reuse(block, self._position.site())
+
+    def rank_of_many(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context of what is replaced in torch.distributed: nothing on one GPU."""
+        return contextlib.nullcontext()
+
     def other_thread(self, operator: str) -> None:
         """Raise PredictionError in every thread but the trace's own; `finish` raises it again."""
         if threading.get_ident() == self._thread or self._storages.closed:
@@ -331,6 +386,7 @@ class Tracer(TorchDispatchMode):
         # First, since torch writes to a real tensor before it rejects it.
         refuse_data(func, (*args, *kwargs.values()))
         if func is _LOCAL_SCALAR:
+            self.streams.current.synchronize()
             return self._answers.of(
                 args[0], in_model=self._position.in_model and self._numbers_matter
             )
