@@ -23,20 +23,25 @@ from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.nn.parallel import distributed
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ftbench.predict.trace.card_view import function_replaced
 from ftbench.predict.trace.patches import replaced
+from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import Tracer
 
 _WAIT_TENSOR = torch.ops._c10d_functional.wait_tensor.default
 # Methods of a mesh that compute with numbers of ranks, in tensors that have data.
-_OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "get_all_groups", "_get_root_mesh")
+_OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "_get_all_submeshes")
 
 
 class RankTracer(Tracer):
     """The tracer of one rank: operators on DTensors are seen as those on their local tensors."""
 
-    _with_numbers = False  # the Reducer is reading numbers from tensors that it makes
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._with_numbers = False  # the Reducer is reading numbers from tensors that it makes
+        self._numbers_of_ranks = WeakIdKeyDictionary()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -48,11 +53,25 @@ class RankTracer(Tracer):
             return args[0]  # its meta kernel makes a copy; the real one does not
         if self._with_numbers and _of_numbers(args, kwargs or {}):
             return self._run_with_data(func, args, kwargs or {})
+        if self._numbers_of_ranks and self._is_of_ranks(args, kwargs or {}):
+            with _disable_current_modes():
+                return self.of_ranks(func(*args, **(kwargs or {})))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def rank_of_many(self) -> contextlib.AbstractContextManager[None]:
         """Return the context of what is replaced in torch.distributed."""
         return sharding(self)
+
+    def of_ranks(self, output: Any) -> Any:
+        """Return an operator's output; its tensors have numbers of ranks, with data, like a mesh's own."""
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self._numbers_of_ranks[leaf] = None
+        return output
+
+    def _is_of_ranks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        return bool(tensors) and all(tensor in self._numbers_of_ranks for tensor in tensors)
 
     @contextlib.contextmanager
     def shapes_only(self) -> Iterator[None]:
@@ -97,6 +116,7 @@ def sharding(tracer: RankTracer) -> Iterator[None]:
             stack.enter_context(replaced(DeviceMesh, name, _outside))
         for name in ("_concatenate", "from_group"):
             stack.enter_context(replaced(DeviceMesh, name, lambda f: staticmethod(_outside(f))))
+        stack.enter_context(replaced(DeviceMesh, "mesh", lambda f: _numbers(f, tracer)))
         stack.enter_context(_without_modes(device_mesh, "init_device_mesh"))
         stack.enter_context(_process_group_exists())
         reset = replaced(_fsdp_param.FSDPParam, "reset_sharded_param", _resetting)
@@ -121,6 +141,12 @@ def _outside(original: Any) -> Any:
             return original(*args, **kwargs)
 
     return call
+
+
+def _numbers(original: property, tracer: RankTracer) -> property:
+    """Return a mesh's property of a tensor that has data: the numbers of its ranks."""
+    read = _outside(original.__get__)
+    return property(lambda mesh: tracer.of_ranks(read(mesh)))
 
 
 def _inside(context: Callable[[], contextlib.AbstractContextManager[None]]) -> Callable[[Any], Any]:
