@@ -1,20 +1,29 @@
 """Sharded training steps of a small Llama, as a user of torch.distributed writes them."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 BFLOAT16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 # Rows that no number of ranks above 1 divides: shards are uneven.
 WIDTH, HIDDEN, VOCABULARY, LAYERS = 64, 197, 101, 2
-COLUMNS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
+COLUMNS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+)
 ROWS = ("self_attn.o_proj", "mlp.down_proj")
 
 
@@ -77,6 +86,23 @@ def shard(model: LlamaForCausalLM, mesh: Any, run: Run) -> None:
         block.set_modules_to_forward_prefetch([*layers[index + 1 : index + 1 + run.prefetch]])
 
 
+def flat(run: Run, **options: Any) -> Callable[[torch.device], Callable[[], Any]]:
+    """Return a factory of FSDP1, `FullyShardedDataParallel`, with these options."""
+
+    def factory(device):
+        with device:
+            model = llama(run)
+        for index, block in enumerate(model.model.layers if run.checkpointing else ()):
+            model.model.layers[index] = checkpoint_wrapper(block, preserve_rng_state=False)
+        wrap = functools.partial(
+            transformer_auto_wrap_policy, transformer_layer_cls={LlamaDecoderLayer}
+        )
+        model = FullyShardedDataParallel(model, auto_wrap_policy=wrap, device_id=device, **options)
+        return training(model, device, run)
+
+    return factory
+
+
 def replicated(
     run: Run, hook: Callable[..., Any] | None = None, **options: Any
 ) -> Callable[[torch.device], Callable[[], Any]]:
@@ -125,7 +151,9 @@ def training(model: Any, device: torch.device, run: Run) -> Callable[[], Any]:
                 synchronize(model, last or run.synchronized)
             loss = model(input_ids=ids, labels=ids).loss
             loss.backward()
-        if run.clip:
+        if run.clip and isinstance(model, FullyShardedDataParallel):
+            model.clip_grad_norm_(run.clip)
+        elif run.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), run.clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -138,5 +166,8 @@ def synchronize(model: Any, now: bool) -> None:
     """Let the next backward pass reduce gradients, or keep them."""
     if isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = now  # as `no_sync` sets it
+    elif isinstance(model, FullyShardedDataParallel):
+        for unit in FullyShardedDataParallel.fsdp_modules(model):
+            unit._sync_gradients = now  # as `no_sync` sets it
     else:
         model.set_requires_gradient_sync(now)

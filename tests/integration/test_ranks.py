@@ -1,24 +1,26 @@
 """A trace of one rank against a rank that really runs: CPU tensors with data, which torch's profiler watches.
 
-The process that really runs is alone, too. Its process group is torch's own 'fake' one, which is no part of the
-product; collectives do nothing there, and the tensors are what they are in a run of all ranks. The default of
-DistributedDataParallel does not work with it, which takes a communication hook here; without one it is compared with
-two processes (test_two_processes.py).
+The process that really runs is alone, too. Its process group is torch's own 'fake' one; collectives do nothing
+there, and the tensors are what they are in a run of all ranks. DistributedDataParallel does not work with it unless
+it has a communication hook; without one it is compared with two processes (test_two_processes.py).
 """
 
 import contextlib
+import functools
 import gc
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import BackwardPrefetch, MixedPrecision, ShardingStrategy
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
-from tests.sharded import BFLOAT16, Run, fully_sharded, replicated, tensor_parallel
+from tests.sharded import BFLOAT16, Run, flat, fully_sharded, replicated, tensor_parallel
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +104,41 @@ def test_data_parallel_is_exact(name, size):
 )
 def test_data_parallel_steps_are_exact(run):
     assert_exact(replicated(run, _unchanged, static_graph=run.checkpointing), Ranks(2))
+
+
+FLAT = {
+    "plain": {},
+    "own parameters": {"use_orig_params": True},
+    "bfloat16": {"mixed_precision": MixedPrecision(*[torch.bfloat16] * 3)},
+    "gradients and states": {"sharding_strategy": ShardingStrategy.SHARD_GRAD_OP},
+    "not prefetched": {"backward_prefetch": None},
+    "after the backward": {"backward_prefetch": BackwardPrefetch.BACKWARD_POST},
+    "all at once": {"limit_all_gathers": False},
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("size", [2, 8])
+def test_flat_parameters_are_exact(name, size):
+    assert_exact(flat(Run(), **FLAT[name]), Ranks(size, rank=size - 1))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [Run(checkpointing=True, batch=4), Run(accumulation=2), Run(clip=1.0)],
+    ids=["checkpointing", "accumulation", "clipping"],
+)
+def test_steps_of_flat_parameters_are_exact(run):
+    assert_exact(flat(run, use_orig_params=True), Ranks(8))
+
+
+@pytest.mark.parametrize("options", [{}, {"parameters_as_bucket_view": True}])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_sharded_optimizer_states_are_exact(options, rank):
+    sharded = functools.partial(
+        ZeroRedundancyOptimizer, optimizer_class=torch.optim.AdamW, **options
+    )
+    assert_exact(replicated(Run(optimizer=sharded), _unchanged), Ranks(4, rank=rank))
 
 
 def assert_exact(factory, ranks):

@@ -58,9 +58,9 @@ def replay(
     """Return the peaks of a sequence of events on a fresh allocator.
 
     Event i allocates (`signs[i]` is `ALLOCATE`) `nbytes[i]` bytes under the name `blocks[i]`, or frees that name
-    (its bytes are then ignored) at once or in two events. A name may be used again once it is free. `streams[i]` is the number of the CUDA
-    stream that event i allocates on, 0 without it. Raises ValueError if a name is allocated twice, or freed without
-    an allocation.
+    (its bytes are then ignored) at once or in two events. A name may be used again once it is free. `streams[i]`
+    is the number of the CUDA stream that event i allocates on, 0 without it. Raises ValueError if a name is
+    allocated twice, or freed without an allocation.
     """
     allocator = CachingAllocator(settings)
     malloc, free = allocator.malloc, allocator.free

@@ -63,10 +63,9 @@ class Requests:
 def requests(trace: Trace, runtime: Runtime | None, *, late_reuse: bool = False) -> Requests:
     """Return a trace's allocations and frees, with those of its kernels' workspaces in between.
 
-    With `late_reuse`, a block that other streams may use when it is freed waits until the host knows that none does.
-
-    Without a runtime there are no workspaces. Products run on the default stream, and so have their workspaces
-    there, also in a sharded step.
+    With `late_reuse`, a block that other streams may use when it is freed is not reused until the host knows that
+    none does. Without a runtime there are no workspaces. Products run on the default stream, and so have their
+    workspaces there, also in a sharded step.
     """
     made = Requests([], [], [], [], [])
     spaces = None if runtime is None else Workspaces(runtime)

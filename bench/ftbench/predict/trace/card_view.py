@@ -84,7 +84,11 @@ def tensors_on_card(tracer: Traced) -> Iterator[None]:
             (FakeTensor, "is_cpu", flag(shown=False)),
             (torch.Tensor, "to", lambda original: _moving(original, tracer.device)),
             (torch.Tensor, "cuda", lambda _: _to_card),
-            (torch.Tensor, "record_stream", lambda _: tracer.used_on),
+            (
+                torch.Tensor,
+                "record_stream",
+                lambda _: lambda one, stream: tracer.used_on(one, stream),
+            ),
             (torch.Tensor, "type", lambda original: _typed(original, tracer)),
             # Pinned memory is the host's.
             (torch.Tensor, "pin_memory", lambda _: lambda tensor, *_: tensor),

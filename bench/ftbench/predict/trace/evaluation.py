@@ -21,7 +21,7 @@ from transformers import trainer_pt_utils
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import Kind, Trace
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.worker.tasks.tasks import task_of
 
 # Two batches: the outputs of the first are still live in the second. Of outputs per token four, since the loop also

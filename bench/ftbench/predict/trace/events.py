@@ -81,9 +81,10 @@ class Trace:
     allocation and free, 0 for a kernel; `site` is an index in `sites`. `owners` has the module of the
     parameter that a block belongs to, as the parameter, its gradient or its optimizer state; `origins` are for
     people to read, and decide nothing. `streams` has the number of the CUDA stream that each block was allocated
-    on, 0 for the default one; it is empty if all were allocated there. `shared` are the blocks that other streams may still use when they
-    are freed; an event `REUSE` says from when on the host knows that none does. `managed_bytes` are in CUDA's managed memory, which is in no event: the
-    allocator does not know it, and the driver moves it to the host if the card is full.
+    on, 0 for the default one; it is empty if all were allocated there. `shared` are the blocks that other streams
+    may still use when they are freed; an event `REUSE` says from when on the host knows that none does.
+    `managed_bytes` are in CUDA's managed memory, which is in no event: the allocator does not know it, and the
+    driver moves it to the host if the card is full.
     """
 
     kind: NDArray[np.int8]

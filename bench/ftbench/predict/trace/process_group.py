@@ -41,30 +41,32 @@ class OneRank(dist.ProcessGroup):
         """Return the name under which torch knows it."""
         return _BACKEND
 
-    def allreduce(self, tensors: Sequence[torch.Tensor], *_: Any) -> Any:
+    def allreduce(self, tensors: Sequence[torch.Tensor], *_: Any, **__: Any) -> Any:
         """Sum in place."""
         return _done(tensors)
 
     allreduce_coalesced = broadcast = reduce = allreduce
 
-    def barrier(self, *_: Any) -> Any:
+    def barrier(self, *_: Any, **__: Any) -> Any:
         """Wait for nobody."""
         return _done([])
 
-    def all_gather_single(self, output: torch.Tensor, *_: Any) -> Any:
+    def all_gather_single(self, output: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Gather equal parts into one tensor."""
         return _done([output])
 
     reduce_scatter_single = alltoall_base = all_gather_single
 
-    def all_gather_single_coalesced(self, outputs: Sequence[torch.Tensor], *_: Any) -> Any:
+    def all_gather_single_coalesced(
+        self, outputs: Sequence[torch.Tensor], *_: Any, **__: Any
+    ) -> Any:
         """Gather several tensors."""
         return _done(outputs)
 
     reduce_scatter_single_coalesced = alltoall = all_gather_single_coalesced
     send = recv = all_gather_single_coalesced
 
-    def allgather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any) -> Any:
+    def allgather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
         """Gather into a list of tensors, through one flat tensor if all have one size.
 
         `ProcessGroupNCCL::allgather` calls `newLikeFlat` (ProcessGroupNCCL.cpp).
@@ -78,17 +80,18 @@ class OneRank(dist.ProcessGroup):
         outputs: Sequence[torch.Tensor],
         inputs: Sequence[Sequence[torch.Tensor]],
         *_: Any,
+        **__: Any,
     ) -> Any:
         """Reduce a list of tensors to one of them, through a flat tensor like `allgather`."""
         for of_one in inputs:
             _through_flat(of_one)
         return _done(outputs)
 
-    def gather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any) -> Any:
+    def gather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
         """Gather on one rank."""
         return _done([one for of_one in outputs for one in of_one])
 
-    def scatter(self, outputs: Sequence[torch.Tensor], *_: Any) -> Any:
+    def scatter(self, outputs: Sequence[torch.Tensor], *_: Any, **__: Any) -> Any:
         """Scatter from one rank."""
         return _done(outputs)
 
@@ -115,7 +118,9 @@ def process_group(ranks: Ranks) -> Iterator[None]:
         )
     if not hasattr(dist.Backend, _BACKEND.upper()):
         dist.Backend.register_backend(
-            _BACKEND, lambda store, rank, size, timeout: OneRank(rank, size), devices=["cpu", "cuda"]
+            _BACKEND,
+            lambda store, rank, size, timeout: OneRank(rank, size),
+            devices=["cpu", "cuda"],
         )
     with _environment(ranks):
         dist.init_process_group(

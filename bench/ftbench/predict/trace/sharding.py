@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed import device_mesh
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import CPUOffload, CPUOffloadPolicy
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
@@ -25,10 +26,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.card_view import function_replaced
 from ftbench.predict.trace.patches import replaced
 from ftbench.predict.trace.target import Target
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.predict.trace.tracer_mode import Tracer
 
 _WAIT_TENSOR = torch.ops._c10d_functional.wait_tensor.default
 # Methods of a mesh that compute with numbers of ranks, in tensors that have data.
@@ -127,6 +129,11 @@ def sharding(tracer: RankTracer) -> Iterator[None]:
         # It reads numbers that other ranks have sent.
         verify = "_verify_param_shape_across_processes"
         stack.enter_context(replaced(distributed, verify, lambda _: lambda *args, **kwargs: None))
+        # FSDP1 compares addresses to see whether a flat parameter is its shard, and whether its views are.
+        stack.enter_context(replaced(FakeTensor, "data_ptr", lambda _: _address))
+        stack.enter_context(replaced(torch.UntypedStorage, "data_ptr", _address_of_storage))
+        for offload in (CPUOffloadPolicy, CPUOffload):
+            stack.enter_context(replaced(offload, "__init__", _offload_refused))
         rebuild = replaced(dist.Reducer, "_rebuild_buckets", _inside(tracer.with_numbers))
         stack.enter_context(rebuild)
         yield
@@ -204,6 +211,36 @@ def _resetting(original: Any) -> Any:
             original(self)
 
     return reset
+
+
+def _offload_refused(original: Any) -> Any:
+    """Return `__init__` of FSDP2's policy of offloading, or of FSDP1's, which has a switch."""
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if getattr(self, "offload_params", True):
+            raise PredictionError(
+                "parameters that are offloaded to the host are not predicted",
+                got=type(self).__name__,
+                hint="shard without offloading",
+            )
+
+    return init
+
+
+def _address(tensor: FakeTensor) -> int:
+    """Return a number that is equal for tensors that begin at one place of one storage; 0 without memory."""
+    start = tensor.untyped_storage().data_ptr()
+    return start and start + tensor.storage_offset() * tensor.itemsize
+
+
+def _address_of_storage(original: Any) -> Callable[[torch.UntypedStorage], int]:
+    def address(storage: torch.UntypedStorage) -> int:
+        if storage.device.type != "meta":  # as those of tensors without data are
+            return int(original(storage))
+        return storage._cdata if storage.nbytes() else 0
+
+    return address
 
 
 def _same_storage(first: torch.Tensor, second: torch.Tensor) -> bool:

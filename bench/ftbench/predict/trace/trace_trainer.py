@@ -42,7 +42,8 @@ from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.packages import LOMO_OPTIMIZERS, load_packages, packages_on_card
 from ftbench.predict.trace.source_line import error_is_ours, error_line
-from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
+from ftbench.predict.trace.tracer import STEPS, Target, tracing
+from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
