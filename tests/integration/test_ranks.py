@@ -17,6 +17,7 @@ from torch.distributed.fsdp import BackwardPrefetch, MixedPrecision, ShardingStr
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from ftbench.predict.shapes.fit import fit_events
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
@@ -139,6 +140,27 @@ def test_sharded_optimizer_states_are_exact(options, rank):
         ZeroRedundancyOptimizer, optimizer_class=torch.optim.AdamW, **options
     )
     assert_exact(replicated(Run(optimizer=sharded), _unchanged), Ranks(4, rank=rank))
+
+
+SHAPES = [(2, 32), (4, 40), (3, 64), (3, 96), (5, 72), (2, 56)]
+SHARDINGS = {
+    "replicated": replicated,
+    "fully sharded": fully_sharded,
+    "flat": flat,
+}
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_fit_gives_a_rank_at_other_shapes(sharding):
+    def at(batch, length):
+        run = Run(batch=batch, length=length, checkpointing=True)
+        return trace(SHARDINGS[sharding](run), ranks=Ranks(8))
+
+    fitted = fit_events({shape: at(*shape) for shape in SHAPES})
+    for shape in ((7, 160), (16, 48)):
+        direct = at(*shape)
+        assert fitted.at(*shape).same_events(direct)
+        assert fitted.peak_bytes(*shape) - direct.peak_bytes == 0
 
 
 def assert_exact(factory, ranks):

@@ -8,13 +8,19 @@ group or makes a device mesh gets the answers of a process that `torchrun` start
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FakeProcessGroup, _create_work_from_future
+from torch._C._distributed_c10d import (  # type: ignore[attr-defined]
+    FakeProcessGroup,
+    HashStore,
+    _create_work_from_future,
+)
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.futures import Future
 
@@ -32,8 +38,9 @@ class OneRank(dist.ProcessGroup):
     """
 
     def __init__(self, rank: int, size: int) -> None:
-        super().__init__(rank, size)
-        backend = FakeProcessGroup._create_internal(rank, size, FakeProcessGroup.Options())
+        super().__init__(rank, size)  # type: ignore[call-arg]
+        options = FakeProcessGroup.Options()  # type: ignore[call-arg]
+        backend = FakeProcessGroup._create_internal(rank, size, options)  # type: ignore[call-arg]
         for device in ("cpu", "cuda"):
             self._register_backend(torch.device(device), self.BackendType.CUSTOM, backend)
 
@@ -41,59 +48,31 @@ class OneRank(dist.ProcessGroup):
         """Return the name under which torch knows it."""
         return _BACKEND
 
-    def allreduce(self, tensors: Sequence[torch.Tensor], *_: Any, **__: Any) -> Any:
-        """Sum in place."""
-        return _done(tensors)
-
-    allreduce_coalesced = broadcast = reduce = allreduce
-
-    def barrier(self, *_: Any, **__: Any) -> Any:
-        """Wait for nobody."""
-        return _done([])
-
-    def all_gather_single(self, output: torch.Tensor, *_: Any, **__: Any) -> Any:
-        """Gather equal parts into one tensor."""
-        return _done([output])
-
+    # Annotated, since torch gives each of these several signatures.
+    allreduce: Any = lambda _, tensors, *__, **___: _done(tensors)
+    allreduce_coalesced = broadcast = reduce = send = recv = allreduce
+    alltoall = scatter = all_gather_single_coalesced = reduce_scatter_single_coalesced = allreduce
+    all_gather_single: Any = lambda _, output, *__, **___: _done([output])
     reduce_scatter_single = alltoall_base = all_gather_single
+    barrier: Any = lambda *_, **__: _done([])
+    gather: Any = lambda _, outputs, *__, **___: _done([*itertools.chain(*outputs)])
 
-    def all_gather_single_coalesced(
-        self, outputs: Sequence[torch.Tensor], *_: Any, **__: Any
-    ) -> Any:
-        """Gather several tensors."""
-        return _done(outputs)
+    # `ProcessGroupNCCL` passes lists through one flat tensor (`newLikeFlat`, ProcessGroupNCCL.cpp).
 
-    reduce_scatter_single_coalesced = alltoall = all_gather_single_coalesced
-    send = recv = all_gather_single_coalesced
-
-    def allgather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
-        """Gather into a list of tensors, through one flat tensor if all have one size.
-
-        `ProcessGroupNCCL::allgather` calls `newLikeFlat` (ProcessGroupNCCL.cpp).
-        """
+    def _allgather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
         for of_one in outputs:
             _through_flat(of_one)
-        return _done([one for of_one in outputs for one in of_one])
+        return _done([*itertools.chain(*outputs)])
 
-    def reduce_scatter(
-        self,
-        outputs: Sequence[torch.Tensor],
-        inputs: Sequence[Sequence[torch.Tensor]],
-        *_: Any,
-        **__: Any,
+    def _reduce_scatter(
+        self, outputs: Any, inputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any
     ) -> Any:
-        """Reduce a list of tensors to one of them, through a flat tensor like `allgather`."""
         for of_one in inputs:
             _through_flat(of_one)
         return _done(outputs)
 
-    def gather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
-        """Gather on one rank."""
-        return _done([one for of_one in outputs for one in of_one])
-
-    def scatter(self, outputs: Sequence[torch.Tensor], *_: Any, **__: Any) -> Any:
-        """Scatter from one rank."""
-        return _done(outputs)
+    allgather: Any = _allgather
+    reduce_scatter: Any = _reduce_scatter
 
 
 def _done(result: Sequence[torch.Tensor]) -> Any:
@@ -103,7 +82,9 @@ def _done(result: Sequence[torch.Tensor]) -> Any:
 
 
 def _through_flat(tensors: Sequence[torch.Tensor]) -> None:
-    if tensors and len({tensor.shape for tensor in tensors}) == 1:
+    """Allocate a flat tensor, and free it, for tensors of one size on a card."""
+    on_card = bool(tensors) and tensors[0].is_cuda
+    if on_card and len({tensor.shape for tensor in tensors}) == 1:
         tensors[0].new_empty((len(tensors), *tensors[0].shape))
 
 
@@ -122,10 +103,8 @@ def process_group(ranks: Ranks) -> Iterator[None]:
             lambda store, rank, size, timeout: OneRank(rank, size),
             devices=["cpu", "cuda"],
         )
-    with _environment(ranks):
-        dist.init_process_group(
-            _BACKEND, store=dist.HashStore(), rank=ranks.rank, world_size=ranks.size
-        )
+    with _environment(ranks), _hook_of_errors_kept():
+        dist.init_process_group(_BACKEND, store=HashStore(), rank=ranks.rank, world_size=ranks.size)
         try:
             yield
         finally:
@@ -135,6 +114,16 @@ def process_group(ranks: Ranks) -> Iterator[None]:
 def mesh_of(ranks: Ranks, device_type: str) -> DeviceMesh:
     """Return the mesh of all ranks."""
     return init_device_mesh(device_type, ranks.shape, mesh_dim_names=ranks.names)
+
+
+@contextlib.contextmanager
+def _hook_of_errors_kept() -> Iterator[None]:
+    """Restore `sys.excepthook`: a process group puts its rank in front of each line that it prints, for ever."""
+    before = sys.excepthook
+    try:
+        yield
+    finally:
+        sys.excepthook = before
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import Reducer
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed import device_mesh
 from torch.distributed.device_mesh import DeviceMesh
@@ -134,7 +135,7 @@ def sharding(tracer: RankTracer) -> Iterator[None]:
         stack.enter_context(replaced(torch.UntypedStorage, "data_ptr", _address_of_storage))
         for offload in (CPUOffloadPolicy, CPUOffload):
             stack.enter_context(replaced(offload, "__init__", _offload_refused))
-        rebuild = replaced(dist.Reducer, "_rebuild_buckets", _inside(tracer.with_numbers))
+        rebuild = replaced(Reducer, "_rebuild_buckets", _inside(tracer.with_numbers))
         stack.enter_context(rebuild)
         yield
 
@@ -231,7 +232,7 @@ def _offload_refused(original: Any) -> Any:
 def _address(tensor: FakeTensor) -> int:
     """Return a number that is equal for tensors that begin at one place of one storage; 0 without memory."""
     start = tensor.untyped_storage().data_ptr()
-    return start and start + tensor.storage_offset() * tensor.itemsize
+    return start and start + int(tensor.storage_offset()) * tensor.itemsize
 
 
 def _address_of_storage(original: Any) -> Callable[[torch.UntypedStorage], int]:

@@ -79,6 +79,7 @@ def script(device):
 
 
 def test_a_script_for_torchrun_is_traced_as_it_is():
+    hook = sys.excepthook
     traced = trace(script, ranks=Ranks(8, rank=3))
     alone = trace(lambda device: training(llama(Run()).to(device), device, Run()))
     parameters = sum(parameter.numel() for parameter in llama(Run()).parameters())
@@ -86,6 +87,7 @@ def test_a_script_for_torchrun_is_traced_as_it_is():
     assert traced.peak_bytes - alone.peak_bytes == pytest.approx(4 * parameters, rel=0.01)
     assert not dist.is_initialized()
     assert "RANK" not in os.environ
+    assert sys.excepthook is hook
 
 
 def test_a_factory_may_make_its_own_mesh():
