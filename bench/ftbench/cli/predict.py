@@ -26,6 +26,7 @@ from ftbench.cli.options import (
 )
 from ftbench.cli.subjects import (
     ArgOption,
+    GpusOption,
     ProfileSubject,
     StepsOption,
     SubjectArgument,
@@ -118,6 +119,7 @@ def predict(
     only: OnlyOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
@@ -135,7 +137,9 @@ def predict(
     )
     from ftbench.report.render.terminal import show_table
 
-    asked = subject_of(subject, only, overrides=overrides, arguments=arguments, steps=steps)
+    asked = subject_of(
+        subject, only, overrides=overrides, arguments=arguments, steps=steps, gpus=several
+    )
     gpus = gpus_of(gpu)
     predictions = asked.predictions(
         gpus, attention=attention_of(attention), expandable_segments=expandable_segments
@@ -171,6 +175,7 @@ def explain(
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Break down the predicted memory peak of one cell.
@@ -180,7 +185,13 @@ def explain(
     from ftbench.report.commands.prediction import predictions_json
 
     asked = subject_of(
-        subject, cell, overrides=overrides, arguments=arguments, steps=steps, option="--cell"
+        subject,
+        cell,
+        overrides=overrides,
+        arguments=arguments,
+        steps=steps,
+        gpus=several,
+        option="--cell",
     )
     chosen = asked.first()
     predictions = chosen.predictions(

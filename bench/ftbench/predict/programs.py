@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from ftbench.base.errors import FtbenchError, PredictionError, ProgramError, WorkerError
+from ftbench.base.units import format_bytes
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import ProgramCell
 from ftbench.predict.breakdown.composition import compose
@@ -24,13 +25,15 @@ from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.nccl import nccl_bytes
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.program_file import Factory, load_factory, user_errors
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.steps import trace_steps
-from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.tracer import Step, Target
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import (
     CardPrediction,
@@ -94,6 +97,12 @@ def _notes(request: ProgramRequest) -> Iterator[str]:
             f"tensors: as on {request.gpus[0].name}; another card may choose other kernels, which keep other"
             " tensors"
         )
+    if any((cell.num_processes or 1) > 1 for cell in request.cells):
+        yield (
+            "several processes: figures are those of the rank that needs most; verdicts allow for 0 to"
+            f" {format_bytes(nccl_bytes(1)[1])} of NCCL's buffers per communicator, which no figure but"
+            " `process` has"
+        )
     if request.gpus and (ignored := ignored_variables()):
         yield ignored
 
@@ -102,14 +111,16 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
     """Return the prediction of one cell. The figures without a card are those on the first card."""
     cards: dict[str, CardPrediction] = {}
     first: Trace | None = None
+    smallest = 0
     for target, gpus in _targets(request):
         with user_errors(cell.name):
-            traced = trace_steps(
-                lambda device: factory.step(device, cell.values), target=target, steps=cell.steps
-            )
-        first = first or traced
+            of_ranks = [_traced(cell, factory, target, ranks) for ranks in _ranks(cell)]
+        traced = max(of_ranks, key=lambda one: one.peak_bytes)
+        if first is None:
+            first, smallest = traced, min(one.peak_bytes for one in of_ranks)
         for card in map(card_of, gpus):
-            cards[card.name] = _on_card(traced, card, request)
+            of_process = card.with_communicators(traced.communicators)
+            cards[card.name] = _on_card(traced, of_process, request)
     assert first is not None
     peak = first.peak_bytes
     return CellPrediction(
@@ -124,7 +135,27 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
         live_blocks=first.peak_blocks,
         growth=growth(first),
         managed_bytes=first.managed_bytes,
+        smallest_rank_bytes=smallest if cell.num_processes is not None else None,
     )
+
+
+def _ranks(cell: ProgramCell) -> tuple[Ranks | None, ...]:
+    """Return the ranks to trace: the first and the last, which has the smallest shards; None on one GPU."""
+    if cell.num_processes is None:
+        return (None,)
+    ends = sorted({0, cell.num_processes - 1})
+    return tuple(Ranks(cell.num_processes, rank=rank) for rank in ends)
+
+
+def _traced(cell: ProgramCell, factory: Factory, target: Target, ranks: Ranks | None) -> Trace:
+    def with_mesh(device: torch.device, mesh: Any) -> Step:
+        return factory.step(device, cell.values, mesh)
+
+    def alone(device: torch.device) -> Step:
+        return factory.step(device, cell.values)
+
+    made = with_mesh if ranks is not None and factory.takes_mesh else alone
+    return trace_steps(made, target=target, steps=cell.steps, ranks=ranks)
 
 
 def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:

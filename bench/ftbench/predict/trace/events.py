@@ -84,7 +84,8 @@ class Trace:
     on, 0 for the default one; it is empty if all were allocated there. `shared` are the blocks that other streams
     may still use when they are freed; an event `REUSE` says from when on the host knows that none does.
     `managed_bytes` are in CUDA's managed memory, which is in no event: the allocator does not know it, and the
-    driver moves it to the host if the card is full.
+    driver moves it to the host if the card is full. `communicators` is the number of groups of ranks that have
+    communicated.
     """
 
     kind: NDArray[np.int8]
@@ -98,6 +99,7 @@ class Trace:
     versions: tuple[tuple[str, str], ...] = ()
     origins: dict[int, Origin] = dataclasses.field(default_factory=dict)
     managed_bytes: int = 0
+    communicators: int = 0
     streams: tuple[int, ...] = ()
     shared: frozenset[int] = frozenset()
 

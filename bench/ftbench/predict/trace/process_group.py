@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class OneRank(dist.ProcessGroup):
 
     def __init__(self, rank: int, size: int) -> None:
         super().__init__(rank, size)  # type: ignore[call-arg]
+        self.has_communicated = False
         options = FakeProcessGroup.Options()  # type: ignore[call-arg]
         backend = FakeProcessGroup._create_internal(rank, size, options)  # type: ignore[call-arg]
         for device in ("cpu", "cuda"):
@@ -48,37 +49,38 @@ class OneRank(dist.ProcessGroup):
         """Return the name under which torch knows it."""
         return _BACKEND
 
+    def _done(self, result: Iterable[torch.Tensor]) -> Any:
+        """Return the work of a collective that has ended, with its tensors."""
+        self.has_communicated = self.size() > 1
+        future: Future[Any] = Future()
+        future.set_result(list(result))
+        return _create_work_from_future(future)
+
     # Annotated, since torch gives each of these several signatures.
-    allreduce: Any = lambda _, tensors, *__, **___: _done(tensors)
+    allreduce: Any = lambda self, tensors, *_, **__: self._done(tensors)
     allreduce_coalesced = broadcast = reduce = send = recv = allreduce
     alltoall = scatter = all_gather_single_coalesced = reduce_scatter_single_coalesced = allreduce
-    all_gather_single: Any = lambda _, output, *__, **___: _done([output])
+    all_gather_single: Any = lambda self, output, *_, **__: self._done([output])
     reduce_scatter_single = alltoall_base = all_gather_single
-    barrier: Any = lambda *_, **__: _done([])
-    gather: Any = lambda _, outputs, *__, **___: _done([*itertools.chain(*outputs)])
+    barrier: Any = lambda self, *_, **__: self._done([])
+    gather: Any = lambda self, outputs, *_, **__: self._done(itertools.chain(*outputs))
 
     # `ProcessGroupNCCL` passes lists through one flat tensor (`newLikeFlat`, ProcessGroupNCCL.cpp).
 
     def _allgather(self, outputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any) -> Any:
         for of_one in outputs:
             _through_flat(of_one)
-        return _done([*itertools.chain(*outputs)])
+        return self._done(itertools.chain(*outputs))
 
     def _reduce_scatter(
         self, outputs: Any, inputs: Sequence[Sequence[torch.Tensor]], *_: Any, **__: Any
     ) -> Any:
         for of_one in inputs:
             _through_flat(of_one)
-        return _done(outputs)
+        return self._done(outputs)
 
     allgather: Any = _allgather
     reduce_scatter: Any = _reduce_scatter
-
-
-def _done(result: Sequence[torch.Tensor]) -> Any:
-    future: Future[Any] = Future()
-    future.set_result(list(result))
-    return _create_work_from_future(future)
 
 
 def _through_flat(tensors: Sequence[torch.Tensor]) -> None:
@@ -86,6 +88,13 @@ def _through_flat(tensors: Sequence[torch.Tensor]) -> None:
     on_card = bool(tensors) and tensors[0].is_cuda
     if on_card and len({tensor.shape for tensor in tensors}) == 1:
         tensors[0].new_empty((len(tensors), *tensors[0].shape))
+
+
+def communicators(names: Iterable[str]) -> int:
+    """Return the number of groups that have communicated, among them those whose names are given."""
+    groups = dist.distributed_c10d._world.pg_names
+    used = (name for group, name in groups.items() if getattr(group, "has_communicated", False))
+    return len({*used, *names})
 
 
 @contextlib.contextmanager

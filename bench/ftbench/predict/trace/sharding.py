@@ -7,6 +7,7 @@ imports torch.distributed, and is imported only if a trace has several ranks.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import types
 from collections.abc import Callable, Iterator
@@ -29,10 +30,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.card_view import function_replaced
+from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.patches import replaced
+from ftbench.predict.trace.process_group import communicators
+from ftbench.predict.trace.sharding_parts import parts_named
 from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer_mode import Tracer
 
+_FUNCTIONAL = "_c10d_functional"
 _WAIT_TENSOR = torch.ops._c10d_functional.wait_tensor.default
 # Methods of a mesh that compute with numbers of ranks, in tensors that have data.
 _OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "_get_all_submeshes")
@@ -45,6 +50,7 @@ class RankTracer(Tracer):
         super().__init__(target)
         self._with_numbers = False  # the Reducer is reading numbers from tensors that it makes
         self._numbers_of_ranks = WeakIdKeyDictionary()
+        self._groups: set[str] = set()  # that a DTensor's collectives name
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -52,6 +58,8 @@ class RankTracer(Tracer):
         """Run an operator, and record its allocations."""
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # its own dispatch comes back with local tensors
+        if func.namespace == _FUNCTIONAL and isinstance(args[-1], str):
+            self._groups.add(args[-1])
         if func is _WAIT_TENSOR:
             return args[0]  # its meta kernel makes a copy; the real one does not
         if self._with_numbers and _of_numbers(args, kwargs or {}):
@@ -61,9 +69,16 @@ class RankTracer(Tracer):
                 return self.of_ranks(func(*args, **(kwargs or {})))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
+    def finish(self) -> Trace:
+        """Return the trace, with the number of communicators."""
+        return dataclasses.replace(super().finish(), communicators=communicators(self._groups))
+
     def rank_of_many(self) -> contextlib.AbstractContextManager[None]:
         """Return the context of what is replaced in torch.distributed."""
-        return sharding(self)
+        stack = contextlib.ExitStack()
+        stack.enter_context(sharding(self))
+        stack.enter_context(parts_named(self._position))
+        return stack
 
     def of_ranks(self, output: Any) -> Any:
         """Return an operator's output; its tensors have numbers of ranks, with data, like a mesh's own."""

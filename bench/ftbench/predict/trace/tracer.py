@@ -47,7 +47,7 @@ Step = Callable[[], Any]
 
 
 def trace(
-    factory: Callable[[torch.device], Step],
+    factory: Callable[..., Step],
     *,
     steps: int = STEPS,
     target: Target | None = None,
@@ -65,7 +65,7 @@ def trace(
     `watch` is called with the tracer before anything is built.
 
     With `ranks`, the trace is of one rank of several: torch.distributed has a process group, in which nothing is
-    communicated, and a factory of two arguments is called with the mesh of all ranks as the second one.
+    communicated, and a factory with a parameter `mesh` is called with the mesh of all ranks.
     """
     __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
@@ -97,11 +97,11 @@ def _process_group(ranks: Ranks | None) -> contextlib.AbstractContextManager[Non
 
 def _built(factory: Callable[..., Step], device: torch.device, ranks: Ranks | None) -> Step:
     """Return the step that a factory makes; one that takes a mesh gets it."""
-    if ranks is None or len(inspect.signature(factory).parameters) < 2:
+    if ranks is None or "mesh" not in inspect.signature(factory).parameters:
         return factory(device)
     from ftbench.predict.trace.process_group import mesh_of
 
-    return factory(device, mesh_of(ranks, device.type))
+    return factory(device, mesh=mesh_of(ranks, device.type))
 
 
 def _new_tracer(target: Target, ranks: Ranks | None) -> Tracer:
