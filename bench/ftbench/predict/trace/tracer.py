@@ -97,6 +97,7 @@ def _process_group(ranks: Ranks | None) -> contextlib.AbstractContextManager[Non
 
 def _built(factory: Callable[..., Step], device: torch.device, ranks: Ranks | None) -> Step:
     """Return the step that a factory makes; one that takes a mesh gets it."""
+    __tracebackhide__ = True
     if ranks is None or "mesh" not in inspect.signature(factory).parameters:
         return factory(device)
     from ftbench.predict.trace.process_group import mesh_of

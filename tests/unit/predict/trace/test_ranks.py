@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import trace
-from tests.sharded import Run, fully_sharded, llama, training
+from tests.sharded import Run, flat, fully_sharded, llama, replicated, tensor_parallel, training
 
 ADAM_STATES = 2
 
@@ -172,3 +172,37 @@ trace(lambda device: lambda: torch.ones(1, device=device), steps=1)
 assert not {f"ftbench.predict.trace.{name}" for name in ("sharding", "process_group")} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("factory", "ranks", "number"),
+    [
+        (fully_sharded(Run()), Ranks(8), 1),
+        (fully_sharded(Run()), Ranks(8, mesh=(2, 4), names=("replicate", "shard")), 2),
+        (replicated(Run()), Ranks(8), 1),
+        (tensor_parallel(Run(hidden=200, options={"foreach": False})), Ranks(2), 1),
+        (fully_sharded(Run()), Ranks(1), 0),
+    ],
+    ids=["sharded", "replicated shards", "replicated", "tensor parallel", "one rank"],
+)
+def test_groups_that_communicate_are_counted(factory, ranks, number):
+    assert trace(factory, ranks=ranks).communicators == number
+
+
+@pytest.mark.parametrize(
+    ("factory", "operators", "unit"),
+    [
+        (
+            fully_sharded(Run()),
+            {"all-gather", "unsharded parameters", "reduce-scatter"},
+            "model.layers.0",
+        ),
+        (flat(Run()), {"all-gather", "reduce-scatter"}, None),
+        (replicated(Run()), {"gradient buckets"}, None),
+    ],
+    ids=["sharded", "flat", "replicated"],
+)
+def test_what_sharding_allocates_has_a_name_and_a_unit(factory, operators, unit):
+    sites = trace(factory, ranks=Ranks(8)).sites
+    assert operators <= {site.operator for site in sites}
+    assert unit is None or operators <= {site.operator for site in sites if site.module == unit}
