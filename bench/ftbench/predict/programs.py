@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import torch
 
 from ftbench.base.errors import FtbenchError, PredictionError, ProgramError, WorkerError
-from ftbench.base.units import format_bytes
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import ProgramCell
 from ftbench.predict.breakdown.composition import compose
@@ -25,7 +24,7 @@ from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
-from ftbench.predict.simulate.nccl import nccl_bytes
+from ftbench.predict.simulate.nccl import SEVERAL_PROCESSES
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
@@ -98,11 +97,7 @@ def _notes(request: ProgramRequest) -> Iterator[str]:
             " tensors"
         )
     if any((cell.num_processes or 1) > 1 for cell in request.cells):
-        yield (
-            "several processes: figures are those of the rank that needs most; verdicts allow for 0 to"
-            f" {format_bytes(nccl_bytes(1)[1])} of NCCL's buffers per communicator, which no figure but"
-            " `process` has"
-        )
+        yield SEVERAL_PROCESSES
     if request.gpus and (ignored := ignored_variables()):
         yield ignored
 

@@ -8,7 +8,7 @@ documentation of `NCCL_BUFFSIZE`.
 
 from __future__ import annotations
 
-from ftbench.base.units import MIB
+from ftbench.base.units import MIB, format_bytes
 
 _STEPS = 8  # NCCL_STEPS
 _LINES = 8 * 512 * _STEPS * 16  # LL: lines per thread, threads, steps, bytes of ncclLLFifoLine
@@ -28,3 +28,9 @@ def nccl_bytes(communicators: int) -> tuple[int, int]:
     The least is 0: between cards without peer access, buffers are in the host's memory.
     """
     return 0, communicators * _MOST_CHANNELS * _MOST_CONNECTIONS * CONNECTION_BYTES
+
+
+SEVERAL_PROCESSES = (
+    "several processes: figures are those of the rank that needs most; verdicts allow for 0 to"
+    f" {format_bytes(nccl_bytes(1)[1])} of NCCL's buffers per communicator, which no figure but `process` has"
+)

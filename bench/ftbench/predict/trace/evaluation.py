@@ -40,7 +40,8 @@ class Evaluation:
     @classmethod
     def of(cls, cell: Cell) -> Evaluation:
         """Return the evaluation of a cell."""
-        batch = int(cell.settings["per_device_eval_batch_size"])
+        # Every process keeps what it gathers from all.
+        batch = int(cell.settings["per_device_eval_batch_size"]) * cell.num_processes
         moved_after = cell.settings.get("eval_accumulation_steps")
         kept = cell.data.eval_size if moved_after is None else int(moved_after) * batch
         kept = min(cell.data.eval_size, kept)

@@ -73,12 +73,11 @@ class RankTracer(Tracer):
         """Return the trace, with the number of communicators."""
         return dataclasses.replace(super().finish(), communicators=communicators(self._groups))
 
-    def rank_of_many(self) -> contextlib.AbstractContextManager[None]:
-        """Return the context of what is replaced in torch.distributed."""
-        stack = contextlib.ExitStack()
-        stack.enter_context(sharding(self))
-        stack.enter_context(parts_named(self._position))
-        return stack
+    @contextlib.contextmanager
+    def rank_of_many(self) -> Iterator[None]:
+        """Replace what has to be replaced in torch.distributed, and name the parts of sharding."""
+        with sharding(self), parts_named(self._position):
+            yield
 
     def of_ranks(self, output: Any) -> Any:
         """Return an operator's output; its tensors have numbers of ranks, with data, like a mesh's own."""

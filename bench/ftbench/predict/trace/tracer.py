@@ -70,7 +70,7 @@ def trace(
     __tracebackhide__ = True  # pytest shows the caller's code
     target = target or Target()
     with (
-        _process_group(ranks),
+        group_of(ranks),
         tracing(target, asks_for_card=True, ranks=ranks) as tracer,
         imported_bitsandbytes_on_card(tracer),
     ):
@@ -87,7 +87,8 @@ def trace(
     return recorded
 
 
-def _process_group(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
+def group_of(ranks: Ranks | None) -> contextlib.AbstractContextManager[None]:
+    """Return the context of being one rank of a process group; nothing on one GPU."""
     if ranks is None:
         return contextlib.nullcontext()
     from ftbench.predict.trace.process_group import process_group

@@ -78,7 +78,8 @@ def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[st
 
 
 def _smallest_text(found: CellPrediction, unit: ByteUnit) -> str:
-    return format_bytes(found.smallest_rank_bytes or 0, unit)
+    smallest = found.smallest_rank_bytes
+    return ABSENT if smallest is None else format_bytes(smallest, unit)
 
 
 def _axis_words(grid: AnyGrid) -> tuple[str, ...]:
@@ -107,6 +108,8 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
         text = str(one.certain)
         if one.possible != one.certain:
             text += f" (perhaps {one.possible})"
+        if (processes := cell.num_processes) > 1:
+            text += f", {one.certain * processes} on {processes} GPUs"
         rows.setdefault(key, {})[one.gpu] = text
     return Table(
         title="Largest batch that fits",
