@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from ftbench.gate.baseline import Baseline
     from ftbench.gate.result import GateResult
     from ftbench.predict.trace.events import Trace
+    from ftbench.predict.trace.ranks import Ranks
     from ftbench.records.prediction import Growth
 
     Step = Callable[[], Any]
-    MakeStep = Callable[[Any], Step]  # takes a torch.device
+    MakeStep = Callable[..., Step]  # takes a torch.device, and a mesh if there are ranks
 
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"
@@ -76,6 +77,7 @@ class GpuMemory:
         limit: str | int,
         gpu: str | None = None,
         steps: int | None = None,
+        ranks: Ranks | None = None,
         allow_growth: bool = False,
     ) -> int:
         """Fail if the peak of the steps is above a limit, or steps keep ever more; return the peak, in bytes.
@@ -83,14 +85,16 @@ class GpuMemory:
         `make_step(device)` builds model, optimizer and batch on the device that it is given, and returns
         the function that runs one step; `limit` is in bytes, or a text such as "2 GiB". With `gpu`, the name
         of a card in the catalogue, the figure is the simulated peak of that card's reserved memory. `steps` is
-        the number of traced steps (3); to see a leak in every k-th step takes 2 k + 1 of them.
+        the number of traced steps (3); to see a leak in every k-th step takes 2 k + 1 of them. With
+        `ranks=ftbench.predict.trace.ranks.Ranks(size=8)`, the steps are those of one rank of 8 GPUs, and a
+        `make_step(device, mesh)` gets the mesh of all.
         """
         __tracebackhide__ = True
         from ftbench.base.units import format_bytes
 
         with self._told():
             allowed = _bytes_of(limit)
-            found = self._traced("step", make_step, gpu, steps)
+            found = self._traced("step", make_step, gpu, steps, ranks)
             peak, what = found.trace.peak_bytes, "tensors request"
             if gpu is None:
                 self._note_peak(found.baseline)
@@ -110,18 +114,23 @@ class GpuMemory:
         return peak
 
     def compare(
-        self, name: str, make_step: MakeStep | None = None, *, steps: int | None = None
+        self,
+        name: str,
+        make_step: MakeStep | None = None,
+        *,
+        steps: int | None = None,
+        ranks: Ranks | None = None,
     ) -> int:
         """Fail if the steps need more or less memory than in their baseline; return the peak, in bytes.
 
         Without `make_step`, the steps are those of this test's last `check` without `gpu`. The baseline is
         `gpu_memory/TEST_FILE/NAME.json` beside the test. If its versions of torch or transformers
-        differ, the test fails unless --gpu-memory-across-versions is given. `steps` is as for `check`.
+        differ, the test fails unless --gpu-memory-across-versions is given. `steps` and `ranks` are as for `check`.
         """
         __tracebackhide__ = True
         path = self._path(name)
         with self._told():
-            found = self._to_compare(name, make_step, steps)
+            found = self._to_compare(name, make_step, steps, ranks)
             self._note_peak(found.baseline)
             result = self._result(found.baseline, path)
         if result is not None and result.exit_code:
@@ -130,11 +139,13 @@ class GpuMemory:
             _fail(_verdict(name, result))
         return found.trace.peak_bytes
 
-    def _to_compare(self, name: str, make_step: MakeStep | None, steps: int | None) -> _Traced:
+    def _to_compare(
+        self, name: str, make_step: MakeStep | None, steps: int | None, ranks: Ranks | None
+    ) -> _Traced:
         from ftbench.base.errors import BaselineError
 
         if make_step is not None:
-            return self._traced(name, make_step, None, steps)
+            return self._traced(name, make_step, None, steps, ranks)
         if self._last is None:
             raise BaselineError(f"gpu_memory.compare({name!r}) needs the steps to compare")
         return self._last.named(name)
@@ -173,7 +184,12 @@ class GpuMemory:
             )
 
     def _traced(
-        self, name: str, make_step: MakeStep, gpu: str | None, steps: int | None
+        self,
+        name: str,
+        make_step: MakeStep,
+        gpu: str | None,
+        steps: int | None,
+        ranks: Ranks | None,
     ) -> _Traced:
         __tracebackhide__ = True
         from ftbench.plan.gpus import find_gpu
@@ -183,7 +199,8 @@ class GpuMemory:
         capability = (
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
         )
-        traced = trace_steps(make_step, target=Target(compute_capability=capability), steps=steps)
+        target = Target(compute_capability=capability)
+        traced = trace_steps(make_step, target=target, steps=steps, ranks=ranks)
         return _Traced(name, traced, None if steps == STEPS else steps)
 
     def _path(self, name: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ftbench.predict.simulate.nccl import nccl_bytes
 from ftbench.predict.trace.tracer import trace
 from tests.integration.conftest import ftbench
 
@@ -100,3 +101,31 @@ def test_a_program_needs_no_transformers(folder):
     """Its worker would take seconds longer, and the program may be run where they are not installed."""
     code = "import sys, ftbench.predict.programs; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_rank_of_several_is_predicted_and_gated(tmp_path):
+    for name in ("gpt.py", "sharded_gpt.py"):
+        shutil.copy(ROOT / "examples" / name, tmp_path / name)
+    program = ("sharded_gpt.py:make_step", *SMALL, "--gpus", "2,8")
+    done = ftbench("predict", *program, "--gpu", "h100", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two, eight = json.loads(done.stdout)["cells"]
+    assert [cell["num_processes"] for cell in (two, eight)] == [2, 8]
+    assert two["tensors"]["value_bytes"] > eight["tensors"]["value_bytes"]
+    assert eight["smallest_rank_bytes"] <= eight["tensors"]["value_bytes"]
+    card = eight["cards"][0]
+    around = card["process"]["high_bytes"] - card["reserved"]["high_bytes"]
+    assert around > nccl_bytes(1)[1]
+
+    assert ftbench("baseline", "write", *program, cwd=tmp_path).returncode == 0
+    assert ftbench("gate", *program, cwd=tmp_path).returncode == 0
+    loop = tmp_path / "sharded_gpt.py"
+    each = "fully_shard(layer, mesh=mesh, mp_policy=BFLOAT16"
+    loop.write_text(loop.read_text().replace(each, f"{each}, reshard_after_forward=False"))
+    failed = ftbench("gate", *program, cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "unsharded parameters" in failed.stdout
+    assert "body.layers.*" in failed.stdout

@@ -18,11 +18,13 @@ from ftbench.gate.baseline_file import read_baseline, write_baseline
 from ftbench.gate.compare import compare
 from tests.mutations import timing
 from tests.mutations.changes import HARMLESS, PLANTED
+from tests.mutations.sharded_changes import SHARDED_PLANTED
 from tests.mutations.trial import found, judged
 
 # Of each process that harmless changes are run in: threads, and whether others keep the machine busy.
 CONDITIONS = ((1, False), (2, False), (4, False), (2, True), (1, True))
 NAMED_AT_LEAST = 0.9
+ALL_PLANTED = PLANTED + SHARDED_PLANTED
 
 
 def main(arguments):
@@ -31,7 +33,7 @@ def main(arguments):
     parser.add_argument("--harmless-by", metavar="BASELINE", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--conditions", type=int, default=len(CONDITIONS))
     parser.add_argument(
-        "--planted", type=int, default=len(PLANTED), help="so many of the planted regressions"
+        "--planted", type=int, default=len(ALL_PLANTED), help="so many of the planted regressions"
     )
     options = parser.parse_args(arguments)
     if options.harmless_by:
@@ -39,7 +41,7 @@ def main(arguments):
         print(json.dumps([compare(before, found(one.edits)).exit_code for one in HARMLESS]))
         return 0
     began = time.perf_counter()
-    planted = evenly(PLANTED, options.planted)
+    planted = evenly(ALL_PLANTED, options.planted)
     caught, named = _planted(planted)
     alarms, runs = _false_alarms(options.conditions)
     print(
@@ -64,7 +66,7 @@ def _planted(regressions):
 
     caught = named = 0
     for planted in regressions:
-        result = judged(planted.setup, planted.setup + planted.edits)
+        result = judged(planted.setup, planted.setup + planted.edits, planted.loop)
         changed_parts = [c for one in result.attributions for c in one.changed_parts]
         is_caught = result.exit_code == 1
         is_named = is_caught and bool(changed_parts) and planted.names(changed_parts[0])

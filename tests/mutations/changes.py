@@ -15,6 +15,7 @@ class Planted:
     module: str
     operator: str
     setup: tuple[Edit, ...] = ()  # of the version before it, too
+    loop: str = "training"  # or "make_step" or "replicated", on several GPUs
 
     def names(self, changed):
         """Return whether a changed part is the right one."""

@@ -1,7 +1,8 @@
 """Subjects: copies of real code with a change in them, as steps that can be traced.
 
 The training program is `training.py`, the model is transformers' own file of DistilBERT, as it is installed.
-Both are read as text, changed, and run under names of their own; nothing installed is touched.
+Loops on several GPUs are those of `examples/sharded_gpt.py`. All are read as text, changed, and run under names of
+their own; nothing installed is touched.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ _numbers = itertools.count()
 class Edit:
     """A text that is there once, and what takes its place; `everywhere` it may be there more often."""
 
-    file: str  # "model" or "training"
+    file: str  # "model", "training", "sharded" or "gpt"
     old: str
     new: str
     everywhere: bool = False
@@ -63,3 +64,26 @@ def subject(edits=()):
     path = Path(__file__).with_name("training.py")
     training = _module(f"mutated_training_{number}", path, _changed("training", path, edits))
     return lambda device: training.make_step(modeling, device)
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = {"batch": 2, "length": 64, "width": 64, "layers": 3, "heads": 2, "micro_batches": 2}
+
+
+def sharded_subject(factory, edits=()):
+    """Return a factory of the loops on several GPUs, small and with these edits; it takes a device and a mesh."""
+    number = next(_numbers)
+    gpt, path = EXAMPLES / "gpt.py", EXAMPLES / "sharded_gpt.py"
+    before = sys.modules.get("gpt")
+    _module("gpt", gpt, _changed("gpt", gpt, edits))
+    sys.modules["gpt"].VOCABULARY = 1021
+    try:
+        loops = _module(f"mutated_sharded_{number}", path, _changed("sharded", path, edits))
+    finally:
+        del sys.modules["gpt"]
+        if before is not None:
+            sys.modules["gpt"] = before
+    make = getattr(loops, factory)
+    if factory == "replicated":
+        return lambda device: make(device, **SMALL)
+    return lambda device, mesh: make(device, mesh, **SMALL)

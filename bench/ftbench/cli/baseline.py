@@ -21,6 +21,7 @@ from ftbench.cli.options import (
 from ftbench.cli.subjects import (
     OF_PROFILES,
     ArgOption,
+    GpusOption,
     ProfileSubject,
     ProgramSubject,
     StepsOption,
@@ -52,6 +53,7 @@ def write_baseline(
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
 ) -> None:
     """Predict the memory of all cells and write a baseline.
 
@@ -67,7 +69,7 @@ def write_baseline(
             where=str(path),
             hint="`ftbench baseline update` shows what changes and replaces it",
         )
-    asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps)
+    asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps, gpus=several)
     _refuse_runs(asked, runs)
     found = _predicted_whole(asked, gpus_of(gpu), attention_of(attention))
     if runs is not None:
@@ -87,6 +89,7 @@ def update_baseline(
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Write the baseline without asking for confirmation.")
     ] = False,
@@ -108,7 +111,7 @@ def update_baseline(
     before = read_baseline(path)
     gpus = gpus_of(gpu or list(before.architectures))
     kernel = attention_of(attention) if attention else before.attention_kernel
-    asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps)
+    asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps, gpus=several)
     _refuse_runs(asked, runs)
     found = _predicted_whole(asked, gpus, kernel)
     same = not differing(

@@ -25,6 +25,7 @@ from ftbench.cli.options import (
 from ftbench.cli.subjects import (
     OF_PROFILES,
     ArgOption,
+    GpusOption,
     ProgramSubject,
     StepsOption,
     Subject,
@@ -108,6 +109,7 @@ def gate(
     only: OnlyOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
     junit: JunitOption = None,
     comment: CommentOption = None,
     html: HtmlOption = None,
@@ -128,6 +130,7 @@ def gate(
         only=only,
         arguments=arguments,
         steps=steps,
+        gpus=several,
         file=file,
         runs=runs,
         base=base,
@@ -158,6 +161,7 @@ class _Asked:
     only: str | None
     arguments: list[str] | None
     steps: int | None
+    gpus: str | None
     file: Path | None
     runs: Path | None
     base: Path | None
@@ -262,6 +266,7 @@ def _subject(asked: _Asked) -> Subject:
         overrides=asked.overrides,
         arguments=asked.arguments,
         steps=asked.steps,
+        gpus=asked.gpus,
     )
 
 

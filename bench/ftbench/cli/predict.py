@@ -28,6 +28,7 @@ from ftbench.cli.options import (
 )
 from ftbench.cli.subjects import (
     ArgOption,
+    GpusOption,
     LargestOption,
     ProfileSubject,
     ProgramSubject,
@@ -124,6 +125,7 @@ def predict(
     arguments: ArgOption = None,
     steps: StepsOption = None,
     largest: LargestOption = None,
+    several: GpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
@@ -146,7 +148,13 @@ def predict(
     from ftbench.report.render.terminal import show_table
 
     asked = subject_of(
-        subject, only, overrides=overrides, arguments=arguments, steps=steps, largest=largest
+        subject,
+        only,
+        overrides=overrides,
+        arguments=arguments,
+        steps=steps,
+        gpus=several,
+        largest=largest,
     )
     gpus = gpus_of(gpu)
     predictions = asked.predictions(
@@ -190,6 +198,7 @@ def explain(
     overrides: SetOption = None,
     arguments: ArgOption = None,
     steps: StepsOption = None,
+    several: GpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Break down the predicted memory peak of one cell.
@@ -199,7 +208,13 @@ def explain(
     from ftbench.report.commands.prediction import predictions_json
 
     asked = subject_of(
-        subject, cell, overrides=overrides, arguments=arguments, steps=steps, option="--cell"
+        subject,
+        cell,
+        overrides=overrides,
+        arguments=arguments,
+        steps=steps,
+        gpus=several,
+        option="--cell",
     )
     chosen = asked.first()
     predictions = chosen.predictions(

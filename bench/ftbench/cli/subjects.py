@@ -55,6 +55,16 @@ LargestOption = Annotated[
     ),
 ]
 
+GpusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        metavar="N,...",
+        help="With FILE.py:FACTORY: the number of GPUs, one process each: 8, or 1,2,4, or 1..8.",
+    ),
+]
+
+_MOST_GPUS = 65_536
 _OF_PROGRAMS = "applies to FILE.py:FACTORY only"
 OF_PROFILES = "applies to profiles only"
 
@@ -196,6 +206,7 @@ def subject_of(
     arguments: list[str] | None = None,
     steps: int | None = None,
     largest: str | None = None,
+    gpus: str | None = None,
     option: str = "--only",
 ) -> Subject:
     """Return the subject that the command line names; raises ProfileError and WorkloadError."""
@@ -204,25 +215,45 @@ def subject_of(
     selection = selection_of(only, option=option)
     if is_program(reference):
         refuse_options(reference, OF_PROFILES, {"--set": overrides})
-        whole = _program_grid(reference, arguments, steps)
+        whole = _program_grid(reference, arguments, steps, gpus)
         return ProgramSubject(whole, whole.only(selection, option=option), largest)
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
 
-    refuse_options(
-        reference, _OF_PROGRAMS, {"--arg": arguments, "--steps": steps, "--largest": largest}
-    )
+    given = {"--arg": arguments, "--steps": steps, "--gpus": gpus, "--largest": largest}
+    refuse_options(reference, _OF_PROGRAMS, given)
     profile = load_profile(reference, overrides or ())
     grid = resolve(profile)
     return ProfileSubject(profile.name, grid, grid.only(selection, option=option))
 
 
-def _program_grid(reference: str, arguments: list[str] | None, steps: int | None) -> ProgramGrid:
+def _program_grid(
+    reference: str, arguments: list[str] | None, steps: int | None, gpus: str | None
+) -> ProgramGrid:
     from ftbench.plan.programs import parse_program, program_grid
     from ftbench.records.prediction import TRACED_STEPS
 
     steps = None if steps == TRACED_STEPS else steps
-    return program_grid(parse_program(reference), arguments or (), steps)
+    numbers = numbers_of_gpus(gpus) if gpus else ()
+    return program_grid(parse_program(reference), arguments or (), steps, numbers)
+
+
+def numbers_of_gpus(text: str) -> tuple[int, ...]:
+    """Return the numbers that `--gpus` names: `8`, `1,2,4` or `1..8`, which has both ends; raises ProfileError."""
+    try:
+        first, dots, last = text.partition("..")
+        numbers = range(int(first), int(last) + 1) if dots else map(int, text.split(","))
+        found = tuple(dict.fromkeys(numbers))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1 or max(found) > _MOST_GPUS:
+        raise ProfileError(
+            "not a number of GPUs",
+            where="--gpus",
+            got=text,
+            expected=f"8, or 1,2,4, or 1..8; each from 1 to {_MOST_GPUS:,}",
+        )
+    return found
 
 
 def refuse_options(reference: str, why: str, given: Mapping[str, object]) -> None:

@@ -21,7 +21,7 @@ from ftbench.gate.predicted import (
     versions_of,
 )
 from ftbench.plan.gpus import Gpu
-from ftbench.plan.programs import ProgramCell, ProgramGrid
+from ftbench.plan.programs import NUM_PROCESSES, ProgramCell, ProgramGrid
 from ftbench.records.prediction import AttentionKernel, CellPrediction, Predictions
 
 _ARGUMENT = "arg."
@@ -83,7 +83,10 @@ def _varying(whole: ProgramGrid) -> set[str]:
 
 def _settings(cell: ProgramCell, names: set[str]) -> Mapping[str, Any]:
     """Return some of a cell's arguments as settings, in their order."""
-    return {f"{_ARGUMENT}{k}": value for k, value in cell.values.items() if k in names}
+    chosen = {f"{_ARGUMENT}{k}": value for k, value in cell.values.items() if k in names}
+    if cell.num_processes is not None and NUM_PROCESSES in names:
+        chosen[NUM_PROCESSES] = cell.num_processes
+    return chosen
 
 
 def _cell_bytes(predicted: CellPrediction) -> CellBytes:

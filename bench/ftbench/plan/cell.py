@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.base.frozen import FrozenModel
+from ftbench.plan.parallel import Parallel, Strategy
 from ftbench.plan.profile import (
     RECIPE,
     LoraSettings,
@@ -30,7 +31,15 @@ from ftbench.plan.sources import DataSource, ModelSource
 
 CELL_ID_DIGITS = 12
 # Axes that older cells did not have: at its default value each is left out of the identity, so that ids stay.
-_LATER_AXES = ("method", "malloc", "packing", "dtype", "quantization")
+_LATER_AXES = (
+    "method",
+    "malloc",
+    "packing",
+    "dtype",
+    "quantization",
+    "num_processes",
+    "strategy",
+)
 
 
 class Cell(FrozenModel):
@@ -49,6 +58,9 @@ class Cell(FrozenModel):
     packing: Packing = "none"
     dtype: WeightsDtype = "float32"
     quantization: Quantization = "none"
+    num_processes: int = 1
+    strategy: Strategy = "ddp"
+    parallel: Parallel | None = None  # set if, and only if, there are several processes
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -116,16 +128,20 @@ class Cell(FrozenModel):
         own = {name: getattr(self, name) for name in NON_TRAINER_AXES}
         said = without_defaults(self.settings, kept=RECIPE)
         settings = {name: plain_value(value) for name, value in said.items()}
-        return workload | settings | self._lora_facets | own
+        return workload | settings | self._facets_of_tables | own
 
     @property
-    def _lora_facets(self) -> dict[str, Any]:
-        """Return LoRA's settings that differ from their defaults.
+    def _facets_of_tables(self) -> dict[str, Any]:
+        """Return LoRA's settings, and those of several processes, that differ from their defaults.
 
         So LoRA cells differ from cells of other methods in `method` only, not in six columns.
         """
-        chosen = self.lora.model_dump(mode="json", exclude_defaults=True) if self.lora else {}
-        return {f"lora.{name}": plain_value(value) for name, value in chosen.items()}
+        found: dict[str, Any] = {}
+        for table in ("lora", "parallel"):
+            settings = getattr(self, table)
+            chosen = settings.model_dump(mode="json", exclude_defaults=True) if settings else {}
+            found |= {f"{table}.{k}": plain_value(v) for k, v in chosen.items() if k != "strategy"}
+        return found
 
     def setting(self, name: str) -> Any:
         """Return the cell's value of an axis or a training setting, or its default if the cell does not name it."""
@@ -151,8 +167,9 @@ class Cell(FrozenModel):
         for name in WORKLOAD_SETTINGS:
             if is_default(name, getattr(self.data, name)):
                 del identity["data"][name]
-        if self.lora is None:
-            del identity["lora"]
+        for table in ("lora", "parallel"):
+            if identity[table] is None:
+                del identity[table]
         for part in (
             identity["model"]["source"],
             identity["model"]["tokenizer"],

@@ -17,7 +17,7 @@ from ftbench.plan.cell import Cell, plain_value, training_of
 from ftbench.plan.contradictions import refuse_contradictions
 from ftbench.plan.profile import RECIPE, REQUIRED_AXES, GridBlock, Profile, resolve_settings
 from ftbench.plan.profile_file import parse_selection
-from ftbench.plan.settings import NON_TRAINER_AXES, canonical, without_defaults
+from ftbench.plan.settings import NON_TRAINER_AXES, canonical, setting, without_defaults
 from ftbench.plan.sources import DataSource, ModelSource
 
 # A grid of this size takes seconds to plan, and weeks to run.
@@ -146,7 +146,19 @@ def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: 
     # A setting at its default value asks for the same run as a setting that is left out.
     settings = without_defaults(resolve_settings(profile.training | axes, data.task), kept=RECIPE)
     lora = profile.lora if own["method"] == "lora" else None
-    cell = Cell(model=model, data=data, training=training_of(settings), lora=lora, **own)
+    parallel = None
+    if own["num_processes"] > 1:
+        parallel = profile.parallel.with_strategy(own["strategy"])
+    else:
+        own["strategy"] = setting("strategy").default
+    cell = Cell(
+        model=model,
+        data=data,
+        training=training_of(settings),
+        lora=lora,
+        parallel=parallel,
+        **own,
+    )
     refuse_contradictions(cell)
     return cell
 

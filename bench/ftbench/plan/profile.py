@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, Scalar
+from ftbench.plan.parallel import Parallel, Strategy
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
@@ -252,6 +253,8 @@ class GridBlock(FrozenModel):
     method: tuple[Method, ...] = ()
     dtype: tuple[WeightsDtype, ...] = ()
     quantization: tuple[Quantization, ...] = ()
+    num_processes: tuple[PositiveInt, ...] = ()
+    strategy: tuple[Strategy, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"
@@ -330,8 +333,10 @@ class Profile(FrozenModel):
     method: Method = "full"
     dtype: WeightsDtype = "float32"
     quantization: Quantization = "none"
+    num_processes: PositiveInt = 1
     malloc: Malloc = "default"
     lora: LoraSettings = LoraSettings()
+    parallel: Parallel = Parallel()
     run: Run = Run()
     # Not written in a file: the name and the overrides given, which a report needs to reproduce a run.
     name: StrictStr
@@ -344,6 +349,11 @@ class Profile(FrozenModel):
         if asked != {"none"} and self.workload.task not in _PACKED:
             raise ValueError(f"packing: examples of the task {self.workload.task} cannot be joined")
         return self
+
+    @property
+    def strategy(self) -> Strategy:
+        """Return how several processes share a model."""
+        return self.parallel.strategy
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import (
 from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.base.files import read_regular
 from ftbench.base.units import MIB
+from ftbench.plan.parallel import Parallel
 from ftbench.plan.profile import Condition, GridBlock, LoraSettings, Profile, Run, Workload
 from ftbench.plan.training_arguments import check_setting
 
@@ -198,6 +199,7 @@ _TABLES: dict[int | str, type[BaseModel]] = {
     "run": Run,
     "grid": GridBlock,
     "lora": LoraSettings,
+    "parallel": Parallel,
 }
 
 

@@ -26,6 +26,7 @@ from ftbench.plan.grid import MOST_CELLS, Axis, Grid, refuse_other_values
 from ftbench.plan.profile_file import parse_value
 
 OPTION = "--arg"
+NUM_PROCESSES = "num_processes"  # the axis of the number of GPUs, one process each
 _PROGRAM = re.compile(r"(?P<file>.+\.py)(:(?P<factory>.*))?", re.DOTALL)
 
 
@@ -50,12 +51,14 @@ class Program(FrozenModel):
 class ProgramCell(FrozenModel):
     """A program with one set of arguments: each has its name, and its value as JSON text, which is hashable.
 
-    `steps` is the number of traced steps; None is the tracer's own.
+    `steps` is the number of traced steps; None is the tracer's own. `num_processes` is that of a run on several
+    GPUs, of which one process is traced; None is no process group.
     """
 
     program: Program
     arguments: tuple[tuple[Name, str], ...] = ()
     steps: PositiveInt | None = None
+    num_processes: PositiveInt | None = None
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -63,18 +66,21 @@ class ProgramCell(FrozenModel):
         return {name: json.loads(value) for name, value in self.arguments}
 
     def value(self, axis: str) -> Any:
-        """Return an argument as a plain value; None if it is not given."""
-        return plain_value(self.values.get(axis))
+        """Return an argument as a plain value, or the number of processes; None if it is not given."""
+        return self.num_processes if axis == NUM_PROCESSES else plain_value(self.values.get(axis))
 
     @property
     def name(self) -> str:
         """Return the program and its arguments as one text: `train.py:factory(batch=8)`."""
-        return f"{self.program.name}({', '.join(f'{k}={v!r}' for k, v in self.values.items())})"
+        called = f"{self.program.name}({', '.join(f'{k}={v!r}' for k, v in self.values.items())})"
+        return f"{called} in {self.num_processes} processes" if self.num_processes else called
 
     @cached_property
     def cell_id(self) -> str:
-        """Return the hash of the program's name, its arguments in any order, and the steps; not of its code."""
-        identity = (self.program.name, sorted(self.arguments), self.steps)
+        """Return the hash of the program's name, its arguments in any order, steps, processes; not of its code."""
+        identity: tuple[Any, ...] = (self.program.name, sorted(self.arguments), self.steps)
+        if self.num_processes is not None:
+            identity = (*identity, self.num_processes)
         text = json.dumps(identity, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:CELL_ID_DIGITS]
 
@@ -141,10 +147,18 @@ def function_names(file: Path) -> list[str]:
 
 
 def program_grid(
-    program: Program, assignments: Sequence[str], steps: int | None = None
+    program: Program,
+    assignments: Sequence[str],
+    steps: int | None = None,
+    num_processes: Sequence[int] = (),
 ) -> ProgramGrid:
-    """Return the grid of `NAME=VALUE` arguments, in which a list is an axis; raises ProfileError."""
+    """Return the grid of `NAME=VALUE` arguments, in which a list is an axis; raises ProfileError.
+
+    Numbers of processes are its first axis.
+    """
     axes: dict[str, tuple[Any, ...]] = {}
+    if num_processes:
+        axes[NUM_PROCESSES] = tuple(num_processes)
     for text in assignments:
         name, values = parse_argument(text)
         if name in axes:
@@ -168,10 +182,11 @@ def program_grid(
         cells=tuple(
             ProgramCell(
                 program=program,
-                arguments=tuple((name, json.dumps(value)) for name, value in point),
+                num_processes=point.pop(NUM_PROCESSES) if num_processes else None,
+                arguments=tuple((name, json.dumps(value)) for name, value in point.items()),
                 steps=steps,
             )
-            for point in points
+            for point in map(dict, points)
         ),
     )
 

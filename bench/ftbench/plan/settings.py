@@ -64,6 +64,8 @@ AXES = (
     Setting("method", EVERYTHING, "full"),
     Setting("dtype", EVERYTHING, "float32"),
     Setting("quantization", EVERYTHING, "none"),
+    Setting("num_processes", EVERYTHING, 1),
+    Setting("strategy", EVERYTHING, "ddp"),
     # glibc's allocator on the host: tensors request the same bytes.
     Setting("malloc", _LOADING, "default"),
 )

@@ -22,6 +22,7 @@ from ftbench.predict.shapes.fit import Shape
 from ftbench.predict.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
 from ftbench.predict.simulate.cards import Card, card_of, on_card, verdict_of
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.nccl import SEVERAL_PROCESSES
 from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
@@ -148,6 +149,12 @@ class _Group:
             shapes = set(self._shapes.values())
             every_batch = self._request.largest_batch and self._outliers
             self._least = trace_shapes(tracer, shapes, self._run, every_batch=every_batch)
+        self._last: ShapeTraces | None = None
+        if (parallel := self._cells[0].parallel) is not None and parallel.strategy != "ddp":
+            last_rank = self._cells[0].num_processes - 1  # it has the smallest shards
+            tracer = dataclasses.replace(self._shape_tracer, rank=last_rank)
+            shapes = set(self._shapes.values())
+            self._last = trace_shapes(tracer, shapes, self._run, every_batch=False)
 
     def predictions(self) -> list[CellPrediction]:
         """Return a prediction for every cell; cells of one shape share their simulations."""
@@ -219,8 +226,15 @@ class _Group:
             cards=cards,
             composition=explained,
             managed_bytes=self._traces.at(shape).managed_bytes,
+            smallest_rank_bytes=self._smallest(shape, peak),
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
         )
+
+    def _smallest(self, shape: Shape, peak: int) -> int | None:
+        """Return the peak of the rank that needs least; None of a single process."""
+        if self._cells[0].num_processes == 1:
+            return None
+        return peak if self._last is None else min(peak, self._last.peak_bytes(shape))
 
     def largest(self) -> list[LargestBatch]:
         """Return the largest batch that fits, for each length and card."""
@@ -258,7 +272,8 @@ class _Simulator:
             *_other_orders(self.shape_traces, shape, self.varying, self.shape_tracer.cell.packing),
             *([] if self.without_outliers is None else [self.without_outliers.at(shape)]),
         ]
-        return tuple(on_card(card, self._simulated(traces, card)) for card in self.cards)
+        cards = [card.with_communicators(traces[0].communicators) for card in self.cards]
+        return tuple(on_card(card, self._simulated(traces, card)) for card in cards)
 
     def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
         """Return the largest batch of a length on a card, by bisection below the limit that tensors alone set.
@@ -269,6 +284,7 @@ class _Simulator:
         length, cell, card = job
         fitted = self.shape_traces.fitted(length)
         assert fitted is not None
+        card = card.with_communicators(fitted.template.communicators)
         limit = card.capacity[1]
         top = last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
@@ -376,6 +392,8 @@ def _notes(
             f" none and {MOST_OUTLIER_COLUMNS} in each product, the most that LLM.int8's paper found up to 13 B"
             " parameters; single figures are for the most"
         )
+    if any(cell.num_processes > 1 for cell in cells):
+        notes.append(SEVERAL_PROCESSES)
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)
     return tuple(notes)

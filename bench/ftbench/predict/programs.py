@@ -27,14 +27,16 @@ from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.largest_value import largest_values
 from ftbench.predict.simulate.cards import Card, card_of, on_card
 from ftbench.predict.simulate.ignored_variables import ignored_variables
+from ftbench.predict.simulate.nccl import SEVERAL_PROCESSES
 from ftbench.predict.simulate.older_torch import version_note, version_of_workspaces
 from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.program_file import Factory, load_factory, user_errors
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.steps import trace_steps
-from ftbench.predict.trace.tracer import Target
+from ftbench.predict.trace.tracer import Step, Target
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import (
     CardPrediction,
@@ -114,7 +116,10 @@ def _largest(
                 on_progress(f"tracing {cell.name} with {name}={value}")
                 own = {**cell.values, name: value}
                 factory.require(own)
-                return _Forked(lambda _: _traced(factory, cell, own, target), None).result()
+                first_rank = _ranks(cell)[0]
+                return _Forked(
+                    lambda _: _traced(factory, cell, own, target, first_rank), None
+                ).result()
 
             yield from largest_values(
                 cell.cell_id,
@@ -130,17 +135,8 @@ def _without(cells: Sequence[ProgramCell], name: str) -> list[ProgramCell]:
     first: dict[str, ProgramCell] = {}
     for cell in cells:
         others = {key: value for key, value in cell.values.items() if key != name}
-        first.setdefault(json.dumps(others), cell)
+        first.setdefault(json.dumps([others, cell.num_processes]), cell)
     return list(first.values())
-
-
-def _traced(
-    factory: Factory, cell: ProgramCell, values: Mapping[str, Any], target: Target
-) -> Trace:
-    with user_errors(cell.name):
-        return trace_steps(
-            lambda device: factory.step(device, values), target=target, steps=cell.steps
-        )
 
 
 def _notes(request: ProgramRequest) -> Iterator[str]:
@@ -149,6 +145,8 @@ def _notes(request: ProgramRequest) -> Iterator[str]:
             f"tensors: as on {request.gpus[0].name}; another card may choose other kernels, which keep other"
             " tensors"
         )
+    if any((cell.num_processes or 1) > 1 for cell in request.cells):
+        yield SEVERAL_PROCESSES
     if request.gpus and (ignored := ignored_variables()):
         yield ignored
 
@@ -158,21 +156,29 @@ def _predicted(cell: ProgramCell, factory: Factory, request: ProgramRequest) -> 
     cards: dict[str, CardPrediction] = {}
     refused: list[RefusedCards] = []
     first: Trace | None = None
+    smallest = 0
     for target, gpus in _targets(request):
         try:
-            traced = _traced(factory, cell, cell.values, target)
+            of_ranks = [
+                _traced(factory, cell, cell.values, target, ranks) for ranks in _ranks(cell)
+            ]
         except PredictionError as error:
             names = tuple(gpu.name for gpu in gpus)
             refused.append(RefusedCards(cell_id=cell.cell_id, gpus=names, reason=str(error)))
             continue
-        first = first or traced
+        traced = max(of_ranks, key=lambda one: one.peak_bytes)
+        if first is None:
+            first, smallest = traced, min(one.peak_bytes for one in of_ranks)
         for gpu in gpus:
             card = card_of(gpu, version_of_workspaces(request.assume_torch))
             cards[card.name] = _on_card(traced, card, request)
     if first is None:
         return None, refused
     shown = tuple(cards[gpu.name] for gpu in request.gpus if gpu.name in cards)
-    return _prediction(cell, first, shown, request), refused
+    found = _prediction(cell, first, shown, request)
+    if cell.num_processes is not None:
+        found = found.model_copy(update={"smallest_rank_bytes": smallest})
+    return found, refused
 
 
 def _prediction(
@@ -194,6 +200,32 @@ def _prediction(
     )
 
 
+def _ranks(cell: ProgramCell) -> tuple[Ranks | None, ...]:
+    """Return the ranks to trace: the first and the last, which has the smallest shards; None on one GPU."""
+    if cell.num_processes is None:
+        return (None,)
+    ends = sorted({0, cell.num_processes - 1})
+    return tuple(Ranks(cell.num_processes, rank=rank) for rank in ends)
+
+
+def _traced(
+    factory: Factory,
+    cell: ProgramCell,
+    values: Mapping[str, Any],
+    target: Target,
+    ranks: Ranks | None,
+) -> Trace:
+    def with_mesh(device: torch.device, mesh: Any) -> Step:
+        return factory.step(device, values, mesh)
+
+    def alone(device: torch.device) -> Step:
+        return factory.step(device, values)
+
+    made = with_mesh if ranks is not None and factory.takes_mesh else alone
+    with user_errors(cell.name):
+        return trace_steps(made, target=target, steps=cell.steps, ranks=ranks)
+
+
 def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:
     """Yield the devices to trace, one per compute capability: the user's code may ask for it, as kernels do."""
     capabilities: dict[tuple[int, int], list[Gpu]] = {}
@@ -207,10 +239,11 @@ def _targets(request: ProgramRequest) -> Iterator[tuple[Target, list[Gpu]]]:
 
 
 def _on_card(traced: Trace, card: Card, request: ProgramRequest) -> CardPrediction:
-    return on_card(card, _simulated(traced, card, request))
+    return on_card(card.with_communicators(traced.communicators), _simulated(traced, card, request))
 
 
 def _simulated(traced: Trace, card: Card, request: ProgramRequest) -> Simulated:
+    card = card.with_communicators(traced.communicators)
     return simulate_all(
         [traced], card.runtime, card.capacities, expandable_segments=request.expandable_segments
     )

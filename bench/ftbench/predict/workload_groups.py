@@ -46,6 +46,8 @@ def workload_groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) ->
             cell.lora.model_dump() if cell.lora else None,
             cell.dtype,
             cell.quantization,
+            cell.num_processes,
+            cell.parallel.model_dump() if cell.parallel else None,
             has_padding(cell, sequence_lengths),
             settings,
         )

@@ -181,8 +181,9 @@ class CellPrediction(FrozenModel):
     `PredictRequest.breakdown_of`.
 
     Of a program there are also `live_blocks`, the number of storages at the peak, and the `growth` of what its
-    steps keep; None if that does not grow. `managed_bytes` are in CUDA's managed memory (paged optimizers), beside
-    all other figures.
+    steps keep; None if that does not grow. Of several processes, `tensors` and all figures of cards are those of
+    the rank that needs most, and `smallest_rank_bytes` is the peak of the one that needs least. `managed_bytes`
+    are in CUDA's managed memory (paged optimizers), beside all other figures.
     """
 
     cell_id: str
@@ -196,6 +197,7 @@ class CellPrediction(FrozenModel):
     live_blocks: int | None = None
     growth: Growth | None = None
     managed_bytes: int = 0
+    smallest_rank_bytes: int | None = None
 
 
 class LargestBatch(FrozenModel):

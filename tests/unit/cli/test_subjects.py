@@ -6,7 +6,7 @@ import pytest
 
 from ftbench.base.errors import ProfileError
 from ftbench.cli.options import gpus_of
-from ftbench.cli.subjects import baseline_name, shown_name, subject_of
+from ftbench.cli.subjects import baseline_name, numbers_of_gpus, shown_name, subject_of
 from ftbench.execute import prediction_worker
 from ftbench.plan.gpus import load_gpus
 from ftbench.records.prediction import Growth, ProgramRequest, Refused
@@ -233,3 +233,21 @@ def test_all_cards_of_the_catalogue():
     assert [gpu.name for gpu in gpus_of(["all"])] == list(load_gpus())
     assert [gpu.name for gpu in gpus_of(["t4", "all"])][:2] == ["t4", next(iter(load_gpus()))]
     assert len(gpus_of(["t4", "all"])) == len(load_gpus())
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("8", (8,)), ("1,2,4", (1, 2, 4)), ("1..3", (1, 2, 3)), ("2,2", (2,))]
+)
+def test_numbers_of_gpus(text, numbers):
+    assert numbers_of_gpus(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "0", "two", "1..", "4..2", "-1", "1,,2", "1e9", "100000"])
+def test_what_is_no_number_of_gpus_is_refused(text):
+    with pytest.raises(ProfileError, match="GPUs"):
+        numbers_of_gpus(text)
+
+
+def test_several_gpus_are_asked_of_programs_only():
+    with pytest.raises(ProfileError, match="FACTORY only"):
+        subject_of("quick", gpus="8")

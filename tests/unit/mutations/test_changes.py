@@ -3,7 +3,8 @@
 import pytest
 
 from tests.mutations.changes import HARMLESS, PLANTED
-from tests.mutations.subjects import Edit, subject
+from tests.mutations.sharded_changes import SHARDED_PLANTED
+from tests.mutations.subjects import Edit, sharded_subject, subject
 
 
 def test_there_are_enough_of_both():
@@ -17,6 +18,11 @@ def test_a_regression_applies_and_names_its_place(planted):
     subject(planted.setup + planted.edits)
     assert planted.module
     assert planted.operator
+
+
+@pytest.mark.parametrize("planted", SHARDED_PLANTED, ids=lambda one: one.name)
+def test_a_regression_on_several_gpus_applies(planted):
+    sharded_subject(planted.loop, planted.setup + planted.edits)
 
 
 @pytest.mark.parametrize("harmless", HARMLESS, ids=lambda one: one.name)

@@ -206,3 +206,24 @@ def test_arguments_are_compared_with_those_of_the_factory():
     assert refusal(require_arguments, PROGRAM, ["a"], [], []).expected == "no arguments"
     error = refusal(require_arguments, PROGRAM, ["width"], ["batch", "width"], ["batch"])
     assert (error.got, error.expected) == ("width", "--arg batch=...")
+
+
+def test_numbers_of_processes_are_the_first_axis():
+    program = Program(file="train.py", factory="make_step")
+    grid = program_grid(program, ["batch=[4, 8]"], num_processes=(1, 8))
+    assert grid.axis_names == ("num_processes", "batch")
+    assert [(cell.num_processes, cell.values["batch"]) for cell in grid.cells] == [
+        (1, 4),
+        (1, 8),
+        (8, 4),
+        (8, 8),
+    ]
+    assert [cell.value("num_processes") for cell in grid.cells] == [1, 1, 8, 8]
+    assert len({cell.cell_id for cell in grid.cells}) == 4
+    assert grid.only({"num_processes": 8}).cells == grid.cells[2:]
+
+
+def test_one_process_of_a_group_is_not_a_process_alone():
+    program = Program(file="train.py", factory="make_step")
+    alone, in_group = program_grid(program, []), program_grid(program, [], num_processes=(1,))
+    assert alone.cells[0].cell_id != in_group.cells[0].cell_id

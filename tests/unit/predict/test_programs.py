@@ -289,9 +289,9 @@ def test_a_forced_kernel_reaches_the_trace(monkeypatch):
     targets = []
     real = module.trace_steps
 
-    def traced(factory, *, target, steps):
+    def traced(factory, *, target, **options):
         targets.append(target)
-        return real(factory, target=target, steps=steps)
+        return real(factory, target=target, **options)
 
     monkeypatch.setattr(module, "trace_steps", traced)
     ask(attention="math", gpus=("t4", "rtx-3060", "rtx-3090"))

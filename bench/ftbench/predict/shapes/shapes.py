@@ -29,6 +29,7 @@ from ftbench.predict.shapes.fit import (
     fit_events,
 )
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
 from ftbench.predict.trace.work import count_work
@@ -48,17 +49,27 @@ _SHORTEST_FIT = 16
 class ShapeTracer:
     """Traces one workload in any shape: cells that differ only in shape and in settings without effect on memory.
 
-    The target says whether their batches have padding.
+    The target says whether their batches have padding. Of cells of several processes, `rank` is traced.
     """
 
     cell: Cell
     target: Target
     sequence_lengths: SequenceLengths
+    rank: int = 0
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """Return the processes of a cell, of which one is traced; None for a single one."""
+        number = self.cell.num_processes
+        return None if number == 1 else Ranks(number, rank=self.rank)
 
     def trace(self, shape: Shape) -> Trace:
         """Return the trace of one shape, from the Trainer itself; raises PredictionError."""
         return self._traced(
-            shape, lambda cell, batches: trace_trainer(cell, self.target, batches=batches)
+            shape,
+            lambda cell, batches: trace_trainer(
+                cell, self.target, batches=batches, ranks=self.ranks
+            ),
         )
 
     def work(self, shape: Shape) -> CellWork:

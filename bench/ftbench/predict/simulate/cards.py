@@ -6,6 +6,7 @@ import dataclasses
 from importlib.metadata import version
 
 from ftbench.plan.gpus import Gpu, capacity_bytes
+from ftbench.predict.simulate.nccl import nccl_bytes
 from ftbench.predict.simulate.simulation import Simulated
 from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Version
 from ftbench.records.prediction import CardPrediction, PredictedBytes, Verdict
@@ -22,13 +23,22 @@ class Card:
     """The inputs of a simulation: the version of torch, the card, and intervals.
 
     Each pair is (least, most) in bytes: `capacity` is the memory that the allocator may reserve, `context` the
-    memory of the process's CUDA context.
+    memory of the process beside it: its CUDA context, and NCCL's communicators if there are any.
     """
 
     name: str
     runtime: Runtime
     capacity: tuple[int, int]
     context: tuple[int, int]
+
+    def with_communicators(self, number: int) -> Card:
+        """Return the card as a process has it whose communicators of NCCL take memory beside the allocator."""
+        least, most = nccl_bytes(number)
+        return dataclasses.replace(
+            self,
+            capacity=(max(self.capacity[0] - most, 0), max(self.capacity[1] - least, 0)),
+            context=(self.context[0] + least, self.context[1] + most),
+        )
 
     @property
     def capacities(self) -> tuple[int, int, int]:

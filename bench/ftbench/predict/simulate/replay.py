@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 from ftbench.predict.simulate.allocator import CachingAllocator, SimulatedOutOfMemory
@@ -20,6 +21,9 @@ class IntArray(Protocol):
 
 
 Integers = Sequence[int] | IntArray
+
+# What an event does to its block. One that waits counts as free, but is not reused before `REUSE`.
+ALLOCATE, FREE, WAIT, REUSE = 1, -1, -2, 0
 
 
 @dataclass(frozen=True)
@@ -48,33 +52,45 @@ def replay(
     blocks: Integers,
     nbytes: Integers,
     settings: AllocatorSettings | None = None,
+    *,
+    streams: Sequence[int] | None = None,
 ) -> Replay:
-    """Return the peaks of a stream of events on a fresh allocator.
+    """Return the peaks of a sequence of events on a fresh allocator.
 
-    Event i allocates (`signs[i]` > 0) `nbytes[i]` bytes under the name `blocks[i]`, or frees that name
-    (its bytes are then ignored). A name may be used again once it is free. Raises ValueError if a name is
+    Event i allocates (`signs[i]` is `ALLOCATE`) `nbytes[i]` bytes under the name `blocks[i]`, or frees that name
+    (its bytes are then ignored) at once or in two events. A name may be used again once it is free. `streams[i]`
+    is the number of the CUDA stream that event i allocates on, 0 without it. Raises ValueError if a name is
     allocated twice, or freed without an allocation.
     """
     allocator = CachingAllocator(settings)
     malloc, free = allocator.malloc, allocator.free
     live: dict[int, Block | None] = {}
+    waiting: dict[int, Block | None] = {}
     allocated = reserved = 0
     at_allocated = at_reserved = failed_at = None
     index = -1
+    sizes = _list(nbytes)
+    on = repeat(0, len(sizes)) if streams is None else streams
     try:
-        for sign, name, size in zip(_list(signs), _list(blocks), _list(nbytes), strict=True):
+        for sign, name, size, stream in zip(_list(signs), _list(blocks), sizes, on, strict=True):
             index += 1
+            if sign == REUSE:
+                allocator.reuse(waiting.pop(name, None))
+                continue
             if (name in live) == (sign > 0):
                 state = "allocated" if sign > 0 else "free"
                 raise ValueError(f"event {index}: block {name} is {state} already")
             if sign > 0:
-                live[name] = malloc(size)
+                live[name] = malloc(size, stream)
                 if allocator.peak_allocated > allocated:
                     allocated, at_allocated = allocator.peak_allocated, index
                 if allocator.peak_reserved > reserved:
                     reserved, at_reserved = allocator.peak_reserved, index
-            else:
+            elif sign == FREE:
                 free(live.pop(name))
+            else:
+                waiting[name] = live.pop(name)
+                free(waiting[name], reusable=False)
     except SimulatedOutOfMemory:
         failed_at = index
         if allocator.peak_reserved > reserved:  # some pages were mapped before the failure

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ftbench.predict.simulate.allocator_settings import AllocatorSettings
-from ftbench.predict.simulate.replay import Replay, replay
+from ftbench.predict.simulate.replay import ALLOCATE, FREE, REUSE, WAIT, Replay, replay
 from ftbench.predict.simulate.workspaces.allocator_steps import Runtime, Steps
 from ftbench.predict.simulate.workspaces.workspaces import Workspaces
 from ftbench.predict.trace.events import Kind, Trace
@@ -22,10 +22,15 @@ from ftbench.predict.trace.events import Kind, Trace
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """One assumption for each behaviour that is not documented."""
+    """One assumption for each behaviour that is not documented, or that only the card's clock decides.
+
+    `late_reuse` is about blocks that another stream may still use when they are freed: they are reused as late as
+    the host's waiting for that stream allows, or else at once.
+    """
 
     address_order: Literal["ascending", "descending"] = "descending"
     workspaces: bool = True
+    late_reuse: bool = False
 
 
 _ORDERS: tuple[Literal["descending", "ascending"], ...] = ("descending", "ascending")
@@ -38,38 +43,46 @@ SCENARIOS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """The requests to an allocator, in order: (sign, block, bytes), and the event of each."""
+    """The requests to an allocator, in order: (sign, block, bytes, stream), and the event of each."""
 
     signs: list[int]
     blocks: list[int]
     nbytes: list[int]
+    streams: list[int]
     events: list[int]
 
-    def add(self, sign: int, block: int, nbytes: int, event: int) -> None:
+    def add(self, sign: int, block: int, nbytes: int, event: int, stream: int = 0) -> None:
         """Append a request."""
         self.signs.append(sign)
         self.blocks.append(block)
         self.nbytes.append(nbytes)
+        self.streams.append(stream)
         self.events.append(event)
 
 
-def requests(trace: Trace, runtime: Runtime | None) -> Requests:
+def requests(trace: Trace, runtime: Runtime | None, *, late_reuse: bool = False) -> Requests:
     """Return a trace's allocations and frees, with those of its kernels' workspaces in between.
 
-    Without a runtime there are no workspaces.
+    With `late_reuse`, a block that other streams may use when it is freed is not reused until the host knows that
+    none does. Without a runtime there are no workspaces. Products run on the default stream, and so have their
+    workspaces there, also in a sharded step.
     """
-    made = Requests([], [], [], [])
+    made = Requests([], [], [], [], [])
     spaces = None if runtime is None else Workspaces(runtime)
     names = itertools.count(int(trace.block.max(initial=0)) + 1)
     columns = (trace.kind.tolist(), trace.block.tolist(), trace.nbytes.tolist())
+    stream_of = trace.streams
     scratch: dict[str, tuple[int, int]] = {}
     left: Steps = ()
     for event, (kind, block, nbytes) in enumerate(zip(*columns, strict=True)):
         steps: Steps = ()
         if kind == Kind.ALLOCATE:
-            made.add(1, block, nbytes, event)
+            made.add(ALLOCATE, block, nbytes, event, stream_of[block] if stream_of else 0)
         elif kind == Kind.FREE:
-            made.add(-1, block, nbytes, event)
+            made.add(WAIT if late_reuse and block in trace.shared else FREE, block, nbytes, event)
+        elif kind == Kind.REUSE:
+            if late_reuse:
+                made.add(REUSE, block, nbytes, event)
         elif spaces is None:
             continue
         elif kind == Kind.KERNEL:
@@ -80,9 +93,9 @@ def requests(trace: Trace, runtime: Runtime | None) -> Requests:
         for step in steps:
             if step.action == "allocate":
                 scratch[step.name] = (next(names), step.nbytes)
-                made.add(1, *scratch[step.name], event)
+                made.add(ALLOCATE, *scratch[step.name], event)
             else:
-                made.add(-1, *scratch.pop(step.name), event)
+                made.add(FREE, *scratch.pop(step.name), event)
     return made
 
 
@@ -102,7 +115,8 @@ def simulate(
 
 
 def _played(made: Requests, allocator: AllocatorSettings | None) -> Replay:
-    played = replay(made.signs, made.blocks, made.nbytes, allocator or AllocatorSettings())
+    settings = allocator or AllocatorSettings()
+    played = replay(made.signs, made.blocks, made.nbytes, settings, streams=made.streams)
 
     def event(index: int | None) -> int | None:
         return None if index is None else made.events[index]
@@ -156,18 +170,23 @@ def simulate_all(
     """
     replays: list[Replay] = []
     for trace in traces:
-        made = {
-            workspaces: requests(trace, runtime if workspaces else None)
-            for workspaces in {scenario.workspaces for scenario in scenarios}
-        }
-        for scenario in scenarios:
+        made: dict[tuple[bool, bool], Requests] = {}
+        for scenario in _with_late_reuse(scenarios) if trace.shared else scenarios:
+            key = scenario.workspaces, scenario.late_reuse
+            if key not in made:
+                used = runtime if scenario.workspaces else None
+                made[key] = requests(trace, used, late_reuse=scenario.late_reuse)
             settings = AllocatorSettings(None, scenario.address_order, expandable_segments)
-            replays += _under_limits(made[scenario.workspaces], settings, capacities)
+            replays += _under_limits(made[key], settings, capacities)
     failed = [played.out_of_memory for played in replays]
     verdict: Literal["never", "always", "sometimes"] = "sometimes"
     if all(failed) or not any(failed):
         verdict = "always" if failed[0] else "never"
     return Simulated(tuple(replays), verdict)
+
+
+def _with_late_reuse(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    return [*scenarios, *(dataclasses.replace(one, late_reuse=True) for one in scenarios)]
 
 
 def _under_limits(

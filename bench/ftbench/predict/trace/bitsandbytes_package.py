@@ -50,7 +50,7 @@ from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS, Eight
 from ftbench.records.prediction import CellPrediction
 
 if TYPE_CHECKING:
-    from ftbench.predict.trace.tracer import Tracer
+    from ftbench.predict.trace.tracer_mode import Tracer
 
 # Values of `optim` whose optimizers are those of bitsandbytes (transformers' trainer_optimizer.py).
 BITSANDBYTES_OPTIMIZERS = (

@@ -3,7 +3,7 @@
 Inside torch the traced device is `cpu:0` (`ftbench.predict.trace.tracer`). Code that asks from Python gets the
 answers of a card, `cuda:0`: the device of a tensor and of its storage, `is_cuda`, whether a card is available, its
 compute capability, whether autocast is on. What it passes back (`.to("cuda")`, `device=`) is `cpu:0` again.
-A question that only a particular card can answer (its free memory, a second stream) raises a PredictionError.
+A question that only a particular card can answer (its free memory) raises a PredictionError.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.patches import replaced, require
 from ftbench.predict.trace.shown_device import SHOWN, place
+from ftbench.predict.trace.streams import Stream, Streams
 
 # Code compares versions of CUDA with minimums, so a build without CUDA answers with a recent one.
 _CUDA_VERSION = "13.0"
@@ -50,6 +51,13 @@ class Traced(Protocol):
     def reset_peak(self) -> None:
         """Count the largest live bytes from here on."""
 
+    @property
+    def streams(self) -> Streams:
+        """Return the streams of the card."""
+
+    def used_on(self, tensor: torch.Tensor, stream: Stream) -> None:
+        """Note `tensor.record_stream(stream)`."""
+
     def other_thread(self, operator: str) -> None:
         """Raise PredictionError in every thread but the trace's own."""
 
@@ -76,6 +84,11 @@ def tensors_on_card(tracer: Traced) -> Iterator[None]:
             (FakeTensor, "is_cpu", flag(shown=False)),
             (torch.Tensor, "to", lambda original: _moving(original, tracer.device)),
             (torch.Tensor, "cuda", lambda _: _to_card),
+            (
+                torch.Tensor,
+                "record_stream",
+                lambda _: lambda one, stream: tracer.used_on(one, stream),
+            ),
             (torch.Tensor, "type", lambda original: _typed(original, tracer)),
             # Pinned memory is the host's.
             (torch.Tensor, "pin_memory", lambda _: lambda tensor, *_: tensor),
@@ -181,7 +194,7 @@ def capability_known(capability: tuple[int, int]) -> Iterator[None]:
 
     A mixture of experts chooses its products by it.
     """
-    with _answered(torch.cuda, "get_device_capability", _value(capability)):
+    with function_replaced(torch.cuda, "get_device_capability", _value(capability)):
         yield
 
 
@@ -213,14 +226,25 @@ def card_available(
             owner = importlib.import_module(module)
             for name, answer in answers.items():
                 if hasattr(owner, name):
-                    stack.enter_context(_answered(owner, name, noted(answer)))
+                    stack.enter_context(function_replaced(owner, name, noted(answer)))
         for module, name in _UNKNOWN:
             owner = importlib.import_module(module)
             if hasattr(owner, name):
-                stack.enter_context(_answered(owner, name, refusing(f"{module}.{name}")))
+                stack.enter_context(function_replaced(owner, name, refusing(f"{module}.{name}")))
         cuda = torch.version.cuda or _CUDA_VERSION
         stack.enter_context(replaced(torch.version, "cuda", lambda _: cuda))
-        stack.enter_context(replaced(torch.cuda, "Event", lambda _: Event))
+        stack.enter_context(streams_of_trace(tracer.streams))
+        yield
+
+
+@contextlib.contextmanager
+def streams_of_trace(streams: Streams) -> Iterator[None]:
+    """Let `torch.cuda.Stream()`, `torch.Stream()` and events of both be those of the trace."""
+    stream, event = streams.new_class(), streams.new_event_class()
+    with contextlib.ExitStack() as stack:
+        for owner in (torch.cuda, torch):
+            stack.enter_context(replaced(owner, "Stream", lambda _: stream))
+            stack.enter_context(replaced(owner, "Event", lambda _: event))
         yield
 
 
@@ -236,9 +260,10 @@ _nothing = _value(None)
 
 def _answers(tracer: Traced, capability: tuple[int, int]) -> Mapping[str, Answers]:
     """Return the functions that have an answer, by module and name."""
-    memory = _memory_answers(tracer)
+    memory, streams = _memory_answers(tracer), tracer.streams
+    waits = _waiting(streams)
     return {
-        "torch.cuda": _cuda_answers(capability),
+        "torch.cuda": _cuda_answers(capability, streams),
         "torch.cuda.memory": memory,
         "torch.cuda.random": {
             "get_rng_state": _random_state,
@@ -262,15 +287,20 @@ def _answers(tracer: Traced, capability: tuple[int, int]) -> Mapping[str, Answer
             "device_count": _value(1),
             "current_device_index": _value(0),
             "set_device_index": _nothing,
-            "synchronize": _nothing,
-            "current_stream": _value(Stream()),
+            "synchronize": waits,
+            "current_stream": streams.current_stream,
+            "set_stream": streams.set_stream,
         },
         "torch.accelerator.memory": memory,
         "torch._C": {"_get_accelerator": _value(torch.device("cuda"))},
     }
 
 
-def _cuda_answers(capability: tuple[int, int]) -> Answers:
+def _waiting(streams: Streams) -> Callable[..., None]:
+    return lambda *_, **__: streams.host_waits()
+
+
+def _cuda_answers(capability: tuple[int, int], streams: Streams) -> Answers:
     """Return the answers of `torch.cuda` on a card of this compute capability."""
     major, minor = capability
     properties = Properties(major, minor)
@@ -292,10 +322,11 @@ def _cuda_answers(capability: tuple[int, int]) -> Answers:
         ),
         "is_tf32_supported": _value(capability >= _BFLOAT16),
         "is_current_stream_capturing": _value(False),
-        "synchronize": _nothing,
+        "synchronize": _waiting(streams),
         "ipc_collect": _nothing,
-        "current_stream": _value(Stream()),
-        "default_stream": _value(Stream()),
+        "current_stream": streams.current_stream,
+        "default_stream": _value(streams.default),
+        "set_stream": streams.set_stream,
     }
 
 
@@ -329,8 +360,6 @@ def _random_state(*_: Any, **__: Any) -> torch.Tensor:
 # Only a particular card, or a real process on it, can answer these.
 _UNKNOWN = (
     ("torch.cuda", "_lazy_init"),  # all else that needs the driver
-    ("torch.cuda", "set_stream"),
-    ("torch.cuda", "stream"),
     ("torch.cuda", "get_stream_from_external"),
     ("torch.cuda", "utilization"),
     ("torch.cuda.memory", "mem_get_info"),
@@ -339,7 +368,6 @@ _UNKNOWN = (
     ("torch.cuda.memory", "memory_summary"),
     ("torch.cuda.memory", "caching_allocator_alloc"),
     ("torch.cuda.memory", "set_per_process_memory_fraction"),
-    ("torch.accelerator", "set_stream"),
     ("torch.accelerator.memory", "memory_stats"),
     ("torch.accelerator.memory", "get_memory_info"),
 )
@@ -353,7 +381,8 @@ def _unknown(name: str) -> NoReturn:
     )
 
 
-def _answered(owner: Any, name: str, answer: Callable[..., Any]) -> Any:
+def function_replaced(owner: Any, name: str, answer: Callable[..., Any]) -> Any:
+    """Return a context in which a function gives another's answers, also where it was imported by name."""
     function = require(owner, name)
     if isinstance(function, types.FunctionType) and not function.__code__.co_freevars:
         return _code_replaced(function, answer)
@@ -391,53 +420,3 @@ class Properties:
         if name.startswith("__"):
             raise AttributeError(name)
         _unknown(f"torch.cuda.get_device_properties().{name}")
-
-
-class Stream:
-    """The only stream of the traced card: what is launched there has ended."""
-
-    device = SHOWN
-
-    def query(self) -> bool:
-        """Return that everything has ended."""
-        return True
-
-    def is_capturing(self) -> bool:
-        """Return that no graph is recorded."""
-        return False
-
-    def synchronize(self) -> None:
-        """Do nothing."""
-
-    def wait_stream(self, stream: Any) -> None:
-        """Do nothing."""
-
-    def wait_event(self, event: Any) -> None:
-        """Do nothing."""
-
-    def record_event(self, event: Any = None) -> Any:
-        """Return the event, or a new one."""
-        return event or Event()
-
-
-class Event:
-    """An event of the traced card, whose time does not pass."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def record(self, stream: Any = None) -> None:
-        """Do nothing."""
-
-    def wait(self, stream: Any = None) -> None:
-        """Do nothing."""
-
-    def synchronize(self) -> None:
-        """Do nothing."""
-
-    def query(self) -> bool:
-        """Return that the event has happened."""
-        return True
-
-    def elapsed_time(self, end: Event) -> float:
-        """Return a time in milliseconds by which code can divide."""
-        return 1.0

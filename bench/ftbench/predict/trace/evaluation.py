@@ -21,7 +21,7 @@ from transformers import trainer_pt_utils
 from ftbench.plan.cell import Cell
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.events import Kind, Trace
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.worker.tasks.tasks import task_of
 
 # Two batches: the outputs of the first are still live in the second. Of outputs per token four, since the loop also
@@ -40,7 +40,8 @@ class Evaluation:
     @classmethod
     def of(cls, cell: Cell) -> Evaluation:
         """Return the evaluation of a cell."""
-        batch = int(cell.settings["per_device_eval_batch_size"])
+        # Every process keeps what it gathers from all.
+        batch = int(cell.settings["per_device_eval_batch_size"]) * cell.num_processes
         moved_after = cell.settings.get("eval_accumulation_steps")
         kept = cell.data.eval_size if moved_after is None else int(moved_after) * batch
         kept = min(cell.data.eval_size, kept)

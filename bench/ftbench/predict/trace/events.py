@@ -36,6 +36,7 @@ class Kind(IntEnum):
     ALLOCATE = 1
     KERNEL = 2  # a kernel that may need a workspace begins; its results are allocated next
     RESULT = 3  # its results are allocated, and the kernel runs
+    REUSE = 4  # the host knows that no other stream uses a block any more, which was freed earlier
 
 
 class Site(NamedTuple):
@@ -79,8 +80,12 @@ class Trace:
     order of allocation (for a kernel: its index in `kernels`); `nbytes` is the requested size, equal at
     allocation and free, 0 for a kernel; `site` is an index in `sites`. `owners` has the module of the
     parameter that a block belongs to, as the parameter, its gradient or its optimizer state; `origins` are for
-    people to read, and decide nothing. `managed_bytes` are in CUDA's managed memory, which is in no event: the
-    allocator does not know it, and the driver moves it to the host if the card is full.
+    people to read, and decide nothing. `streams` has the number of the CUDA stream that each block was allocated
+    on, 0 for the default one; it is empty if all were allocated there. `shared` are the blocks that other streams
+    may still use when they are freed; an event `REUSE` says from when on the host knows that none does.
+    `managed_bytes` are in CUDA's managed memory, which is in no event: the allocator does not know it, and the
+    driver moves it to the host if the card is full. `communicators` is the number of groups of ranks that have
+    communicated.
     """
 
     kind: NDArray[np.int8]
@@ -94,6 +99,9 @@ class Trace:
     versions: tuple[tuple[str, str], ...] = ()
     origins: dict[int, Origin] = dataclasses.field(default_factory=dict)
     managed_bytes: int = 0
+    communicators: int = 0
+    streams: tuple[int, ...] = ()
+    shared: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -106,8 +114,8 @@ class Trace:
 
     @property
     def signs(self) -> NDArray[np.int64]:
-        """Return +1 for an allocation, -1 for a free and 0 for a kernel."""
-        return np.array([-1, 1, 0, 0], dtype=np.int64)[self.kind]
+        """Return +1 for an allocation, -1 for a free and 0 for all else."""
+        return np.array([-1, 1, 0, 0, 0], dtype=np.int64)[self.kind]
 
     @property
     def peak_bytes(self) -> int:
@@ -172,6 +180,8 @@ class Trace:
             and np.array_equal(self.block, other.block)
             and np.array_equal(self.site, other.site)
             and self.sites == other.sites
+            and self.streams == other.streams
+            and self.shared == other.shared
             and [(k.operator, k.traits, k.autograd, len(k.sizes)) for k in self.kernels]
             == [(k.operator, k.traits, k.autograd, len(k.sizes)) for k in other.kernels]
         )
@@ -184,7 +194,8 @@ class TraceBuilder:
         self._rows: list[tuple[int, int, int, int]] = []
         self._sites: dict[Site, int] = {}
         self._kernels: list[Kernel] = []
-        self._blocks = 0
+        self._streams: list[int] = []  # of each block
+        self._shared: set[int] = set()
         self.live_bytes = 0
         self.peak_bytes = 0
         self.managed_bytes = 0
@@ -195,12 +206,12 @@ class TraceBuilder:
     @property
     def blocks(self) -> int:
         """Return the number of blocks so far."""
-        return self._blocks
+        return len(self._streams)
 
-    def allocate(self, nbytes: int, site: Site) -> int:
-        """Record an allocation and return its block."""
-        block = self._blocks
-        self._blocks += 1
+    def allocate(self, nbytes: int, site: Site, stream: int = 0) -> int:
+        """Record an allocation on a stream and return its block."""
+        block = len(self._streams)
+        self._streams.append(stream)
         self._rows.append((Kind.ALLOCATE, block, nbytes, self._number(site)))
         self.live_bytes += nbytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
@@ -210,6 +221,23 @@ class TraceBuilder:
         """Record that a block is freed."""
         self._rows.append((Kind.FREE, block, nbytes, self._number(site)))
         self.live_bytes -= nbytes
+
+    @property
+    def events(self) -> int:
+        """Return the number of events so far."""
+        return len(self._rows)
+
+    def share(self, block: int) -> None:
+        """Note that other streams may use a block when it is freed."""
+        self._shared.add(block)
+
+    def reuse(self, block: int, site: Site) -> None:
+        """Record that no other stream uses a block any more, which was freed earlier."""
+        self._rows.append((Kind.REUSE, block, 0, self._number(site)))
+
+    def stream_of(self, block: int) -> int:
+        """Return the number of the stream on which a block was allocated."""
+        return self._streams[block]
 
     @contextlib.contextmanager
     def kernel(self, kernel: Kernel | None, site: Site) -> Iterator[None]:
@@ -248,4 +276,6 @@ class TraceBuilder:
             versions=tuple(versions),
             origins=dict(self.origins),
             managed_bytes=self.managed_bytes,
+            streams=tuple(self._streams) if any(self._streams) else (),
+            shared=frozenset(self._shared),
         )

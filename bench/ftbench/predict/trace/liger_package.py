@@ -34,7 +34,7 @@ import torch
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.target import Target
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.predict.trace.tracer_mode import Tracer
 
 _PACKAGES = ("liger_kernel", "triton")
 # The oldest version of Triton with all names that Liger asks for.

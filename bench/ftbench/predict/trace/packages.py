@@ -17,7 +17,7 @@ from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.flash_attention_package import flash_attention_installed
 from ftbench.predict.trace.liger_package import liger_on_card, require_liger
 from ftbench.predict.trace.target import Target
-from ftbench.predict.trace.tracer import Tracer
+from ftbench.predict.trace.tracer_mode import Tracer
 
 # Optimizers of the package lomo-optim, which update a parameter as soon as its gradient is there.
 LOMO_OPTIMIZERS = ("lomo", "adalomo")

@@ -91,8 +91,22 @@ def modules_move() -> Iterator[None]:
     keep a weak table of parameters. Swapping is still right: an optimizer that was
     made before the move must see the moved parameters, as it does with real ones (`.data =`).
     """
-    with replaced(torch.utils, "swap_tensors", lambda _: _swap):
+    with (
+        replaced(torch.utils, "swap_tensors", lambda _: _swap),
+        replaced(FakeTensor, "data", _with_device),
+    ):
         yield
+
+
+def _with_device(original: Any) -> property:
+    """Return `tensor.data`; assigning moves a fake tensor, whose device is an attribute, as it moves a real one."""
+
+    def assign(tensor: FakeTensor, value: torch.Tensor) -> None:
+        original.__set__(tensor, value)
+        if isinstance(value, FakeTensor):
+            tensor.fake_device = value.fake_device
+
+    return property(original.__get__, assign)
 
 
 # Hooks on a parameter's gradient: optimizers that step in the backward pass are made of them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ class Position:
         self.phase = SETUP
         self.step = 0
         self._modules = ModulePath()
+        self._part: tuple[str, str | None] | None = None  # an operator, and a module if it is known
         self._after_forward = FORWARD  # the phase that follows the model's forward
 
     @property
@@ -39,13 +42,26 @@ class Position:
 
     def site(self, func: Any = None) -> Site:
         """Return the site of an operator, or of an event without an operator."""
+        module: str | None = None
         operator = "" if func is None else str(func._schema.name)
+        if self._part is not None:
+            operator, module = self._part
         if in_backward():
             self._after_forward = AFTER_BACKWARD
-            return Site(BACKWARD, self.step, self._modules.of_backward(), operator)
+            inner = self._modules.of_backward() if module is None else module
+            return Site(BACKWARD, self.step, inner, operator)
         forward = self.phase == FORWARD and not self._modules.running
         phase = self._after_forward if forward else self.phase
-        return Site(phase, self.step, self._modules.current, operator)
+        return Site(phase, self.step, self._modules.current if module is None else module, operator)
+
+    @contextlib.contextmanager
+    def part(self, operator: str, module: str | None) -> Iterator[None]:
+        """Name the sites of events in the body: an operator of our own, and its module unless that is None."""
+        before, self._part = self._part, (operator, module)
+        try:
+            yield
+        finally:
+            self._part = before
 
     def enter(self, module: torch.nn.Module) -> bool:
         """Record the beginning of a module's forward; return whether it is the model's, outside of backward."""

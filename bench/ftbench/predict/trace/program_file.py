@@ -23,6 +23,7 @@ from ftbench.predict.trace.source_line import own_frames
 from ftbench.predict.trace.tracer import Step
 
 _DEVICE = "device"
+_MESH = "mesh"  # of all ranks, for factories that take it
 _INDENT = "\n" + " " * 12  # below the value of an error's detail
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -47,10 +48,16 @@ class Factory:
                 expected=f"def {program.factory}(device, ...), which builds all tensors on this device",
             )
 
+    @property
+    def takes_mesh(self) -> bool:
+        """Return whether the factory has a parameter for the mesh of all ranks."""
+        return _MESH in self._parameters and self._parameters[_MESH].kind in _BY_NAME
+
     def require(self, arguments: Mapping[str, Any]) -> None:
         """Raise ProfileError if the factory does not take these arguments, or needs others."""
         own = list(self._parameters.values())
         own = [one for one in own if one.name != _DEVICE] if self._by_name else own[1:]
+        own = [one for one in own if one.name != _MESH or not self.takes_mesh]
         named = [one for one in own if one.kind in _BY_NAME]
         accepted = [one.name for one in named]
         if any(one.kind == one.VAR_KEYWORD for one in own):
@@ -58,8 +65,10 @@ class Factory:
         required = [one.name for one in named if one.default is one.empty]
         require_arguments(self._program, list(arguments), accepted, required)
 
-    def step(self, device: torch.device, arguments: Mapping[str, Any]) -> Step:
+    def step(self, device: torch.device, arguments: Mapping[str, Any], mesh: Any = None) -> Step:
         """Return the step that the factory builds; raises ProgramError if it is no function."""
+        if mesh is not None:
+            arguments = {_MESH: mesh, **arguments}
         if self._by_name:
             step = self._function(**{_DEVICE: device}, **arguments)
         else:

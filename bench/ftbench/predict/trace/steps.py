@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import STEPS, Step, Target, trace
 
 
 def trace_steps(
-    factory: Callable[[torch.device], Step],
+    factory: Callable[..., Step],
     *,
     target: Target | None = None,
     steps: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Trace:
     """Return the memory events of training steps, `STEPS` of them unless another number is given.
+
+    With `ranks`, those of one rank of several.
 
     Raises PredictionError if the number is not positive, or if the steps make no tensor on the card; and the errors
     of `trace`.
@@ -27,7 +29,7 @@ def trace_steps(
         raise PredictionError(
             "no steps to trace", where="steps", got=str(steps), expected="1 or more"
         )
-    traced = trace(factory, target=target, steps=steps or STEPS)
+    traced = trace(factory, target=target, steps=steps or STEPS, ranks=ranks)
     if not traced.peak_bytes:
         raise PredictionError(
             "the steps make no tensor on the card",

@@ -15,13 +15,17 @@ from ftbench.predict.trace.patches import replaced
 from ftbench.predict.trace.position import Position
 from ftbench.predict.trace.scalar_answers import Answers
 from ftbench.predict.trace.source_line import source_line
+from ftbench.predict.trace.streams import Streams
 
 
 class Storages:
     """Records each storage that it is shown, and its end."""
 
-    def __init__(self, builder: TraceBuilder, position: Position, answers: Answers) -> None:
+    def __init__(
+        self, builder: TraceBuilder, position: Position, answers: Answers, streams: Streams
+    ) -> None:
         self._builder = builder
+        self._streams = streams
         self._position = position
         self._answers = answers
         self._live: dict[int, tuple[int, int]] = {}  # storage -> (block, bytes)
@@ -40,6 +44,7 @@ class Storages:
 
     def mark(self, tensor: torch.Tensor, role: TracedRole, module: str) -> None:
         """Record a storage's role, and the module whose parameter it belongs to."""
+        tensor = getattr(tensor, "_local_tensor", tensor)  # of a DTensor
         if is_functorch_wrapped_tensor(tensor):  # of `torch.func`; what it stands for has a storage
             return
         block = self.block_of(tensor)
@@ -73,11 +78,11 @@ class Storages:
             builder.roles[block] = builder.roles[old]
         if old in builder.owners:
             builder.owners[block] = builder.owners[old]
-        builder.free(*known, site)
+        self._free(*known, site)
 
     def _watch(self, storage: Any, key: int, nbytes: int, site: Site, dtype: str) -> int:
         self._answers.forget(key)
-        block = self._builder.allocate(nbytes, site)
+        block = self._builder.allocate(nbytes, site, self._streams.current.number)
         self._builder.origins[block] = Origin(dtype, source_line())
         self._live[key] = (block, nbytes)
         if site.phase == INPUT:
@@ -88,10 +93,15 @@ class Storages:
             if self._live.get(key, (None,))[0] == block:
                 del self._live[key]
                 if not self.closed:
-                    self._builder.free(block, nbytes, self._position.site())
+                    self._free(block, nbytes, self._position.site())
 
         self._watched[block] = weakref.ref(storage, freed)
         return block
+
+    def _free(self, block: int, nbytes: int, site: Site) -> None:
+        if self._streams.freed(block):
+            self._builder.share(block)
+        self._builder.free(block, nbytes, site)
 
 
 @contextlib.contextmanager

@@ -41,8 +41,10 @@ from ftbench.predict.trace.events import EVALUATION, INPUT, Trace
 from ftbench.predict.trace.example_batches import ExampleBatches
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.packages import LOMO_OPTIMIZERS, load_packages, packages_on_card
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.source_line import error_is_ours, error_line
-from ftbench.predict.trace.tracer import STEPS, Target, Tracer, tracing
+from ftbench.predict.trace.tracer import STEPS, Target, group_of, tracing
+from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.finetune import make_trainer
@@ -58,7 +60,6 @@ _NOT_COVERED: dict[str, str] = {
     "torch_compile_mode": "it sets torch_compile",
     "torch_empty_cache_steps": "the allocator's cache is emptied between steps",
     "deepspeed": "it uses several cards",
-    "fsdp": "it uses several cards",
     "fp8": "8-bit training is not traced",
     "auto_find_batch_size": "the batch size is not known beforehand",
     "optim_target_modules": "optimizers with projected gradients are not traced",
@@ -135,24 +136,27 @@ def trace_trainer(
     steps: int = STEPS,
     evaluation: bool = True,
     watch: Callable[[Tracer], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Trace:
     """Return the memory events of a cell's first steps, and of an evaluation after them.
 
     The model is built from its config; weights are not read. `watch` is given the tracer when training
-    begins. Raises PredictionError for settings that are not covered.
+    begins. Of a cell of several processes, `ranks` says which one is traced. Raises PredictionError for settings
+    that are not covered.
     """
     refuse_uncovered(cell)
     target = target or Target()
     batches = batches or Batches.of(cell)
     load_packages(cell, target)
-    cell = first_steps_of(_without_weights(cell), steps)
+    cell = first_steps_of(_in_parallel(_without_weights(cell)), steps)
     pools = _pools(cell, batches, steps, on_cpu=target.device == "cpu")
     with (
         tempfile.TemporaryDirectory(prefix="ftbench-") as output,
         _states_of_its_own(),
-        tracing(target) as tracer,
+        group_of(ranks),
+        tracing(target, asks_for_card=ranks is not None, ranks=ranks) as tracer,
         _failures_named(tracer),
-        _trainer_without_data(target),
+        _trainer_without_data(target, ranks),
         packages_on_card(cell, target, tracer),
     ):
         trainer = make_trainer(
@@ -161,7 +165,7 @@ def trace_trainer(
             pools,
             seed=cell.seed,
             output=output,
-            use_cpu=True,
+            use_cpu=ranks is None or target.device == "cpu",
             phases=PhaseBook([]),
             steps=StepBook(),
             callbacks=[_StepMarks(tracer)],
@@ -211,6 +215,11 @@ def _without_weights(cell: Cell) -> Cell:
     return cell.with_settings(**_SETTINGS).model_copy(update=changes)
 
 
+def _in_parallel(cell: Cell) -> Cell:
+    """Return the cell with the training arguments that share its model between processes."""
+    return cell if cell.parallel is None else cell.with_settings(**cell.parallel.arguments)
+
+
 def _pools(
     cell: Cell, batches: Batches, steps: int, *, on_cpu: bool = True
 ) -> tuple[Dataset, Dataset]:
@@ -225,7 +234,8 @@ def _pools(
     rows = Dataset.from_list(
         [task.example(tokenizer, "a " * length, length) for length in distinct]
     )
-    numbers = [distinct.index(length) for length in lengths for _ in range(cell.examples_per_step)]
+    examples = cell.examples_per_step * cell.num_processes
+    numbers = [distinct.index(length) for length in lengths for _ in range(examples)]
     longest = [len(distinct) - 1] * Evaluation.of(cell).traced
     # In a trace of the CPU, an example's own tensors count. In a trace of a card they do not, and padding
     # tensors without data would read every token by itself.
@@ -320,14 +330,15 @@ def _states_of_its_own() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _trainer_without_data(target: Target) -> Iterator[None]:
+def _trainer_without_data(target: Target, ranks: Ranks | None) -> Iterator[None]:
     """Make the Trainer use the traced device, and accept outputs without data in evaluation."""
+    device = target.torch_device if ranks is None else target.shown_device
 
     def place(original: Any) -> Any:
         def device_of(arguments: TrainingArguments) -> torch.device:
             original.func(arguments)
-            PartialState._shared_state["device"] = target.torch_device
-            return target.torch_device
+            PartialState._shared_state["device"] = device
+            return device
 
         property_ = functools.cached_property(device_of)
         property_.__set_name__(TrainingArguments, "_setup_devices")

@@ -29,7 +29,8 @@ from ftbench.predict.trace.flash_attention import (
     flash_attention_flop,
 )
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
-from ftbench.predict.trace.tracer import STEPS, Target, Tracer
+from ftbench.predict.trace.tracer import STEPS, Target
+from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.records.prediction import CellWork, PassWork
 
 aten = torch.ops.aten

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftbench.base.units import ByteUnit, byte_unit, format_bytes
 from ftbench.plan.grid import Grid, axis_order
-from ftbench.plan.programs import AnyGrid, ProgramCell, ProgramGrid
+from ftbench.plan.programs import NUM_PROCESSES, AnyGrid, ProgramCell, ProgramGrid
 from ftbench.plan.settings import SHAPE, setting
 from ftbench.records.prediction import (
     CardPrediction,
@@ -62,6 +62,7 @@ def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[st
     axes = grid.axis_names
     refused = {one.cell_id: one.reason for one in predictions.refused}
     unit = unit_of(one.tensors for one in predictions.cells)
+    several = int(any(one.smallest_rank_bytes is not None for one in predictions.cells))
     card_units = {
         gpu: unit_of(c.reserved for one in predictions.cells for c in one.cards if c.gpu == gpu)
         for gpu in gpus
@@ -72,25 +73,31 @@ def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[st
         found = predictions.of(cell.cell_id)
         if found is None:
             why, _, _ = refused.get(cell.cell_id, "").partition("\n")
-            rows.append((*own, f"not predicted: {why}", *[ABSENT] * len(gpus)))
+            rows.append((*own, f"not predicted: {why}", *[ABSENT] * (several + len(gpus))))
             continue
         by_gpu = {card.gpu: card for card in found.cards}
         cards = (
             _card_text(by_gpu[gpu], card_units[gpu]) if gpu in by_gpu else ABSENT for gpu in gpus
         )
-        rows.append((*own, figure_text(found.tensors, unit), *cards))
+        smallest = [_smallest_text(found, unit)] * several
+        rows.append((*own, figure_text(found.tensors, unit), *smallest, *cards))
     return Table(
-        title="Predicted peak GPU memory",
-        columns=(*_axis_words(grid), "tensors", *gpus),
+        title="Predicted peak GPU memory" + " of a rank" * several,
+        columns=(*_axis_words(grid), "tensors", *["smallest rank"] * several, *gpus),
         rows=tuple(rows),
-        numeric=tuple(True for _ in range(len(axes) + 1 + len(gpus))),
+        numeric=tuple(True for _ in range(len(axes) + 1 + several + len(gpus))),
     )
+
+
+def _smallest_text(found: CellPrediction, unit: ByteUnit) -> str:
+    smallest = found.smallest_rank_bytes
+    return ABSENT if smallest is None else format_bytes(smallest, unit)
 
 
 def _axis_words(grid: AnyGrid) -> tuple[str, ...]:
     """Return the titles of the axes' columns: a program's arguments have their own names."""
     if isinstance(grid, ProgramGrid):
-        return grid.axis_names
+        return tuple("GPUs" if name == NUM_PROCESSES else name for name in grid.axis_names)
     return tuple(map(axis_word, grid.axis_names))
 
 
@@ -110,7 +117,10 @@ def largest_table(grid: Grid, predictions: Predictions, gpus: Sequence[str]) -> 
     for one in predictions.largest:
         cell = cells[one.cell_id]
         key = (str(one.max_length), *(str(cell.value(name)) for name in others))
-        rows.setdefault(key, {})[one.gpu] = _largest_text(one)
+        text = _largest_text(one)
+        if (processes := cell.num_processes) > 1:
+            text += f", {one.certain * processes} on {processes} GPUs"
+        rows.setdefault(key, {})[one.gpu] = text
     return Table(
         title="Largest batch that fits",
         columns=("length", *map(axis_word, others), *gpus),
@@ -261,7 +271,8 @@ def predictions_json(grid: AnyGrid, predictions: Predictions, subject: str) -> d
     def point(cell_id: str) -> dict[str, Any]:
         cell = cells[cell_id]
         if isinstance(cell, ProgramCell):
-            return {"arguments": dict(cell.values)}
+            processes = {NUM_PROCESSES: cell.num_processes} if cell.num_processes else {}
+            return {"arguments": dict(cell.values), **processes}
         return {axis: cell.value(axis) for axis in grid.axis_names}
 
     return {

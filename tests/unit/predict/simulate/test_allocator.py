@@ -338,3 +338,59 @@ def test_the_slack_of_a_block_is_bounded(stream):
         for block in filter(None, live.values()):
             rest = block.size - math.ceil(block.requested / 512) * 512
             assert 0 <= rest <= (MIB if block.requested > MIB else 0)
+
+
+# Streams
+
+
+def test_a_block_is_found_again_on_its_own_stream_only():
+    allocator = CachingAllocator()
+    allocator.free(allocator.malloc(20 * MIB, 1))
+    allocator.malloc(20 * MIB, 0)
+    assert allocator.reserved == 40 * MIB
+    allocator.malloc(20 * MIB, 1)
+    assert allocator.reserved == 40 * MIB
+
+
+@given(streams(), SETTINGS)
+@settings(max_examples=50)
+def test_which_stream_is_the_only_one_makes_no_difference(stream, options):
+    signs, names, nbytes = stream
+    alone = replay(signs, names, nbytes, options)
+    assert replay(signs, names, nbytes, options, streams=[3] * len(signs)) == alone
+
+
+@pytest.mark.parametrize("expandable_segments", [False, True])
+def test_near_the_limit_all_streams_release_what_they_have_cached(expandable_segments):
+    allocator = limited(100 * MIB, expandable_segments=expandable_segments)
+    for stream in (1, 2):
+        allocator.free(allocator.malloc(40 * MIB, stream))
+    allocator.malloc(60 * MIB, 0)
+    assert (allocator.reserved, allocator.retries) == (60 * MIB, 1)
+    assert allocator.peak_reserved == 80 * MIB
+
+
+def test_a_shared_block_counts_as_free_but_waits():
+    allocator = CachingAllocator()
+    block = allocator.malloc(20 * MIB)
+    allocator.free(block, reusable=False)
+    assert (allocator.allocated, allocator.requested) == (0, 0)
+    second = allocator.malloc(20 * MIB)
+    assert allocator.reserved == 40 * MIB
+    allocator.reuse(block)
+    allocator.malloc(20 * MIB)
+    assert allocator.reserved == 40 * MIB
+    allocator.free(second)
+    with pytest.raises(ValueError, match="free already"):
+        allocator.free(second)
+
+
+def test_a_waiting_block_is_reused_before_memory_runs_out():
+    allocator = limited(40 * MIB)
+    waiting = allocator.malloc(40 * MIB)
+    allocator.free(waiting, reusable=False)
+    with pytest.raises(ValueError, match="free already"):
+        allocator.free(waiting)
+    allocator.malloc(40 * MIB)
+    assert (allocator.reserved, allocator.retries) == (40 * MIB, 1)
+    allocator.reuse(waiting)  # it is back in its pool, and gone with it

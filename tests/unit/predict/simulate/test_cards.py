@@ -11,10 +11,11 @@ from ftbench.predict.simulate.cards import (
     on_card,
     verdict_of,
 )
+from ftbench.predict.simulate.nccl import CONNECTION_BYTES, nccl_bytes
 from ftbench.predict.simulate.replay import Replay
 from ftbench.predict.simulate.simulation import Simulated
 
-MIB = 1024**2
+KIB, MIB = 1024, 1024**2
 
 
 def replayed(requested, allocated, reserved, failed_at=None):
@@ -101,3 +102,21 @@ def test_cards_are_told_apart_and_can_be_keys():
     same = card_of(find_gpu("t4"), (2, 13))
     assert {T4: 1}[same] == 1
     assert dataclasses.replace(same, capacity=(1, 2)) != T4
+
+
+def test_communicators_take_memory_beside_the_allocator():
+    least, most = nccl_bytes(2)
+    assert (least, most) == (0, 2 * nccl_bytes(1)[1])
+    card = T4.with_communicators(2)
+    assert card.capacity == (T4.capacity[0] - most, T4.capacity[1])
+    assert card.context == (T4.context[0], T4.context[1] + most)
+    assert T4.with_communicators(0) == T4
+
+
+def test_a_card_that_communicators_could_fill_has_room_for_nothing():
+    assert T4.with_communicators(1000).capacity[0] == 0
+    assert min(T4.with_communicators(1000).capacities) >= 0
+
+
+def test_a_connection_has_the_buffers_of_three_protocols():
+    assert CONNECTION_BYTES == 512 * KIB + 4800 * KIB + 4 * MIB

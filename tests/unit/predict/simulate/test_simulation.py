@@ -251,3 +251,37 @@ def test_out_of_memory_in_one_scenario_of_several():
     found = simulate_all([trace], A100, (4 * MIB,))
     assert found.out_of_memory == "sometimes"  # 2 MiB, or those and a workspace of 8.1
     assert found.first.out_of_memory
+
+
+# Streams
+
+
+def shared_block(reusable):
+    """A trace in which a second block is allocated after a shared one is freed."""
+    builder = TraceBuilder()
+    first = builder.allocate(20 * MIB, AT)
+    builder.share(first)
+    builder.free(first, 20 * MIB, AT)
+    if reusable:
+        builder.reuse(first, AT)
+    builder.allocate(20 * MIB, AT)
+    return builder.build()
+
+
+@pytest.mark.parametrize(("reusable", "most"), [(True, 20 * MIB), (False, 40 * MIB)])
+def test_a_shared_block_is_reused_at_once_or_when_the_host_knows(reusable, most):
+    found = simulate_all([shared_block(reusable)], A100)
+    assert found.first.peak_reserved_bytes == 20 * MIB
+    assert found.interval("peak_reserved_bytes") == (20 * MIB, most)
+    assert found.interval("peak_allocated_bytes") == (20 * MIB, 20 * MIB)
+
+
+def test_blocks_of_two_streams_do_not_share_memory():
+    builder = TraceBuilder()
+    first = builder.allocate(20 * MIB, AT, stream=1)
+    builder.free(first, 20 * MIB, AT)
+    builder.allocate(20 * MIB, AT)
+    trace = builder.build()
+    assert trace.streams == (1, 0)
+    assert simulate(trace).peak_reserved_bytes == 40 * MIB
+    assert trace.peak_bytes == 20 * MIB

@@ -146,7 +146,7 @@ def test_checkpointing_works_both_ways():
         lambda device: torch.cuda.mem_get_info(),
         lambda device: torch.cuda.memory_stats(),
         lambda device: torch.cuda.get_device_properties(0).total_memory,
-        lambda device: torch.cuda.stream(torch.cuda.current_stream()),
+        lambda device: torch.cuda.get_stream_from_external(0),
     ],
 )
 def test_what_only_a_particular_card_knows_is_refused(question):

@@ -1,0 +1,56 @@
+"""Parallel: how the processes of a run on several GPUs share a model, in the words of accelerate's config."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, StrictBool
+
+from ftbench.base.frozen import FrozenModel, Name, PositiveInt
+
+Strategy = Literal["ddp", "fsdp2", "fsdp1"]
+_VERSIONS = {"fsdp2": 2, "fsdp1": 1}
+
+
+class Parallel(FrozenModel):
+    """The strategy, and options of FSDP; each that is None is left to transformers' default.
+
+    `reshard_after_forward` is true or false for FSDP2, and a sharding strategy (`full_shard`, `shard_grad_op`) for
+    FSDP1. The last five are of FSDP1 only.
+    """
+
+    strategy: Strategy = Field("ddp", description="ddp, fsdp2 or fsdp1.")
+    reshard_after_forward: StrictBool | Name | None = None
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"] | None = None
+    transformer_layer_cls_to_wrap: tuple[Name, ...] | None = None
+    min_num_params: PositiveInt | None = None
+    activation_checkpointing: StrictBool | None = None
+    forward_prefetch: StrictBool | None = None
+    backward_prefetch: Literal["BACKWARD_PRE", "BACKWARD_POST", "NO_PREFETCH"] | None = None
+    use_orig_params: StrictBool | None = None
+    sync_module_states: StrictBool | None = None
+    limit_all_gathers: StrictBool | None = None
+
+    def with_strategy(self, strategy: Strategy) -> Parallel:
+        """Return the same with another strategy, without the options that it does not have."""
+        if strategy == "ddp":
+            return Parallel(strategy=strategy)
+        dropped = _OF_FSDP1 if strategy == "fsdp2" else ()
+        return self.model_copy(update={"strategy": strategy, **dict.fromkeys(dropped)})
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields of `transformers.TrainingArguments` that ask for it: none for DDP, their default."""
+        if self.strategy == "ddp":
+            return {}
+        given = self.model_dump(mode="json", exclude={"strategy"}, exclude_none=True)
+        return {"fsdp": True, "fsdp_config": {"version": _VERSIONS[self.strategy], **given}}
+
+
+_OF_FSDP1 = (
+    "forward_prefetch",
+    "backward_prefetch",
+    "use_orig_params",
+    "sync_module_states",
+    "limit_all_gathers",
+)
