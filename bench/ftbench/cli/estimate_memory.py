@@ -76,11 +76,7 @@ def estimate_memory(
     from ftbench.plan.one_cell import NAME, Shape, one_cell_data, one_cell_profile, toml_text
     from ftbench.plan.resolve import resolve
     from ftbench.report.commands.estimate_memory import cards_table, legend, peak_text
-    from ftbench.report.commands.prediction import (
-        predictions_json,
-        refused_cards_lines,
-        versions_text,
-    )
+    from ftbench.report.commands.prediction import notes_lines, predictions_json
     from ftbench.report.render.terminal import show_table
 
     shape = Shape(
@@ -108,9 +104,7 @@ def estimate_memory(
     for line in (
         peak_text(prediction),
         "",
-        *refused_cards_lines(predictions),
-        *predictions.notes,
-        versions_text(predictions),
+        *notes_lines(predictions),
         *legend(NAME, profile.workload.task),
         "",
     ):

@@ -140,10 +140,9 @@ def predict(
         growth_notes,
         largest_table,
         largest_values_table,
+        notes_lines,
         predictions_json,
         predictions_table,
-        refused_cards_lines,
-        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
@@ -174,8 +173,7 @@ def predict(
             show_table(console, largest_values_table(asked.grid, predictions, names))
         for line in growth_notes(asked.grid, predictions):
             console.print(line, soft_wrap=True, markup=False)
-        lines = refused_cards_lines(predictions)
-        for note in (LEGEND, *lines, *predictions.notes, versions_text(predictions)):
+        for note in (LEGEND, *notes_lines(predictions)):
             console.print(note, soft_wrap=True, style="dim")
     if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
@@ -243,9 +241,8 @@ def _show_explanation(predictions: Predictions) -> None:
         explanation_tables,
         growth_explained,
         moment_text,
-        refused_cards_lines,
+        notes_lines,
         timeline_chart,
-        versions_text,
     )
     from ftbench.report.render.terminal import show_table
 
@@ -259,8 +256,7 @@ def _show_explanation(predictions: Predictions) -> None:
         console.print(line, soft_wrap=True)
     for line in growth_explained(prediction):
         console.print(line, soft_wrap=True, markup=False)
-    lines = refused_cards_lines(predictions)
-    for note in (*lines, *predictions.notes, versions_text(predictions)):
+    for note in notes_lines(predictions):
         console.print(note, soft_wrap=True, style="dim")
 
 

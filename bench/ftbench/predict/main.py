@@ -14,6 +14,7 @@ from typing import Any
 from ftbench.base.errors import HubUnreachable
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import PredictRequest
+from ftbench.worker.process.peft_alone import import_peft_alone
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
 
 def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[str, Any]:
+    import_peft_alone()
     from ftbench.predict.lengths import (  # imports torch and transformers
         SequenceLengths,
         read_lengths,

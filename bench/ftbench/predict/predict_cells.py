@@ -28,6 +28,7 @@ from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import managed_notes
 from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS
+from ftbench.predict.trace.evaluation import Evaluation
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.flash_attention import FLASH_ATTENTION_2
 from ftbench.predict.trace.trace_trainer import refuse_uncovered
@@ -385,6 +386,11 @@ def _notes(
         notes.append(
             "flash attention removes padding, as much as the data has: tensors are between those of one token per"
             " example and those of all; figures of cards are for all, an upper bound"
+        )
+    if any(cell.data.keep_logits and Evaluation.of(cell).is_sampled for cell in cells):
+        notes.append(
+            "an evaluation that keeps its logits joins them anew after each batch, and only some of its batches are"
+            " traced: tensors are those of the whole, reserved memory is a lower bound if the peak is in it"
         )
     if any(cell.quantization == "int8" for cell in cells):
         notes.append(

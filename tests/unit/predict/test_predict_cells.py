@@ -3,8 +3,6 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ftbench.base.errors import PredictionError, WorkloadError
 from ftbench.plan.gpus import find_gpu
@@ -16,7 +14,7 @@ from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
 from ftbench.records.prediction import PredictRequest
-from tests.factories import cell_work, grid
+from tests.factories import cell_work, data_source, grid
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 WEIGHTS = 400 * MIB
@@ -387,6 +385,16 @@ def test_notes_say_what_was_assumed():
     assert "could not be read" in note
 
 
+@pytest.mark.parametrize(
+    ("eval_size", "keep_logits", "said"), [(10_000, True, 1), (10_000, False, 0), (8, True, 0)]
+)
+def test_a_long_evaluation_s_reserved_memory_is_a_lower_bound(eval_size, keep_logits, said):
+    data = data_source(task="causal-lm", eval_size=eval_size, keep_logits=keep_logits)
+    of = [cell.model_copy(update={"data": data}) for cell in cells()]
+    notes = module._notes(of, SequenceLengths(), PredictRequest(cells=tuple(of)))
+    assert sum("lower bound" in note for note in notes) == said
+
+
 # The largest batch
 
 
@@ -462,54 +470,6 @@ def test_the_largest_batch_of_a_length_that_cannot_be_told_is_left_out(monkeypat
     found = asking(cells(), "t4", largest_batch=True)
     assert len(found.cells) == 4
     assert found.largest == ()
-
-
-# The searches
-
-
-class Holds:
-    """Whether a number is at most an edge; counts how often it is asked."""
-
-    def __init__(self, edge):
-        self.edge, self.asked = edge, []
-
-    def __call__(self, number):
-        assert number > 0
-        self.asked.append(number)
-        return number <= self.edge
-
-
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_the_last_for_which_something_holds(edge, most):
-    assert module._last(Holds(edge), most) == min(edge, most)
-
-
-@given(st.integers(0, 2000), st.integers(0, 2000))
-def test_the_same_from_above(edge, most):
-    holds = Holds(edge)
-    assert module._last_from_above(holds, most) == min(edge, most)
-    assert all(number <= most for number in holds.asked)
-    assert len(set(holds.asked)) == len(holds.asked)
-
-
-@settings(max_examples=30)
-@given(st.integers(1000, module.LARGEST_BATCH), st.floats(0.95, 1))
-def test_from_above_it_takes_few_questions_where_the_edge_is_near(most, share):
-    holds = Holds(int(share * most))
-    module._last_from_above(holds, most)
-    assert len(holds.asked) <= 20
-
-
-def test_an_answer_at_once():
-    holds = Holds(10)
-    assert module._last_from_above(holds, 10) == 10
-    assert holds.asked == [10]
-
-
-def test_nothing_to_search():
-    holds = Holds(10)
-    assert module._last_from_above(holds, 0) == module._last(holds, 0) == 0
-    assert holds.asked == []
 
 
 # Work

@@ -37,6 +37,11 @@ class Evaluation:
     kept: int
     traced: int
 
+    @property
+    def is_sampled(self) -> bool:
+        """Return whether not all batches that are on the device at a time are traced."""
+        return self.kept > self.traced
+
     @classmethod
     def of(cls, cell: Cell) -> Evaluation:
         """Return the evaluation of a cell."""

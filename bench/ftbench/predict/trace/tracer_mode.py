@@ -269,8 +269,7 @@ class Tracer(TorchDispatchMode):
                     expected=f"{SHOWN if self._on_card else self._device}, or the host",
                     hint="make tensors on the device that the factory is given",
                 )
-        ours = [tensor for tensor in fakes if tensor.fake_device == self._device]
-        if ours:
+        if ours := [tensor for tensor in fakes if tensor.fake_device == self._device]:
             site = self._position.site(func)
             with self._builder.kernel(self._kernel(func, args), site):
                 for tensor in ours:

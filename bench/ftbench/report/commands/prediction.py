@@ -32,14 +32,11 @@ LEGEND = (
 )
 
 
-def versions_text(predictions: Predictions) -> str:
-    """Return the versions of the libraries that the figures are for."""
-    return "for " + ", ".join(f"{name} {version}" for name, version in predictions.versions)
-
-
-def refused_cards_lines(predictions: Predictions) -> tuple[str, ...]:
-    """Return a line for each reason for which cells are not predicted on some of the cards."""
-    return tuple(dict.fromkeys(f"not predicted {one.text}" for one in predictions.refused_cards))
+def notes_lines(predictions: Predictions) -> tuple[str, ...]:
+    """Return the cards that some cells are not predicted on, all notes, and the versions that figures are for."""
+    refused = dict.fromkeys(f"not predicted {one.text}" for one in predictions.refused_cards)
+    versions = ", ".join(f"{name} {version}" for name, version in predictions.versions)
+    return (*refused, *predictions.notes, f"for {versions}")
 
 
 def unit_of(figures: Iterable[PredictedBytes]) -> ByteUnit:

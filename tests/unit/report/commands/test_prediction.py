@@ -5,7 +5,15 @@ import json
 import pytest
 
 from ftbench.plan.programs import Program, program_grid
-from ftbench.records.prediction import GrowingPart, Growth, LargestBatch, Refused, Share
+from ftbench.records.prediction import (
+    GrowingPart,
+    Growth,
+    LargestBatch,
+    LargestValue,
+    Refused,
+    RefusedCards,
+    Share,
+)
 from ftbench.report.commands.prediction import (
     CHART_HEIGHT,
     CHART_WIDTH,
@@ -14,7 +22,9 @@ from ftbench.report.commands.prediction import (
     growth_explained,
     growth_notes,
     largest_table,
+    largest_values_table,
     moment_text,
+    notes_lines,
     predictions_json,
     predictions_table,
     timeline_chart,
@@ -277,6 +287,41 @@ def test_a_program_s_arguments_are_columns_under_their_own_names():
         ("64", "[1, 2]", "True", "90.0 MiB"),
         ("128", "[1, 2]", "True", "90.0 MiB"),
     ]
+
+
+def test_the_largest_values_have_a_row_for_each_of_the_other_arguments():
+    of = program("batch=[4]", "length=[64, 128]")
+    short, long = (cell.cell_id for cell in of.cells)
+    largest = [
+        LargestValue(cell_id=name, gpu=gpu, argument="batch", certain=certain, possible=possible)
+        for name, gpu, certain, possible in (
+            (short, "t4", 9, 9),
+            (short, "l4", 20, 22),
+            (long, "l4", 10, 10),
+        )
+    ]
+    found = predictions(of).model_copy(update={"largest_values": tuple(largest)})
+    table = largest_values_table(of, found, ["t4", "l4"])
+    assert table.columns == ("length", "t4", "l4")
+    assert table.rows == (("64", "9", "20 (perhaps 22)"), ("128", ABSENT, "10"))
+
+
+def test_refused_cards_are_told_once_and_versions_last():
+    of = program("batch=[1, 2]")
+    refused = [
+        RefusedCards(cell_id=cell.cell_id, gpus=("t4", "v100"), reason="too old")
+        for cell in of.cells
+    ]
+    found = predictions(of).model_copy(
+        update={
+            "refused_cards": tuple(refused),
+            "notes": ("one",),
+            "versions": (("torch", "2.13.0"), ("transformers", "5.23.0")),
+        }
+    )
+    first, note, versions = notes_lines(found)
+    assert ("t4, v100" in first, "too old" in first, note) == (True, True, "one")
+    assert all(name in versions for name in ("torch 2.13.0", "transformers 5.23.0"))
 
 
 def test_a_program_s_json_keeps_arguments_apart_from_figures():
