@@ -44,7 +44,7 @@ class Planted(ShapeTracer):
 
 
 def planted(of=step, **fields):
-    return Planted(cell(**fields), Target(), SequenceLengths(), of)
+    return Planted(cell(**fields), Target(), SequenceLengths(), of=of)
 
 
 class Runs:
