@@ -16,6 +16,7 @@ from pydantic import (
 from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.base.files import read_regular
 from ftbench.base.units import MIB
+from ftbench.plan.accelerate_config import with_accelerate_config
 from ftbench.plan.parallel import Parallel
 from ftbench.plan.profile import Condition, GridBlock, LoraSettings, Profile, Run, Workload
 from ftbench.plan.training_arguments import check_setting
@@ -87,6 +88,7 @@ def load_profile(reference: str, overrides: Sequence[str] = ()) -> Profile:
     for name in NOT_IN_A_FILE:
         if name in data:
             raise _unknown_key(name, data[name], (), str(path))
+    data = with_accelerate_config(data, path.parent)
     asked = {"name": path.stem, "reference": reference, "overrides": list(overrides)}
     return build_profile({**data, **asked}, where=str(path))
 

@@ -47,7 +47,7 @@ class Planted:
         self.calls = []
         self.refuse = lambda cell, target: None
 
-    def __call__(self, cell, target, *, batches):
+    def __call__(self, cell, target, *, batches, ranks=None):
         self.calls.append((cell, target, batches))
         self.refuse(cell, target)
         lengths = [*batches.lengths, *[batches.lengths[-1]] * 3][:3]
@@ -109,7 +109,7 @@ def test_batches_without_padding_are_traced_as_such(planted, padding, lengths, p
 def test_flash_attention_has_an_interval_if_there_is_padding(planted, monkeypatch, longest):
     """The planted trace of the fewest tokens is of one token per example."""
 
-    def by_tokens(cell, target, *, batches):
+    def by_tokens(cell, target, *, batches, ranks):
         lengths = (1,) * 3 if target.tokens == "fewest" else (cell.max_length,) * 3
         return trained(cell.per_device_train_batch_size, *lengths)
 
@@ -460,7 +460,7 @@ def test_the_largest_batch_is_the_one_of_a_search_through_all(monkeypatch, lengt
 
 
 def test_the_largest_batch_of_a_length_that_cannot_be_told_is_left_out(monkeypatch):
-    def unruly(cell, target, *, batches):
+    def unruly(cell, target, *, batches, ranks):
         builder = TraceBuilder()
         for _ in range(cell.per_device_train_batch_size):
             builder.allocate(100, Site(FORWARD, 1, "", ""))

@@ -44,7 +44,7 @@ class Planted(ShapeTracer):
 
 
 def planted(of=step, **fields):
-    return Planted(cell(**fields), Target(), SequenceLengths(), of)
+    return Planted(cell(**fields), Target(), SequenceLengths(), of=of)
 
 
 class Runs:
@@ -321,7 +321,7 @@ def asked(monkeypatch):
     """What `trace_trainer` is called with, and a trace that is not made."""
     calls = []
 
-    def trace_trainer(cell, target, *, batches):
+    def trace_trainer(cell, target, *, batches, ranks):
         calls.append((cell, target, batches))
         return step(2, 8)
 
