@@ -173,7 +173,7 @@ def test_commands_name_profiles_keys_and_values_that_exist(document):
     ("line", "message"),
     [
         ("ftbench predikt quick", "No such command"),
-        ("ftbench predict quick --gpus t4", "No such option"),
+        ("ftbench predict quick --card t4", "No such option"),
         ("ftbench predict", "Missing parameter"),
         ("ftbench baseline wrte quick", "No such command"),
     ],
