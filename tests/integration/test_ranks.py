@@ -21,11 +21,13 @@ from ftbench.predict.shapes.fit import fit_events
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
+from tests.integration.conftest import some_long
 from tests.sharded import BFLOAT16, Run, flat, fully_sharded, replicated, tensor_parallel
 
 pytestmark = pytest.mark.integration
 
 STEPS = 3
+SIZES = [8, pytest.param(2, marks=pytest.mark.long)]
 ON_CPU = Target(device="cpu", padding=False)
 
 RUNS = {
@@ -63,7 +65,7 @@ def _unchanged(_, bucket):  # without annotations, which torch compares with its
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("size", [2, 8])
+@pytest.mark.parametrize("size", SIZES)
 def test_fully_shard_is_exact(name, size):
     assert_exact(fully_sharded(RUNS[name]), Ranks(size))
 
@@ -95,7 +97,7 @@ def test_tensor_parallel_of_shards_is_exact():
 
 
 @pytest.mark.parametrize("name", DDP)
-@pytest.mark.parametrize("size", [2, 8])
+@pytest.mark.parametrize("size", SIZES)
 def test_data_parallel_is_exact(name, size):
     assert_exact(replicated(Run(), _unchanged, **DDP[name]), Ranks(size))
 
@@ -119,7 +121,7 @@ FLAT = {
 
 
 @pytest.mark.parametrize("name", FLAT)
-@pytest.mark.parametrize("size", [2, 8])
+@pytest.mark.parametrize("size", SIZES)
 def test_flat_parameters_are_exact(name, size):
     assert_exact(flat(Run(), **FLAT[name]), Ranks(size, rank=size - 1))
 
@@ -144,13 +146,13 @@ def test_sharded_optimizer_states_are_exact(options, rank):
 
 SHAPES = [(2, 32), (4, 40), (3, 64), (3, 96), (5, 72), (2, 56)]
 SHARDINGS = {
-    "replicated": replicated,
     "fully sharded": fully_sharded,
+    "replicated": replicated,
     "flat": flat,
 }
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("sharding", some_long(SHARDINGS, 3))
 def test_a_fit_gives_a_rank_at_other_shapes(sharding):
     def at(batch, length):
         run = Run(batch=batch, length=length, checkpointing=True)
