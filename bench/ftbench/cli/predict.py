@@ -33,6 +33,7 @@ from ftbench.cli.subjects import (
     ProfileSubject,
     ProgramSubject,
     StepsOption,
+    Subject,
     SubjectArgument,
     subject_of,
 )
@@ -135,16 +136,7 @@ def predict(
     With --gpu: also whether each cell fits on these cards, and the largest batch that fits; of a loop of your
     own the largest value of the argument that --largest names.
     """
-    from ftbench.report.commands.prediction import (
-        LEGEND,
-        growth_notes,
-        largest_table,
-        largest_values_table,
-        notes_lines,
-        predictions_json,
-        predictions_table,
-    )
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.commands.prediction import predictions_json
 
     asked = subject_of(
         subject,
@@ -165,18 +157,33 @@ def predict(
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
-        console, names = open_console(), [card.name for card in gpus]
-        show_table(console, predictions_table(asked.grid, predictions, names))
-        if isinstance(asked, ProfileSubject) and predictions.largest:
-            show_table(console, largest_table(asked.grid, predictions, names))
-        if isinstance(asked, ProgramSubject) and predictions.largest_values:
-            show_table(console, largest_values_table(asked.grid, predictions, names))
-        for line in growth_notes(asked.grid, predictions):
-            console.print(line, soft_wrap=True, markup=False)
-        for note in (LEGEND, *notes_lines(predictions)):
-            console.print(note, soft_wrap=True, style="dim")
+        _show_predictions(asked, predictions, [card.name for card in gpus])
     if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
+
+
+def _show_predictions(asked: Subject, predictions: Predictions, names: list[str]) -> None:
+    """Show the table of cells, the largest batches or values, and the notes."""
+    from ftbench.report.commands.prediction import (
+        LEGEND,
+        growth_notes,
+        largest_table,
+        largest_values_table,
+        notes_lines,
+        predictions_table,
+    )
+    from ftbench.report.render.terminal import show_table
+
+    console = open_console()
+    show_table(console, predictions_table(asked.grid, predictions, names))
+    if isinstance(asked, ProfileSubject) and predictions.largest:
+        show_table(console, largest_table(asked.grid, predictions, names))
+    if isinstance(asked, ProgramSubject) and predictions.largest_values:
+        show_table(console, largest_values_table(asked.grid, predictions, names))
+    for line in growth_notes(asked.grid, predictions):
+        console.print(line, soft_wrap=True, markup=False)
+    for note in (LEGEND, *notes_lines(predictions)):
+        console.print(note, soft_wrap=True, style="dim")
 
 
 def explain(
