@@ -58,6 +58,24 @@ def test_a_row_becomes_the_cell_of_its_run():
     assert cell.settings["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
 
 
+def test_a_row_with_several_cards_is_sharded_as_the_benchmark_configures_accelerate():
+    whole = ROW | {"method": "full", "num_gpus": 2}
+    assert reason_against(whole) is None
+    cell = cell_of(run_of(whole))
+    assert (cell.num_processes, cell.strategy) == (2, "fsdp1")
+    assert cell.parallel is not None
+    assert cell.parallel.arguments["fsdp_config"] == {
+        "version": 1,
+        "reshard_after_forward": "full_shard",
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "forward_prefetch": False,
+        "backward_prefetch": "BACKWARD_PRE",
+        "use_orig_params": True,
+        "sync_module_states": True,
+    }
+    assert cell_of(run_of(ROW)).num_processes == 1
+
+
 def test_a_quantised_row_of_the_plugin_is_not_prepared():
     quantised = ROW | {"framework_config": "accelerated-peft-bnb"}
     assert reason_against(quantised) is None

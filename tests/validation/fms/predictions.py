@@ -20,6 +20,7 @@ from ftbench.plan.gpus import find_gpu
 from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
 from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
@@ -118,4 +119,5 @@ def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
             batches=Batches((run.length,)),
             steps=1 if _states_are_made_before(run) else 2,
             evaluation=False,
+            ranks=Ranks(run.cards) if run.cards > 1 else None,
         )
