@@ -105,7 +105,7 @@ def test_rows_are_not_longer_than_the_model_has_positions():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"num_gpus": 2}, "several cards"),
+        ({"num_gpus": 2, "framework_config": "accelerated-peft-bnb"}, "several cards"),
         ({"num_gpus": ""}, "num_gpus"),
         ({"per_device_batch": "auto"}, "per_device_batch"),
         ({"max_seq_len": ""}, "max_seq_len"),
@@ -215,7 +215,7 @@ def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_
 
 
 def test_refused_rows_are_written_without_a_process():
-    rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "unheard-of"}])
+    rows = pd.DataFrame([ROW | {"num_gpus": ""}, ROW | {"framework_config": "unheard-of"}])
     written = predictions.predict_rows(rows)
     assert list(written.columns) == [*ROW, *COLUMNS]
     assert written["predicted_allocated_bytes"].isna().all()

@@ -25,6 +25,7 @@ from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
 from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
 from tests.validation.fms.attention import attention_as_published
+from tests.validation.fms.checkpointing import checkpointed_around_units
 from tests.validation.fms.gptq import gptq_base
 from tests.validation.fms.heads import Loss, head_as_published, prepared_by_trl, unprepared
 from tests.validation.fms.optimizer import states_made_before
@@ -107,6 +108,8 @@ def trace_run(run: Run, capability: tuple[int, int]) -> Trace:
         stack.enter_context(head_as_published(model_type, run.transformers, loss))
         stack.enter_context(attention_as_published(model_type, run.transformers))
         stack.enter_context(unprepared() if run.plugin else prepared_by_trl())
+        if run.cards > 1:
+            stack.enter_context(checkpointed_around_units())
         if run.group:
             stack.enter_context(gptq_base(model_type, run.group, config["vocab_size"]))
         if run.fused:

@@ -104,8 +104,8 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     if reason := _reason_against_values(row):
         return reason
     framework = str(row["framework_config"])
-    if _whole(row["num_gpus"]) != 1 and str(row["method"]) != "full":
-        return "adapters on several cards, sharded by FSDP beside frozen weights: not traced"
+    if _whole(row["num_gpus"]) != 1 and framework.startswith((QUANTIZED, BASELINE, GPTQ)):
+        return "a quantised base on several cards, whose packed weights FSDP flattens: not traced"
     if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
     if not str(row["packing"]).startswith("packed"):
