@@ -40,7 +40,7 @@ def sharded(device):
 
 
 def gathered(traced):
-    """Return how often a layer's parameters are gathered in a step, and of how many layers they are there at once."""
+    """Return how often a layer's parameters are gathered, and of how many layers they are there at once."""
     nbytes = 4 * (4 * WIDTH**2 + 3 * WIDTH * INNER + 2 * WIDTH)
     there, counts = set(), []
     for (kind, block, site), size in zip(traced.rows(), traced.nbytes.tolist(), strict=True):
@@ -53,7 +53,7 @@ def gathered(traced):
 
 
 def test_a_unit_is_gathered_to_be_computed_again_and_again_for_its_gradients_without_prefetching():
-    """Once in the forward and twice in the backward pass; inside of a unit, once in each, and the next beside it."""
+    """Once in forward and twice in backward; inside of a unit, once in each, and the next one beside it."""
     inside = trace(sharded, steps=1, ranks=Ranks(CARDS))
     with checkpointed_around_units():
         around = trace(sharded, steps=1, ranks=Ranks(CARDS))
