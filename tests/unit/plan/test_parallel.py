@@ -57,7 +57,9 @@ def test_options_are_those_of_the_strategy():
 
 
 def test_an_option_moves_memory_and_has_a_name():
-    cell, *_ = cells(num_processes=8, parallel={"strategy": "fsdp2", "reshard_after_forward": False})
+    cell, *_ = cells(
+        num_processes=8, parallel={"strategy": "fsdp2", "reshard_after_forward": False}
+    )
     view = memory_view(cell.facets)
     assert view["num_processes"] == 8
     assert view["strategy"] == "fsdp2"

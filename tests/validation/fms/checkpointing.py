@@ -1,10 +1,10 @@
 """Checkpointing as transformers 4 did it with FSDP1, while a trace lasts: around a unit, not inside of it.
 
 Models called `_gradient_checkpointing_func(decoder_layer.__call__, ...)` (transformers 4.44 to 4.48,
-`modeling_*.py`), and with FSDP1 the layer was the unit that wraps it. So the backward pass gathers a unit's parameters to compute it
-again, gives them back, and gathers them a second time. And since the first forward pass is without gradients,
-no unit expects a backward pass before it was computed again: none is prefetched, although BACKWARD_PRE asks for it.
-The layers of transformers 5 checkpoint their own forward pass, inside of the unit.
+`modeling_*.py`), and with FSDP1 the layer was the unit that wraps it. So the backward pass gathers a unit's
+parameters to compute it again, gives them back, and gathers them a second time. And since the first forward pass
+is without gradients, no unit expects a backward pass before it was computed again: none is prefetched, although
+BACKWARD_PRE asks for it. Layers of transformers 5 checkpoint their own forward pass, inside of the unit.
 """
 
 from __future__ import annotations

@@ -104,8 +104,6 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     if reason := _reason_against_values(row):
         return reason
     framework = str(row["framework_config"])
-    if _whole(row["num_gpus"]) != 1 and framework.startswith((QUANTIZED, BASELINE, GPTQ)):
-        return "a quantised base on several cards, whose packed weights FSDP flattens: not traced"
     if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
     if not str(row["packing"]).startswith("packed"):
