@@ -112,7 +112,7 @@ def trace_run(run: Run, capability: tuple[int, int]) -> tuple[Trace, int]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(head_as_published(model_type, run.transformers, loss))
         stack.enter_context(attention_as_published(model_type, run.transformers))
-        stack.enter_context(unprepared() if run.plugin or run.cards > 1 else prepared_by_trl())
+        stack.enter_context(unprepared() if run.plugin else prepared_by_trl())
         if run.cards > 1:
             stack.enter_context(checkpointed_around_units())
         if run.cards > 1 and run.fused and (run.quantized or run.group):

@@ -100,7 +100,7 @@ class QuantizedBody:
 
 
 def _give_4_bits(module: Any, whole: torch.Tensor, storage: torch.dtype) -> None:
-    """Quantize a layer's weight to NF4, in elements of this type (`Params4bit._quantize` in bitsandbytes/nn/modules.py)."""
+    """Quantize a layer's weight to NF4, packed in elements of `storage` (`Params4bit._quantize`, nn/modules.py)."""
     bitsandbytes = importlib.import_module("bitsandbytes")
     packed, state = bitsandbytes.functional.quantize_4bit(
         whole, compress_statistics=True, quant_type="nf4", quant_storage=storage
