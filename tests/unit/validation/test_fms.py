@@ -105,7 +105,6 @@ def test_rows_are_not_longer_than_the_model_has_positions():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"num_gpus": 2, "framework_config": "accelerated-peft-bnb"}, "several cards"),
         ({"num_gpus": ""}, "num_gpus"),
         ({"per_device_batch": "auto"}, "per_device_batch"),
         ({"max_seq_len": ""}, "max_seq_len"),
@@ -232,6 +231,14 @@ def test_measured_peaks_are_bytes_and_failures_have_none():
     assert found["low"].isna().tolist() == found["failed"].tolist() == [False, True]
     assert found["group"][0] == "causal-lm, lora, none"
     assert predictions.measured(pd.DataFrame([ROW])) is None
+
+
+def test_what_a_measurement_left_out_is_taken_off_allocated_memory_alone():
+    ends = [f"{end}bytes" for end in ("", "low_", "high_")]
+    figures = {f"predicted_{name}_{end}": 100 for name in ("allocated", "reserved") for end in ends}
+    found = predictions.as_measured(figures, 30)
+    assert [found[f"predicted_allocated_{end}"] for end in ends] == [70] * 3
+    assert [found[f"predicted_reserved_{end}"] for end in ends] == [100] * 3
 
 
 def test_trl_prepares_a_model_with_norms_in_float32_alone():

@@ -92,10 +92,13 @@ def _predict(job: tuple[Run, str]) -> Figures:
         return {"not_predicted": " ".join(str(error).split())}
     card = card_of(gpu, TORCH)
     simulated = simulate_all([trace], card.runtime, card.capacities)
-    figures = columns(simulated, unsplit_bytes(trace))
-    for name in ALLOCATED:
-        figures[name] -= uncounted
+    figures = as_measured(columns(simulated, unsplit_bytes(trace)), uncounted)
     return figures | {"seconds": round(time.process_time() - began, 3)}
+
+
+def as_measured(figures: Figures, uncounted: int) -> Figures:
+    """Return the figures with allocated memory as it was measured: without these bytes."""
+    return figures | {name: int(str(figures[name])) - uncounted for name in ALLOCATED}
 
 
 def _states_are_made_before(run: Run) -> bool:
