@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -93,9 +93,9 @@ def _is_packed_for_sharding(model: PreTrainedModel) -> bool:
 
     So all must keep one type. TRL does not prepare such a model either (`is_sharded_qlora`, sft_trainer.py).
     """
-    config = model.hf_quantizer.quantization_config
-    storage = getattr(config, "bnb_4bit_quant_storage", None)
-    return storage is not None and storage.is_floating_point
+    quantizer: Any = model.hf_quantizer
+    storage = getattr(quantizer.quantization_config, "bnb_4bit_quant_storage", None)
+    return storage is not None and bool(storage.is_floating_point)
 
 
 def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftModel:
