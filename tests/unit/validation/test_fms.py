@@ -58,6 +58,24 @@ def test_a_row_becomes_the_cell_of_its_run():
     assert cell.settings["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
 
 
+def test_a_row_with_several_cards_is_sharded_as_the_benchmark_configures_accelerate():
+    whole = ROW | {"method": "full", "num_gpus": 2}
+    assert reason_against(whole) is None
+    cell = cell_of(run_of(whole))
+    assert (cell.num_processes, cell.strategy) == (2, "fsdp1")
+    assert cell.parallel is not None
+    assert cell.parallel.arguments["fsdp_config"] == {
+        "version": 1,
+        "reshard_after_forward": "full_shard",
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "forward_prefetch": False,
+        "backward_prefetch": "BACKWARD_PRE",
+        "use_orig_params": True,
+        "sync_module_states": True,
+    }
+    assert cell_of(run_of(ROW)).num_processes == 1
+
+
 def test_a_quantised_row_of_the_plugin_is_not_prepared():
     quantised = ROW | {"framework_config": "accelerated-peft-bnb"}
     assert reason_against(quantised) is None
@@ -87,7 +105,6 @@ def test_rows_are_not_longer_than_the_model_has_positions():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"num_gpus": 2}, "several cards"),
         ({"num_gpus": ""}, "num_gpus"),
         ({"per_device_batch": "auto"}, "per_device_batch"),
         ({"max_seq_len": ""}, "max_seq_len"),
@@ -197,7 +214,7 @@ def test_gpt_bigcode_keeps_the_projections_of_all_layers_until_its_forward_pass_
 
 
 def test_refused_rows_are_written_without_a_process():
-    rows = pd.DataFrame([ROW | {"num_gpus": 4}, ROW | {"framework_config": "unheard-of"}])
+    rows = pd.DataFrame([ROW | {"num_gpus": ""}, ROW | {"framework_config": "unheard-of"}])
     written = predictions.predict_rows(rows)
     assert list(written.columns) == [*ROW, *COLUMNS]
     assert written["predicted_allocated_bytes"].isna().all()
@@ -214,6 +231,14 @@ def test_measured_peaks_are_bytes_and_failures_have_none():
     assert found["low"].isna().tolist() == found["failed"].tolist() == [False, True]
     assert found["group"][0] == "causal-lm, lora, none"
     assert predictions.measured(pd.DataFrame([ROW])) is None
+
+
+def test_what_a_measurement_left_out_is_taken_off_allocated_memory_alone():
+    ends = [f"{end}bytes" for end in ("", "low_", "high_")]
+    figures = {f"predicted_{name}_{end}": 100 for name in ("allocated", "reserved") for end in ends}
+    found = predictions.as_measured(figures, 30)
+    assert [found[f"predicted_allocated_{end}"] for end in ends] == [70] * 3
+    assert [found[f"predicted_reserved_{end}"] for end in ends] == [100] * 3
 
 
 def test_trl_prepares_a_model_with_norms_in_float32_alone():

@@ -29,6 +29,15 @@ def test_a_quantised_layer_keeps_half_a_byte_for_each_weight_and_its_scales(grou
     }
 
 
+def test_on_several_cards_packed_weights_and_zeros_are_parameters_that_fsdp_can_flatten():
+    whole, sharded = (GptqLinear(256, 64, 128, kind) for kind in (None, torch.bfloat16))
+    assert not list(whole.parameters())
+    kept = {name: parameter.nbytes for name, parameter in sharded.named_parameters()}
+    assert kept == {"qweight": 256 * 64 // 2, "qzeros": 2 * 64 // 2}
+    assert {parameter.dtype for parameter in sharded.parameters()} == {torch.bfloat16}
+    assert {name for name, _ in sharded.named_buffers()} == {"scales", "g_idx"}
+
+
 def test_a_product_makes_its_weight_and_keeps_nothing_of_it():
     def factory(device):
         layers = [GptqLinear(1024, 1024, 128).to(device) for _ in range(4)]

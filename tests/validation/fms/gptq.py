@@ -6,6 +6,9 @@ groups of G:
 
     qweight [I / 8, O] int32    qzeros [I / G, O / 8] int32    scales [I / G, O] float16    g_idx [I] int32
     in each product, also of the backward pass: the weight [I, O] float16; nothing of it is kept
+
+On several cards, FSDP1 shards `qweight` and `qzeros`, which the plugin makes parameters of half precision
+(`framework_plugin_autogptq.py`); every card has scales and indices whole.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch.autograd import Function
 from ftbench.predict.trace import patches
 
 _PACKED = 8  # weights of 4 bits in an integer of 32
+_SHARDED = ("qweight", "qzeros")
 
 
 class _Product(Function):
@@ -39,7 +43,9 @@ class _Product(Function):
 class GptqLinear(nn.Linear):
     """A quantised linear layer, whose `weight` is None; a linear layer to peft, whose adapters are the same."""
 
-    def __init__(self, inputs: int, outputs: int, group: int):
+    def __init__(
+        self, inputs: int, outputs: int, group: int, sharded_as: torch.dtype | None = None
+    ):
         nn.Module.__init__(self)
         self.in_features, self.out_features = inputs, outputs
         self.register_parameter("weight", None)
@@ -51,6 +57,12 @@ class GptqLinear(nn.Linear):
             ("g_idx", (inputs,)),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.int32))
+        for name in () if sharded_as is None else _SHARDED:
+            packed = self._buffers.pop(name)
+            assert packed is not None
+            self.register_parameter(
+                name, nn.Parameter(packed.view(sharded_as), requires_grad=False)
+            )
         self.register_buffer("scales", torch.zeros(groups, outputs, dtype=torch.float16))
         self.quant_state = SimpleNamespace(shape=(inputs, outputs), dtype=torch.float16)
 
@@ -65,14 +77,19 @@ def dequantised(state: Any, device: torch.device) -> Tensor:
 
 
 @contextlib.contextmanager
-def gptq_base(model_type: str, group: int, vocabulary: int) -> Iterator[None]:
-    """Build an architecture's linear layers as quantised ones while the context lasts, but for the head."""
+def gptq_base(
+    model_type: str, group: int, vocabulary: int, sharded_as: torch.dtype | None = None
+) -> Iterator[None]:
+    """Build an architecture's linear layers as quantised ones while the context lasts, but for the head.
+
+    `sharded_as` is the type of the other weights if FSDP1 shards them together.
+    """
     module = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
 
     def linear(inputs: int, outputs: int, **named: Any) -> nn.Module:
         if outputs == vocabulary:
             return nn.Linear(inputs, outputs, **named)
-        return GptqLinear(inputs, outputs, group)
+        return GptqLinear(inputs, outputs, group, sharded_as)
 
     with patches.replaced(module, "nn", lambda original: _with_linear(original, linear)):
         yield

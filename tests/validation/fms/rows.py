@@ -50,6 +50,17 @@ _TEXTS = (
     "versions",
 )
 _KNOWN = {"method": ("full", "lora"), "torch_dtype": ("bfloat16", "float16", "float32")}
+# `scripts/benchmarks/accelerate.yaml`, which `accelerate launch` gets for several cards; it leaves the original
+# parameters to `accelerate launch`, whose default keeps them.
+_SHARDED = {
+    "strategy": "fsdp1",
+    "reshard_after_forward": "full_shard",
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "backward_prefetch": "BACKWARD_PRE",
+    "forward_prefetch": False,
+    "sync_module_states": True,
+    "use_orig_params": True,
+}
 _EXPERTS = ("Mixtral-8x7B-v0.1",)
 _FUSED = re.compile(r"foak|fast-kernels")
 # What the plugin's fused LoRA has as modules; its fused multi-layer perceptron is not written here.
@@ -66,9 +77,10 @@ _FRAMEWORKS = (
 
 
 class Run(NamedTuple):
-    """What decides the memory of a published run on one card."""
+    """What decides the memory of a published run: of its rank 0, if it has several cards."""
 
     model: str
+    cards: int
     method: Literal["full", "lora"]
     dtype: str
     autocast: Literal["", "bf16", "fp16"]
@@ -92,8 +104,6 @@ def reason_against(row: Mapping[str, Any]) -> str | None:
     if reason := _reason_against_values(row):
         return reason
     framework = str(row["framework_config"])
-    if _whole(row["num_gpus"]) != 1:
-        return "several cards: the model is sharded by FSDP, which a trace of one process does not cover"
     if framework.removesuffix("-liger") not in _FRAMEWORKS:
         return f"the framework {framework} is not traced"
     if not str(row["packing"]).startswith("packed"):
@@ -141,6 +151,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
     dtype, autocast = _types(row, lora=lora)
     return Run(
         model=name,
+        cards=_whole(row["num_gpus"]) or 1,
         method="lora" if lora else "full",
         dtype=dtype,
         autocast=autocast,
@@ -183,6 +194,8 @@ def cell_of(run: Run) -> Cell:
     profile = Profile.model_validate(
         {
             "name": "fms",
+            "num_processes": run.cards,
+            "parallel": _SHARDED if run.cards > 1 else {},
             "dtype": run.dtype,
             "attn_implementation": "flash_attention_2",
             "packing": "concatenate",

@@ -181,7 +181,10 @@ def _quantized_body(cell: Cell, arguments: TrainingArguments) -> QuantizedBody |
     """Return how a cell's body is quantized, on the device of the Trainer; None if it is not."""
     if cell.quantization == "none":
         return None
-    return QuantizedBody(DTYPES[cell.product_dtype], arguments.device, cell.quantization)
+    body = QuantizedBody(DTYPES[cell.product_dtype], arguments.device, cell.quantization)
+    if cell.strategy != "fsdp1":
+        return body
+    return dataclasses.replace(body, storage=DTYPES[cell.dtype])
 
 
 def make_trainer(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -88,6 +88,16 @@ def _head_only(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def _is_packed_for_sharding(model: PreTrainedModel) -> bool:
+    """Return whether weights of 4 bits are stored as floating-point numbers, which FSDP1 flattens with norms.
+
+    So all must keep one type. TRL does not prepare such a model either (`is_sharded_qlora`, sft_trainer.py).
+    """
+    quantizer: Any = model.hf_quantizer
+    storage = getattr(quantizer.quantization_config, "bnb_4bit_quant_storage", None)
+    return storage is not None and bool(storage.is_floating_point)
+
+
 def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftModel:
     """Return the model frozen, with LoRA in its body, and its whole head trained if that is new.
 
@@ -98,7 +108,8 @@ def _with_lora(model: PreTrainedModel, task: Task, lora: LoraSettings) -> PeftMo
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     head = head_modules(model) if task.new_head else []
-    if getattr(model, "is_quantized", False):  # norms, embeddings and head in float32, as in QLoRA
+    if getattr(model, "is_quantized", False) and not _is_packed_for_sharding(model):
+        # norms, embeddings and head in float32, as in QLoRA
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     modules = lora.target_modules
     config = LoraConfig(

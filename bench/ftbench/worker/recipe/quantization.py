@@ -31,6 +31,9 @@ class QuantizedBody:
     compute_dtype: torch.dtype
     device: torch.device
     kind: Quantization = "nf4"
+    storage: torch.dtype = (
+        torch.uint8
+    )  # FSDP1 flattens packed weights with others, of which all have one type
 
     def config(self, skeleton: PreTrainedModel) -> BitsAndBytesConfig:
         """Return the settings for transformers; `skeleton` is the model, of which no weight is read."""
@@ -42,6 +45,7 @@ class QuantizedBody:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=self.compute_dtype,
+            bnb_4bit_quant_storage=self.storage,
             llm_int8_skip_modules=skipped,
         )
 
@@ -73,8 +77,10 @@ class QuantizedBody:
         """Give a layer random weights of this standard deviation, quantized, and a bias of zeros."""
         whole = torch.empty(module.weight.shape, dtype=dtype, device=self.device)
         whole.normal_(std=spread or _SPREAD)
-        make = _give_8_bits if self.kind == "int8" else _give_4_bits
-        make(module, whole)
+        if self.kind == "int8":
+            _give_8_bits(module, whole)
+        else:
+            _give_4_bits(module, whole, self.storage)
         if module.bias is not None:
             zeros = torch.zeros(module.bias.shape, dtype=dtype, device=self.device)
             module.bias = torch.nn.Parameter(zeros, requires_grad=False)
@@ -93,11 +99,11 @@ class QuantizedBody:
             module.register_buffer(name, empty, persistent=kept)
 
 
-def _give_4_bits(module: Any, whole: torch.Tensor) -> None:
-    """Quantize a layer's weight to NF4 (`Params4bit._quantize` in bitsandbytes/nn/modules.py)."""
+def _give_4_bits(module: Any, whole: torch.Tensor, storage: torch.dtype) -> None:
+    """Quantize a layer's weight to NF4, packed in elements of `storage` (`Params4bit._quantize`, nn/modules.py)."""
     bitsandbytes = importlib.import_module("bitsandbytes")
     packed, state = bitsandbytes.functional.quantize_4bit(
-        whole, compress_statistics=True, quant_type="nf4"
+        whole, compress_statistics=True, quant_type="nf4", quant_storage=storage
     )
     module.quant_state = state
     module.weight = bitsandbytes.nn.Params4bit(
@@ -105,6 +111,7 @@ def _give_4_bits(module: Any, whole: torch.Tensor) -> None:
         quant_state=state,
         compress_statistics=True,
         quant_type="nf4",
+        quant_storage=storage,
         module=module,
         bnb_quantized=True,
     )

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from ftbench.base.errors import PredictionError
+from ftbench.plan.parallel import Parallel
 from ftbench.plan.sources import resolve_model
 from ftbench.predict.simulate.workspaces.four_bits import four_bit_product_workspace
 from ftbench.predict.trace.events import FORWARD, SETUP, Kind
+from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.trace_trainer import trace_trainer
 from ftbench.predict.trace.tracer import Target
 from ftbench.predict.trace.work import WorkCounter
@@ -175,3 +177,19 @@ def test_random_weights_are_laid_out_as_those_of_a_checkpoint():
         assert layers == ["Linear4bit"] * (6 * 6 + 1)  # six layers, and the pooler
         kept.append((in_memory(model), {name: p.dtype for name, p in model.named_parameters()}))
     assert kept[0] == kept[1]
+
+
+def test_fsdp1_shards_packed_weights_and_norms_of_a_layer_together():
+    """bitsandbytes packs into bytes unless told otherwise, which FSDP1 cannot flatten with norms in bfloat16."""
+    cards = 2
+    parallel = Parallel(strategy="fsdp1", use_orig_params=True)
+    shared = {"num_processes": cards, "strategy": "fsdp1", "parallel": parallel}
+    found = traced(cell().model_copy(update=shared), ranks=Ranks(cards))
+    of_layer = (sum(LINEAR) // LAYERS // 2 + 2 * WIDTH * 2) // cards
+    shards = [
+        found.sites[site].phase
+        for (kind, _, site), nbytes in zip(found.rows(), found.nbytes.tolist(), strict=True)
+        if (kind, nbytes) == (Kind.ALLOCATE, of_layer)
+        and found.sites[site].operator == "aten::clone"
+    ]
+    assert shards == [SETUP] * LAYERS
