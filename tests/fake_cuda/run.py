@@ -20,7 +20,7 @@ _device = load()  # before torch
 
 import torch  # noqa: E402
 
-from ftbench.predict.trace import patches, tracer  # noqa: E402
+from ftbench.predict.trace import patches, tracer, tracer_mode  # noqa: E402
 from tests.fake_cuda.cases import Case, factory  # noqa: E402
 from tests.fake_cuda.plain import plain  # noqa: E402
 
@@ -58,8 +58,8 @@ def without_emulation() -> None:
     for owner, name in contexts:
         patches.require(owner, name)
         setattr(owner, name, lambda *_, **__: contextlib.nullcontext())
-    patches.require(tracer, "results_on_card")
-    tracer.results_on_card = lambda func, output: output
+    patches.require(tracer_mode, "results_on_card")
+    tracer_mode.results_on_card = lambda func, output: output
     # Autocast and GradScaler turn themselves off where no driver answers.
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda *_: True

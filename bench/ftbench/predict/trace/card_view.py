@@ -234,7 +234,25 @@ def card_available(
         cuda = torch.version.cuda or _CUDA_VERSION
         stack.enter_context(replaced(torch.version, "cuda", lambda _: cuda))
         stack.enter_context(streams_of_trace(tracer.streams))
+        stack.enter_context(_raw_streams_named())
         yield
+
+
+@contextlib.contextmanager
+def _raw_streams_named() -> Iterator[None]:
+    """Let a build without CUDA have the name of a function that bitsandbytes looks up in its import on a card.
+
+    peft imports it, and transformers imports peft with its optimizers, perhaps first in a trace.
+    """
+    name = "_cuda_getCurrentRawStream"
+    if hasattr(torch._C, name):
+        yield
+        return
+    setattr(torch._C, name, _value(0))
+    try:
+        yield
+    finally:
+        delattr(torch._C, name)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import subprocess
 import sys
 import tempfile
 
@@ -202,3 +203,19 @@ def test_an_optimizer_in_a_loop_of_one_s_own(name, managed):
     state = 2 * (512 * 512 + FLOAT * 512 * 512 // BLOCK) + MAPS
     assert found.managed_bytes == managed
     assert sum(sizes(found, "optimizer state")) == state - managed
+
+
+def test_the_package_may_be_imported_first_in_a_trace():
+    """As peft does, which transformers imports with its optimizers."""
+    code = """
+import torch
+from ftbench.predict.trace.tracer import trace
+
+def factory(device):
+    import bitsandbytes
+    return lambda: torch.ones(1, device=device)
+
+trace(factory, steps=1)
+assert not hasattr(torch._C, "_cuda_getCurrentRawStream") or torch.version.cuda
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
