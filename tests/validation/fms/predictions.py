@@ -90,7 +90,7 @@ def _predict(job: tuple[Run, str]) -> Figures:
         trace, uncounted = trace_run(run, gpu.compute_capability)
     except FtbenchError as error:
         return {"not_predicted": " ".join(str(error).split())}
-    card = card_of(gpu, TORCH)
+    card = card_of(gpu, TORCH).with_communicators(trace.communicators)
     simulated = simulate_all([trace], card.runtime, card.capacities)
     figures = as_measured(columns(simulated, unsplit_bytes(trace)), uncounted)
     return figures | {"seconds": round(time.process_time() - began, 3)}
