@@ -1,8 +1,10 @@
-"""The peak of a cell's tensors on the CPU: the real Trainer, which torch's profiler watches."""
+"""The peak of real tensors on the CPU, which torch's profiler watches: of a Trainer, or of a rank's steps."""
 
 import contextlib
 import gc
 import tempfile
+
+import torch
 
 from ftbench.predict.trace import trace_trainer as trainer
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
@@ -21,7 +23,7 @@ def peak_of_training(cell, *, padded, steps):
     with (
         tempfile.TemporaryDirectory() as output,
         trainer._states_of_its_own(),
-        _without_collector(),
+        without_collector(),
     ):
         meter = CpuTensorMemory()
         meter.start()
@@ -40,8 +42,22 @@ def peak_of_training(cell, *, padded, steps):
         return meter.read()["peak_cpu_tensors_bytes"]
 
 
+def peak_of_steps(factory, mesh, steps):
+    """Return the peak of a rank's tensors over some steps; a factory of two arguments gets the mesh."""
+    device, takes_mesh = torch.device("cpu"), factory.__code__.co_argcount == 2
+    with without_collector():
+        meter = CpuTensorMemory()
+        meter.start()
+        step = factory(device, mesh) if takes_mesh else factory(device)
+        result = None
+        for _ in range(steps):
+            result = step()
+        del step, result
+        return meter.read()["peak_cpu_tensors_bytes"]
+
+
 @contextlib.contextmanager
-def _without_collector():
+def without_collector():
     """Have Python's cyclic collector off, as a trace has: when it runs depends on the whole process.
 
     With it on Adafactor's cells were 0.7 MB off or exact, depending on the tests before them.

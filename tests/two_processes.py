@@ -5,7 +5,6 @@
 Writes the peak of the CPU's tensors of each case and rank to RESULTS, as JSON; FILE is where the processes meet.
 """
 
-import gc
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ import torch.multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import distributed
 
-from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
+from tests.cpu_peak import peak_of_steps
 from tests.sharded import Run, fully_sharded, replicated
 
 RANKS = 2
@@ -58,7 +57,7 @@ def _rank(rank: int, meeting: str, results: str) -> None:
     peaks = {}
     for case, factory in CASES.items():
         dist.barrier()
-        peaks[case] = _peak_of(factory)
+        peaks[case] = peak_of_steps(factory, init_device_mesh("cpu", (RANKS,)), STEPS)
     Path(f"{results}.{rank}").write_text(json.dumps(peaks))
     dist.barrier()
     dist.destroy_process_group()
@@ -82,24 +81,6 @@ def _slowly(collective):
         time.sleep(0.03)
 
     return call
-
-
-def _peak_of(factory) -> int:
-    gc.collect()
-    gc.disable()
-    try:
-        mesh = init_device_mesh("cpu", (RANKS,))
-        meter = CpuTensorMemory()
-        meter.start()
-        device = torch.device("cpu")
-        step = factory(device, mesh) if factory.__code__.co_argcount == 2 else factory(device)
-        result = None
-        for _ in range(STEPS):
-            result = step()
-        del step, result
-        return meter.read()["peak_cpu_tensors_bytes"]
-    finally:
-        gc.enable()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ there, and the tensors are what they are in a run of all ranks. DistributedDataP
 it has a communication hook; without one it is compared with two processes (test_two_processes.py).
 """
 
-import contextlib
 import functools
-import gc
 
 import pytest
 import torch
@@ -20,7 +18,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from ftbench.predict.shapes.fit import fit_events
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
-from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
+from tests.cpu_peak import peak_of_steps
 from tests.integration.conftest import some_long
 from tests.sharded import BFLOAT16, Run, flat, fully_sharded, replicated, tensor_parallel
 
@@ -176,27 +174,9 @@ def peak_of_rank(factory, ranks):
     """Return the most bytes of tensors that a rank really holds on the CPU."""
     dist.init_process_group("fake", store=FakeStore(), rank=ranks.rank, world_size=ranks.size)
     # Products in bfloat16 take a workspace of oneDNN's, which no operator shows.
-    with torch.backends.mkldnn.flags(enabled=False), _collector_off():
+    with torch.backends.mkldnn.flags(enabled=False):
         try:
             mesh = init_device_mesh("cpu", ranks.shape, mesh_dim_names=ranks.names)
-            meter = CpuTensorMemory()
-            meter.start()
-            device = torch.device("cpu")
-            step = factory(device, mesh) if factory.__code__.co_argcount == 2 else factory(device)
-            result = None
-            for _ in range(STEPS):
-                result = step()
-            del step, result
-            return meter.read()["peak_cpu_tensors_bytes"]
+            return peak_of_steps(factory, mesh, STEPS)
         finally:
             dist.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _collector_off():
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
