@@ -206,3 +206,11 @@ def test_what_sharding_allocates_has_a_name_and_a_unit(factory, operators, unit)
     sites = trace(factory, ranks=Ranks(8)).sites
     assert operators <= {site.operator for site in sites}
     assert unit is None or operators <= {site.operator for site in sites if site.module == unit}
+
+
+def test_shapes_that_dtensor_works_out_are_no_memory():
+    """It does so once per shape, on tensors of the whole size; a second trace finds them in its cache."""
+    unseen, ranks = fully_sharded(Run(hidden=211, clip=1.0)), Ranks(5)
+    first, second = trace(unseen, ranks=ranks), trace(unseen, ranks=ranks)
+    assert first.same_events(second)
+    assert first.nbytes.tolist() == second.nbytes.tolist()
