@@ -22,6 +22,7 @@ from tests.sharded import Run, fully_sharded, replicated
 
 RANKS = 2
 STEPS = 3
+REPEATS = 3
 CASES = {
     "replicated": replicated(Run()),
     "small buckets": replicated(Run(), bucket_cap_mb=0.1),
@@ -56,11 +57,20 @@ def _rank(rank: int, meeting: str, results: str) -> None:
     _drop_last_references_here()
     peaks = {}
     for case, factory in CASES.items():
-        dist.barrier()
-        peaks[case] = peak_of_steps(factory, init_device_mesh("cpu", (RANKS,)), STEPS)
+        peaks[case] = min(_peak(factory) for _ in range(REPEATS))
     Path(f"{results}.{rank}").write_text(json.dumps(peaks))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _peak(factory) -> int:
+    """Return the peak of one run: it is too large if gloo's thread freed something, and never too small.
+
+    On a busy machine gloo's thread may still hold a bucket when the Reducer rebuilds its buckets. The profiler does
+    not see it freed there, so a case is run more than once and its smallest peak is taken.
+    """
+    dist.barrier()
+    return peak_of_steps(factory, init_device_mesh("cpu", (RANKS,)), STEPS)
 
 
 def _drop_last_references_here() -> None:
