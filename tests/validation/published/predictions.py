@@ -1,29 +1,48 @@
-"""Predictions: a reason for every row, since none of these tables runs transformers' own loop on one card.
-
-A row is looked at as a reader would: is it one card, was it compiled, is what ran stated, and whose code was it.
-"""
+"""Predictions: every row that can be traced, as one of its ranks, simulated on its card."""
 
 from __future__ import annotations
 
 import re
+import sys
+import time
+import warnings
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
 
-from tests.validation.columns import with_columns
+from ftbench.predict.simulate.cards import card_of
+from ftbench.predict.simulate.simulation import Simulated, simulate_all
+from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.ranks import Ranks
+from ftbench.predict.trace.tracer import Target, trace
+from tests.validation.columns import Figures, columns, with_columns
 from tests.validation.measured import printed
+from tests.validation.published.litgpt import litgpt_loop
+from tests.validation.published.rows import Run, card_of_row, reason_against, run_of, text_of
+from tests.validation.published.titan import titan_loop
 
-_STATED = ("method", "param_dtype", "optimizer", "micro_batch", "seq_len")
-_NUMBERS = ("micro_batch", "seq_len")
-# Columns that say by these words that something is not done.
-_NONE = ("", "no", "none", "no (eager)", "false")
+WORKERS = 2
+_STEPS = 2  # the second has all that later ones have
 
 
 def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with the predicted columns after their own."""
-    reasons = [reason_against(row) for row in rows.to_dict("records")]
-    return with_columns(rows, [{"not_predicted": reason} for reason in reasons])
+    """Return the rows with the predicted columns after their own; runs that rows share are traced once."""
+    records = [text_of(row) for row in rows.to_dict("records")]
+    reasons = [reason_against(row) for row in records]
+    runs = [None if reason else run_of(row) for row, reason in zip(records, reasons, strict=True)]
+    distinct = list(dict.fromkeys(run for run in runs if run is not None))
+    found: dict[Run, Figures] = {}
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        for run, figures in zip(distinct, pool.map(_predict, distinct), strict=True):
+            found[run] = figures
+            print(f"{len(found)}/{len(distinct)} {run.model}, {run.ranks} cards", file=sys.stderr)
+    pairs = zip(runs, reasons, strict=True)
+    return with_columns(
+        rows, [found[run] if run else {"not_predicted": reason} for run, reason in pairs]
+    )
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -33,31 +52,36 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame | None:
     return pd.DataFrame([_measured(row) for row in rows.to_dict("records")], index=rows.index)
 
 
-def reason_against(row: Mapping[Any, Any]) -> str:
-    """Return why a row is not predicted."""
-    text = {str(name): str(value).strip() for name, value in row.items()}
-    number = re.match(r"(\d+)", text["n_gpus"])
-    if number is None:
-        return "the number of cards is not stated"
-    if int(number[1]) != 1:
-        return (
-            "several cards: what each keeps depends on the sharding, and a trace is of one process"
-        )
-    if text["compile"].lower() not in _NONE:
-        return f"{text['compile']}: a compiled graph allocates otherwise than the model's operators"
-    missing = [name for name in _STATED if not text[name]]
-    if missing:
-        return f"not stated: {', '.join(missing)}"
-    unclear = [name for name in _NUMBERS if not re.fullmatch(r"\d+(\.0)?", text[name])]
-    if unclear:
-        return (
-            f"{unclear[0]} is no number ({text[unclear[0]]}): it depends on data that is not known"
-        )
-    if text["activation_ckpt"].lower() not in (*_NONE, "yes", "full"):
-        return (
-            f"checkpointing {text['activation_ckpt']}: which operators are recomputed is not stated"
-        )
-    return f"{text['framework'] or 'an unnamed framework'} has model code of its own, which is not traced here"
+def trace_run(run: Run) -> Trace:
+    """Return the memory events of a rank's first steps; rank 0 has the largest shards."""
+    sizes = run.sizes._asdict()
+    factory = (
+        titan_loop(run.batch, run.length, run.checkpointing, **sizes)
+        if run.program == "torchtitan"
+        else litgpt_loop(run.batch, run.length, reshard=run.reshard, **sizes)
+    )
+    capability = card_of_row(run.card).compute_capability
+    # Both programs saved the results of the flash and the memory-efficient kernel, not of cuDNN's.
+    target = Target(compute_capability=capability, attention="flash", padding=False)
+    return trace(factory, steps=_STEPS, target=target, ranks=Ranks(run.ranks))
+
+
+def _predict(run: Run) -> Figures:
+    """Return the predicted columns of a run, with the interval over both kinds of segments.
+
+    The figure is of torch's default, segments from cudaMalloc. No row says whether expandable segments were
+    switched on (torchtitan's script for one machine does it, its script for several does not).
+    """
+    warnings.filterwarnings("ignore")
+    began = time.process_time()
+    traced = trace_run(run)
+    card = card_of(card_of_row(run.card), run.torch).with_communicators(traced.communicators)
+    made, expandable = (
+        simulate_all([traced], card.runtime, card.capacities, expandable_segments=kind)
+        for kind in (False, True)
+    )
+    both = Simulated((*made.replays, *expandable.replays), made.out_of_memory)
+    return columns(both) | {"seconds": round(time.process_time() - began, 3)}
 
 
 def _measured(row: Mapping[Any, Any]) -> dict[str, Any]:
