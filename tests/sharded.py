@@ -12,6 +12,7 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 BFLOAT16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -133,6 +134,24 @@ def tensor_parallel(run: Run, *, and_fsdp: bool = False) -> Callable[[torch.devi
             parallelize_module(block, mesh["tensor"] if and_fsdp else mesh, plan)
         if and_fsdp:
             shard(model, mesh["data"], run)
+        return training(model, device, run)
+
+    return factory
+
+
+def sharded_in_loading(run: Run, **sizes: int) -> Callable[[torch.device], Any]:
+    """Return a factory that lets transformers shard a model that it loads, by the model's own plans."""
+
+    def factory(device):
+        with device:
+            whole = llama(run)
+        model = LlamaForCausalLM.from_pretrained(
+            None,
+            config=whole.config,
+            state_dict=whole.state_dict(),
+            distributed_config=DistributedConfig(**sizes),
+        )
+        del whole
         return training(model, device, run)
 
     return factory

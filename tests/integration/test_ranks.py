@@ -6,6 +6,7 @@ it has a communication hook; without one it is compared with two processes (test
 """
 
 import functools
+import math
 
 import pytest
 import torch
@@ -20,7 +21,15 @@ from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
 from tests.cpu_peak import peak_of_steps
 from tests.integration.conftest import some_long
-from tests.sharded import BFLOAT16, Run, flat, fully_sharded, replicated, tensor_parallel
+from tests.sharded import (
+    BFLOAT16,
+    Run,
+    flat,
+    fully_sharded,
+    replicated,
+    sharded_in_loading,
+    tensor_parallel,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -92,6 +101,17 @@ def test_tensor_parallel_is_exact():
 def test_tensor_parallel_of_shards_is_exact():
     ranks = Ranks(4, mesh=(2, 2), names=("data", "tensor"))
     assert_exact(tensor_parallel(Run(batch=4, hidden=200, on_meta=False), and_fsdp=True), ranks)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"tp_size": 2}, {"fsdp_size": 2}, {"tp_size": 2, "fsdp_size": 2}], ids=str
+)
+def test_a_model_that_transformers_shards_in_loading_is_exact(shape):
+    factory = sharded_in_loading(Run(batch=4, hidden=200, options={"foreach": False}), **shape)
+    ranks = Ranks(math.prod(shape.values()))
+    traced = trace(factory, steps=STEPS, target=ON_CPU, ranks=ranks).peak_bytes
+    # The mesh that transformers makes keeps the numbers of its ranks, on the host.
+    assert peak_of_rank(factory, ranks) - traced == 8 * ranks.size
 
 
 @pytest.mark.parametrize("name", DDP)

@@ -47,6 +47,7 @@ from ftbench.base.errors import PredictionError
 from ftbench.base.units import format_bytes
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS, EightBitProducts
+from ftbench.predict.trace.quantized_parameters import QuantizedParameters, parameters_move
 from ftbench.records.prediction import CellPrediction
 
 if TYPE_CHECKING:
@@ -107,19 +108,7 @@ def bitsandbytes_on_card(
     def get_paged(_: Any) -> Any:
         return lambda *shape, dtype=torch.float32, device=None: _managed(tracer, shape, dtype)
 
-    def parameter(_: Any, *args: Any, **kwargs: Any) -> torch.nn.Parameter:
-        made = _parameter_with_attributes(*args, **kwargs)
-        for tensor in _state_tensors(kwargs.get("quant_state")):
-            tracer.mark_parameter(tensor)
-        return made
-
-    def parameter_of_8_bits(_: Any, *args: Any, **kwargs: Any) -> torch.nn.Parameter:
-        made = _parameter_with_attributes(*args, **({"CB": None, "SCB": None} | kwargs))
-        for name in ("CB", "SCB"):
-            if kwargs.get(name) is not None:
-                tracer.mark_parameter(kwargs[name])
-        return made
-
+    parameters = QuantizedParameters(modules, tracer.mark_parameter)
     products = EightBitProducts(outlier_columns)
     operators = torch.ops.bitsandbytes
     with contextlib.ExitStack() as stack:
@@ -129,8 +118,8 @@ def bitsandbytes_on_card(
             (functional, "fill", lambda _: _nothing),
             (functional, "prefetch_tensor", lambda _: _nothing),
             (functional, "name2qmap", lambda _: {}),
-            (modules.Params4bit, "__new__", lambda _: staticmethod(parameter)),
-            (modules.Int8Params, "__new__", lambda _: staticmethod(parameter_of_8_bits)),
+            (modules.Params4bit, "__new__", lambda _: staticmethod(parameters.of_4_bits)),
+            (modules.Int8Params, "__new__", lambda _: staticmethod(parameters.of_8_bits)),
             (functional, "int8_vectorwise_quant", lambda _: products.quantize),
             (operators, "int8_mixed_scaled_mm", lambda _: products.multiply),
             (optimizer, "sync_gpu", lambda _: _nothing),
@@ -138,31 +127,8 @@ def bitsandbytes_on_card(
             (functional.GlobalPageManager, "_instance", lambda _: None),
         ):
             stack.enter_context(patches.replaced(owner, name, make))
+        stack.enter_context(parameters_move())
         yield
-
-
-def _parameter_with_attributes(
-    data: torch.Tensor | None = None,
-    requires_grad: bool = False,
-    **attributes: Any,
-) -> torch.nn.Parameter:
-    """Return a parameter with the attributes of a class of the package, which a tensor without data cannot have."""
-    given = torch.empty(0) if data is None else data
-    made = torch.nn.Parameter(given, requires_grad=requires_grad)
-    for name, value in attributes.items():
-        setattr(made, name, value)
-    return made
-
-
-def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
-    """Yield the scales of a quantized weight, and theirs (`QuantState` in bitsandbytes/functional.py)."""
-    if state is not None:
-        yield from (
-            tensor
-            for tensor in (state.absmax, state.code, state.offset)
-            if isinstance(tensor, torch.Tensor)
-        )
-        yield from _state_tensors(state.state2)
 
 
 def _dynamic_map(*_: Any, **__: Any) -> torch.Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
@@ -19,6 +20,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ftbench.base.errors import PredictionError
+from ftbench.predict.trace.card_numbers import numbers_are_cards
 from ftbench.predict.trace.patches import replaced, require
 from ftbench.predict.trace.shown_device import SHOWN, place
 from ftbench.predict.trace.streams import Stream, Streams
@@ -27,6 +29,9 @@ from ftbench.predict.trace.streams import Stream, Streams
 _CUDA_VERSION = "13.0"
 _RANDOM_STATE_BYTES = 16  # CUDAGeneratorImpl: seed and offset
 _BFLOAT16 = (8, 0)
+_CALLS = (
+    8  # between a function that loads a model and the answer: of this module, and of `torch.cuda`
+)
 
 
 class Traced(Protocol):
@@ -214,9 +219,11 @@ def card_available(
 
         return told
 
-    def refusing(name: str) -> Callable[..., NoReturn]:
-        def refuse(*_: Any, **__: Any) -> NoReturn:
+    def refusing(name: str) -> Callable[..., Any]:
+        def refuse(*_: Any, **__: Any) -> Any:
             tracer.other_thread(name)
+            if name in _FREE_MEMORY and _asked_by_loading():
+                return _ENOUGH_MEMORY
             _unknown(name)
 
         return refuse
@@ -235,6 +242,7 @@ def card_available(
         stack.enter_context(replaced(torch.version, "cuda", lambda _: cuda))
         stack.enter_context(streams_of_trace(tracer.streams))
         stack.enter_context(_raw_streams_named())
+        stack.enter_context(numbers_are_cards())
         yield
 
 
@@ -389,6 +397,25 @@ _UNKNOWN = (
     ("torch.accelerator.memory", "memory_stats"),
     ("torch.accelerator.memory", "get_memory_info"),
 )
+
+
+# Loading a model asks how much is free: transformers, for the block that it allocates and frees before (the
+# weights are then put there), and accelerate, for `device_map="auto"`. A trace is of a card that has room for all.
+_FREE_MEMORY = ("torch.cuda.memory.mem_get_info", "torch.accelerator.memory.get_memory_info")
+_LOADING = ("caching_allocator_warmup", "get_max_memory")
+_ENOUGH_MEMORY = (1 << 50, 1 << 50)  # free and in all
+
+
+def _asked_by_loading() -> bool:
+    """Return whether one of the functions that load a model asks, a few calls up."""
+    frame: types.FrameType | None = sys._getframe(1)
+    for _ in range(_CALLS):
+        if frame is None:
+            return False
+        if frame.f_code.co_name in _LOADING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _unknown(name: str) -> NoReturn:

@@ -39,6 +39,7 @@ from ftbench.predict.trace.storages import storages_resized
 from ftbench.predict.trace.target import Target as Target
 from ftbench.predict.trace.threads import other_threads_refused
 from ftbench.predict.trace.tracer_mode import Tracer
+from ftbench.predict.trace.weight_files import weight_files_without_data
 from ftbench.records.prediction import TRACED_STEPS
 
 STEPS = TRACED_STEPS
@@ -168,6 +169,7 @@ def _replacements(
     yield patches.modules_move()
     yield storages_resized(tracer.resized)
     yield other_threads_refused(tracer.other_thread)
+    yield weight_files_without_data()
     if target.device == "cpu":
         yield patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
         return
