@@ -21,12 +21,8 @@ from torch._subclasses.fake_tensor import (
 
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import imported_bitsandbytes_on_card
-from ftbench.predict.trace.card_view import (
-    autocast_on_card,
-    capability_known,
-    card_available,
-    tensors_on_card,
-)
+from ftbench.predict.trace.card_tensors import autocast_on_card, tensors_on_card
+from ftbench.predict.trace.card_view import capability_known, card_available
 from ftbench.predict.trace.events import (
     Trace,
 )
