@@ -11,15 +11,15 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Reducer
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed import device_mesh
+from torch.distributed import _symmetric_memory, device_mesh
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import CPUOffload, CPUOffloadPolicy
+from torch.distributed.fsdp import CPUOffload, CPUOffloadPolicy, FSDPModule
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
@@ -39,6 +39,14 @@ from ftbench.predict.trace.tracer_mode import Tracer
 
 _FUNCTIONAL = "_c10d_functional"
 _WAIT_TENSOR = torch.ops._c10d_functional.wait_tensor.default
+# They take the buffers of communication from NCCL's memory pool, or from symmetric memory, beside torch's pools.
+_OTHER_MEMORY = (
+    (FSDPModule, "set_allocate_memory_from_process_group_for_comm"),
+    (FSDPModule, "set_symm_mem_for_comm"),
+    (_symmetric_memory, "empty"),
+    (_symmetric_memory, "rendezvous"),
+    (_symmetric_memory, "enable_symm_mem_for_group"),
+)
 # Methods of a mesh that compute with numbers of ranks, in tensors that have data.
 _OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "_get_all_submeshes")
 
@@ -149,9 +157,22 @@ def sharding(tracer: RankTracer) -> Iterator[None]:
         stack.enter_context(replaced(torch.UntypedStorage, "data_ptr", _address_of_storage))
         for offload in (CPUOffloadPolicy, CPUOffload):
             stack.enter_context(replaced(offload, "__init__", _offload_refused))
+        for owner, name in _OTHER_MEMORY:
+            stack.enter_context(replaced(owner, name, _other_memory_refused(name)))
         rebuild = replaced(Reducer, "_rebuild_buckets", _inside(tracer.with_numbers))
         stack.enter_context(rebuild)
         yield
+
+
+def _other_memory_refused(name: str) -> Callable[[Any], Callable[..., NoReturn]]:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise PredictionError(
+            "buffers of communication that are not in torch's own pools are not predicted",
+            where=name,
+            hint="leave it out, and add what the communication library allocates",
+        )
+
+    return lambda _: refuse
 
 
 def _outside(original: Any) -> Any:

@@ -155,6 +155,32 @@ def test_offloading_to_the_host_is_refused():
         trace(factory, ranks=Ranks(2))
 
 
+@pytest.mark.parametrize(
+    ("method", "argument"),
+    [
+        ("set_allocate_memory_from_process_group_for_comm", True),
+        ("set_symm_mem_for_comm", "NCCL"),
+    ],
+)
+def test_communication_from_other_memory_is_refused(method, argument):
+    def factory(device, mesh):
+        model = fully_shard(torch.nn.Linear(8, 8, device=device), mesh=mesh)
+        getattr(model, method)(argument)
+
+    with pytest.raises(PredictionError, match=method):
+        trace(factory, ranks=Ranks(2))
+
+
+def test_symmetric_memory_is_refused():
+    from torch.distributed import _symmetric_memory
+
+    def factory(device):
+        _symmetric_memory.empty(8, device=device)
+
+    with pytest.raises(PredictionError, match="empty"):
+        trace(factory, ranks=Ranks(2))
+
+
 def test_a_process_that_is_a_rank_already_is_refused():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
