@@ -54,6 +54,17 @@ def test_states_are_shared_between_processes(strategy):
         assert alone / number <= states <= alone / number * 1.05
 
 
+def test_zero_1_shares_the_states_of_whole_parameters():
+    alone = bytes_of(trace_trainer(cell_of("ddp", 1), evaluation=False), "optimizer state")
+    replicated = traced("ddp", 3)
+    shares = [traced("zero1", 3, rank=rank) for rank in range(3)]
+    states = [bytes_of(share, "optimizer state") for share in shares]
+    assert sum(states) == alone
+    assert states == sorted(states, reverse=True)
+    for share, own in zip(shares, states, strict=True):
+        assert replicated.peak_bytes - share.peak_bytes == alone - own
+
+
 def test_parameters_that_stay_unsharded_take_more():
     resharded = traced("fsdp2", 8)
     kept = traced("fsdp2", 8, reshard_after_forward=False)

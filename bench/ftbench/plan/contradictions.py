@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ftbench.base.errors import ProfileError
 from ftbench.plan.cell import Cell
@@ -36,6 +37,13 @@ def refuse_contradictions(cell: Cell) -> None:
             got=f"{cell.quantization}, with method = {cell.method!r}",
             expected="method = 'lora'",
         )
+    if cell.strategy == "zero1" and _saves_optimizer(cell.settings):
+        raise ProfileError(
+            "saving would gather the sharded optimizer on the first process, which is neither predicted nor run",
+            where="strategy",
+            got="zero1, with the optimizer in checkpoints",
+            expected="training.save_only_model = true, or training.save_strategy = 'no'",
+        )
     if cell.settings.get("fp16") and cell.dtype in _NOT_SCALED:
         raise ProfileError(
             f"fp16 = true needs float32 weights: {_NOT_SCALED[cell.dtype]}",
@@ -43,3 +51,7 @@ def refuse_contradictions(cell: Cell) -> None:
             got=f"{cell.dtype}, with fp16 = true",
             expected="float32, or no fp16",
         )
+
+
+def _saves_optimizer(settings: Mapping[str, Any]) -> bool:
+    return settings.get("save_strategy") != "no" and not settings.get("save_only_model")

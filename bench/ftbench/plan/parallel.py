@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
 from ftbench.base.frozen import FrozenModel, Name, PositiveInt
 
-Strategy = Literal["ddp", "fsdp2", "fsdp1"]
+Strategy = Literal["ddp", "zero1", "fsdp2", "fsdp1"]
+_OF_DEEPSPEED = (
+    "DeepSpeed's engine is neither predicted nor run. What its stages shard, these do: stage 3 fsdp2;"
+    " stage 2 fsdp2 with reshard_after_forward = false; stage 1 zero1"
+)
+_REFUSED = {
+    **dict.fromkeys(("deepspeed", "zero2", "zero3"), _OF_DEEPSPEED),
+    "megatron": "Megatron-LM is neither predicted nor run",
+    "tp": "tensor parallel plans are predicted for a program (FILE.py:FACTORY), not for a profile",
+    "fsdp": "its two generations differ in memory: write fsdp2, or fsdp1",
+}
+
+
+def _known(value: Any) -> Any:
+    """Return a strategy; raises ValueError for one that is known and refused."""
+    reason = _REFUSED.get(value) if isinstance(value, str) else None
+    if reason is not None:
+        raise ValueError(f"{value}: {reason}")
+    return value
+
+
+ChosenStrategy = Annotated[Strategy, BeforeValidator(_known)]
+# Those without sharded parameters: nothing of FSDP's options is theirs.
+_WHOLE = ("ddp", "zero1")
 _VERSIONS = {"fsdp2": 2, "fsdp1": 1}
 
 
@@ -19,7 +42,7 @@ class Parallel(FrozenModel):
     FSDP1. The last five are of FSDP1 only.
     """
 
-    strategy: Strategy = Field("ddp", description="ddp, fsdp2 or fsdp1.")
+    strategy: ChosenStrategy = Field("ddp", description="ddp, zero1, fsdp2 or fsdp1.")
     reshard_after_forward: StrictBool | Name | None = None
     auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"] | None = None
     transformer_layer_cls_to_wrap: tuple[Name, ...] | None = None
@@ -33,15 +56,18 @@ class Parallel(FrozenModel):
 
     def with_strategy(self, strategy: Strategy) -> Parallel:
         """Return the same with another strategy, without the options that it does not have."""
-        if strategy == "ddp":
+        if strategy in _WHOLE:
             return Parallel(strategy=strategy)
         dropped = _OF_FSDP1 if strategy == "fsdp2" else ()
         return self.model_copy(update={"strategy": strategy, **dict.fromkeys(dropped)})
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Return the fields of `transformers.TrainingArguments` that ask for it: none for DDP, their default."""
-        if self.strategy == "ddp":
+        """Return the fields of `transformers.TrainingArguments` that ask for it: none for DDP, their default.
+
+        ZeRO-1 is DDP to them: its optimizer is made by the recipe.
+        """
+        if self.strategy in _WHOLE:
             return {}
         given = self.model_dump(mode="json", exclude={"strategy"}, exclude_none=True)
         return {"fsdp": True, "fsdp_config": {"version": _VERSIONS[self.strategy], **given}}

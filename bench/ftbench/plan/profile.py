@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, Scalar
-from ftbench.plan.parallel import Parallel, Strategy
+from ftbench.plan.parallel import ChosenStrategy, Parallel, Strategy
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
@@ -254,7 +254,7 @@ class GridBlock(FrozenModel):
     dtype: tuple[WeightsDtype, ...] = ()
     quantization: tuple[Quantization, ...] = ()
     num_processes: tuple[PositiveInt, ...] = ()
-    strategy: tuple[Strategy, ...] = ()
+    strategy: tuple[ChosenStrategy, ...] = ()
     malloc: tuple[Malloc, ...] = ()
     seed: tuple[NonNegativeInt, ...] = ()
     design: Literal["factorial", "star"] = "factorial"

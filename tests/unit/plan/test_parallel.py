@@ -1,5 +1,7 @@
 """Several processes in profiles: cells, their names, the arguments of the Trainer, and accelerate's own file."""
 
+import contextlib
+
 import pytest
 import yaml
 
@@ -160,3 +162,45 @@ def test_an_unknown_field_of_the_file_is_named(tmp_path):
     )
     with pytest.raises(ProfileError, match="magic"):
         load_profile(str(toml))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "instead"),
+    [
+        ("deepspeed", "stage 3 fsdp2"),
+        ("zero2", "reshard_after_forward"),
+        ("zero3", "fsdp2"),
+        ("megatron", "Megatron-LM"),
+        ("fsdp", "fsdp1"),
+        ("tp", "FILE.py:FACTORY"),
+    ],
+)
+def test_strategies_that_are_known_and_refused_say_what_to_write(strategy, instead):
+    with pytest.raises(ProfileError, match=instead):
+        profile(num_processes=2, parallel={"strategy": strategy})
+    with pytest.raises(ProfileError, match=instead):
+        profile(num_processes=2, grid=[{"strategy": [strategy]}])
+
+
+def test_zero_1_is_ddp_to_the_trainer():
+    (made,) = cells(
+        num_processes=2,
+        parallel={"strategy": "zero1"},
+        training={"save_strategy": "no"},
+        grid=[{"max_length": [64], "per_device_train_batch_size": [8], "train_size": [64]}],
+    )
+    assert (made.strategy, made.parallel.arguments) == ("zero1", {})
+
+
+@pytest.mark.parametrize(
+    ("training", "accepted"),
+    [
+        ({}, False),
+        ({"save_only_model": True}, True),
+        ({"save_strategy": "no"}, True),
+    ],
+)
+def test_states_of_zero_1_are_not_saved(training, accepted):
+    context = contextlib.nullcontext() if accepted else pytest.raises(ProfileError, match="saving")
+    with context:
+        cells(num_processes=2, parallel={"strategy": "zero1"}, training=training)

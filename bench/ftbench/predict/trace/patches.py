@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.jit import _builtins
 from torch.utils import _device
 
 from ftbench.base.errors import PatchError
@@ -43,10 +44,17 @@ def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None
     original = require(owner, name)
     inherited = name not in vars(owner)  # as are Tensor's methods that are written in C
     own = vars(owner).get(name)  # a class method is not what its class returns for it
-    setattr(owner, name, make(original))
+    stand_in = make(original)
+    # TorchScript knows torch's operators by their functions; modules that are first imported in a trace use it.
+    scripted = require(_builtins, "_get_builtin_table")()
+    if id(original) in scripted:
+        scripted[id(stand_in)] = scripted[id(original)]
+    setattr(owner, name, stand_in)
     try:
         yield
     finally:
+        if id(original) in scripted:
+            del scripted[id(stand_in)]
         if inherited:
             delattr(owner, name)
         else:

@@ -33,6 +33,7 @@ from ftbench.worker.recipe.metrics import ComputeScores
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.recipe.packing import flattening_collator
 from ftbench.worker.recipe.quantization import QuantizedBody
+from ftbench.worker.recipe.sharded_optimizer import with_sharded_optimizer
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.recipe.trackers import reports_open
 from ftbench.worker.tasks.pool_labels import labels_of
@@ -110,6 +111,8 @@ def build_trainer(
         phases=phases,
         steps=steps,
     )
+    if cell.strategy == "zero1":
+        with_sharded_optimizer(trainer)
     if arguments.gradient_accumulation_steps > 1 and not weighs_batches(model, task):
         trainer.model_accepts_loss_kwargs = False
     return trainer
