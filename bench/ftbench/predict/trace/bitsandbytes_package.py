@@ -37,6 +37,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ from ftbench.base.units import format_bytes
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.eight_bit_products import MOST_OUTLIER_COLUMNS, EightBitProducts
 from ftbench.predict.trace.quantized_parameters import QuantizedParameters, parameters_move
+from ftbench.predict.trace.weight_files import text_of
 from ftbench.records.prediction import CellPrediction
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def bitsandbytes_on_card(
     def get_paged(_: Any) -> Any:
         return lambda *shape, dtype=torch.float32, device=None: _managed(tracer, shape, dtype)
 
-    parameters = QuantizedParameters(modules, tracer.mark_parameter)
+    parameters = QuantizedParameters(modules, functional, tracer.mark_parameter)
     products = EightBitProducts(outlier_columns)
     operators = torch.ops.bitsandbytes
     with contextlib.ExitStack() as stack:
@@ -119,6 +121,12 @@ def bitsandbytes_on_card(
             (functional, "prefetch_tensor", lambda _: _nothing),
             (functional, "name2qmap", lambda _: {}),
             (modules.Params4bit, "__new__", lambda _: staticmethod(parameters.of_4_bits)),
+            (modules.Params4bit, "from_prequantized", lambda _: parameters.from_prequantized),
+            (
+                functional,
+                "unpack_tensor_to_dict",
+                lambda _: lambda tensor: json.loads(text_of(tensor)),
+            ),
             (modules.Int8Params, "__new__", lambda _: staticmethod(parameters.of_8_bits)),
             (functional, "int8_vectorwise_quant", lambda _: products.quantize),
             (operators, "int8_mixed_scaled_mm", lambda _: products.multiply),

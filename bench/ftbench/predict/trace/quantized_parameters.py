@@ -36,10 +36,11 @@ _MOVE = "_ftbench_move"  # the attribute of a parameter that says how it is move
 
 
 class QuantizedParameters:
-    """Makes the parameters of one trace; `modules` is `bitsandbytes.nn.modules`."""
+    """Makes the parameters of one trace, with `bitsandbytes.nn.modules` and `bitsandbytes.functional`."""
 
-    def __init__(self, modules: Any, mark: Mark) -> None:
+    def __init__(self, modules: Any, functional: Any, mark: Mark) -> None:
         self._modules = modules
+        self._functional = functional
         self._mark = mark
 
     def of_4_bits(
@@ -84,11 +85,38 @@ class QuantizedParameters:
         if not done and _is_place(device) and on_host and not full:
             return self._quantized(self._modules.Int8Params, moved, device)
         there = to(*args, **kwargs)
-        scales = moved.SCB
-        if scales is not None and device is not None:
-            scales = scales.to(device)
-        beside = {"CB": there, "SCB": scales} if done else {}
-        return self.of_8_bits(None, there, moved.requires_grad, has_fp16_weights=full, **beside)
+        made: Any = self.of_8_bits(None, there, moved.requires_grad, has_fp16_weights=full)
+        if done:
+            made.CB = made.data
+            made.SCB = moved.SCB if moved.SCB is None or device is None else moved.SCB.to(device)
+            self._mark_states(made)
+        return made
+
+    def from_prequantized(
+        self,
+        data: torch.Tensor,
+        quantized_stats: dict[str, Any],
+        requires_grad: bool = False,
+        device: Any = "cuda",
+        module: Any = None,
+        **_: Any,
+    ) -> torch.nn.Parameter:
+        """Return what `Params4bit.from_prequantized` does: a weight that a checkpoint has in 4 bits."""
+        state = self._functional.QuantState.from_dict(qs_dict=quantized_stats, device=device)
+        if module is not None:
+            module.quant_state = state
+        return self.of_4_bits(
+            None,
+            data.to(device),
+            requires_grad,
+            quant_state=state,
+            blocksize=state.blocksize,
+            compress_statistics=state.nested,
+            quant_type=state.quant_type,
+            quant_storage=data.dtype,
+            module=module,
+            bnb_quantized=True,
+        )
 
     def _quantized(self, kind: Any, moved: Any, device: Any) -> torch.nn.Parameter:
         kind._quantize(moved, device)

@@ -8,15 +8,18 @@ A file in the format of safetensors says in its header which shapes and types it
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import safetensors
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
+from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.patches import replaced
 
 # transformers reads in four threads, unless this says otherwise; a trace watches one.
@@ -43,6 +46,11 @@ _TYPES = {
 }
 
 
+# bitsandbytes keeps the sizes of a quantized weight as a text, in a tensor of bytes with this in its name.
+_TEXT = ".quant_state.bitsandbytes__"
+_texts: WeakIdKeyDictionary = (
+    WeakIdKeyDictionary()
+)  # a tensor without data -> the text that it is in the file
 _safe_open = safetensors.safe_open
 _traces = 0  # that are running
 
@@ -54,6 +62,7 @@ def weight_files_without_data() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in _with_name("safe_open", _safe_open):
             stack.enter_context(replaced(module, "safe_open", lambda _: _open_file))
+        stack.enter_context(replaced(torch.Tensor, "to", _with_its_text))
         stack.enter_context(_variable(_ONE_THREAD, "1"))
         _traces += 1
         try:
@@ -96,7 +105,7 @@ class _File:
 
     def get_slice(self, name: str) -> _Slice:
         """Return a tensor that is not read yet."""
-        return _Slice(self._file.get_slice(name), self._device)
+        return _Slice(name, self._file.get_slice(name), self._device)
 
     def get_tensor(self, name: str) -> torch.Tensor:
         """Return a tensor."""
@@ -110,7 +119,8 @@ class _File:
 class _Slice:
     """A tensor of a file, or what an index takes of it, before it is read."""
 
-    def __init__(self, of_file: Any, device: Any) -> None:
+    def __init__(self, name: str, of_file: Any, device: Any) -> None:
+        self._name = name
         self._of_file = of_file
         self._device = device
 
@@ -126,7 +136,28 @@ class _Slice:
         # As safetensors: the host reads what the index takes, and moves that.
         whole = torch.empty(self.get_shape(), dtype=_TYPES[self.get_dtype()], device="cpu")
         taken = whole if index is ... else whole[index].clone()
+        if _TEXT in self._name:
+            _texts[taken] = bytes(self._of_file[...])
         return taken.to(self._device)
+
+
+def text_of(tensor: torch.Tensor) -> bytes:
+    """Return what a file has in a tensor that is a text; raises PredictionError for one that is not from a file."""
+    try:
+        return _texts[tensor]
+    except KeyError:
+        raise PredictionError("a text in a tensor was not read from a file in the trace") from None
+
+
+def _with_its_text(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(original)
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        moved = original(tensor, *args, **kwargs)
+        if _texts and tensor in _texts:
+            _texts[moved] = _texts[tensor]
+        return moved
+
+    return to
 
 
 def _with_name(name: str, value: object) -> list[types.ModuleType]:

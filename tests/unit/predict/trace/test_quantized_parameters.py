@@ -73,6 +73,23 @@ def test_a_loaded_model_is_as_large_as_the_real_one_on_a_processor(name, device_
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_a_checkpoint_that_is_quantized_is_as_large_as_it_is(name, folder, tmp_path):
+    made = loaded(folder, CONFIGS[name][0], "cpu")
+    made.save_pretrained(tmp_path)
+    found = []
+
+    def factory(device):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path, device_map="cuda")
+        found.append(torch.cuda.memory_allocated())
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4))
+        ids = torch.zeros(2, 16, dtype=torch.long, device=device)
+        return lambda: model(input_ids=ids, labels=ids).loss.backward()
+
+    trace(factory, target=TARGET, steps=2)
+    assert found == [in_memory(made)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_adapters_train_beside_a_loaded_model(name, folder):
     def factory(device):
         model = prepare_model_for_kbit_training(loaded(folder, CONFIGS[name][0], {"": 0}))

@@ -7,13 +7,13 @@ import torch
 
 from ftbench.predict.trace.tracer import trace
 
-MODULE = '''
+MODULE = """
 import torch
 
 @torch.jit.script
 def steps(n: int):
     return torch.zeros(n) + torch.tensor(1.0) + torch.arange(n)
-'''
+"""
 
 
 def test_a_module_that_is_imported_in_a_trace_may_use_torchscript(tmp_path, monkeypatch):

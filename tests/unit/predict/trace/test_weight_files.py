@@ -1,10 +1,12 @@
 """Weight files in a trace: what is read has no data, and takes the memory that reading takes on a card."""
 
 import os
+import shutil
 
 import pytest
 import safetensors
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
@@ -28,12 +30,13 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("weights")
     model = AutoModelForCausalLM.from_config(CONFIG)
     model.save_pretrained(made)
+    model.save_pretrained(made / "parts", max_shard_size="100KB")
     torch.save(model.state_dict(), made / "weights.pt")
     return made
 
 
 def training(model):
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     model.train()
 
     def step():
@@ -51,6 +54,18 @@ def random_weights(device):
     return training(AutoModelForCausalLM.from_config(CONFIG).to(device))
 
 
+def in_parts(folder, device):
+    assert len(list((folder / "parts").glob("*.safetensors"))) > 1
+    return AutoModelForCausalLM.from_pretrained(folder / "parts", device_map=device)
+
+
+def pickled(folder, device):
+    (folder / "pickled").mkdir(exist_ok=True)
+    CONFIG.save_pretrained(folder / "pickled")
+    shutil.copy(folder / "weights.pt", folder / "pickled" / "pytorch_model.bin")
+    return AutoModelForCausalLM.from_pretrained(folder / "pickled", device_map=device)
+
+
 LOADED = {
     "moved": lambda folder, device: AutoModelForCausalLM.from_pretrained(folder).to(device),
     "mapped": lambda folder, device: AutoModelForCausalLM.from_pretrained(
@@ -62,6 +77,8 @@ LOADED = {
     "mapped by number": lambda folder, _: AutoModelForCausalLM.from_pretrained(
         folder, device_map={"": 0}
     ),
+    "in parts": in_parts,
+    "pickled": pickled,
     "mapped by itself": lambda folder, _: AutoModelForCausalLM.from_pretrained(
         folder, device_map="auto"
     ),
@@ -130,6 +147,23 @@ def test_the_block_that_transformers_allocates_before_is_in_the_events(folder):
     kinds = traced.kind[:2].tolist(), traced.nbytes[0], traced.block[:2].tolist()
     weights = 4 * AutoModelForCausalLM.from_config(CONFIG).num_parameters()
     assert kinds == ([Kind.ALLOCATE, Kind.FREE], weights, [traced.block[0]] * 2)
+
+
+def test_adapters_are_loaded_beside_the_model(folder, tmp_path):
+    model = AutoModelForCausalLM.from_config(CONFIG)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4)).save_pretrained(tmp_path)
+    found = []
+
+    def factory(device):
+        model = AutoModelForCausalLM.from_pretrained(folder, device_map=device)
+        before = torch.cuda.memory_allocated()
+        model = PeftModel.from_pretrained(model, tmp_path, is_trainable=True)
+        found.append(torch.cuda.memory_allocated() - before)
+        return training(model)
+
+    trace(factory, target=TARGET)
+    # Query and value of two layers: from 64 to 4 to 64, or to 32.
+    assert found == [4 * 2 * (4 * (64 + 64) + 4 * (64 + 32))]
 
 
 def test_a_part_of_a_tensor_takes_the_memory_of_the_part(tmp_path):
