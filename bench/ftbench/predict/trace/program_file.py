@@ -140,6 +140,11 @@ def _loaded(path: Path, shown: str) -> ModuleType:
     return module
 
 
+# What a build of torch without CUDA says to `torch.device(0)` (`at::getAccelerator`).
+_NO_ACCELERATOR = "Cannot access accelerator device"
+_UNNAMED_CARD = "name the card: torch.device('cuda', 0), or the device that the factory is given"
+
+
 @contextlib.contextmanager
 def user_errors(where: str) -> Iterator[None]:
     """Turn an error of the user's code in the body into a ProgramError; errors of ours pass."""
@@ -152,4 +157,5 @@ def user_errors(where: str) -> Iterator[None]:
             f"{type(error).__name__}: {error}".strip(": "),
             where=where,
             got=_INDENT.join(own_frames(error)) or None,
+            hint=_UNNAMED_CARD if _NO_ACCELERATOR in str(error) else None,
         ) from error

@@ -183,3 +183,9 @@ def test_a_class_is_a_factory_as_well():
             return self.batch
 
     assert Factory(Program(file="a.py", factory="Steps"), Steps).step(DEVICE, {"batch": 3})() == 3
+
+
+def test_a_card_by_its_number_alone_is_told_how_to_name_it():
+    with pytest.raises(ProgramError) as raised, user_errors("loop.py"):
+        raise RuntimeError("Cannot access accelerator device when none is available.")
+    assert "torch.device('cuda', 0)" in raised.value.hint
