@@ -11,6 +11,7 @@ from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
+from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
@@ -81,12 +82,17 @@ def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | 
     return None
 
 
-def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
-    """Return the middle values of a prediction, for comparison with the measured ones."""
+def predicted_peaks(prediction: CellPrediction, cell: Cell) -> PredictedPeaks:
+    """Return the middle values of a prediction, for comparison with the measured ones.
+
+    Under DistributedDataParallel all ranks need the same; of other strategies only two ranks are predicted.
+    """
     card = prediction.cards[0] if prediction.cards else None
+    alike = cell.num_processes if cell.num_processes > 1 and cell.strategy == "ddp" else 0
     fits = card is not None and card.verdict == "fits"  # else the figures end at a failure
     return PredictedPeaks(
         tensors_bytes=prediction.tensors.value_bytes,
+        rank_tensors_bytes=(prediction.tensors.value_bytes,) * alike,
         allocated_bytes=card.allocated.value_bytes if card and fits else None,
         reserved_bytes=card.reserved.value_bytes if card and fits else None,
     )

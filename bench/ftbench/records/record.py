@@ -202,6 +202,7 @@ class Failure(FrozenModel):
     phase: str | None = None
     step: int | None = None
     log_tail: str = ""
+    rank: int | None = None  # of several processes, the one that failed first
 
 
 class Load(FrozenModel):
@@ -275,11 +276,23 @@ class RunWarning(FrozenModel):
     threshold: float | None = None
 
 
+class Collectives(FrozenModel):
+    """The communication of a rank in a backward pass, in seconds per step, as DistributedDataParallel measures it.
+
+    `seconds` last from the first all-reduce to the end of the last one, `exposed_s` from the end of the rank's own
+    backward pass to the same end: only then does it wait. Both include waiting for a slower rank. Means over the
+    steps that torch has timed: all on the CPU; on a card the first ten and every hundredth.
+    """
+
+    seconds: Annotated[float, Field(ge=0)]
+    exposed_s: Annotated[float, Field(ge=0)]
+
+
 class RankMeasurement(FrozenModel):
     """One process of a cell on one device: its phases, its steps, its memory.
 
     `model_device` is the device of the parameters: `cpu`, or the card's UUID. `idle` is the memory before the
-    cell began.
+    cell began. `collectives` are absent of a single process, and of other strategies than DDP.
     """
 
     rank: Annotated[int, Field(ge=0)] = 0
@@ -290,16 +303,19 @@ class RankMeasurement(FrozenModel):
     memory: Memory
     idle: Memory
     sampling: Sampling | None
+    collectives: Collectives | None = None
 
 
 class Measurement(FrozenModel):
     """All measurements of a cell that completed.
 
-    `ranks` has one entry per process. `sources` names the source of each memory figure. The first of the
+    `ranks` has one entry per process. Of several, `together` are the steps of all: counts are sums, and a step takes
+    as long as on its slowest rank. `sources` names the source of each memory figure. The first of the
     `scores` is the headline score of the run; there are no scores if the weights are random.
     """
 
     ranks: Annotated[tuple[RankMeasurement, ...], Field(min_length=1)]
+    together: StepSummary | None = None
     parameters: int | None = None  # including LoRA's
     trainable_parameters: int | None = None
     packages: dict[str, str] = Field(
@@ -337,7 +353,7 @@ class Measurement(FrozenModel):
         ranks[rank] = ranks[rank].model_copy(update=changes)
         return self.model_copy(update={"ranks": tuple(ranks)})
 
-    # Ranks work in step, so times are those of the first; memory is the largest over all ranks.
+    # Ranks work in step, so the times of phases are those of the first; memory is the largest over all ranks.
 
     @property
     def device(self) -> Device:
@@ -346,8 +362,8 @@ class Measurement(FrozenModel):
 
     @property
     def steps(self) -> StepSummary | None:
-        """Return the statistics of the first rank's steps."""
-        return self.ranks[0].steps
+        """Return the statistics of the steps of all ranks together."""
+        return self.ranks[0].steps if self.together is None else self.together
 
     @cached_property
     def memory(self) -> Memory:
@@ -361,21 +377,15 @@ class Measurement(FrozenModel):
 
     @cached_property
     def phases(self) -> Mapping[PhaseName, Phase]:
-        """Return the first rank's phases, each with the largest of each reading of memory over the ranks."""
+        """Return the first rank's phases, each with the readings, counts and energy of all ranks.
+
+        Of each reading of memory it is the largest over the ranks; examples and tokens of training are sums.
+        """
         first, *others = self.ranks
         if not others:
             return first.phases
         return {
-            name: phase.model_copy(
-                update={
-                    "memory": largest_readings(
-                        [
-                            phase.memory,
-                            *(rank.phases[name].memory for rank in others if name in rank.phases),
-                        ]
-                    )
-                }
-            )
+            name: _of_all(name, [phase, *(r.phases[name] for r in others if name in r.phases)])
             for name, phase in first.phases.items()
         }
 
@@ -385,10 +395,30 @@ class Measurement(FrozenModel):
         return self.ranks[0].sampling
 
 
+def _of_all(name: PhaseName, phases: Sequence[Phase]) -> Phase:
+    """Return one phase of all ranks: the first's, with all ranks' memory, energy and counts of training.
+
+    Each rank counts all examples of an evaluation.
+    """
+    summed = ("energy_j", *(_COUNTS if name in ("first_steps", "train") else ()))
+    changes: dict[str, Any] = {"memory": largest_readings([phase.memory for phase in phases])}
+    for field in summed:
+        values = [getattr(phase, field) for phase in phases]
+        changes[field] = None if None in values else sum(values)
+    return phases[0].model_copy(update=changes)
+
+
+_COUNTS = ("samples", "real_tokens", "padded_tokens")
+
+
 class PredictedPeaks(FrozenModel):
-    """The predicted memory of the cell on its device; on the CPU, tensors only."""
+    """The predicted memory of the cell on its device; on the CPU, tensors only.
+
+    `tensors_bytes` are those of the rank that needs most, `rank_tensors_bytes` those of each rank, where all are known.
+    """
 
     tensors_bytes: int
+    rank_tensors_bytes: tuple[int, ...] = ()
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
 

@@ -57,6 +57,7 @@ MATMUL_AGAIN = (
     "the peak FLOP/s of a matrix product were measured again after training: the first measurement was"
     " below the rate of the steps"
 )
+NOT_TIMED = "only DistributedDataParallel measures its communication"
 UNDEFINED = "it is not defined: the model gives the same answer to all examples, or answers that are not numbers"
 
 
@@ -97,6 +98,8 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         **_machine(request.cell, machine, notes),
     }
     summary, peak = _steps(request, table, device, notes)
+    if request.cell.num_processes > 1 and result.collectives is None:
+        notes.absent["collectives"] = NOT_TIMED
     rank = RankMeasurement(
         device=describe(device),
         model_device=result.model_device,
@@ -105,6 +108,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         memory=phases.peaks(),
         idle=phases.idle,
         sampling=sampling,
+        collectives=result.collectives,
     )
     measurement = Measurement(
         ranks=(rank,),

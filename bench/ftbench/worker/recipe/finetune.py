@@ -22,7 +22,9 @@ from transformers import (
 
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.records.record import Collectives
 from ftbench.records.scores import Score
+from ftbench.worker.measure.collectives import collectives_of
 from ftbench.worker.measure.device import DTYPES
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
@@ -49,7 +51,7 @@ class Result:
 
     `scores` are those of the last evaluation, `attention` the implementation that ran. `model_device` is the
     device of the parameters: `cpu`, or the card's UUID. `parameters` includes LoRA's; `trainable_parameters` is
-    the number of those that are trained.
+    the number of those that are trained. `collectives` are the times of communication, if there are several ranks.
     """
 
     log: list[dict[str, float]]
@@ -61,6 +63,7 @@ class Result:
     trainable_parameters: int
     checkpoint: Checkpoint | None = None
     attention: str | None = None
+    collectives: Collectives | None = None
 
 
 def training_arguments(
@@ -174,6 +177,7 @@ def finetune(
         *counts(trainer.parameters()),
         checkpoint=trainer.checkpoint,
         attention=trainer.attention,
+        collectives=collectives_of(trainer.ddp),
     )
 
 
