@@ -23,6 +23,7 @@ from ftbench.base.errors import FtbenchError
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import LaunchRequest, Progress, of_rank
 from ftbench.worker.launch.board import Board
+from ftbench.worker.launch.settled_group import join_settled_group
 from ftbench.worker.process.entry import redirect_output
 from ftbench.worker.process.failures import failure_answer
 from ftbench.worker.process.lifeline import die_with_parent
@@ -55,6 +56,11 @@ def main(task: Task) -> dict[str, Any]:
         task.board.advance(rank, progress)
 
     try:
+        if body.get("tensors"):
+            # No other thread of Python's: garbage that it collected would be freed unseen (`CpuTensorMemory`).
+            join_settled_group()
+        else:
+            threading.Thread(target=_count, args=(task.board, rank), daemon=True).start()
         answer: dict[str, Any] = importlib.import_module(task.request.module).main(body, emit)
     except FtbenchError as error:
         answer = {"status": "invalid", "failure": {"message": str(error)}}
@@ -87,7 +93,6 @@ def _become(task: Task, rank: int) -> None:
     redirect_output(task.request.path(of_rank(task.request.log, rank)))
     os.environ |= rank_variables(task.request.devices, rank, task.threads)
     torch.set_num_threads(task.threads)
-    threading.Thread(target=_count, args=(task.board, rank), daemon=True).start()
 
 
 def rank_variables(devices: tuple[str, ...], rank: int, threads: int) -> dict[str, str]:
