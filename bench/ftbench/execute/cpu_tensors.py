@@ -26,7 +26,7 @@ def two_step_key(cell: Cell) -> str:
     Of `train_size`, only the examples of one step count.
     """
     shape = (cell.max_length, cell.per_device_train_batch_size)
-    examples = min(cell.train_size, cell.examples_per_step)
+    examples = min(cell.train_size, cell.examples_per_step * cell.num_processes)
     return json.dumps([shape, examples, memory_view(cell.facets)], sort_keys=True, default=str)
 
 
@@ -37,7 +37,7 @@ def without_tensors(measured: Measurement, reason: str) -> Measurement:
 
 
 def merge_two_step_passes(measured: Measurement, passes: Sequence[TwoStepPass]) -> Measurement:
-    """Return the measurement with the CPU tensors' peaks of each rank's two-step pass, for each phase that it has."""
+    """Return the measurement with the CPU tensors' peaks of each rank's two-step pass, by phase."""
     for rank, two_step in enumerate(passes):
         measured = _with_peaks(measured, rank, two_step)
     reasons = {

@@ -55,7 +55,9 @@ def require_one_process(cells: Iterable[Cell], verb: str) -> None:
             )
 
 
-def launch_of(module: str, request: WorkspaceRequest, cell: Cell, device: Placement, name: str) -> LaunchRequest:
+def launch_of(
+    module: str, request: WorkspaceRequest, cell: Cell, device: Placement, name: str
+) -> LaunchRequest:
     """Return the request that runs another one in all processes of a cell; `name` is that of the log."""
     return LaunchRequest(
         workspace=request.workspace,
@@ -75,7 +77,7 @@ def rank_logs(log: Path, processes: int) -> tuple[Path, ...]:
 
 
 def rank_behind(positions: Sequence[RankPosition]) -> int | None:
-    """Return the one rank that the others wait for: it has begun fewer collectives; None if there is none, or several.
+    """Return the one rank that the others wait for, which has begun fewer collectives; None without such a rank.
 
     Ranks must begin the same collectives in the same order, and each waits in one that it has begun.
     """

@@ -369,7 +369,7 @@ def _passes_of(outcome: Outcome, cell: Cell) -> tuple[TwoStepPass, ...] | None:
     """Return the two-step passes of a cell's processes; None if they failed."""
     if cell.num_processes > 1:
         of_ranks = parse_result(outcome, "two_step", TwoStepPasses).result
-        return of_ranks and of_ranks.ranks
+        return None if of_ranks is None else of_ranks.ranks
     two_step = parse_result(outcome, "two_step", TwoStepPass).result
     return None if two_step is None else (two_step,)
 

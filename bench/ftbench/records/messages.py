@@ -136,8 +136,8 @@ class TwoStepRequest(WorkspaceRequest):
 class LaunchRequest(WorkspaceRequest):
     """Asks for a request to be run by several processes that train together.
 
-    `module` and `request` are what a single process would be asked. `devices` are the cards by UUID, one per process,
-    and none on the CPU. The output of rank r goes into the file `of_rank(log, r)`.
+    `module` and `request` are what a single process would be asked. `devices` are the cards by UUID, one per
+    process, and none on the CPU. The output of rank r goes into the file `of_rank(log, r)`.
     """
 
     module: str

@@ -309,8 +309,8 @@ class RankMeasurement(FrozenModel):
 class Measurement(FrozenModel):
     """All measurements of a cell that completed.
 
-    `ranks` has one entry per process. Of several, `together` are the steps of all: counts are sums, and a step takes
-    as long as on its slowest rank. `sources` names the source of each memory figure. The first of the
+    `ranks` has one entry per process. Of several, `together` are the steps of all: counts are sums, and a step
+    takes as long as on its slowest rank. `sources` names the source of each memory figure. The first of the
     `scores` is the headline score of the run; there are no scores if the weights are random.
     """
 
@@ -414,7 +414,8 @@ _COUNTS = ("samples", "real_tokens", "padded_tokens")
 class PredictedPeaks(FrozenModel):
     """The predicted memory of the cell on its device; on the CPU, tensors only.
 
-    `tensors_bytes` are those of the rank that needs most, `rank_tensors_bytes` those of each rank, where all are known.
+    `tensors_bytes` are those of the rank that needs most, `rank_tensors_bytes` those of each rank, if all are
+    known.
     """
 
     tensors_bytes: int

@@ -29,8 +29,8 @@ OnProgress = Callable[[Progress], None]
 class Work:
     """One request to a worker process: `module.main` is called with the JSON data of `request`.
 
-    The worker's output goes into `log_file`, that of the processes it launches into `rank_logs`. With `memory_limit_bytes`, the engine limits the worker's memory
-    if it can; the outcome says whether it did.
+    The worker's output goes into `log_file`, that of the processes it launches into `rank_logs`. With
+    `memory_limit_bytes`, the engine limits the worker's memory if it can; the outcome says whether it did.
     """
 
     module: str

@@ -353,10 +353,8 @@ def _trainer_without_data(target: Target, ranks: Ranks | None) -> Iterator[None]
         return numpify
 
     with contextlib.ExitStack() as stack:
-        # accelerate calls the CPU of several processes `cpu:0`: a tensor with data is on `cpu` for all that.
-        if target.device == "cuda" or ranks is not None:
-            stack.enter_context(patches.replaced(TrainingArguments, "_setup_devices", place))
         if target.device == "cuda":
+            stack.enter_context(patches.replaced(TrainingArguments, "_setup_devices", place))
             stack.enter_context(
                 patches.replaced(torch.amp.GradScaler, "_maybe_opt_step", _stepping)
             )

@@ -68,14 +68,20 @@ class Board:
 
     def row(self, rank: int) -> Row:
         """Return what a rank has written."""
-        found = {}
+        found: dict[str, float | None] = {}
         for number, name in enumerate(_FIELDS):
             (value,) = _NUMBER.unpack_from(self._memory, rank * _BYTES + number * _NUMBER.size)
             found[name] = None if math.isnan(value) else value
-        whole = ("pid", "step", "max_steps", "collectives")
-        numbers = {n: None if found[n] is None else int(found[n]) for n in whole}
-        phase = None if found["phase"] is None else PHASES[int(found["phase"])]
-        return Row(**numbers, phase=phase, epoch=found["epoch"], loss=found["loss"])
+        phase = _whole(found["phase"])
+        return Row(
+            pid=_whole(found["pid"]),
+            phase=None if phase is None else PHASES[phase],
+            step=_whole(found["step"]),
+            max_steps=_whole(found["max_steps"]),
+            epoch=found["epoch"],
+            loss=found["loss"],
+            collectives=_whole(found["collectives"]),
+        )
 
     def progress(self) -> Progress | None:
         """Return the progress of rank 0, with the positions of all; None before rank 0 has entered a phase."""
@@ -91,3 +97,7 @@ class Board:
             loss=first.loss,
             ranks=tuple(row.position for row in rows),
         )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -109,6 +109,10 @@ def _told(pipes: tuple[tuple[int, int], ...]) -> dict[int, Mapping[str, Any]]:
 def _ends(seen: list[End], error: ChildFailedError) -> list[End]:
     """Return the ends in order, with the exit codes that only torch's launcher knows."""
     known = {number: failure.exitcode for number, failure in error.failures.items()}
-    found = [end if end.exit_code is not None else End(end.rank, known.get(end.rank)) for end in seen]
-    missed = [End(number, code) for number, code in known.items() if number not in {e.rank for e in seen}]
+    found = [
+        end if end.exit_code is not None else End(end.rank, known.get(end.rank)) for end in seen
+    ]
+    missed = [
+        End(number, code) for number, code in known.items() if number not in {e.rank for e in seen}
+    ]
     return found + missed

@@ -55,8 +55,8 @@ def merged_steps(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def merged_measurement(measured: Sequence[Measurement], table: pd.DataFrame) -> Measurement:
     """Return one measurement for those of all ranks, and the table of their steps together.
 
-    What all ranks have alike (the scores, the evaluation's loss, times of phases) is rank 0's. Losses of training are
-    means over the ranks. A card's peak FLOP/s is summed over the ranks; the processors' is that of the machine.
+    What all ranks have alike (the scores, the evaluation's loss, times of phases) is rank 0's. Losses of training
+    are means over the ranks. Cards' peak FLOP/s are summed; that of the processors is the machine's.
     """
     first = measured[0]
     ranks = tuple(

@@ -1,8 +1,8 @@
 """Rank: one of the processes that train together, forked by torch's elastic launcher.
 
 It runs what a single process would be asked, on a card of its own or its share of the processors. Its output goes
-into a log of its own, its position onto the board, and a failure into a pipe, since the launcher gets no answer from
-a process that fails.
+into a log of its own, its position onto the board, and a failure into a pipe, since the launcher gets no answer
+from a process that fails.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(task: Task) -> dict[str, Any]:
 
 
 def request_of(request: LaunchRequest, rank: int) -> dict[str, Any]:
-    """Return the request of a single process as one rank has it: with files of its own, and its strategy's settings."""
+    """Return a single process's request as one rank has it: with files of its own, and its strategy's settings."""
     body = dict(request.request)
     if "steps_file" in body:  # the table of the cell's steps is that of all ranks
         body["steps_file"] = of_rank(body["steps_file"], rank)
@@ -110,8 +110,9 @@ def rank_variables(devices: tuple[str, ...], rank: int, threads: int) -> dict[st
 def _count(board: Board, rank: int) -> None:
     """Keep the number of collectives on the board: a rank that others wait for has begun fewer than they."""
     while True:
-        if dist.is_initialized() and dist.group.WORLD is not None:
-            board.count(rank, dist.group.WORLD._get_sequence_number_for_group())
+        group: Any = dist.group.WORLD if dist.is_initialized() else None
+        if group is not None:
+            board.count(rank, group._get_sequence_number_for_group())
         time.sleep(COUNT_EVERY_S)
 
 

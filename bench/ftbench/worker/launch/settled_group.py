@@ -1,10 +1,10 @@
 """Settled group: gloo's process group, of which no memory is left when a collective returns.
 
-torch's profiler sees only what its own thread frees. A thread of gloo's holds the tensors of a collective until a moment
-after its end, and whichever thread lets go last frees them. Here gloo has one thread, and each collective is
-followed by a small one: when that has ended, the thread has let go of the one before it (`ProcessGroupGloo::runLoop`).
-A barrier will not do, since it keeps weak references to what is in progress. For the two-step pass, which measures
-memory only.
+torch's profiler sees only what its own thread frees. A thread of gloo's holds the tensors of a collective until a
+moment after its end, and whichever thread lets go last frees them. Here gloo has one thread, and each collective is
+followed by a small one: when that has ended, the thread has let go of the one before it
+(`ProcessGroupGloo::runLoop`). A barrier will not do, since it keeps weak references to what is in progress. For the
+two-step pass, which measures memory only.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _BACKEND = "ftbench_settled"
 class SettledGroup(dist.ProcessGroup):
     """A group that hands each collective to gloo, and returns when its memory is back."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, timeout: timedelta) -> None:
+    def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)  # type: ignore[call-arg]
         options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-        options._devices = [dist.ProcessGroupGloo.create_default_device()]  # type: ignore[attr-defined]
+        options._devices = [dist.ProcessGroupGloo.create_default_device()]
         options._threads = 1
         options._timeout = timeout
-        self._gloo: Any = dist.ProcessGroupGloo(store, rank, size, options)  # type: ignore[call-overload]
+        self._gloo: Any = dist.ProcessGroupGloo(store, rank, size, options)
         self._flag = torch.zeros(1)  # never freed, so it does not matter who lets go of it
         self._register_backend(torch.device("cpu"), self.BackendType.CUSTOM, self._gloo)
 

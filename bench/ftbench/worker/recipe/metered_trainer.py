@@ -28,7 +28,7 @@ class MeteredTrainer(Trainer):
 
     checkpoint: Checkpoint | None = None
     attention: str | None = None
-    ddp: DistributedDataParallel | None = None  # the model that is trained, if there are several processes
+    ddp: DistributedDataParallel | None = None  # the wrapped model, if there are several processes
 
     def __init__(
         self,
