@@ -113,16 +113,18 @@ def build_trainer(
         phases=phases,
         steps=steps,
     )
-    if arguments.gradient_accumulation_steps > 1 and not weighs_batches(model, task):
+    several = arguments.gradient_accumulation_steps > 1 or cell.num_processes > 1
+    if several and not weighs_batches(model, task):
         trainer.model_accepts_loss_kwargs = False
     return trainer
 
 
 def weighs_batches(model: PreTrainedModel | PeftModel, task: Task) -> bool:
-    """Return whether a model divides its loss by the number of labels in all batches of a step.
+    """Return whether a model divides its loss by the number of labels in all batches of a step, on all processes.
 
-    Models say that they do if their `forward` takes any argument, and the Trainer then does not divide; those that
-    compute the loss themselves, as BERT's classifiers and T5, do not: gradients and loss would be summed.
+    Models say that they do if their `forward` takes any argument. The Trainer then neither divides by the accumulated
+    batches, nor leaves the loss as it is on several processes, which it multiplies by their number. Those that
+    compute the loss themselves, as BERT's classifiers and T5, do not: gradients and loss would be multiples.
     """
     own: Any = model
     forward = type(own.get_base_model() if hasattr(own, "get_base_model") else own).forward
