@@ -122,9 +122,9 @@ def build_trainer(
 def weighs_batches(model: PreTrainedModel | PeftModel, task: Task) -> bool:
     """Return whether a model divides its loss by the number of labels in all batches of a step, on all processes.
 
-    Models say that they do if their `forward` takes any argument. The Trainer then neither divides by the accumulated
-    batches, nor leaves the loss as it is on several processes, which it multiplies by their number. Those that
-    compute the loss themselves, as BERT's classifiers and T5, do not: gradients and loss would be multiples.
+    Models say that they do if their `forward` takes any argument. The Trainer then does not divide by the number of
+    accumulated batches, and multiplies by that of the processes (`Trainer.compute_loss`). Those that compute the
+    loss themselves, as BERT's classifiers and T5, do not: loss and gradients would be multiples.
     """
     own: Any = model
     forward = type(own.get_base_model() if hasattr(own, "get_base_model") else own).forward
