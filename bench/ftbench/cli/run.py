@@ -92,8 +92,7 @@ def run(
     selection = selection_of(only)
     whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
-    processes = max(cell.num_processes for cell in grid.cells)
-    device = choose_device(loaded.run.device, processes=processes)
+    device = choose_device(loaded.run.device, processes=grid.most_processes)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     if not sys.stdout.isatty():  # before the imports that take seconds
         print(f"{loaded.name}: {counted(len(grid.cells), 'cell')}, in {directory.path}", flush=True)

@@ -14,8 +14,9 @@ from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
-from ftbench.records.record import Device, Environment, PredictedPeaks
+from ftbench.records.record import Device, Environment
 
 PREDICT = "ftbench.predict.main"
 PREDICT_PROGRAM = "ftbench.predict.programs"

@@ -50,16 +50,9 @@ from ftbench.records.messages import (
     TwoStepRequest,
     WorkspaceRequest,
 )
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import Predictions, PredictRequest
-from ftbench.records.record import (
-    Environment,
-    Failure,
-    Identity,
-    Measurement,
-    PredictedPeaks,
-    Record,
-    attempt_name,
-)
+from ftbench.records.record import Environment, Failure, Identity, Measurement, Record, attempt_name
 from ftbench.records.run_directory import RunDirectory
 
 CELL = "ftbench.worker.cell"

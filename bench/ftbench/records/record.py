@@ -26,7 +26,9 @@ from pydantic import ConfigDict, Field, StrictInt, model_validator
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.records.collectives import Collectives
 from ftbench.records.figures import READINGS
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.scores import Score
 
 SCHEMA_VERSION = 4
@@ -276,18 +278,6 @@ class RunWarning(FrozenModel):
     threshold: float | None = None
 
 
-class Collectives(FrozenModel):
-    """The communication of a rank in a backward pass, in seconds per step, as DistributedDataParallel measures it.
-
-    `seconds` last from the first all-reduce to the end of the last one, `exposed_s` from the end of the rank's own
-    backward pass to the same end: only then does it wait. Both include waiting for a slower rank. Means over the
-    steps that torch has timed: all on the CPU; on a card the first ten and every hundredth.
-    """
-
-    seconds: Annotated[float, Field(ge=0)]
-    exposed_s: Annotated[float, Field(ge=0)]
-
-
 class RankMeasurement(FrozenModel):
     """One process of a cell on one device: its phases, its steps, its memory.
 
@@ -377,10 +367,7 @@ class Measurement(FrozenModel):
 
     @cached_property
     def phases(self) -> Mapping[PhaseName, Phase]:
-        """Return the first rank's phases, each with the readings, counts and energy of all ranks.
-
-        Of each reading of memory it is the largest over the ranks; examples and tokens of training are sums.
-        """
+        """Return the first rank's phases, each with the memory, the counts and the energy of all ranks."""
         first, *others = self.ranks
         if not others:
             return first.phases
@@ -396,32 +383,14 @@ class Measurement(FrozenModel):
 
 
 def _of_all(name: PhaseName, phases: Sequence[Phase]) -> Phase:
-    """Return one phase of all ranks: the first's, with all ranks' memory, energy and counts of training.
-
-    Each rank counts all examples of an evaluation.
-    """
-    summed = ("energy_j", *(_COUNTS if name in ("first_steps", "train") else ()))
+    """Return one phase of all ranks: the first's, with the largest readings, and sums of energy and counts."""
+    # Each rank counts all examples of an evaluation.
+    counts = () if name == "evaluation" else ("samples", "real_tokens", "padded_tokens")
     changes: dict[str, Any] = {"memory": largest_readings([phase.memory for phase in phases])}
-    for field in summed:
+    for field in ("energy_j", *counts):
         values = [getattr(phase, field) for phase in phases]
         changes[field] = None if None in values else sum(values)
     return phases[0].model_copy(update=changes)
-
-
-_COUNTS = ("samples", "real_tokens", "padded_tokens")
-
-
-class PredictedPeaks(FrozenModel):
-    """The predicted memory of the cell on its device; on the CPU, tensors only.
-
-    `tensors_bytes` are those of the rank that needs most, `rank_tensors_bytes` those of each rank, if all are
-    known.
-    """
-
-    tensors_bytes: int
-    rank_tensors_bytes: tuple[int, ...] = ()
-    allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
 
 
 class Record(FrozenModel):

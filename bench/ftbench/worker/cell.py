@@ -98,8 +98,6 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         **_machine(request.cell, machine, notes),
     }
     summary, peak = _steps(request, table, device, notes)
-    if request.cell.num_processes > 1 and result.collectives is None:
-        notes.absent["collectives"] = NOT_TIMED
     rank = RankMeasurement(
         device=describe(device),
         model_device=result.model_device,
@@ -112,8 +110,7 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     )
     measurement = Measurement(
         ranks=(rank,),
-        **_model_facts(result),
-        packages=_own_packages(request.cell),
+        **_model_facts(request.cell, result),
         sources=phases.sources(),
         peak_matmul_flops=peak,
         metering_s=phases.metering_s,
@@ -126,8 +123,9 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
 
 
-def _model_facts(result: Result) -> dict[str, Any]:
+def _model_facts(cell: Cell, result: Result) -> dict[str, Any]:
     return {
+        "packages": _own_packages(cell),
         "parameters": result.parameters,
         "trainable_parameters": result.trainable_parameters,
         "checkpoint": result.checkpoint,
@@ -241,6 +239,8 @@ def _finetune(
 def _results(request: CellRequest, result: Result, notes: _Notes) -> dict[str, Any]:
     """Return the final losses and scores; the notes get warnings of data that scores cannot be trusted on."""
     cell = request.cell
+    if cell.num_processes > 1 and result.collectives is None:
+        notes.absent["collectives"] = NOT_TIMED
     notes.warnings += data_warnings(request.preparation.data, cell, request.preparation.train_pool)
     random = cell.model.weights == "random"
     scores = () if random else result.scores

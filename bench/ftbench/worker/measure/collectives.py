@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ftbench.records.record import Collectives
+from ftbench.records.collectives import Collectives
 
 _NS_PER_S = 1e9
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
-from ftbench.records.record import Collectives
+from ftbench.records.collectives import Collectives
 from ftbench.records.scores import Score
 from ftbench.worker.measure.collectives import collectives_of
 from ftbench.worker.measure.device import DTYPES

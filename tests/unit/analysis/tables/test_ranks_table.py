@@ -1,5 +1,6 @@
 from ftbench.analysis.tables.ranks_table import COLUMNS, ranks_table
-from ftbench.records.record import Collectives, PredictedPeaks
+from ftbench.records.collectives import Collectives
+from ftbench.records.predicted_peaks import PredictedPeaks
 from tests.factories import cell, measurement, record
 
 

@@ -1,4 +1,4 @@
-from ftbench.records.record import PredictedPeaks
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.report.sections.parallel import parallel_section
 from tests.factories import record
 from tests.unit.analysis.comparisons.test_parallel import run_of
