@@ -67,15 +67,19 @@ def gpu_of(device: Device) -> Gpu:
     return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
 
 
-def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | None:
-    """Return the reason that a cell cannot fit on a machine's device; None if it may fit."""
+def does_not_fit(
+    prediction: CellPrediction, environment: Environment, processes: int = 1
+) -> str | None:
+    """Return the reason that a cell cannot fit on a machine's device; None if it may fit.
+
+    On the CPU, all processes of the cell share the machine's memory; otherwise each has a card.
+    """
     if environment.device.kind == "cpu":
-        need, room = prediction.tensors.low_bytes, environment.memory_bytes
+        need, room = prediction.tensors.low_bytes * processes, environment.memory_bytes
         if need <= room:
             return None
-        return (
-            f"predicted not to fit: its tensors need {format_bytes(need)} of {format_bytes(room)}"
-        )
+        of = f" in {processes} processes" if processes > 1 else ""
+        return f"predicted not to fit: its tensors{of} need {format_bytes(need)} of {format_bytes(room)}"
     for card in prediction.cards:
         if card.verdict == "does not fit":
             room = card.capacity_high_bytes

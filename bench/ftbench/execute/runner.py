@@ -173,7 +173,11 @@ class Runner:
         An earlier record is kept: it is either measured or has the same prediction.
         """
         prediction = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        reason = None if prediction is None else does_not_fit(prediction, environment)
+        reason = (
+            None
+            if prediction is None
+            else does_not_fit(prediction, environment, job.cell.num_processes)
+        )
         if reason is None:
             return None
         earlier = self._earlier.get(job.identity)

@@ -195,3 +195,12 @@ def test_what_it_would_have_is_not_known_where_it_fails_or_is_no_card(prediction
 )
 def test_every_rank_of_ddp_needs_the_same(of, ranks):
     assert predicted_peaks(predicted_cell("x"), of).rank_tensors_bytes == ranks
+
+
+@pytest.mark.parametrize(("processes", "fits"), [(1, True), (2, True), (3, False)])
+def test_processes_on_the_cpu_share_the_machines_memory(processes, fits):
+    machine = environment(memory_bytes=200 * MIB)
+    why = does_not_fit(predicted_cell("x", tensors=figure(100)), machine, processes)
+    assert (why is None) == fits
+    if not fits:
+        assert why == "predicted not to fit: its tensors in 3 processes need 300 MiB of 200 MiB"
