@@ -74,8 +74,7 @@ def run_with_faults(folder, monkeypatch, faults):
     file.write_text(json.dumps({**plan, "sessions": str(sessions)}))
     environment = {**Placement(kind="cpu").environment, "FTBENCH_FAULTS": str(file)}
     with monkeypatch.context() as patch:
-        before = os.environ.get("PYTHONPATH")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(Path.cwd()), before))))
+        patch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
         patch.setattr("ftbench.execute.runner.CELL", "tests.faults.faulty_rank")
         # A server that another test started may not have this path.
         multiprocessing.forkserver._forkserver._stop()
