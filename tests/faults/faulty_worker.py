@@ -19,12 +19,19 @@ STEP = 3
 
 def main(body, emit):
     import ftbench.worker.cell as cell
-    from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 
     plan = json.loads(Path(os.environ["FTBENCH_FAULTS"]).read_text())
     fault = plan.get(f"{body['cell']['max_length']}-{body['cell']['train_size']}")
     if fault is None:
         return cell.main(body, emit)
+    break_in_step(fault)
+    return cell.main(body, emit)
+
+
+def break_in_step(fault):
+    """Have this process break at the third step of its training."""
+    from ftbench.worker.recipe.metered_trainer import MeteredTrainer
+
     real = MeteredTrainer.training_step
 
     def training_step(self, *arguments, **more):
@@ -33,7 +40,6 @@ def main(body, emit):
         return real(self, *arguments, **more)
 
     MeteredTrainer.training_step = training_step
-    return cell.main(body, emit)
 
 
 def sigkill(trainer):
@@ -107,5 +113,5 @@ def channel():
 FAULTS = {
     name: value
     for name, value in list(globals().items())
-    if callable(value) and name not in ("main", "channel", "Path")
+    if callable(value) and name not in ("main", "channel", "Path", "break_in_step")
 }

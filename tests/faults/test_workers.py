@@ -70,7 +70,7 @@ def run(folder, monkeypatch, plan=None):
     profile = load_profile("smoke", [*settings, f"run.timeout_s={TIMEOUT_S}"])
     grid = expand(profile, resolve_model(profile.workload), resolve_data(profile.workload))
     with monkeypatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path.cwd()))
+        patch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
         environment = dict(Placement(kind="cpu").environment)
         if plan is not None:
             file = Path(folder).with_suffix(".faults.json")

@@ -98,7 +98,8 @@ class Bench:
     def answer(self, module, body):
         """Return the answer of `module.main`; fails with the log where there is none."""
         before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = str(Path.cwd())  # the server starts with it, at the first call
+        # The server starts with it, at the first call.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path.cwd()), before)))
         try:
             outcome = self._engine.run(
                 module,

@@ -119,7 +119,7 @@ train_size = [64]
 """
 
 
-def test_a_profile_of_several_processes_is_predicted_and_not_run(tmp_path):
+def test_sharding_is_predicted_without_cards_and_not_run(tmp_path):
     (tmp_path / "sharded.toml").write_text(PROFILE)
     done = ftbench("predict", "sharded.toml", "--gpu", "h100", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -127,4 +127,5 @@ def test_a_profile_of_several_processes_is_predicted_and_not_run(tmp_path):
     assert "on 8 GPUs" in done.stdout
     refused = ftbench("run", "sharded.toml", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "num_processes" in refused.stderr
+    assert "cards only" in refused.stderr
+    assert not (tmp_path / "results" / "sharded" / "records").exists()

@@ -89,10 +89,10 @@ def run(
     from ftbench.records.run_directory import RunDirectory
 
     loaded = load_profile(profile, overrides or ())
-    device = choose_device(loaded.run.device)
     selection = selection_of(only)
     whole = resolve(loaded)
     grid, kept = whole.only(selection), kept_cells(loaded, whole)
+    device = choose_device(loaded.run.device, processes=grid.most_processes)
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     if not sys.stdout.isatty():  # before the imports that take seconds
         print(f"{loaded.name}: {counted(len(grid.cells), 'cell')}, in {directory.path}", flush=True)
@@ -153,6 +153,7 @@ def frontier(
     from ftbench.cli.progress import FrontierDisplay
     from ftbench.execute.batch_search import Frontier
     from ftbench.execute.engines.local import LocalEngine
+    from ftbench.execute.ranks import require_one_process
     from ftbench.plan.devices import choose_device
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
@@ -163,6 +164,7 @@ def frontier(
     loaded = load_profile(profile, overrides or ())
     device = choose_device(loaded.run.device)
     grid = resolve(loaded)
+    require_one_process(grid.cells, "frontier")
     directory = RunDirectory.create(out or Path("results") / loaded.name)
     console = open_console()
     with _ended_early(directory, "the tries so far"):

@@ -14,6 +14,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ftbench.base.errors import WorkerError
 from ftbench.base.redaction import redact
 from ftbench.execute.engines.base import Outcome
+from ftbench.execute.ranks import rank_behind
+from ftbench.records.messages import Progress, RankPosition
 from ftbench.records.record import Failure, Status
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -44,7 +46,7 @@ def parse_result(outcome: Outcome, key: str, model: type[Model]) -> WorkerResult
         return _failed("invalid", outcome, message)
     if status == "crashed" and outcome.oom_killed:  # the kernel killed a child, the worker survived
         status = "oom"
-    details = {"message": redact(failure.message), "log_tail": outcome.log_tail}
+    details = {"message": redact(failure.message), "log_tail": _log_tail(outcome, failure.rank)}
     return WorkerResult(status, failure=failure.model_copy(update=details))
 
 
@@ -88,10 +90,24 @@ def _without_answer(outcome: Outcome) -> WorkerResult[Model]:
 
 
 def _failed(status: Status, outcome: Outcome, message: str) -> WorkerResult[Model]:
+    last = outcome.last
+    at: Progress | RankPosition | None = last
+    rank = rank_behind(last.ranks) if last and outcome.timed_out else None
+    if last is not None and rank is not None:
+        at = last.ranks[rank]
+        message = f"{message}, while the other ranks waited for rank {rank}"
     failure = Failure(
         message=message,
-        phase=outcome.last.phase if outcome.last else None,
-        step=outcome.last.step if outcome.last else None,
-        log_tail=outcome.log_tail,
+        phase=at.phase if at else None,
+        step=at.step if at else None,
+        log_tail=_log_tail(outcome, rank),
+        rank=rank,
     )
     return WorkerResult(status, failure=failure)
+
+
+def _log_tail(outcome: Outcome, rank: int | None) -> str:
+    """Return the end of a rank's log, or of the worker's if none is meant."""
+    if rank is None or rank >= len(outcome.rank_log_tails):
+        return outcome.log_tail
+    return outcome.rank_log_tails[rank]

@@ -11,10 +11,12 @@ from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
+from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
 from ftbench.records.messages import Progress
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
-from ftbench.records.record import Device, Environment, PredictedPeaks
+from ftbench.records.record import Device, Environment
 
 PREDICT = "ftbench.predict.main"
 PREDICT_PROGRAM = "ftbench.predict.programs"
@@ -65,15 +67,19 @@ def gpu_of(device: Device) -> Gpu:
     return gpu.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
 
 
-def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | None:
-    """Return the reason that a cell cannot fit on a machine's device; None if it may fit."""
+def does_not_fit(
+    prediction: CellPrediction, environment: Environment, processes: int = 1
+) -> str | None:
+    """Return the reason that a cell cannot fit on a machine's device; None if it may fit.
+
+    On the CPU, all processes of the cell share the machine's memory; otherwise each has a card.
+    """
     if environment.device.kind == "cpu":
-        need, room = prediction.tensors.low_bytes, environment.memory_bytes
+        need, room = prediction.tensors.low_bytes * processes, environment.memory_bytes
         if need <= room:
             return None
-        return (
-            f"predicted not to fit: its tensors need {format_bytes(need)} of {format_bytes(room)}"
-        )
+        of = f" in {processes} processes" if processes > 1 else ""
+        return f"predicted not to fit: its tensors{of} need {format_bytes(need)} of {format_bytes(room)}"
     for card in prediction.cards:
         if card.verdict == "does not fit":
             room = card.capacity_high_bytes
@@ -81,12 +87,17 @@ def does_not_fit(prediction: CellPrediction, environment: Environment) -> str | 
     return None
 
 
-def predicted_peaks(prediction: CellPrediction) -> PredictedPeaks:
-    """Return the middle values of a prediction, for comparison with the measured ones."""
+def predicted_peaks(prediction: CellPrediction, cell: Cell) -> PredictedPeaks:
+    """Return the middle values of a prediction, for comparison with the measured ones.
+
+    Under DistributedDataParallel all ranks need the same; of other strategies only two ranks are predicted.
+    """
     card = prediction.cards[0] if prediction.cards else None
+    alike = cell.num_processes if cell.num_processes > 1 and cell.strategy == "ddp" else 0
     fits = card is not None and card.verdict == "fits"  # else the figures end at a failure
     return PredictedPeaks(
         tensors_bytes=prediction.tensors.value_bytes,
+        rank_tensors_bytes=(prediction.tensors.value_bytes,) * alike,
         allocated_bytes=card.allocated.value_bytes if card and fits else None,
         reserved_bytes=card.reserved.value_bytes if card and fits else None,
     )

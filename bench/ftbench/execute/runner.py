@@ -17,7 +17,7 @@ from typing import Any
 from ftbench.base.files import remove_link, write_atomically
 from ftbench.execute.cpu_tensors import (
     TWO_STEP_PASS,
-    merge_two_step_pass,
+    merge_two_step_passes,
     two_step_key,
     without_tensors,
 )
@@ -34,6 +34,7 @@ from ftbench.execute.prediction_worker import (
     processes,
 )
 from ftbench.execute.prepare import prepare, require_same_environment
+from ftbench.execute.ranks import LAUNCH, launch_of, rank_logs, require_devices
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import Placement
 from ftbench.plan.grid import Grid
@@ -45,19 +46,13 @@ from ftbench.records.messages import (
     Preparation,
     Progress,
     TwoStepPass,
+    TwoStepPasses,
     TwoStepRequest,
     WorkspaceRequest,
 )
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import Predictions, PredictRequest
-from ftbench.records.record import (
-    Environment,
-    Failure,
-    Identity,
-    Measurement,
-    PredictedPeaks,
-    Record,
-    attempt_name,
-)
+from ftbench.records.record import Environment, Failure, Identity, Measurement, Record, attempt_name
 from ftbench.records.run_directory import RunDirectory
 
 CELL = "ftbench.worker.cell"
@@ -117,7 +112,8 @@ class Runner:
         named threshold or a figure is untrusted; the earlier record moves to `superseded/`. A record that
         cannot be read is moved away, and its cell run again. Raises EnvironmentMismatch if the directory has
         records of another environment, unless `allow_other_environment`; WorkloadError or ProfileError if the
-        workload cannot be prepared; RunDirectoryError if the disk is full.
+        workload cannot be prepared, or a cell's processes not run on this machine's devices; RunDirectoryError if
+        the disk is full.
         """
         with self._directory.lock():
             records, broken = self._directory.survey()
@@ -129,6 +125,7 @@ class Runner:
             again = {i for i, record in finished.items() if rerun_noisy and record.noisy}
             done = [job for job in jobs if job.identity in finished.keys() - again]
             missing = [job for job in jobs if job.identity not in finished.keys() - again]
+            require_devices((job.cell for job in missing), self._device)
             self._listener.planned(missing, done)
             if missing or not self._directory.describes_itself():
                 self._clear_remains(finished)
@@ -176,7 +173,11 @@ class Runner:
         An earlier record is kept: it is either measured or has the same prediction.
         """
         prediction = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        reason = None if prediction is None else does_not_fit(prediction, environment)
+        reason = (
+            None
+            if prediction is None
+            else does_not_fit(prediction, environment, job.cell.num_processes)
+        )
         if reason is None:
             return None
         earlier = self._earlier.get(job.identity)
@@ -197,7 +198,7 @@ class Runner:
 
     def _peaks(self, job: Job) -> PredictedPeaks | None:
         prediction = self._predicted.of(job.cell.cell_id) if self._predicted else None
-        return None if prediction is None else predicted_peaks(prediction)
+        return None if prediction is None else predicted_peaks(prediction, job.cell)
 
     def _require_free(self, jobs: Sequence[Job], parameters: int) -> None:
         """Raise RunDirectoryError if the disk has too little space for the checkpoints.
@@ -253,7 +254,7 @@ class Runner:
             post(lambda: self._listener.progress(job, progress))
 
         try:
-            outcome = yield self._submit(CELL, request, name, on_progress)
+            outcome = yield self._submit(CELL, request, job.cell, name, on_progress)
             parsed = parse_result(outcome, "measurement", Measurement)
             measured = parsed.result
             if measured is not None:
@@ -279,9 +280,20 @@ class Runner:
         return record
 
     def _submit(
-        self, module: str, request: WorkspaceRequest, name: str, on_progress: OnProgress
+        self,
+        module: str,
+        request: WorkspaceRequest,
+        cell: Cell,
+        name: str,
+        on_progress: OnProgress,
     ) -> Future[Outcome]:
-        """Pass a request to the engine, and write it to a file as well if `keep_requests` is set."""
+        """Pass a request to the engine, and write it to a file as well if `keep_requests` is set.
+
+        That of a cell of several processes goes to their launcher.
+        """
+        if cell.num_processes > 1:
+            request = launch_of(module, request, cell, self._device, name)
+            module = LAUNCH
         text = request.model_dump_json()
         if self._keep_requests:
             environment = dict(self._device.environment)
@@ -289,7 +301,13 @@ class Runner:
             file = self._directory.file("logs", name, ".request.json")
             write_atomically(file, json.dumps(data, indent=1) + "\n")
         log = self._directory.file("logs", name, ".log")
-        work = Work(module, text, log, float(self._profile.run.timeout_s))
+        work = Work(
+            module,
+            text,
+            log,
+            float(self._profile.run.timeout_s),
+            rank_logs=rank_logs(log, cell.num_processes),
+        )
         return self._engine.submit(work, on_progress)
 
     def _record(self, job: Job, environment: Environment, **how: Any) -> Record:
@@ -329,17 +347,28 @@ class Runner:
                 tensors=True,
             )
             name = f"{job.identity.name}-two-steps"
-            self._two_steps[key] = self._submit(TWO_STEP_PASS, request, name, lambda _: None)
+            self._two_steps[key] = self._submit(
+                TWO_STEP_PASS, request, job.cell, name, lambda _: None
+            )
             try:
                 yield self._two_steps[key]
             finally:
                 self._workspace.clear(request.output)
         outcome = self._two_steps[key]
         ended = outcome.result() if outcome.done() else (yield outcome)
-        two_step = parse_result(ended, "two_step", TwoStepPass).result
-        if two_step is None:
+        passes = _passes_of(ended, job.cell)
+        if passes is None:
             return without_tensors(measured, "the two-step pass failed: see its log")
-        return merge_two_step_pass(measured, two_step)
+        return merge_two_step_passes(measured, passes)
+
+
+def _passes_of(outcome: Outcome, cell: Cell) -> tuple[TwoStepPass, ...] | None:
+    """Return the two-step passes of a cell's processes; None if they failed."""
+    if cell.num_processes > 1:
+        of_ranks = parse_result(outcome, "two_step", TwoStepPasses).result
+        return None if of_ranks is None else of_ranks.ranks
+    two_step = parse_result(outcome, "two_step", TwoStepPass).result
+    return None if two_step is None else (two_step,)
 
 
 def _now() -> str:

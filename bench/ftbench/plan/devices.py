@@ -34,25 +34,34 @@ class Placement(FrozenModel):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment variables of a worker, which make it see these cards only."""
+        """Return the environment variables of a worker, which make it see its card only: the first.
+
+        A process that sees several would train on all of them (`torch.nn.DataParallel`). Each rank of a cell of
+        several processes is shown its own.
+        """
         # With the NVML check, torch.cuda.is_available() makes no CUDA context.
         return {
-            "CUDA_VISIBLE_DEVICES": ",".join(self.devices),
+            "CUDA_VISIBLE_DEVICES": "".join(self.devices[:1]),
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         }
 
 
-def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Placement:
+def choose_device(
+    setting: str, environ: Mapping[str, str] = os.environ, *, processes: int = 1
+) -> Placement:
     """Return the device of `run.device`: `auto` takes the first visible GPU, else the CPU.
 
-    Raises ProfileError if the GPU asked for does not exist.
+    For a cell of several processes, each with a GPU of its own, it has as many of those that are visible as there
+    are, beginning with that one. Raises ProfileError if the GPU asked for does not exist.
     """
     if setting == "cpu":
         return Placement(kind="cpu")
     visible = _visible_gpus(environ)
     if setting == "auto":
         return (
-            Placement(kind="cuda", devices=tuple(visible[:1])) if visible else Placement(kind="cpu")
+            Placement(kind="cuda", devices=tuple(visible[:processes]))
+            if visible
+            else Placement(kind="cpu")
         )
     wanted = visible[:1] if setting == "cuda" else [uuid for uuid in visible if uuid == setting]
     if not wanted:
@@ -62,7 +71,9 @@ def choose_device(setting: str, environ: Mapping[str, str] = os.environ) -> Plac
             got=setting,
             expected=f"auto, cpu{''.join(f', {uuid}' for uuid in visible) or ' (no GPU is visible)'}",
         )
-    return Placement(kind="cuda", devices=tuple(wanted[:1]))
+    first = wanted[:1]
+    others = [uuid for uuid in visible if uuid not in first]
+    return Placement(kind="cuda", devices=(*first, *others[: processes - 1]))
 
 
 def _visible_gpus(environ: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,11 @@ class Grid(FrozenModel):
         """Return the names of the axes in the order in which tables show them."""
         return tuple(axis_order(axis.name for axis in self.axes))
 
+    @property
+    def most_processes(self) -> int:
+        """Return the largest number of processes of a cell."""
+        return max((cell.num_processes for cell in self.cells), default=1)
+
     def only(self, selection: Mapping[str, Any], *, option: str = "--only") -> Grid:
         """Return the part of the grid whose cells have these axis values; raises ProfileError."""
         plain = {name: canonical(name, value) for name, value in selection.items()}

@@ -33,15 +33,17 @@ class Schedule:
     world_size: int = 1
 
 
-def schedule_of(cell: Cell, world_size: int = 1) -> Schedule:
+def schedule_of(cell: Cell, world_size: int | None = None) -> Schedule:
     """Return the counts of a cell's run: those of the Trainer, and the recipe's evaluation after it.
 
+    Without `world_size`, the cell says how many processes there are.
     An incomplete accumulation at the end of an epoch is a step. Several processes take the batches in turn. At
     the end of an epoch, batches are filled up with examples from its beginning, so that all processes have
     the same number of whole batches (accelerate's `BatchSamplerShard` with `even_batches`); with
     `dataloader_drop_last` the rest is dropped instead.
     """
     settings = cell.settings
+    world_size = world_size or cell.num_processes
     batches = cell.train_size / cell.per_device_train_batch_size
     rounded = math.floor if settings.get("dataloader_drop_last") else math.ceil
     whole = rounded(rounded(batches) / world_size)  # of each process

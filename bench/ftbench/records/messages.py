@@ -133,6 +133,26 @@ class TwoStepRequest(WorkspaceRequest):
     memory_limit_bytes: int | None = None  # on CUDA: torch may reserve no more than this
 
 
+class LaunchRequest(WorkspaceRequest):
+    """Asks for a request to be run by several processes that train together.
+
+    `module` and `request` are what a single process would be asked. `devices` are the cards by UUID, one per
+    process, and none on the CPU. The output of rank r goes into the file `of_rank(log, r)`.
+    """
+
+    module: str
+    request: dict[str, Any]
+    processes: int = Field(ge=2)
+    devices: tuple[str, ...] = ()
+    log: str
+
+
+def of_rank(name: str, rank: int) -> str:
+    """Return the name of one rank's own file, such as `logs/NAME-rank1.log` for `logs/NAME.log`."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-rank{rank}{dot}{suffix}"
+
+
 class TwoStepPass(FrozenModel):
     """The memory of two steps of a cell, by phase and over all phases."""
 
@@ -141,14 +161,29 @@ class TwoStepPass(FrozenModel):
     absent: dict[str, str] = Field(default_factory=dict)
 
 
+class RankPosition(FrozenModel):
+    """The position of one rank of a running cell: its phase, its step, the collectives that it has begun."""
+
+    phase: str | None = None
+    step: int | None = None
+    collectives: int | None = None
+
+
+class TwoStepPasses(FrozenModel):
+    """The two-step passes of the processes of a cell, one per rank."""
+
+    ranks: tuple[TwoStepPass, ...]
+
+
 class Progress(FrozenModel):
-    """The position of a running cell."""
+    """The position of a running cell; of several processes it is that of rank 0, and `ranks` has all of them."""
 
     phase: str
     step: int | None = None
     max_steps: int | None = None
     epoch: float | None = None
     loss: float | None = None
+    ranks: tuple[RankPosition, ...] = ()
 
 
 class Event(FrozenModel):

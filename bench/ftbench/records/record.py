@@ -26,7 +26,9 @@ from pydantic import ConfigDict, Field, StrictInt, model_validator
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.records.collectives import Collectives
 from ftbench.records.figures import READINGS
+from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.scores import Score
 
 SCHEMA_VERSION = 4
@@ -202,6 +204,7 @@ class Failure(FrozenModel):
     phase: str | None = None
     step: int | None = None
     log_tail: str = ""
+    rank: int | None = None  # of several processes, the one that failed first
 
 
 class Load(FrozenModel):
@@ -279,7 +282,7 @@ class RankMeasurement(FrozenModel):
     """One process of a cell on one device: its phases, its steps, its memory.
 
     `model_device` is the device of the parameters: `cpu`, or the card's UUID. `idle` is the memory before the
-    cell began.
+    cell began. `collectives` are absent of a single process, and of other strategies than DDP.
     """
 
     rank: Annotated[int, Field(ge=0)] = 0
@@ -290,16 +293,19 @@ class RankMeasurement(FrozenModel):
     memory: Memory
     idle: Memory
     sampling: Sampling | None
+    collectives: Collectives | None = None
 
 
 class Measurement(FrozenModel):
     """All measurements of a cell that completed.
 
-    `ranks` has one entry per process. `sources` names the source of each memory figure. The first of the
+    `ranks` has one entry per process. Of several, `together` are the steps of all: counts are sums, and a step
+    takes as long as on its slowest rank. `sources` names the source of each memory figure. The first of the
     `scores` is the headline score of the run; there are no scores if the weights are random.
     """
 
     ranks: Annotated[tuple[RankMeasurement, ...], Field(min_length=1)]
+    together: StepSummary | None = None
     parameters: int | None = None  # including LoRA's
     trainable_parameters: int | None = None
     packages: dict[str, str] = Field(
@@ -337,7 +343,7 @@ class Measurement(FrozenModel):
         ranks[rank] = ranks[rank].model_copy(update=changes)
         return self.model_copy(update={"ranks": tuple(ranks)})
 
-    # Ranks work in step, so times are those of the first; memory is the largest over all ranks.
+    # Ranks work in step, so the times of phases are those of the first; memory is the largest over all ranks.
 
     @property
     def device(self) -> Device:
@@ -346,8 +352,8 @@ class Measurement(FrozenModel):
 
     @property
     def steps(self) -> StepSummary | None:
-        """Return the statistics of the first rank's steps."""
-        return self.ranks[0].steps
+        """Return the statistics of the steps of all ranks together."""
+        return self.ranks[0].steps if self.together is None else self.together
 
     @cached_property
     def memory(self) -> Memory:
@@ -361,21 +367,12 @@ class Measurement(FrozenModel):
 
     @cached_property
     def phases(self) -> Mapping[PhaseName, Phase]:
-        """Return the first rank's phases, each with the largest of each reading of memory over the ranks."""
+        """Return the first rank's phases, each with the memory, the counts and the energy of all ranks."""
         first, *others = self.ranks
         if not others:
             return first.phases
         return {
-            name: phase.model_copy(
-                update={
-                    "memory": largest_readings(
-                        [
-                            phase.memory,
-                            *(rank.phases[name].memory for rank in others if name in rank.phases),
-                        ]
-                    )
-                }
-            )
+            name: _of_all(name, [phase, *(r.phases[name] for r in others if name in r.phases)])
             for name, phase in first.phases.items()
         }
 
@@ -385,12 +382,15 @@ class Measurement(FrozenModel):
         return self.ranks[0].sampling
 
 
-class PredictedPeaks(FrozenModel):
-    """The predicted memory of the cell on its device; on the CPU, tensors only."""
-
-    tensors_bytes: int
-    allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
+def _of_all(name: PhaseName, phases: Sequence[Phase]) -> Phase:
+    """Return one phase of all ranks: the first's, with the largest readings, and sums of energy and counts."""
+    # Each rank counts all examples of an evaluation.
+    counts = () if name == "evaluation" else ("samples", "real_tokens", "padded_tokens")
+    changes: dict[str, Any] = {"memory": largest_readings([phase.memory for phase in phases])}
+    for field in ("energy_j", *counts):
+        values = [getattr(phase, field) for phase in phases]
+        changes[field] = None if None in values else sum(values)
+    return phases[0].model_copy(update=changes)
 
 
 class Record(FrozenModel):

@@ -18,6 +18,7 @@ from ftbench.analysis.tables.cells_table import (
     varying_axes,
 )
 from ftbench.analysis.tables.memory_table import memory_table
+from ftbench.analysis.tables.ranks_table import ranks_table
 from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import counted, format_flops, format_value
 from ftbench.plan.profile import Profile
@@ -38,6 +39,7 @@ from ftbench.report.elements.tables import along, cells
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats
 from ftbench.report.sections.memory import memory_section
+from ftbench.report.sections.parallel import parallel_section
 from ftbench.report.sections.pareto import HEADING, buying_note, buying_section
 from ftbench.report.sections.provenance import environment_section
 from ftbench.report.sections.scores import scores_section
@@ -60,6 +62,7 @@ class Document:
     cells: pd.DataFrame
     ledger: pd.DataFrame
     scores: pd.DataFrame = dataclasses.field(default_factory=lambda: scores_table(()))
+    ranks: pd.DataFrame = dataclasses.field(default_factory=lambda: ranks_table(()))
     profile: Profile | None = None
     environments: Mapping[str, Environment] = dataclasses.field(default_factory=dict)
     stem: str = "report"
@@ -117,6 +120,7 @@ def build(
         ),
         _buying(inputs, usd_per_hour),
         Section("Memory", *memory_section(table, records), tuple(cell_memory(inputs))),
+        parallel_section(records),
         Section("Cells", tables=(cells(table, axes),)),
         scores_section(table, scores, axes),
         Section("Warnings", *warnings_section(records)),
@@ -131,6 +135,7 @@ def build(
         cells=table,
         ledger=memory_table(records),
         scores=scores,
+        ranks=ranks_table(records),
         profile=profile,
         environments=environments,
         groups=groups,

@@ -129,12 +129,14 @@ def _figures(document: Document, folder: Path, kind: Literal["svg", "png"]) -> l
 
 
 def _csv(document: Document, folder: Path) -> list[Path]:
-    """Write `cells.csv`, `ledger.csv` and `scores.csv`."""
+    """Write `cells.csv`, `ledger.csv` and `scores.csv`, and `ranks.csv` if cells have several processes."""
     tables = {
         "cells.csv": document.cells,
         "ledger.csv": document.ledger,
         "scores.csv": document.scores,
     }
+    if not document.ranks.empty:
+        tables["ranks.csv"] = document.ranks
     for name, table in tables.items():
         write_atomically(folder / name, csv_text(table))
     return [folder / name for name in tables]

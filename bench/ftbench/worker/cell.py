@@ -57,6 +57,7 @@ MATMUL_AGAIN = (
     "the peak FLOP/s of a matrix product were measured again after training: the first measurement was"
     " below the rate of the steps"
 )
+NOT_TIMED = "only DistributedDataParallel measures its communication"
 UNDEFINED = "it is not defined: the model gives the same answer to all examples, or answers that are not numbers"
 
 
@@ -105,11 +106,11 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
         memory=phases.peaks(),
         idle=phases.idle,
         sampling=sampling,
+        collectives=result.collectives,
     )
     measurement = Measurement(
         ranks=(rank,),
-        **_model_facts(result),
-        packages=_own_packages(request.cell),
+        **_model_facts(request.cell, result),
         sources=phases.sources(),
         peak_matmul_flops=peak,
         metering_s=phases.metering_s,
@@ -122,8 +123,9 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
     return {"status": "ok", "measurement": measurement.model_dump(mode="json")}
 
 
-def _model_facts(result: Result) -> dict[str, Any]:
+def _model_facts(cell: Cell, result: Result) -> dict[str, Any]:
     return {
+        "packages": _own_packages(cell),
         "parameters": result.parameters,
         "trainable_parameters": result.trainable_parameters,
         "checkpoint": result.checkpoint,
@@ -237,6 +239,8 @@ def _finetune(
 def _results(request: CellRequest, result: Result, notes: _Notes) -> dict[str, Any]:
     """Return the final losses and scores; the notes get warnings of data that scores cannot be trusted on."""
     cell = request.cell
+    if cell.num_processes > 1 and result.collectives is None:
+        notes.absent["collectives"] = NOT_TIMED
     notes.warnings += data_warnings(request.preparation.data, cell, request.preparation.train_pool)
     random = cell.model.weights == "random"
     scores = () if random else result.scores

@@ -6,9 +6,8 @@ forked.
 
 import contextlib
 
-import ftbench.worker.cell
-import ftbench.worker.prepare.prepare
-import ftbench.worker.two_step_pass  # noqa: F401
+import ftbench.worker.launch.main
+import ftbench.worker.prepare.prepare  # noqa: F401
 
 with contextlib.suppress(ImportError):  # transformers before 5 has no such table
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping

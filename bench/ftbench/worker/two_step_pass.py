@@ -87,7 +87,8 @@ def _trainer(
     if cell.settings.get("dataloader_num_workers"):
         guard_group()
     files = request.preparation.tokenised[tokenised_key(cell)]
-    evaluated = min(cell.data.eval_size, int(cell.settings["per_device_eval_batch_size"]))
+    batch = int(cell.settings["per_device_eval_batch_size"]) * cell.num_processes
+    evaluated = min(cell.data.eval_size, batch)
     pools = (
         _longest(files.train, _training_examples(cell)),
         _longest(files.evaluation, evaluated),
@@ -114,8 +115,8 @@ def _training_examples(cell: Cell) -> int:
 
     The third step's examples are for the loader, which fetches the next batch during a step.
     """
-    few = cell.train_size <= cell.examples_per_step
-    return cell.train_size if few else 3 * cell.examples_per_step
+    of_a_step = cell.examples_per_step * cell.num_processes
+    return cell.train_size if cell.train_size <= of_a_step else 3 * of_a_step
 
 
 def _longest(file: str, count: int) -> Dataset:

@@ -3,7 +3,7 @@ import pytest
 from ftbench.base.errors import WorkerError, WorkloadError
 from ftbench.execute.engines.base import Outcome
 from ftbench.execute.outcome import parse_result, require_answer
-from ftbench.records.messages import Progress
+from ftbench.records.messages import Progress, RankPosition
 from ftbench.records.record import Measurement
 from tests.factories import measurement
 
@@ -77,3 +77,36 @@ def test_an_answer_that_a_command_needs(tmp_path):
         require_answer(outcome(exit_code=3), "stage", Measurement, tmp_path)
     with pytest.raises(WorkerError, match="an answer that is not valid"):
         require_answer(outcome(answer={"steps": "many"}), "stage", Measurement, None)
+
+
+LOGS = {"rank_log_tails": ("log of 0", "log of 1")}
+
+
+def at(*collectives):
+    ranks = [RankPosition(phase="train", step=5 + n, collectives=n) for n in collectives]
+    return Progress(phase="train", step=9, ranks=tuple(ranks))
+
+
+def test_a_rank_that_failed_is_told_with_the_end_of_its_log():
+    answer = {"status": "crashed", "failure": {"message": "m", "rank": 1}}
+    found = parse_result(outcome(answer=answer, **LOGS), "measurement", Measurement).failure
+    assert (found.rank, found.log_tail) == (1, "log of 1")
+
+
+def test_at_the_time_limit_it_is_the_rank_that_the_others_wait_for():
+    came = outcome(timed_out=True, exit_code=-9, last=at(4, 3), **LOGS)
+    found = parse_result(came, "measurement", Measurement)
+    assert found.status == "timeout"
+    assert (found.failure.rank, found.failure.step, found.failure.log_tail) == (1, 8, "log of 1")
+    assert "rank 1" in found.failure.message
+
+
+def test_ranks_that_are_all_slow_have_no_culprit():
+    came = outcome(timed_out=True, exit_code=-9, last=at(4, 4), **LOGS)
+    failure = parse_result(came, "measurement", Measurement).failure
+    assert (failure.rank, failure.step, failure.log_tail) == (None, 9, "the log")
+
+
+def test_positions_mean_nothing_if_the_launcher_itself_was_killed():
+    came = outcome(exit_code=-9, last=at(4, 3), **LOGS)
+    assert parse_result(came, "measurement", Measurement).failure.rank is None

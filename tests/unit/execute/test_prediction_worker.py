@@ -20,6 +20,7 @@ from ftbench.plan.programs import Program, program_grid
 from ftbench.records.prediction import PredictRequest, ProgramRequest
 from tests.factories import (
     MIB,
+    cell,
     device,
     environment,
     figure,
@@ -170,7 +171,7 @@ def test_on_a_processor_its_tensors_have_to_fit_the_machines_memory(needs, fits)
 
 
 def test_figures_for_a_record():
-    peaks = predicted_peaks(predicted_cell("x", "t4"))
+    peaks = predicted_peaks(predicted_cell("x", "t4"), cell())
     assert peaks.tensors_bytes == 90 * MIB
     assert (peaks.allocated_bytes, peaks.reserved_bytes) == (110 * MIB, 120 * MIB)
 
@@ -179,6 +180,27 @@ def test_figures_for_a_record():
     "prediction", [predicted_cell("x"), on("does not fit"), on("too close to call")]
 )
 def test_what_it_would_have_is_not_known_where_it_fails_or_is_no_card(prediction):
-    peaks = predicted_peaks(prediction)
+    peaks = predicted_peaks(prediction, cell())
     assert peaks.tensors_bytes == 90 * MIB
     assert (peaks.allocated_bytes, peaks.reserved_bytes) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("of", "ranks"),
+    [
+        (cell(), ()),
+        (cell(num_processes=2), (90 * MIB, 90 * MIB)),
+        (cell(num_processes=2, strategy="fsdp2"), ()),
+    ],
+)
+def test_every_rank_of_ddp_needs_the_same(of, ranks):
+    assert predicted_peaks(predicted_cell("x"), of).rank_tensors_bytes == ranks
+
+
+@pytest.mark.parametrize(("processes", "fits"), [(1, True), (2, True), (3, False)])
+def test_processes_on_the_cpu_share_the_machines_memory(processes, fits):
+    machine = environment(memory_bytes=200 * MIB)
+    why = does_not_fit(predicted_cell("x", tensors=figure(100)), machine, processes)
+    assert (why is None) == fits
+    if not fits:
+        assert why == "predicted not to fit: its tensors in 3 processes need 300 MiB of 200 MiB"

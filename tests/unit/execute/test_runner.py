@@ -8,6 +8,7 @@ import pytest
 from ftbench.analysis.tables.cells_table import cells_table
 from ftbench.base.errors import (
     EnvironmentMismatch,
+    ProfileError,
     RunDirectoryError,
     WorkerError,
     WorkloadError,
@@ -17,6 +18,7 @@ from ftbench.execute.engines.base import Outcome
 from ftbench.execute.jobs import Job, plan_jobs
 from ftbench.execute.prediction_worker import PREDICT
 from ftbench.execute.prepare import PREPARE
+from ftbench.execute.ranks import LAUNCH
 from ftbench.execute.runner import CELL, Runner, checkpoint_bytes
 from ftbench.plan.devices import Placement
 from ftbench.records.messages import Progress
@@ -743,3 +745,63 @@ def test_the_two_step_pass_leaves_nothing_behind(directory):
 
     run(directory, Leaving())
     assert list((directory.path / "checkpoints").iterdir()) == []
+
+
+def two_ranks(**axes):
+    block = {"max_length": [16], "per_device_train_batch_size": [4], "train_size": [16]}
+    return grid(grid=[block | {"num_processes": [2]} | axes])
+
+
+def launched(*peaks):
+    """Return an engine whose launcher answers with a rank for each of these peaks of CPU tensors."""
+    ranks = [
+        measurement().ranks[0].model_copy(update={"rank": number}) for number in range(len(peaks))
+    ]
+    of_all = measurement().model_copy(update={"ranks": tuple(ranks)})
+    passes = [{"phases": {}, "memory": {"peak_cpu_tensors_bytes": peak}} for peak in peaks]
+    answers = {
+        CELL: {"status": "ok", "measurement": of_all.model_dump(mode="json")},
+        TWO_STEP_PASS: {"status": "ok", "two_step": {"ranks": passes}},
+    }
+
+    class Launcher(FakeEngine):
+        def run(self, module, request, **options):
+            if module != LAUNCH:
+                return super().run(module, request, **options)
+            body = json.loads(request)
+            self.requests.append((module, body, options["timeout_s"]))
+            return outcome(answer=answers[body["module"]])
+
+    return Launcher()
+
+
+def test_a_cell_of_several_processes_goes_to_their_launcher(directory):
+    engine = launched(700, 900)
+    (record,) = run(directory, engine, grid_=two_ranks())
+    assert record.status == "ok"
+    asked = [body for module, body, _ in engine.requests if module == LAUNCH]
+    assert [body["module"] for body in asked] == [CELL, TWO_STEP_PASS]
+    assert {body["processes"] for body in asked} == {2}
+    assert asked[0]["request"]["steps_file"] == f"steps/{record.file_name}.parquet"
+    assert engine.cells() == engine.two_steps() == []
+
+
+def test_every_rank_has_the_peak_of_its_own_two_step_pass(directory):
+    (record,) = run(directory, launched(700, 900), grid_=two_ranks())
+    peaks = [rank.memory.peak_cpu_tensors_bytes for rank in record.measurement.ranks]
+    assert peaks == [700, 900]
+    assert record.measurement.memory.peak_cpu_tensors_bytes == 900
+
+
+def test_a_finished_cell_of_several_processes_is_not_run_again(directory):
+    first = run(directory, launched(700, 900), grid_=two_ranks())
+    engine = launched(1, 1)
+    assert run(directory, engine, grid_=two_ranks()) == first
+    assert engine.requests == []
+
+
+def test_what_cannot_be_sharded_is_refused_before_anything_is_launched(directory):
+    engine = launched(700, 900)
+    with pytest.raises(ProfileError, match="cards only"):
+        run(directory, engine, grid_=two_ranks(strategy=["fsdp2"]))
+    assert engine.requests == []

@@ -28,13 +28,27 @@ def test_auto_takes_one_card_by_uuid(two_cards):
     assert (chosen.kind, chosen.devices, chosen.world_size) == ("cuda", ("GPU-1",), 1)
 
 
+@pytest.mark.parametrize(
+    ("setting", "processes", "cards"),
+    [
+        ("auto", 2, ("GPU-1", "GPU-2")),
+        ("cuda", 2, ("GPU-1", "GPU-2")),
+        ("GPU-2", 2, ("GPU-2", "GPU-1")),
+        ("auto", 1, ("GPU-1",)),
+        ("GPU-2", 5, ("GPU-2", "GPU-1")),
+    ],
+)
+def test_a_card_for_each_process_as_far_as_there_are(two_cards, setting, processes, cards):
+    assert choose_device(setting, {}, processes=processes).devices == cards
+
+
 def test_a_card_by_uuid(two_cards):
     assert choose_device("GPU-2", {}).devices == ("GPU-2",)
 
 
-def test_a_placement_on_two_cards_shows_a_worker_both():
+def test_a_placement_on_two_cards_shows_a_worker_the_first():
     two = Placement(kind="cuda", devices=("GPU-2", "GPU-1"))
-    assert two.environment["CUDA_VISIBLE_DEVICES"] == "GPU-2,GPU-1"
+    assert two.environment["CUDA_VISIBLE_DEVICES"] == "GPU-2"
     assert two.world_size == 2
     assert Placement(kind="cpu").world_size == 1
 

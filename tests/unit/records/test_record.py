@@ -119,3 +119,25 @@ def test_one_rank_is_changed_and_the_others_stay():
 def test_a_rank_on_another_device_than_its_own_is_untrusted():
     assert "steps.median_s" in broken_invariants(record(measurement=of_two_ranks(model_device="x")))
     assert broken_invariants(record(measurement=of_two_ranks())) == {}
+
+
+def test_examples_of_training_are_those_of_all_ranks_and_of_an_evaluation_are_not():
+    first = measurement()
+    counted = {
+        name: phase.model_copy(update={"samples": 40, "real_tokens": 100, "energy_j": 2.0})
+        for name, phase in first.phases.items()
+    }
+    first = first.with_rank(phases=counted)
+    other = first.ranks[0].model_copy(update={"rank": 1})
+    both = first.model_copy(update={"ranks": (*first.ranks, other)})
+    assert (both.phases["train"].samples, both.phases["train"].real_tokens) == (80, 200)
+    assert (both.phases["evaluation"].samples, both.phases["evaluation"].energy_j) == (40, 4.0)
+    assert both.phases["train"].padded_tokens is None
+    assert both.phases["train"].wall_s == first.phases["train"].wall_s
+
+
+def test_the_steps_of_several_ranks_are_those_of_all_together():
+    both = of_two_ranks()
+    together = both.ranks[0].steps.model_copy(update={"samples_per_s": 32.0})
+    assert both.steps == both.ranks[0].steps
+    assert both.model_copy(update={"together": together}).steps == together

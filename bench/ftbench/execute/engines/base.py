@@ -29,8 +29,8 @@ OnProgress = Callable[[Progress], None]
 class Work:
     """One request to a worker process: `module.main` is called with the JSON data of `request`.
 
-    The worker's output goes into `log_file`. With `memory_limit_bytes`, the engine limits the worker's memory
-    if it can; the outcome says whether it did.
+    The worker's output goes into `log_file`, that of the processes it launches into `rank_logs`. With
+    `memory_limit_bytes`, the engine limits the worker's memory if it can; the outcome says whether it did.
     """
 
     module: str
@@ -38,6 +38,7 @@ class Work:
     log_file: Path
     timeout_s: float
     memory_limit_bytes: int | None = None
+    rank_logs: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Outcome:
     last: Progress | None = None  # the last progress that it reported
     oom_killed: bool | None = None  # whether the kernel killed a process of its control group
     limit: str | None = None  # with a memory limit: `enforced`, or the reason that it is not
+    rank_log_tails: tuple[str, ...] = ()  # of the processes that it launched
 
 
 @dataclasses.dataclass(frozen=True)

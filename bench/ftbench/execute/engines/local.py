@@ -131,7 +131,8 @@ class LocalEngine(Engine):
             receiver.close()
             if ended is not None:
                 os.close(ended)
-            redact_file(work.log_file)
+            for log in (work.log_file, *work.rank_logs):
+                redact_file(log)
             after = _oom_kills(group)
             if group is not None and limit == "enforced":
                 group.remove()
@@ -145,6 +146,7 @@ class LocalEngine(Engine):
             last=latest[0] if latest else None,
             oom_killed=None if before is None or after is None else after > before,
             limit=limit,
+            rank_log_tails=tuple(map(log_tail, work.rank_logs)),
         )
 
 

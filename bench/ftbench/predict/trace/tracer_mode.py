@@ -47,6 +47,7 @@ from ftbench.predict.trace.storages import Storages
 from ftbench.predict.trace.streams import Stream, Streams
 from ftbench.predict.trace.target import Target as Target
 
+_FIRST_CPU = torch.device("cpu", 0)
 _DEVICES = frozenset({"cpu", "meta"})
 _ADD = torch.ops.aten.add.Tensor
 _ADD_IN_PLACE = torch.ops.aten.add_.Tensor
@@ -209,8 +210,8 @@ class Tracer(TorchDispatchMode):
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
         kwargs = dict(kwargs or {})
-        if self._on_card and "device" in kwargs:
-            kwargs["device"] = place(kwargs["device"], self._device)
+        if "device" in kwargs:
+            kwargs["device"] = self._place(kwargs["device"])
         self.inside_operator = True
         try:
             return self._run(func, args, kwargs)
@@ -219,6 +220,16 @@ class Tracer(TorchDispatchMode):
             raise
         finally:
             self.inside_operator = False
+
+    def _place(self, device: Any) -> Any:
+        """Return the device on which an operator's result is, for the one that it is asked for.
+
+        accelerate calls the CPU of several processes `cpu:0`. A tensor that is moved there is copied, each time,
+        and then says that it is on `cpu`.
+        """
+        if self._on_card:
+            return place(device, self._device)
+        return self._device if device == _FIRST_CPU else device
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # First, since torch writes to a real tensor before it rejects it.

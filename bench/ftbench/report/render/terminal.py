@@ -22,6 +22,7 @@ _UNLIMITED = 10_000  # columns: a table is measured as if it had all the room it
 SECTIONS = (
     "What differs",
     "What was found",
+    "Several processes",
     "Cells",
     "Not compared",
     "Warnings",

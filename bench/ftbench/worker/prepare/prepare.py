@@ -86,7 +86,6 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
     require_peft(cell.method for cell in cells)
     require_bitsandbytes(cell.quantization for cell in cells)
-    _require_one_process(cells)
     require_mallopt(cell.malloc for cell in cells)
     emit(Progress(phase="reading the data"))
     _check_settings(cells, request)
@@ -208,19 +207,6 @@ def _example(task: Task, tokenizer: PreTrainedTokenizerBase, length: int) -> dic
         name: value[:length] if value != longer[name] and isinstance(value, list) else value
         for name, value in of.items()
     }
-
-
-def _require_one_process(cells: Sequence[Cell]) -> None:
-    """Raise ProfileError for a cell of several processes, which is predicted but not run."""
-    for cell in cells:
-        if cell.num_processes > 1:
-            raise ProfileError(
-                "cells of several processes are predicted only",
-                where="num_processes",
-                got=str(cell.num_processes),
-                expected="1",
-                hint="ftbench predict",
-            )
 
 
 def _check_settings(cells: Sequence[Cell], request: PrepareRequest) -> None:

@@ -51,7 +51,7 @@ def start(
     children_die_with_this()  # data-loader processes
     # A worker inherits `forkserver` or `spawn`: data-loader processes would import torch anew, for every epoch.
     multiprocessing.set_start_method(None, force=True)  # the platform's default, as in a script
-    _redirect_output(log_file)
+    redirect_output(log_file)
     faulthandler.enable()  # a crash in native code leaves its stack in the log
     if memory_group is not None:
         Path(memory_group).write_text(str(os.getpid()))
@@ -84,7 +84,7 @@ def _nobody_listens(channel: Connection) -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _redirect_output(log_file: str) -> None:
+def redirect_output(log_file: str) -> None:
     """Redirect stdout and stderr of this process, its children and native code to the log file.
 
     What had its name is replaced: writing into a link, a pipe or a second name of a file would reach elsewhere.

@@ -55,8 +55,11 @@ def guard_group() -> None:
     """Make the whole process group end when this process, its leader, ends, even if it is killed.
 
     For processes that are not forked from this one: a data loader's that are spawned, or come from a server. The
-    guard is a small process that waits at the end of a pipe.
+    guard is a small process that waits at the end of a pipe. A process that does not lead its group, such as a
+    rank, does nothing: the group's leader has guarded it.
     """
+    if os.getpgrp() != os.getpid():
+        return
     reading, writing = os.pipe()
     os.set_inheritable(writing, False)
     # The writing end is closed by the kernel alone, after this process has its exit code.

@@ -22,7 +22,9 @@ from transformers import (
 
 from ftbench.plan.cell import Cell
 from ftbench.records.checkpoint import Checkpoint
+from ftbench.records.collectives import Collectives
 from ftbench.records.scores import Score
+from ftbench.worker.measure.collectives import collectives_of
 from ftbench.worker.measure.device import DTYPES
 from ftbench.worker.measure.memory_meters import model_device
 from ftbench.worker.measure.phases import PhaseBook
@@ -50,7 +52,7 @@ class Result:
 
     `scores` are those of the last evaluation, `attention` the implementation that ran. `model_device` is the
     device of the parameters: `cpu`, or the card's UUID. `parameters` includes LoRA's; `trainable_parameters` is
-    the number of those that are trained.
+    the number of those that are trained. `collectives` are the times of communication, if there are several ranks.
     """
 
     log: list[dict[str, float]]
@@ -62,6 +64,7 @@ class Result:
     trainable_parameters: int
     checkpoint: Checkpoint | None = None
     attention: str | None = None
+    collectives: Collectives | None = None
 
 
 def training_arguments(
@@ -113,16 +116,18 @@ def build_trainer(
     )
     if cell.strategy == "zero1":
         with_sharded_optimizer(trainer)
-    if arguments.gradient_accumulation_steps > 1 and not weighs_batches(model, task):
+    several = arguments.gradient_accumulation_steps > 1 or cell.num_processes > 1
+    if several and not weighs_batches(model, task):
         trainer.model_accepts_loss_kwargs = False
     return trainer
 
 
 def weighs_batches(model: PreTrainedModel | PeftModel, task: Task) -> bool:
-    """Return whether a model divides its loss by the number of labels in all batches of a step.
+    """Return whether a model divides its loss by the number of labels in all batches of a step, on all processes.
 
-    Models say that they do if their `forward` takes any argument, and the Trainer then does not divide; those that
-    compute the loss themselves, as BERT's classifiers and T5, do not: gradients and loss would be summed.
+    Models say that they do if their `forward` takes any argument. The Trainer then does not divide by the number of
+    accumulated batches, and multiplies by that of the processes (`Trainer.compute_loss`). Those that compute the
+    loss themselves, as BERT's classifiers and T5, do not: loss and gradients would be multiples.
     """
     own: Any = model
     forward = type(own.get_base_model() if hasattr(own, "get_base_model") else own).forward
@@ -177,6 +182,7 @@ def finetune(
         *counts(trainer.parameters()),
         checkpoint=trainer.checkpoint,
         attention=trainer.attention,
+        collectives=collectives_of(trainer.ddp),
     )
 
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.record import FIRST_STEPS
 from ftbench.records.scores import Score
+from ftbench.worker.measure.collectives import time_every_step
 from ftbench.worker.measure.meters.clock import CudaClock, HostClock
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook
@@ -26,6 +28,7 @@ class MeteredTrainer(Trainer):
 
     checkpoint: Checkpoint | None = None
     attention: str | None = None
+    ddp: DistributedDataParallel | None = None  # the wrapped model, if there are several processes
 
     def __init__(
         self,
@@ -70,9 +73,12 @@ class MeteredTrainer(Trainer):
         finally:
             self.data_collator = of_training
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run forward and backward of one micro-batch, and record its loss."""
-        loss = super().training_step(*args, **kwargs)
+        if self.ddp is None and isinstance(model, DistributedDataParallel):
+            self.ddp = model
+            time_every_step(model)
+        loss = super().training_step(model, *args, **kwargs)
         self.steps.loss(loss)
         return loss
 

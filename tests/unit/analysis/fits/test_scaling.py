@@ -13,7 +13,7 @@ from ftbench.analysis.fits.scaling import (
     slope_per_sample,
     with_full_steps,
 )
-from ftbench.records.record import PredictedPeaks
+from ftbench.records.predicted_peaks import PredictedPeaks
 from tests.factories import cell, measurement, record
 from tests.unit.analysis.made_up import AXES, BATCHES, LENGTHS, memory_bytes, step_s, table
 

@@ -13,7 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.ranks import Ranks
+from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import trace
+from tests.cpu_peak import peak_of_steps
 from tests.sharded import Run, flat, fully_sharded, llama, replicated, tensor_parallel, training
 
 ADAM_STATES = 2
@@ -193,7 +195,9 @@ def test_a_process_that_is_a_rank_already_is_refused():
 def test_one_gpu_imports_nothing_of_sharding():
     code = """
 import sys, torch
+from ftbench.predict.trace.target import Target
 from ftbench.predict.trace.tracer import trace
+from tests.cpu_peak import peak_of_steps
 trace(lambda device: lambda: torch.ones(1, device=device), steps=1)
 assert not {f"ftbench.predict.trace.{name}" for name in ("sharding", "process_group")} & set(sys.modules)
 """
@@ -240,3 +244,23 @@ def test_shapes_that_dtensor_works_out_are_no_memory():
     first, second = trace(unseen, ranks=ranks), trace(unseen, ranks=ranks)
     assert first.same_events(second)
     assert first.nbytes.tolist() == second.nbytes.tolist()
+
+
+def test_a_tensor_that_is_moved_to_the_first_cpu_is_copied_each_time():
+    """accelerate calls the CPU of several processes so; a tensor there says that it is on `cpu`."""
+
+    def factory(device):
+        def step():
+            first = torch.ones(100, device="cpu")
+            second = first.to("cpu:0")
+            third = second.to(device="cpu:0")
+            made = torch.ones(100, device="cpu:0")
+            assert {tensor.device for tensor in (first, second, third, made)} == {
+                torch.device("cpu")
+            }
+            return first, second, third, made
+
+        return step
+
+    traced = trace(factory, steps=1, target=Target(device="cpu"))
+    assert traced.peak_bytes == peak_of_steps(factory, None, 1) == 4 * 400
