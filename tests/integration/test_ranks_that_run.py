@@ -29,7 +29,15 @@ per_device_train_batch_size = [4]
 train_size = [64]
 num_processes = [2]
 
+[[grid]]
+max_length = [32]
+per_device_train_batch_size = [2]
+train_size = [32]
+num_processes = [2]
+strategy = ["zero1"]
+
 [training]
+save_only_model = true
 num_train_epochs = 2
 learning_rate = 1e-2
 
@@ -89,7 +97,7 @@ def test_the_ranks_together_read_what_one_process_reads(done, records):
 
 
 def test_each_rank_has_its_own_memory_steps_and_waiting(records):
-    for key in ((2, 8), (2, 4)):
+    for key in ((2, 8), (2, 4), (2, 2)):
         record = records[key]
         assert record.untrusted == {}
         assert len(record.measurement.ranks) == 2
@@ -116,7 +124,7 @@ def test_the_report_has_weak_and_strong_scaling_and_a_row_per_rank(done):
     assert "### Weak scaling with ddp, length 32, 8 examples per step of each process" in report
     assert "### Strong scaling with ddp, length 32, 8 examples per step of all processes" in report
     assert "Several processes" in done.process.stdout
-    assert len(pd.read_csv(done.directory.path / "ranks.csv")) == 4
+    assert len(pd.read_csv(done.directory.path / "ranks.csv")) == 6
 
 
 def test_a_second_run_has_nothing_left_to_do(done, tmp_path):
@@ -125,5 +133,5 @@ def test_a_second_run_has_nothing_left_to_do(done, tmp_path):
     before = done.records
     again = run(profile, done.directory.path, "--skip-unfit", **settings)
     assert again.process.returncode == 0, again.process.stderr
-    assert "3 of 3 runs are done already" in again.process.stdout
+    assert "4 of 4 runs are done already" in again.process.stdout
     assert again.records == before

@@ -88,16 +88,20 @@ def does_not_fit(
 
 
 def predicted_peaks(prediction: CellPrediction, cell: Cell) -> PredictedPeaks:
-    """Return the middle values of a prediction, for comparison with the measured ones.
-
-    Under DistributedDataParallel all ranks need the same; of other strategies only two ranks are predicted.
-    """
+    """Return the middle values of a prediction, for comparison with the measured ones."""
     card = prediction.cards[0] if prediction.cards else None
-    alike = cell.num_processes if cell.num_processes > 1 and cell.strategy == "ddp" else 0
     fits = card is not None and card.verdict == "fits"  # else the figures end at a failure
     return PredictedPeaks(
         tensors_bytes=prediction.tensors.value_bytes,
-        rank_tensors_bytes=(prediction.tensors.value_bytes,) * alike,
+        rank_tensors_bytes=_of_ranks(prediction, cell),
         allocated_bytes=card.allocated.value_bytes if card and fits else None,
         reserved_bytes=card.reserved.value_bytes if card and fits else None,
     )
+
+
+def _of_ranks(prediction: CellPrediction, cell: Cell) -> tuple[int, ...]:
+    """Return the peak of each rank, if all are known: predicted are the first and the last, most and least."""
+    most, least = prediction.tensors.value_bytes, prediction.smallest_rank_bytes
+    if cell.num_processes > 1 and cell.strategy == "ddp":  # all need the same
+        return (most,) * cell.num_processes
+    return (most, least) if cell.num_processes == 2 and least is not None else ()

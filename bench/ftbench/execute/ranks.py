@@ -14,6 +14,7 @@ from ftbench.plan.devices import Placement
 from ftbench.records.messages import LaunchRequest, RankPosition, WorkspaceRequest, of_rank
 
 LAUNCH = "ftbench.worker.launch.main"
+_SHARDED = ("fsdp2", "fsdp1")
 
 
 def require_devices(cells: Iterable[Cell], device: Placement) -> None:
@@ -25,12 +26,12 @@ def require_devices(cells: Iterable[Cell], device: Placement) -> None:
     for cell in cells:
         if cell.num_processes == 1:
             continue
-        if device.kind == "cpu" and cell.strategy != "ddp":
+        if device.kind == "cpu" and cell.strategy in _SHARDED:
             raise ProfileError(
                 "accelerate shards a model on cards only; on the CPU it would train with DistributedDataParallel",
                 where="parallel.strategy",
                 got=cell.strategy,
-                expected="ddp",
+                expected="ddp or zero1",
                 hint="ftbench predict",
             )
         if device.kind == "cuda" and cell.num_processes > len(device.devices):

@@ -189,12 +189,14 @@ def test_what_it_would_have_is_not_known_where_it_fails_or_is_no_card(prediction
     ("of", "ranks"),
     [
         (cell(), ()),
-        (cell(num_processes=2), (90 * MIB, 90 * MIB)),
-        (cell(num_processes=2, strategy="fsdp2"), ()),
+        (cell(num_processes=3), (90 * MIB, 90 * MIB, 90 * MIB)),
+        (cell(num_processes=2, strategy="fsdp2"), (90 * MIB, 70 * MIB)),
+        (cell(num_processes=3, strategy="fsdp2"), ()),
     ],
 )
-def test_every_rank_of_ddp_needs_the_same(of, ranks):
-    assert predicted_peaks(predicted_cell("x"), of).rank_tensors_bytes == ranks
+def test_ranks_are_known_if_all_are_alike_or_only_two(of, ranks):
+    predicted = predicted_cell("x", smallest_rank_bytes=70 * MIB)
+    assert predicted_peaks(predicted, of).rank_tensors_bytes == ranks
 
 
 @pytest.mark.parametrize(("processes", "fits"), [(1, True), (2, True), (3, False)])
