@@ -17,8 +17,8 @@ from ftbench.records.run_directory import RunDirectory
 from tests.integration.conftest import SMALL
 
 RANKS = 2
-TIMEOUT_S = 10
-_LENGTHS = (16, 18, 20, 22, 24, 26, 28, 30)
+TIMEOUT_S = 8
+_LENGTHS = tuple(range(16, 36, 2))
 _EXAMPLES = 32
 
 

@@ -1,4 +1,7 @@
-"""A rank that dies, hangs, raises or runs out of memory ends its cell, is named, and leaves no process."""
+"""A rank that dies, hangs, raises or runs out of memory ends its cell, is named, and leaves no process.
+
+Long, since `nox -s faults` does the same, and CI runs that.
+"""
 
 import pytest
 
@@ -13,7 +16,7 @@ from tests.rank_faults import (
     run_with_faults,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 def test_the_record_names_the_rank_and_nobody_is_left(tmp_path, monkeypatch):
