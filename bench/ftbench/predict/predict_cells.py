@@ -55,6 +55,8 @@ from ftbench.records.prediction import (
 
 # The search for the largest batch ends here.
 LARGEST_BATCH = 1 << 16
+# What is traced, by the workload without its number of processes, and by target; the latest is the first.
+Alike = dict[tuple[str, Target], list[ShapeTraces]]
 
 
 def predict(
@@ -63,12 +65,14 @@ def predict(
     *,
     sequence_lengths: SequenceLengths | None = None,
     request: PredictRequest | None = None,
+    alike: Alike | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Predictions:
     """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
 
     `sequence_lengths` comes from the data (`read_lengths`); without it, two labels and padding are assumed.
-    `request` has the options. Cells that prediction does not cover are in `Predictions.refused`.
+    `request` has the options. `alike` collects traces for further calls with the same data. Cells that prediction
+    does not cover are in `Predictions.refused`.
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     sequence_lengths = sequence_lengths or SequenceLengths()
@@ -82,13 +86,13 @@ def predict(
         found: dict[str, CellPrediction] = {}
         not_on: list[RefusedCards] = []
         largest: list[LargestBatch] = []
-        alike: dict[tuple[str, Target], list[ShapeTraces]] = {}
+        known: Alike = {} if alike is None else alike
         for group in workload_groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
             for target, its_cards in targets_of(group[0], cards, request):
                 try:
                     traced = _Group(group, target, sequence_lengths, request, its_cards, run)
-                    traced.trace(alike)
+                    traced.trace(known)
                 except (PredictionError, WorkloadError, ProfileError) as error:
                     on = tuple(card.name for card in its_cards)
                     not_on += [
@@ -138,10 +142,10 @@ class _Group:
         self._shape_tracer = ShapeTracer(cells[0], target, sequence_lengths)
         self._shapes = {cell.cell_id: shape_of(cell, sequence_lengths) for cell in cells}
 
-    def trace(self, alike: dict[tuple[str, Target], list[ShapeTraces]]) -> None:
+    def trace(self, alike: Alike) -> None:
         """Trace the shapes from which the predictions of all cells follow.
 
-        `alike` has what is traced already, by workload without its number of processes, and by target.
+        `alike` has what is traced already.
         """
         cell = self._cells[0]
         self._traces = self._traced(
@@ -155,7 +159,8 @@ class _Group:
             every_batch = self._request.largest_batch and self._outliers
             self._least = self._traced(tracer, alike, every_batch=every_batch)
         self._last: ShapeTraces | None = None
-        if (parallel := cell.parallel) is not None and parallel.strategy != "ddp":
+        sharded = cell.parallel is not None and cell.parallel.strategy != "ddp"
+        if sharded and self._request.smallest_rank:
             last_rank = cell.num_processes - 1  # it has the smallest shards
             tracer = dataclasses.replace(self._shape_tracer, rank=last_rank)
             self._last = self._traced(tracer, alike, every_batch=False)
@@ -163,7 +168,7 @@ class _Group:
     def _traced(
         self,
         tracer: ShapeTracer,
-        alike: dict[tuple[str, Target], list[ShapeTraces]],
+        alike: Alike,
         *,
         every_batch: bool,
     ) -> ShapeTraces:

@@ -1,13 +1,14 @@
 """Refit: a fit that is known, corrected for another rank or another number of ranks by one trace.
 
-Ranks differ in the sizes of their shards, and in a few tensors of which there is one per rank. The order of events is
-that of the new trace. Its sizes are functions of batch and length with the terms that the known fit has for the same
-tensor, so that one trace determines what two unknowns of a new fit would take five for.
+Ranks differ in the sizes of their shards, and in a few tensors of which there is one per rank. The order of events
+is that of the new trace. Its sizes are functions of batch and length with the terms that the known fit has for the
+same tensor, so that one trace determines what takes five if the terms are unknown.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -23,10 +24,10 @@ _Places = Mapping[Hashable, Sequence[int]]
 def refit(fitted: FittedTrace, shape: Shape, trace: Trace) -> FittedTrace:
     """Return the fit of a workload that differs in ranks only from a fitted one, and of which one shape is traced.
 
-    A tensor is the same in both if it is the n-th of its site, and the site has as many in both; others are taken for
-    constants. The terms of each size stay, and what the trace contradicts gets another coefficient: a shard
-    is another part of the same parameter. A size that is a sum of two terms must not change, since one trace does
-    not say which of its terms does: FitError. As any fit, it is to be checked with a shape that it was not made from.
+    A tensor is the same in both if it is the n-th of its site, and the site has as many in both; others are taken
+    for constants. The terms of each size stay, and what the trace contradicts gets another coefficient: a shard is
+    another part of the same parameter. A size that is a sum of two terms must not change, since one trace does not
+    say which of its terms does: FitError. As any fit, it is to be checked with a shape that it was not made from.
     """
     constant = len(fitted.coefficients)  # the row of what has no other in the fit: a row of zeros
     rows = np.full(len(trace), constant)
@@ -42,9 +43,7 @@ def refit(fitted: FittedTrace, shape: Shape, trace: Trace) -> FittedTrace:
     ends = len(trace) + np.cumsum([0, *map(len, kernel_rows)])
     sizes = [*trace.nbytes.tolist(), *(one for kernel in trace.kernels for one in kernel.sizes)]
     every = [*rows.tolist(), *(row for of_kernel in kernel_rows for row in of_kernel)]
-    pairs, row = np.unique(
-        np.array([every, sizes], dtype=np.int64).T, axis=0, return_inverse=True
-    )
+    pairs, row = np.unique(np.array([every, sizes], dtype=np.int64).T, axis=0, return_inverse=True)
     row = row.reshape(-1)
     return dataclasses.replace(
         fitted,
@@ -52,7 +51,7 @@ def refit(fitted: FittedTrace, shape: Shape, trace: Trace) -> FittedTrace:
         coefficients=_rescaled(fitted, pairs, shape),
         row=row[: len(trace)].astype(np.int32),
         kernel_rows=tuple(
-            tuple(row[begin:end].tolist()) for begin, end in zip(ends[:-1], ends[1:], strict=True)
+            tuple(row[begin:end].tolist()) for begin, end in itertools.pairwise(ends)
         ),
     )
 
@@ -86,9 +85,7 @@ def _same(ours: _Places, theirs: _Places) -> list[tuple[int, int]]:
     ]
 
 
-def _rescaled(
-    fitted: FittedTrace, pairs: NDArray[np.int64], shape: Shape
-) -> NDArray[np.float64]:
+def _rescaled(fitted: FittedTrace, pairs: NDArray[np.int64], shape: Shape) -> NDArray[np.float64]:
     """Return coefficients for each pair of a row of a fit, and the size that it has now at this shape.
 
     What was empty in the fit, or not in it, becomes a constant: the first term.

@@ -1,9 +1,9 @@
 """The traces of one workload in every shape, from as few real traces as possible.
 
 If five traces have the same sequence of events, whatever the batch and the length, all other shapes are computed
-from them. A batch of one has events of its own, and so has a length for which masks are padded: these are fitted apart
-if there are many, or traced. The traces of another rank, or of another number of ranks, differ in the sizes of
-shards: two shapes are traced, one to correct a fit that is known, one to check it.
+from them. A batch of one has events of its own, and so has a length for which masks are padded: these are fitted
+apart if there are many, or traced. The traces of another rank, or of another number of ranks, differ in the sizes
+of shards: two shapes are traced, one to correct a fit that is known, one to check it.
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ class ShapeTracer:
         return batch == 1 and self._aligned(length)
 
     def _aligned(self, length: int) -> bool:
-        return length > 1 and (
-            length % ROUNDED_TO == 0 or self.cell.attn_implementation != "sdpa"
-        )
+        return length > 1 and (length % ROUNDED_TO == 0 or self.cell.attn_implementation != "sdpa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,9 +191,7 @@ def trace_shapes(
     asked = _Asked.of(shape_tracer, shapes, every_batch=every_batch)
     if alike and (found := _from_those_alike(shape_tracer, asked, run, alike)) is not None:
         return found
-    wanted = list(
-        dict.fromkeys([*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd])
-    )
+    wanted = list(dict.fromkeys([*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd]))
     traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
     one_row = shape_tracer.one_row
     everywhere = _fit(traces, asked.fit_from, asked.check, one_row=one_row)
@@ -216,8 +212,8 @@ def trace_shapes(
 class _Asked:
     """The shapes that are asked for, and those that are traced for fits.
 
-    `ones` are of one example, if there are enough to be fitted, and `ones_fit_from` are the shapes for it, the last one
-    to check. `apart` are lengths at which every batch has other events, `odd` all shapes that no fit is for.
+    `ones` are of one example, if there are enough to be fitted, and `ones_fit_from` are the shapes for it, the last
+    one to check. `apart` are lengths at which every batch has other events, `odd` all shapes that no fit is for.
     """
 
     fit_from: list[Shape]

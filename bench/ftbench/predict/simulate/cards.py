@@ -36,7 +36,8 @@ class Card:
         least, most = nccl_bytes(number)
         return dataclasses.replace(
             self,
-            capacity=(max(self.capacity[0] - most, 0), max(self.capacity[1] - least, 0)),
+            # Not 0, which an allocator's settings take for no limit.
+            capacity=(max(self.capacity[0] - most, 1), max(self.capacity[1] - least, 1)),
             context=(self.context[0] + least, self.context[1] + most),
         )
 
