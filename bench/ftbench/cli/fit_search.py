@@ -25,7 +25,7 @@ from ftbench.cli.subjects import GpusOption, numbers_of_gpus
 if TYPE_CHECKING:
     from ftbench.plan.cell import Cell
     from ftbench.plan.grid import Grid
-    from ftbench.records.fit_search import FitAnswer
+    from ftbench.records.fit_search import FitAnswer, FitRequest
 
 CardOption = Annotated[
     str, typer.Option("--gpu", metavar="NAME", help="The card: its name, or a size such as 24GiB.")
@@ -65,8 +65,6 @@ def fit_search(
     checkpointing, the least communication, the largest batch. Cheaper ones that differ in one setting are shown
     with what they need.
     """
-    from ftbench.cli.progress import phases_on
-    from ftbench.execute.prediction_worker import processes, searched
     from ftbench.plan.gpus import find_gpu
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
@@ -76,15 +74,10 @@ def fit_search(
 
     loaded = load_profile(profile, overrides or ())
     grid = resolve(loaded)
-    chosen = grid.only(selection_of(cell, option="--cell"), option="--cell").cells
-    if len(chosen) > 1:
-        print(
-            f"ftbench: this is the first of {len(chosen)} cells; --cell selects another",
-            file=sys.stderr,
-        )
+    chosen = _first_of(grid, cell)
     numbers = numbers_of_gpus(several) if several else ()
-    axes = axes_searched(loaded, chosen[0], over or (), numbers)
-    found, contradicting = variants(loaded, grid, chosen[0], axes)
+    axes = axes_searched(loaded, chosen, over or (), numbers)
+    found, contradicting = variants(loaded, grid, chosen, axes)
     if not found:
         raise ProfileError("no combination of these settings goes together", where="--over")
     request = FitRequest(
@@ -92,17 +85,36 @@ def fit_search(
         gpu=find_gpu(gpu),
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
-        processes=processes(),
     )
-    with phases_on(sys.stderr) as show:
-        answer = searched(request, predictor(), on_progress=show)
+    answer = _searched(request)
     if as_json:
-        data = fit_json(grid, chosen[0], answer, loaded.name, contradicting)
+        data = fit_json(grid, chosen, answer, loaded.name, contradicting)
         print(json.dumps(data, indent=1))
     else:
-        _show(grid, chosen[0], answer, contradicting)
+        _show(grid, chosen, answer, contradicting)
     if answer.found is None:
         raise typer.Exit(EXIT_FINDING)
+
+
+def _first_of(grid: Grid, cell: str | None) -> Cell:
+    """Return the first cell that --cell selects; stderr says if there are others."""
+    chosen = grid.only(selection_of(cell, option="--cell"), option="--cell").cells
+    if len(chosen) > 1:
+        print(
+            f"ftbench: this is the first of {len(chosen)} cells; --cell selects another",
+            file=sys.stderr,
+        )
+    return chosen[0]
+
+
+def _searched(request: FitRequest) -> FitAnswer:
+    """Return a worker's answer; its progress is shown on stderr."""
+    from ftbench.cli.progress import phases_on
+    from ftbench.execute.prediction_worker import processes, searched
+
+    request = request.model_copy(update={"processes": processes()})
+    with phases_on(sys.stderr) as show:
+        return searched(request, predictor(), on_progress=show)
 
 
 def _show(grid: Grid, cell: Cell, answer: FitAnswer, contradicting: int) -> None:

@@ -36,15 +36,17 @@ class Card:
         least, most = nccl_bytes(number)
         return dataclasses.replace(
             self,
-            # Not 0, which an allocator's settings take for no limit.
-            capacity=(max(self.capacity[0] - most, 1), max(self.capacity[1] - least, 1)),
+            capacity=(max(self.capacity[0] - most, 0), max(self.capacity[1] - least, 0)),
             context=(self.context[0] + least, self.context[1] + most),
         )
 
     @property
     def capacities(self) -> tuple[int, int, int]:
-        """Return the bytes that the allocator may reserve: the middle, for the single figure, and both ends."""
-        least, most = self.capacity
+        """Return the bytes that the allocator may reserve: the middle, for the single figure, and both ends.
+
+        None is 0, which an allocator's settings do not take: there is no room in one byte either.
+        """
+        least, most = (max(end, 1) for end in self.capacity)
         return (least + most) // 2, least, most
 
 
