@@ -111,7 +111,7 @@ def asked(gpus=(1, 2, 4), over=OVER):
 
 
 def by_search_through_all(request, card):
-    """Return the cell that is cheapest by the documented order, among all variants and batches; None if none fits."""
+    """Return the cell that is cheapest by the documented order of all variants and batches; None if none fits."""
     checked = []
     for variant in request.variants:
         for batch in range(1, TRAIN_SIZE + 1):

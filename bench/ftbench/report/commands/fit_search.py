@@ -16,8 +16,8 @@ from ftbench.report.elements.tables import ABSENT, Table, axis_word
 BATCH = "per_device_train_batch_size"
 LEGEND = (
     "needs: peak reserved on a card without a limit, with its interval; room: what the card has for it beside"
-    " CUDA's context and NCCL; missing: from the lower end of the room to the upper end of the need; close (too close"
-    " to call) counts as not fitting"
+    " CUDA's context and NCCL; missing: from the lower end of the room to the upper end of the need; close (too"
+    " close to call) counts as not fitting"
 )
 
 

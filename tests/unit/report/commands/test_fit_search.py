@@ -80,7 +80,7 @@ def test_the_configuration_is_told_beside_the_profiles(asked, answer):
     assert rows["batch"] == ("12", "4", "")
     assert rows["examples per step, all cards"][:2] == ("24", "4")
     assert rows["reserved"][2] == "room: 20.0 GiB to 22.0 GiB"
-    assert rows["process"][0] == "20 GiB (19 GiB to 20 GiB)"
+    assert rows["process"][0] == "20.0 GiB (19.0 GiB to 20.0 GiB)"
     assert rows["largest batch, perhaps"][0] == "14"
 
 
@@ -103,7 +103,7 @@ def test_the_lines_of_the_profile_are_those_that_change(asked, answer):
 def test_a_neighbour_says_what_is_missing_for_it(answer):
     ((what, needs, room, missing, verdict),) = neighbours_table(answer).rows
     assert (what, missing, verdict) == ("strategy ddp", "1.0 GiB", "close")
-    assert needs == "21 GiB (19 GiB to 21 GiB)"
+    assert needs == "21.0 GiB (19.0 GiB to 21.0 GiB)"
     assert room == "20.0 GiB to 22.0 GiB"
 
 
