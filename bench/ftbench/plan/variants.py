@@ -64,7 +64,7 @@ def axes_searched(
     and no checkpointing and checkpointing.
     """
     named = dict(_parsed(text) for text in over)
-    numbers = tuple(sorted(gpus)) or (cell.num_processes,)
+    numbers = tuple(gpus) or (cell.num_processes,)
     strategies = named.pop("strategy", None) or (
         profile.strategy,
         *_DEFAULT_STRATEGIES,

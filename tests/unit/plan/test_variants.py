@@ -56,6 +56,13 @@ def test_departures_come_after_all_that_trains_the_profiles_model_on_as_many_car
     ]
 
 
+def test_one_departure_comes_before_two():
+    over = ("method=lora", "optim=sgd", "dtype=bfloat16", "gradient_checkpointing=false")
+    _, _, _, ways = searched(over)
+    assert [len(one.departures) for one in ways] == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert [one.departures for one in ways[1:4]] == [("dtype",), ("optim",), ("method",)]
+
+
 def test_the_profiles_own_numbers_strategy_and_checkpointing_are_there():
     found, *_ = searched(
         num_processes=4,

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ftbench.plan.gpus import custom_gpu
@@ -25,14 +25,14 @@ OWN_BATCH, TRAIN_SIZE = 4, 16
 OVER = ("method=full,lora", "optim=adamw_torch,sgd")
 
 
-def planted(cell, weights=600, batch=40):
+def planted(cell, weights=600, batch=40, saved=4):
     """What a cell needs: states that LoRA, SGD and shards make smaller, and activations that checkpointing does."""
     states = weights * (4 if cell.settings.get("optim") == "adamw_torch" else 2)
     if cell.method == "lora":
         states = weights + 10
     if cell.strategy == "fsdp2":
         states = states // cell.num_processes + 50
-    each = batch // 4 if cell.settings.get("gradient_checkpointing") else batch
+    each = batch // saved if cell.settings.get("gradient_checkpointing") else batch
     return states + each * cell.per_device_train_batch_size
 
 
@@ -130,9 +130,16 @@ def by_search_through_all(request, card):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(60, 3200), st.integers(0, 300), st.integers(50, 900), st.integers(4, 300))
-def test_nothing_that_is_cheaper_fits(room, unsure, weights, batch):
-    card = Card(room, unsure, weights=weights, batch=batch)
+@given(
+    st.integers(60, 3200),
+    st.integers(0, 300),
+    st.integers(50, 900),
+    st.integers(4, 300),
+    st.sampled_from([2, 4]),
+)
+@example(2500, 0, 600, 80, 2)  # one example fits with checkpointing and without, four do not
+def test_nothing_that_is_cheaper_fits(room, unsure, weights, batch, saved):
+    card = Card(room, unsure, weights=weights, batch=batch, saved=saved)
     request = asked()
     answer = search(request, card)
     expected = by_search_through_all(request, card)
@@ -141,7 +148,7 @@ def test_nothing_that_is_cheaper_fits(room, unsure, weights, batch):
         for neighbour in answer.neighbours:
             one = neighbour.judged
             assert one.verdict != "fits"
-            assert one.needs.value_bytes == planted(one.cell, weights=weights, batch=batch)
+            assert one.needs.value_bytes == planted(one.cell, **card.sizes)
             assert one.missing_bytes == one.needs.value_bytes - (room - unsure) > 0
 
 
