@@ -11,6 +11,7 @@ from ftbench.cli import (
     baseline,
     ending,
     estimate_memory,
+    fit_search,
 )
 from ftbench.cli import (
     gate as gating,
@@ -39,6 +40,7 @@ for command in (
     planning.plan,
     planning.predict,
     planning.explain,
+    fit_search.fit_search,
     planning.estimate,
     estimate_memory.estimate_memory,
     measuring.run,

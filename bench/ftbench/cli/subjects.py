@@ -60,7 +60,7 @@ GpusOption = Annotated[
     typer.Option(
         "--gpus",
         metavar="N,...",
-        help="With FILE.py:FACTORY: the number of GPUs, one process each: 8, or 1,2,4, or 1..8.",
+        help="The number of GPUs, one process each: 8, or 1,2,4, or 1..8.",
     ),
 ]
 
@@ -217,12 +217,15 @@ def subject_of(
         refuse_options(reference, OF_PROFILES, {"--set": overrides})
         whole = _program_grid(reference, arguments, steps, gpus)
         return ProgramSubject(whole, whole.only(selection, option=option), largest)
+    from ftbench.plan.grid import on_gpus
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
 
-    given = {"--arg": arguments, "--steps": steps, "--gpus": gpus, "--largest": largest}
+    given = {"--arg": arguments, "--steps": steps, "--largest": largest}
     refuse_options(reference, _OF_PROGRAMS, given)
     profile = load_profile(reference, overrides or ())
+    if gpus:
+        profile = on_gpus(profile, numbers_of_gpus(gpus))
     grid = resolve(profile)
     return ProfileSubject(profile.name, grid, grid.only(selection, option=option))
 

@@ -13,6 +13,7 @@ from ftbench.execute.engines.base import Engine
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
+from ftbench.records.fit_search import FitAnswer, FitRequest
 from ftbench.records.messages import Progress
 from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
@@ -20,6 +21,7 @@ from ftbench.records.record import Device, Environment
 
 PREDICT = "ftbench.predict.main"
 PREDICT_PROGRAM = "ftbench.predict.programs"
+SEARCH = "ftbench.predict.fit_search"
 TIMEOUT_S = 3600.0
 MOST_PROCESSES = 4
 
@@ -47,6 +49,21 @@ def forecast(
             on_progress=on_progress,
         )
         return require_answer(outcome, "prediction", Predictions, log_file)
+
+
+def searched(
+    request: FitRequest, engine: Engine, *, on_progress: Callable[[Progress], None]
+) -> FitAnswer:
+    """Return a worker's answer to a search; raises the worker's own error, and WorkerError if it has no answer."""
+    with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
+        outcome = engine.run(
+            SEARCH,
+            request.model_dump_json(),
+            log_file=Path(scratch) / "search.log",
+            timeout_s=TIMEOUT_S,
+            on_progress=on_progress,
+        )
+        return require_answer(outcome, "search", FitAnswer, None)
 
 
 def gpu_of(device: Device) -> Gpu:

@@ -112,7 +112,7 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
     values: dict[str, dict[str, Any]] = {}
     for block in profile.grid:
         for point in _points(block):
-            cells[_cell(profile, point, model, data)] = None
+            cells[cell_at(profile, point, model, data)] = None
         for name, options in block.axes.items():
             written = (canonical(name, option) for option in options)
             values.setdefault(name, {}).update({repr(option): option for option in written})
@@ -123,6 +123,24 @@ def expand(profile: Profile, model: ModelSource, data: DataSource) -> Grid:
         Axis(name=name, values=_ordered(options.values())) for name, options in values.items()
     )
     return Grid(axes=axes, cells=tuple(cells))
+
+
+def on_gpus(profile: Profile, numbers: Sequence[int]) -> Profile:
+    """Return a profile whose cells are on each of these numbers of GPUs, one process on each.
+
+    A star is repeated for each number.
+    """
+    name = "num_processes"
+    blocks: list[GridBlock] = []
+    for block in profile.grid:
+        if block.design == "factorial":
+            blocks.append(block.model_copy(update={name: tuple(numbers)}))
+            continue
+        center = {axis: value for axis, value in block.center.items() if axis != name}
+        blocks += [
+            block.model_copy(update={name: (number,), "center": center}) for number in numbers
+        ]
+    return profile.model_copy(update={"grid": tuple(blocks)})
 
 
 def _size(block: GridBlock) -> int:
@@ -144,8 +162,13 @@ def _points(block: GridBlock) -> Iterator[dict[str, Any]]:
             yield center | {name: option}
 
 
-def _cell(profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource) -> Cell:
-    """Return the cell at a point: the profile's settings, overridden by the axes' values."""
+def cell_at(
+    profile: Profile, point: Mapping[str, Any], model: ModelSource, data: DataSource
+) -> Cell:
+    """Return the cell at a point: the profile's settings, overridden by the axes' values.
+
+    Raises ProfileError for settings that cannot go together.
+    """
     own = {name: point.get(name, getattr(profile, name, None)) for name in NON_TRAINER_AXES}
     axes = {name: value for name, value in point.items() if name not in NON_TRAINER_AXES}
     # A setting at its default value asks for the same run as a setting that is left out.

@@ -9,12 +9,15 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftbench.base.errors import HubUnreachable
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import PredictRequest
 from ftbench.worker.process.peft_alone import import_peft_alone
+
+if TYPE_CHECKING:
+    from ftbench.predict.lengths import SequenceLengths
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
@@ -27,24 +30,9 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
 def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[str, Any]:
     import_peft_alone()
-    from ftbench.predict.lengths import (  # imports torch and transformers
-        SequenceLengths,
-        read_lengths,
-    )
-    from ftbench.predict.predict_cells import predict
+    from ftbench.predict.predict_cells import predict  # imports torch and transformers
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked from this one
-    sequence_lengths = SequenceLengths()
-    if request.full_batches or request.cells[0].data.source.kind == "synthetic":
-        sequence_lengths = SequenceLengths(
-            lengths=(max(cell.max_length for cell in request.cells),)
-        )
-    elif request.data_at_hand:
-        emit(Progress(phase="reading the data"))
-        try:
-            sequence_lengths = read_lengths(request.cells, hypothetical=request.hypothetical)
-        except HubUnreachable:
-            request = request.model_copy(update={"data_at_hand": False})
+    request, sequence_lengths = lengths_of(request, emit)
     predictions = predict(
         request.cells,
         request.gpus,
@@ -53,3 +41,22 @@ def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[
         on_progress=lambda phase: emit(Progress(phase=phase)),
     )
     return predictions.model_dump(mode="json")
+
+
+def lengths_of(
+    request: PredictRequest, emit: Callable[[Progress], None]
+) -> tuple[PredictRequest, SequenceLengths]:
+    """Return the lengths of a request's data; if the data cannot be read, the request says so."""
+    from ftbench.predict.lengths import SequenceLengths, read_lengths
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked from this one
+    if request.full_batches or request.cells[0].data.source.kind == "synthetic":
+        longest = max(cell.max_length for cell in request.cells)
+        return request, SequenceLengths(lengths=(longest,))
+    if not request.data_at_hand:
+        return request, SequenceLengths()
+    emit(Progress(phase="reading the data"))
+    try:
+        return request, read_lengths(request.cells, hypothetical=request.hypothetical)
+    except HubUnreachable:
+        return request.model_copy(update={"data_at_hand": False}), SequenceLengths()

@@ -39,6 +39,7 @@ from ftbench.predict.workload_groups import (
     targets_of,
     with_least_data,
     workload_groups,
+    workload_of_any_number,
 )
 from ftbench.records.prediction import (
     CardPrediction,
@@ -54,6 +55,8 @@ from ftbench.records.prediction import (
 
 # The search for the largest batch ends here.
 LARGEST_BATCH = 1 << 16
+# What is traced, by the workload without its number of processes, and by target; the latest is the first.
+Alike = dict[tuple[str, Target], list[ShapeTraces]]
 
 
 def predict(
@@ -62,12 +65,14 @@ def predict(
     *,
     sequence_lengths: SequenceLengths | None = None,
     request: PredictRequest | None = None,
+    alike: Alike | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Predictions:
     """Return the predicted memory of cells on cards; without cards, the exact peak of their tensors.
 
     `sequence_lengths` comes from the data (`read_lengths`); without it, two labels and padding are assumed.
-    `request` has the options. Cells that prediction does not cover are in `Predictions.refused`.
+    `request` has the options. `alike` collects traces for further calls with the same data. Cells that prediction
+    does not cover are in `Predictions.refused`.
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     sequence_lengths = sequence_lengths or SequenceLengths()
@@ -81,12 +86,13 @@ def predict(
         found: dict[str, CellPrediction] = {}
         not_on: list[RefusedCards] = []
         largest: list[LargestBatch] = []
+        known: Alike = {} if alike is None else alike
         for group in workload_groups(covered, sequence_lengths):
             on_progress(f"tracing {group[0].model.source.reference}")
             for target, its_cards in targets_of(group[0], cards, request):
                 try:
                     traced = _Group(group, target, sequence_lengths, request, its_cards, run)
-                    traced.trace()
+                    traced.trace(known)
                 except (PredictionError, WorkloadError, ProfileError) as error:
                     on = tuple(card.name for card in its_cards)
                     not_on += [
@@ -136,26 +142,42 @@ class _Group:
         self._shape_tracer = ShapeTracer(cells[0], target, sequence_lengths)
         self._shapes = {cell.cell_id: shape_of(cell, sequence_lengths) for cell in cells}
 
-    def trace(self) -> None:
-        """Trace the shapes from which the predictions of all cells follow."""
-        self._traces = trace_shapes(
+    def trace(self, alike: Alike) -> None:
+        """Trace the shapes from which the predictions of all cells follow.
+
+        `alike` has what is traced already.
+        """
+        cell = self._cells[0]
+        self._traces = self._traced(
             self._shape_tracer,
-            set(self._shapes.values()),
-            self._run,
-            every_batch=self._request.largest_batch or self._cells[0].batches_vary,
+            alike,
+            every_batch=self._request.largest_batch or cell.batches_vary,
         )
         self._least: ShapeTraces | None = None
-        if least := with_least_data(self._cells[0], self._shape_tracer.target):
+        if least := with_least_data(cell, self._shape_tracer.target):
             tracer = dataclasses.replace(self._shape_tracer, target=least)
-            shapes = set(self._shapes.values())
             every_batch = self._request.largest_batch and self._outliers
-            self._least = trace_shapes(tracer, shapes, self._run, every_batch=every_batch)
+            self._least = self._traced(tracer, alike, every_batch=every_batch)
         self._last: ShapeTraces | None = None
-        if (parallel := self._cells[0].parallel) is not None and parallel.strategy != "ddp":
-            last_rank = self._cells[0].num_processes - 1  # it has the smallest shards
+        sharded = cell.parallel is not None and cell.parallel.strategy != "ddp"
+        if sharded and self._request.smallest_rank:
+            last_rank = cell.num_processes - 1  # it has the smallest shards
             tracer = dataclasses.replace(self._shape_tracer, rank=last_rank)
-            shapes = set(self._shapes.values())
-            self._last = trace_shapes(tracer, shapes, self._run, every_batch=False)
+            self._last = self._traced(tracer, alike, every_batch=False)
+
+    def _traced(
+        self,
+        tracer: ShapeTracer,
+        alike: Alike,
+        *,
+        every_batch: bool,
+    ) -> ShapeTraces:
+        workload = workload_of_any_number(tracer.cell, self._sequence_lengths)
+        known = alike.setdefault((workload, tracer.target), [])
+        shapes = set(self._shapes.values())
+        found = trace_shapes(tracer, shapes, self._run, every_batch=every_batch, alike=known)
+        known.insert(0, found)  # the next is likeliest like this one
+        return found
 
     def predictions(self) -> list[CellPrediction]:
         """Return a prediction for every cell; cells of one shape share their simulations."""

@@ -35,24 +35,31 @@ def workload_groups(cells: Sequence[Cell], sequence_lengths: SequenceLengths) ->
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        settings = memory_view(without_defaults(cell.settings))
-        identity = (
-            cell.model.model_dump(mode="json"),
-            cell.data.eval_size,
-            cell.padding,
-            cell.packing,
-            cell.attn_implementation,
-            cell.method,
-            cell.lora.model_dump() if cell.lora else None,
-            cell.dtype,
-            cell.quantization,
-            cell.num_processes,
-            cell.parallel.model_dump() if cell.parallel else None,
-            has_padding(cell, sequence_lengths),
-            settings,
-        )
-        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(cell)
+        identity = (workload_of_any_number(cell, sequence_lengths), cell.num_processes)
+        groups.setdefault(json.dumps(identity), []).append(cell)
     return list(groups.values())
+
+
+def workload_of_any_number(cell: Cell, sequence_lengths: SequenceLengths) -> str:
+    """Return a name that cells have in common whose workloads differ at most in the number of processes.
+
+    One process is a workload apart: it has no strategy.
+    """
+    identity = (
+        cell.model.model_dump(mode="json"),
+        cell.data.eval_size,
+        cell.padding,
+        cell.packing,
+        cell.attn_implementation,
+        cell.method,
+        cell.lora.model_dump() if cell.lora else None,
+        cell.dtype,
+        cell.quantization,
+        cell.parallel.model_dump() if cell.parallel else None,
+        has_padding(cell, sequence_lengths),
+        memory_view(without_defaults(cell.settings)),
+    )
+    return json.dumps(identity, sort_keys=True)
 
 
 def has_padding(cell: Cell, sequence_lengths: SequenceLengths) -> bool:

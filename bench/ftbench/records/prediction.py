@@ -255,7 +255,8 @@ class PredictRequest(FrozenModel):
     `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
     those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
     `hypothetical` cells may ask for more examples than the data set has.
-    `breakdown_of` names the cells whose memory is to be broken down into parts.
+    `breakdown_of` names the cells whose memory is to be broken down into parts. Without `smallest_rank`, the rank
+    of sharded cells that needs least is not traced, and taken for like the one that needs most.
     """
 
     cells: tuple[Cell, ...]
@@ -271,6 +272,7 @@ class PredictRequest(FrozenModel):
     hypothetical: bool = False
     work: bool = False
     breakdown_of: tuple[str, ...] = ()
+    smallest_rank: bool = True
     processes: int = 1
 
 

@@ -248,6 +248,10 @@ def test_what_is_no_number_of_gpus_is_refused(text):
         numbers_of_gpus(text)
 
 
-def test_several_gpus_are_asked_of_programs_only():
-    with pytest.raises(ProfileError, match="FACTORY only"):
-        subject_of("quick", gpus="8")
+def test_several_gpus_of_a_profile_are_its_axis_of_processes():
+    asked = subject_of("quick", only="max_length=64,num_processes=4", gpus="1,4")
+    assert [axis.values for axis in asked.whole.axes if axis.name == "num_processes"] == [(1, 4)]
+    chosen = asked.grid.cells
+    assert {(cell.max_length, cell.num_processes) for cell in chosen} == {(64, 4)}
+    assert {cell.parallel.strategy for cell in chosen} == {"ddp"}
+    assert len(asked.whole.cells) == 2 * len(subject_of("quick").whole.cells)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ftbench.base.errors import ProfileError
 from ftbench.plan.cell import Cell
-from ftbench.plan.grid import axis_order, expand, kept_cells, selects
+from ftbench.plan.grid import axis_order, expand, kept_cells, on_gpus, selects
 from tests.factories import cell, data_source, grid, model_source, profile
 
 
@@ -45,6 +45,24 @@ def test_a_grid_is_the_union_of_its_blocks():
     both = grid(grid=blocks({"max_length": [16, 32]}, {"max_length": [32, 64]}))
     assert points(both, "max_length") == [(16,), (32,), (64,)]
     assert {axis.name: axis.values for axis in both.axes}["max_length"] == (16, 32, 64)
+
+
+def test_numbers_of_gpus_take_the_place_of_those_of_a_profile():
+    given = profile(grid=blocks({"num_processes": [2]}, {"max_length": [32]}), num_processes=16)
+    found = expand(on_gpus(given, (1, 8)), model_source(), data_source())
+    assert points(found, "max_length", "num_processes") == [(16, 1), (16, 8), (32, 1), (32, 8)]
+
+
+def test_a_star_is_repeated_on_each_number_of_gpus():
+    star = {
+        "design": "star",
+        "max_length": [16, 32],
+        "num_processes": [2, 4],
+        "center": {"num_processes": 4, "max_length": 32},
+    }
+    given = on_gpus(profile(grid=blocks(star)), (1, 8))
+    found = expand(given, model_source(), data_source())
+    assert points(found, "max_length", "num_processes") == [(16, 1), (32, 1), (16, 8), (32, 8)]
 
 
 @given(

@@ -113,12 +113,12 @@ class FittedTrace:
         return dataclasses.replace(self.template, nbytes=sizes[place, self.row], kernels=kernels)
 
     def _sizes(self, batch: int, length: float) -> NDArray[np.int64]:
-        terms = _terms(batch, length, one_row=self.one_row)
+        terms = terms_at(batch, length, one_row=self.one_row)
         return np.rint(self.coefficients @ terms).astype(np.int64)
 
     def peak_bytes(self, batch: int, length: int) -> int:
         """Return the peak of live requested bytes of a cell: `at(batch, length).peak_bytes`."""
-        return int((self._sums @ _terms(batch, length, one_row=self.one_row)).max())
+        return int((self._sums @ terms_at(batch, length, one_row=self.one_row)).max())
 
     @cached_property
     def _sums(self) -> NDArray[np.float64]:
@@ -187,7 +187,8 @@ def _elsewhere(shapes: list[Shape]) -> list[Shape]:
     ]
 
 
-def _terms(batch: int, length: float, *, one_row: bool) -> NDArray[np.float64]:
+def terms_at(batch: int, length: float, *, one_row: bool) -> NDArray[np.float64]:
+    """Return the value of every term at a shape."""
     terms = TERMS_OF_ONE_ROW if one_row else TERMS
     return np.array([term(batch, length) for term in terms.values()], dtype=np.float64)
 
@@ -201,7 +202,7 @@ def _coefficients(
     Sizes and coefficients are whole numbers below 2**53, which doubles represent exactly.
     """
     terms, elsewhere = (
-        np.array([_terms(*shape, one_row=one_row) for shape in of])
+        np.array([terms_at(*shape, one_row=one_row) for shape in of])
         for of in (shapes, _elsewhere(shapes))
     )
     found = np.zeros((len(distinct), terms.shape[1]))

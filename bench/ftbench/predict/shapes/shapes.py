@@ -1,12 +1,15 @@
 """The traces of one workload in every shape, from as few real traces as possible.
 
 If five traces have the same sequence of events, whatever the batch and the length, all other shapes are computed
-from them. A shape with other events (a batch of one, a length for which masks are padded) is traced by itself.
+from them. A batch of one has events of its own, and so has a length for which masks are padded: these are fitted
+apart if there are many, or traced. The traces of another rank, or of another number of ranks, differ in the sizes
+of shards: two shapes are traced, one to correct a fit that is known, one to check it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
@@ -28,6 +31,7 @@ from ftbench.predict.shapes.fit import (
     Shape,
     fit_events,
 )
+from ftbench.predict.shapes.refit import refit
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
@@ -110,17 +114,28 @@ class ShapeTracer:
         to a multiple of eight.
         """
         batch, length = shape
-        aligned = length % ROUNDED_TO == 0 or self.cell.attn_implementation != "sdpa"
-        return batch > 1 and length > 1 and aligned
+        return batch > 1 and self._aligned(length)
+
+    def one_of_many(self, shape: Shape) -> bool:
+        """Return whether a shape has the same events as most shapes of one example have."""
+        batch, length = shape
+        return batch == 1 and self._aligned(length)
+
+    def _aligned(self, length: int) -> bool:
+        return length > 1 and (length % ROUNDED_TO == 0 or self.cell.attn_implementation != "sdpa")
 
 
 @dataclasses.dataclass(frozen=True)
 class ShapeTraces:
-    """The traces of a workload's shapes: fitted for all lengths, or by length, or traced."""
+    """The traces of a workload's shapes: fitted for all lengths, or by length, or traced.
+
+    `everywhere` and `by_length` are of batches of several examples, `of_one` is of those of one.
+    """
 
     everywhere: FittedTrace | None
     by_length: dict[int, FittedTrace | None]  # of lengths that `everywhere` does not hold for
     traced: dict[Shape, Trace]
+    of_one: FittedTrace | None = None
 
     def fitted(self, length: int) -> FittedTrace | None:
         """Return the fit for all batch sizes at a length; None if there is none."""
@@ -130,15 +145,20 @@ class ShapeTraces:
         """Return the trace of a requested shape."""
         if shape in self.traced:
             return self.traced[shape]
-        fitted = self.fitted(shape[1])
+        fitted = self._fitted_at(shape)
         assert fitted is not None, shape
         return fitted.at(*shape)
 
+    def _fitted_at(self, shape: Shape) -> FittedTrace | None:
+        batch, length = shape
+        return self.of_one if batch == 1 else self.fitted(length)
+
     def peak_bytes(self, shape: Shape) -> int:
         """Return the peak of live requested bytes of a shape."""
-        fitted = self.fitted(shape[1])
-        if shape in self.traced or fitted is None:
+        if shape in self.traced:
             return self.traced[shape].peak_bytes
+        fitted = self._fitted_at(shape)
+        assert fitted is not None, shape
         return fitted.peak_bytes(*shape)
 
     def in_orders(self, batch: int, orders: Iterable[Sequence[float]]) -> list[Trace]:
@@ -150,11 +170,17 @@ class ShapeTraces:
 
 
 def trace_shapes(
-    shape_tracer: ShapeTracer, shapes: Collection[Shape], run: Map, *, every_batch: bool
+    shape_tracer: ShapeTracer,
+    shapes: Collection[Shape],
+    run: Map,
+    *,
+    every_batch: bool,
+    alike: Sequence[ShapeTraces] = (),
 ) -> ShapeTraces:
     """Return the traces of a workload for these shapes; with `every_batch`, for all batch sizes.
 
-    A fit is accepted only if it also reproduces, event by event, a shape that it was not made from.
+    A fit is accepted only if it also reproduces, event by event, a shape that it was not made from. `alike` are the
+    traces of workloads that differ from this one in nothing but the rank or the number of ranks.
     """
     regular = sorted(shape for shape in shapes if shape_tracer.regular(shape))
     if not every_batch and len(regular) <= FEWEST_TRACES:
@@ -162,22 +188,99 @@ def trace_shapes(
         return ShapeTraces(
             None, {}, dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
         )
-    odd = sorted(set(shapes) - set(regular))
-    made_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
-    longest = max(length for _, length in made_from)
-    check = [shape for shape in regular if shape not in made_from][-1:] or [(_CHECK, longest)]
-    wanted = list(dict.fromkeys([*made_from, *check, *odd]))
+    asked = _Asked.of(shape_tracer, shapes, every_batch=every_batch)
+    if alike and (found := _from_those_alike(shape_tracer, asked, run, alike)) is not None:
+        return found
+    wanted = list(dict.fromkeys([*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd]))
     traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
-    traced = {shape: traces[shape] for shape in odd}
-    everywhere = _fit(
-        {shape: traces[shape] for shape in made_from}, traces, check, one_row=shape_tracer.one_row
-    )
-    # Lengths at which every batch has other events.
-    apart = {length for _, length in odd if every_batch and not shape_tracer.regular((2, length))}
+    one_row = shape_tracer.one_row
+    everywhere = _fit(traces, asked.fit_from, asked.check, one_row=one_row)
+    of_one = None
+    if asked.ones:
+        of_one = _fit(traces, asked.ones_fit_from[:-1], asked.ones_fit_from[-1:], one_row=one_row)
+    ones_left = [one for one in asked.ones if of_one is None and one not in traces]
+    traces |= dict(zip(ones_left, run(shape_tracer.trace, ones_left), strict=True))
+    traced = {shape: traces[shape] for shape in (*asked.odd, *asked.ones) if shape in traces}
     if everywhere is None:
-        return _by_length(shape_tracer, regular, apart, traced, run)
-    fits, _ = _fits_of(shape_tracer, apart, run)
-    return ShapeTraces(everywhere, fits, traced)
+        by_length = _by_length(shape_tracer, regular, asked.apart, traced, run)
+        return dataclasses.replace(by_length, of_one=of_one)
+    fits, _ = _fits_of(shape_tracer, asked.apart, run)
+    return ShapeTraces(everywhere, fits, traced, of_one)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """The shapes that are asked for, and those that are traced for fits.
+
+    `ones` are of one example, if there are enough to be fitted, and `ones_fit_from` are the shapes for it, the last
+    one to check. `apart` are lengths at which every batch has other events, `odd` all shapes that no fit is for.
+    """
+
+    fit_from: list[Shape]
+    check: list[Shape]
+    ones: list[Shape]
+    ones_fit_from: list[Shape]
+    odd: list[Shape]
+    apart: list[int]
+
+    @classmethod
+    def of(cls, tracer: ShapeTracer, shapes: Collection[Shape], *, every_batch: bool) -> _Asked:
+        regular = sorted(shape for shape in shapes if tracer.regular(shape))
+        fit_from = _fit_shapes([length for _, length in regular] or [s[1] for s in shapes])
+        longest = max(length for _, length in fit_from)
+        check = [shape for shape in regular if shape not in fit_from][-1:] or [(_CHECK, longest)]
+        ones = sorted(shape for shape in shapes if tracer.one_of_many(shape))
+        ones_fit_from: list[Shape] = []
+        if len(ones) > FEWEST_TRACES + 1:
+            ones_fit_from = [(1, length) for _, length in _fit_shapes([s[1] for s in ones])]
+            ones_fit_from.append([one for one in ones if one not in ones_fit_from][-1])
+        else:
+            ones = []
+        odd = sorted(set(shapes) - set(regular) - set(ones))
+        apart = sorted(
+            {length for _, length in odd if every_batch and not tracer.regular((2, length))}
+        )
+        return cls(fit_from, check, ones, ones_fit_from, odd, apart)
+
+
+def _from_those_alike(
+    shape_tracer: ShapeTracer, asked: _Asked, run: Map, alike: Sequence[ShapeTraces]
+) -> ShapeTraces | None:
+    """Return the traces, from fits of a workload alike and two traces for each; None if none of them serves.
+
+    The two shapes are as far apart as those that are asked for.
+    """
+    pairs = [(asked.fit_from[0], asked.check[0])]
+    pairs += [((_FIT_BATCHES[0], length), (_CHECK, length)) for length in asked.apart]
+    if asked.ones:
+        pairs.append((asked.ones_fit_from[0], asked.ones_fit_from[-1]))
+    wanted = list(dict.fromkeys([*itertools.chain(*pairs), *asked.odd]))
+    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
+    for other in alike:
+        known = [other.everywhere, *map(other.fitted, asked.apart)]
+        known += [other.of_one] * bool(asked.ones)
+        fits = [_corrected(fit, traces, *pair) for fit, pair in zip(known, pairs, strict=True)]
+        if None in fits:
+            continue
+        of_one = fits.pop() if asked.ones else None
+        everywhere, *apart = fits
+        traced = {shape: traces[shape] for shape in asked.odd}
+        by_length = dict(zip(asked.apart, apart, strict=True))
+        return ShapeTraces(everywhere, by_length, traced, of_one)
+    return None
+
+
+def _corrected(
+    fitted: FittedTrace | None, traces: dict[Shape, Trace], made_from: Shape, check: Shape
+) -> FittedTrace | None:
+    """Return a fit of a workload alike with this one's sizes; None if a trace contradicts it."""
+    if fitted is None:
+        return None
+    try:
+        found = refit(fitted, made_from, traces[made_from])
+    except FitError:
+        return None
+    return found if _agrees(found, check, traces[check]) else None
 
 
 def _by_length(
@@ -204,8 +307,8 @@ def _fits_of(
     traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
     fits = {
         length: _fit(
-            {(batch, length): traces[batch, length] for batch in _FIT_BATCHES},
             traces,
+            [(batch, length) for batch in _FIT_BATCHES],
             [(_CHECK, length)],
             one_row=shape_tracer.one_row,
         )
@@ -215,21 +318,20 @@ def _fits_of(
 
 
 def _fit(
-    made_from: dict[Shape, Trace],
-    traces: dict[Shape, Trace],
-    check: Sequence[Shape],
-    *,
-    one_row: bool,
+    traces: dict[Shape, Trace], made_from: Sequence[Shape], check: Sequence[Shape], *, one_row: bool
 ) -> FittedTrace | None:
     try:
-        fitted = fit_events(made_from, one_row=one_row)
+        fitted = fit_events({shape: traces[shape] for shape in made_from}, one_row=one_row)
     except FitError:
         return None
-    for shape in check:
-        computed, traced = fitted.at(*shape), traces[shape]
-        if not (traced.same_events(computed) and np.array_equal(traced.nbytes, computed.nbytes)):
-            return None
-    return fitted
+    return fitted if all(_agrees(fitted, shape, traces[shape]) for shape in check) else None
+
+
+def _agrees(fitted: FittedTrace, shape: Shape, traced: Trace) -> bool:
+    """Return whether a fit reproduces a trace, event by event."""
+    computed = fitted.at(*shape)
+    same = traced.same_events(computed) and traced.kernels == computed.kernels
+    return same and np.array_equal(traced.nbytes, computed.nbytes)
 
 
 def _fit_shapes(lengths: Sequence[int]) -> list[Shape]:

@@ -42,8 +42,11 @@ class Card:
 
     @property
     def capacities(self) -> tuple[int, int, int]:
-        """Return the bytes that the allocator may reserve: the middle, for the single figure, and both ends."""
-        least, most = self.capacity
+        """Return the bytes that the allocator may reserve: the middle, for the single figure, and both ends.
+
+        None is 0, which an allocator's settings do not take: there is no room in one byte either.
+        """
+        least, most = (max(end, 1) for end in self.capacity)
         return (least + most) // 2, least, most
 
 

@@ -375,3 +375,84 @@ def test_a_model_that_looks_at_its_data_is_refused(monkeypatch):
         ShapeTracer(cell(), Target(), SequenceLengths()).trace((6, 48))
     assert caught.value.got == "aten.unique_consecutive.default"
     assert caught.value.where == "m"
+
+
+def of_one(batch, length):
+    """A step that has one event less for one example."""
+    return step(batch, length, extra=batch > 1)
+
+
+MANY = [32 * (1 + number) for number in range(9)]
+
+
+def test_many_lengths_of_one_example_are_read_off_a_few_traces():
+    run = Runs()
+    shapes = product((1, 2, 6), MANY)
+    found = trace_shapes(planted(of_one), shapes, run, every_batch=True)
+    assert len(run.shapes) == 12
+    assert_all_told(found, shapes, of=of_one)
+    assert len([shape for shape in found.traced if shape[0] == 1]) <= 6
+
+
+def uneven_of_one(batch, length):
+    """Steps of one example that have other events at each length."""
+    return step(batch, length, extra=length // 32 if batch == 1 else 0)
+
+
+def test_lengths_of_one_example_that_cannot_be_fitted_are_traced_once_each():
+    run = Runs()
+    shapes = product((1, 2, 6), MANY)
+    found = trace_shapes(planted(uneven_of_one), shapes, run, every_batch=True)
+    assert len(run.shapes) == len(set(run.shapes))
+    assert_all_told(found, shapes, of=uneven_of_one)
+    assert {length for batch, length in found.traced if batch == 1} >= set(MANY)
+
+
+def of_other_ranks(batch, length):
+    """The same step with another size of what does not depend on the shape, and more of it."""
+    builder = TraceBuilder()
+    sizes = [4 * 7631, 3072 * batch * length, 48 * batch * length**2, 8 * batch]
+    with builder.kernel(Kernel("aten::mm", (batch * length, 64, 64), (0, 4), False), AT):
+        blocks = [builder.allocate(size, AT) for size in sizes]
+    sent = [builder.allocate(4, AT._replace(operator="send")) for _ in range(8)]
+    for block, size in zip((*blocks, *sent), (*sizes, *[4] * 8), strict=True):
+        builder.free(block, size, AT)
+    return builder.build()
+
+
+def test_ranks_of_a_workload_alike_take_two_traces_for_each_fit():
+    shapes = product((1, 2, 6), MANY)
+    known = trace_shapes(planted(), shapes, Runs(), every_batch=True)
+    run = Runs()
+    found = trace_shapes(planted(of_other_ranks), shapes, run, every_batch=True, alike=[known])
+    assert len(run.shapes) == 4
+    assert_all_told(found, shapes, of=of_other_ranks)
+
+
+def test_a_length_of_its_own_is_corrected_by_itself():
+    shapes = product((2, 6), [*MANY, 100])
+    known = trace_shapes(planted(), shapes, Runs(), every_batch=True)
+    run = Runs()
+    found = trace_shapes(planted(of_other_ranks), shapes, run, every_batch=True, alike=[known])
+    assert {shape for shape in run.shapes if shape[1] == 100} >= {(3, 100), (11, 100)}
+    assert_all_told(found, [(50, 100), *shapes], of=of_other_ranks)
+
+
+def with_other_terms(batch, length):
+    """A step in which another number of ranks changes what a size depends on."""
+    builder = TraceBuilder()
+    for size in (4 * 30522, 3072 * batch * length, 48 * batch * length**2, 8 * length + batch):
+        builder.allocate(size, AT)
+    return builder.build()
+
+
+def test_a_workload_that_no_known_one_is_like_is_traced_as_a_whole():
+    shapes = product((2, 6), MANY)
+    known = trace_shapes(planted(), shapes, Runs(), every_batch=True)
+    run = Runs()
+    found = trace_shapes(planted(with_other_terms), shapes, run, every_batch=True, alike=[known])
+    assert len(run.shapes) == 2 + 6
+    assert_all_told(found, shapes, of=with_other_terms)
+    again = Runs()
+    trace_shapes(planted(with_other_terms), shapes, again, every_batch=True, alike=[known, found])
+    assert len(again.shapes) == 2
