@@ -2,6 +2,7 @@
 
 import pytest
 
+from ftbench.base.errors import PredictionError
 from ftbench.plan.parallel import Parallel
 from ftbench.plan.settings import SETTINGS
 from ftbench.predict.predict_cells import predict
@@ -63,6 +64,14 @@ def test_zero_1_shares_the_states_of_whole_parameters():
     assert states == sorted(states, reverse=True)
     for share, own in zip(shares, states, strict=True):
         assert replicated.peak_bytes - share.peak_bytes == alone - own
+
+
+def test_embeddings_that_accelerate_shards_twice_are_refused_with_what_to_write():
+    with pytest.raises(PredictionError, match="sharded already") as refused:
+        traced("fsdp2", 2, model="bert")
+    assert "transformer_layer_cls_to_wrap" in refused.value.hint
+    named = traced("fsdp2", 2, model="bert", transformer_layer_cls_to_wrap=("BertLayer",))
+    assert named.peak_bytes < traced("ddp", 2, model="bert").peak_bytes
 
 
 def test_parameters_that_stay_unsharded_take_more():

@@ -25,8 +25,9 @@ from ftbench.plan.training_arguments import check_setting
 
 CHECKPOINTING = "gradient_checkpointing"
 PROCESSES = "num_processes"
-# From the least communication to the most: DDP sends gradients, FSDP parameters as well.
-_STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "fsdp1")
+# From the least communication to the most: DDP sends gradients, ZeRO-1 the updated parameters after them, FSDP
+# parameters in both passes.
+_STRATEGIES: tuple[Strategy, ...] = ("ddp", "zero1", "fsdp2", "fsdp1")
 _DEFAULT_STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2")
 
 

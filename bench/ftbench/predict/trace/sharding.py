@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed import _symmetric_memory, device_mesh
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffload, CPUOffloadPolicy, FSDPModule
-from torch.distributed.fsdp._fully_shard import _fsdp_param
+from torch.distributed.fsdp._fully_shard import _fsdp_init, _fsdp_param
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.nn.parallel import distributed
@@ -157,6 +157,7 @@ def sharding(tracer: RankTracer) -> Iterator[None]:
         stack.enter_context(replaced(torch.UntypedStorage, "data_ptr", _address_of_storage))
         for offload in (CPUOffloadPolicy, CPUOffload):
             stack.enter_context(replaced(offload, "__init__", _offload_refused))
+        stack.enter_context(replaced(_fsdp_init, "_move_states_to_device", _sharded_twice_refused))
         for owner, name in _OTHER_MEMORY:
             stack.enter_context(replaced(owner, name, _other_memory_refused(name)))
         rebuild = replaced(Reducer, "_rebuild_buckets", _inside(tracer.with_numbers))
@@ -173,6 +174,24 @@ def _other_memory_refused(name: str) -> Callable[[Any], Callable[..., NoReturn]]
         )
 
     return lambda _: refuse
+
+
+def _sharded_twice_refused(original: Any) -> Callable[..., None]:
+    """Return FSDP2's check of a unit's parameters; one that is sharded already fails in a run, too."""
+
+    def move(*args: Any) -> None:
+        try:
+            original(*args)
+        except AssertionError as error:
+            raise PredictionError(
+                "a parameter of this unit is sharded already, which fails in a run, too",
+                where="fully_shard",
+                got=str(error),
+                hint="accelerate 1.15 shards the embeddings of BERT twice, since they are a unit of their own:"
+                " name the others, as in parallel.transformer_layer_cls_to_wrap = ['BertLayer']",
+            ) from error
+
+    return move
 
 
 def _outside(original: Any) -> Any:
