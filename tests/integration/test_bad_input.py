@@ -38,6 +38,14 @@ def test_refused_before_anything_runs(tmp_path, settings, said):
     assert done.records == []
 
 
+@pytest.mark.parametrize("verb", [("estimate", "--gpu", "t4"), ("frontier", "--limit", "4GiB")])
+def test_a_verb_of_one_process_refuses_several(tmp_path, verb):
+    name, *options = verb
+    done = ftbench(name, "smoke", *options, "--set", "num_processes=2")
+    assert done.returncode == 2
+    assert "cells of one process only" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -286,6 +286,7 @@ def estimate(
     estimate of time is an interval from a roofline model.
     """
     from ftbench.estimate import estimate as estimates
+    from ftbench.execute.ranks import require_one_process
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
@@ -300,6 +301,7 @@ def estimate(
     }
     model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
     target = estimates.target_of(loaded, model, data, given)
+    require_one_process((target.cell,), "estimate")
     folder = runs or Path("results") / loaded.name
     known = estimates.read_measured(folder, target, asked=runs is not None)
     if not gpus and not known.evidence:

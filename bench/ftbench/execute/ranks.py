@@ -49,7 +49,7 @@ def require_one_process(cells: Iterable[Cell], verb: str) -> None:
     for cell in cells:
         if cell.num_processes > 1:
             raise ProfileError(
-                f"{verb} runs cells of one process only",
+                f"{verb} has cells of one process only",
                 where="num_processes",
                 got=str(cell.num_processes),
                 expected="1",
