@@ -1,6 +1,5 @@
 """`ftbench fit-search` from the command line: its answer against predictions of all that it searches."""
 
-import itertools
 import json
 import tomllib
 
@@ -55,16 +54,13 @@ def cell_of(path, **settings):
 def test_the_answer_is_the_first_that_fits_of_all_that_can_be_predicted(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(PROFILE)
-    over = ("--over", "optim=adamw_torch,sgd")
+    over = ("--over", "optim=adamw_torch,sgd", "--over", "gradient_checkpointing=false")
     done = ftbench("fit-search", "small.toml", "--gpu", GPU, *over, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     gpu = custom_gpu(GPU)
     wide = gpu.model_copy(update={"name": "wide", "memory_low_bytes": 2**50, "memory_bytes": 2**50})
-    cells = {
-        (optim, checkpointing): cell_of(path, optim=optim, gradient_checkpointing=checkpointing)
-        for optim, checkpointing in itertools.product(("adamw_torch", "sgd"), (False, True))
-    }
+    cells = {optim: cell_of(path, optim=optim) for optim in ("adamw_torch", "sgd")}
     lengths = SequenceLengths(lengths=(64,))
     predictions = predict(list(cells.values()), [gpu, wide], sequence_lengths=lengths)
     fits = [
@@ -72,9 +68,9 @@ def test_the_answer_is_the_first_that_fits_of_all_that_can_be_predicted(tmp_path
         for name, cell in cells.items()
         if predictions.of(cell.cell_id).cards[0].verdict == "fits"
     ]
-    assert fits == [("sgd", False), ("sgd", True)]
+    assert fits == ["sgd"]
     found = answer["found"]["settings"]
-    assert (found["optim"], found["gradient_checkpointing"]) == fits[0]
+    assert found["optim"] == "sgd"
     assert answer["found"]["departures"] == ["optim"]
     batch = found["per_device_train_batch_size"]
     assert batch >= BATCH
@@ -118,13 +114,11 @@ def test_a_card_on_which_nothing_fits_is_a_finding(tmp_path):
 def test_several_cards_are_a_profiles_axis(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(PROFILE)
-    done = ftbench(
-        "predict", "small.toml", "--gpus", "1,2", "--gpu", "1000MiB", "--json", cwd=tmp_path
-    )
+    done = ftbench("predict", "small.toml", "--gpus", "1,2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     cells = json.loads(done.stdout)["cells"]
     assert [one["num_processes"] for one in cells] == [1, 2]
     expected = resolve(on_gpus(load_profile(str(path)), (1, 2))).cells
     assert [one["cell_id"] for one in cells] == [cell.cell_id for cell in expected]
-    # NCCL may take more than there is: then nothing is certain to fit, and nothing fails.
-    assert cells[1]["cards"][0]["verdict"] != "fits"
+    # DDP's buckets are beside the gradients.
+    assert cells[1]["tensors"]["value_bytes"] > cells[0]["tensors"]["value_bytes"]

@@ -189,7 +189,8 @@ def trace_shapes(
             None, {}, dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
         )
     asked = _Asked.of(shape_tracer, shapes, every_batch=every_batch)
-    if alike and (found := _from_those_alike(shape_tracer, asked, run, alike)) is not None:
+    fitted = [one for one in alike if one.everywhere is not None]
+    if fitted and (found := _from_those_alike(shape_tracer, asked, run, fitted)) is not None:
         return found
     wanted = list(dict.fromkeys([*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd]))
     traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))

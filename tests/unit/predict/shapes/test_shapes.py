@@ -456,3 +456,10 @@ def test_a_workload_that_no_known_one_is_like_is_traced_as_a_whole():
     again = Runs()
     trace_shapes(planted(with_other_terms), shapes, again, every_batch=True, alike=[known, found])
     assert len(again.shapes) == 2
+
+
+def test_a_workload_alike_without_a_fit_costs_no_trace():
+    few = trace_shapes(planted(), [(2, 64)], Runs(), every_batch=False)
+    run = Runs()
+    trace_shapes(planted(), [(2, 64)], run, every_batch=True, alike=[few])
+    assert len(run.shapes) == 6

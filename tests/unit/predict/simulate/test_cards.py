@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from ftbench.plan.gpus import capacity_bytes, custom_gpu, find_gpu, load_gpus
+from ftbench.predict.simulate.allocator_settings import AllocatorSettings
 from ftbench.predict.simulate.cards import (
     card_of,
     installed_torch,
@@ -115,7 +116,9 @@ def test_communicators_take_memory_beside_the_allocator():
 
 def test_a_card_that_communicators_could_fill_has_room_for_nothing():
     assert T4.with_communicators(1000).capacity[0] == 0
-    assert min(T4.with_communicators(1000).capacities) >= 0
+    # An allocator's settings take 0 for a mistake.
+    limits = T4.with_communicators(1000).capacities
+    assert [AllocatorSettings(limit).capacity_bytes for limit in limits][1] == 1
 
 
 def test_a_connection_has_the_buffers_of_three_protocols():
