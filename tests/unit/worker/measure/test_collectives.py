@@ -9,7 +9,11 @@ from ftbench.worker.measure.collectives import collectives_of, time_every_step
 @pytest.fixture
 def model():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield DistributedDataParallel(torch.nn.Linear(8, 8))
+    made = DistributedDataParallel(torch.nn.Linear(8, 8))
+    yield made
+    # The Reducer must not be the last to let go of the group: its end would hold Python's lock while it waits for
+    # gloo's thread, which may be waiting for that lock.
+    del made.reducer, made.logger
     dist.destroy_process_group()
 
 
