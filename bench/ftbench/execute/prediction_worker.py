@@ -92,7 +92,9 @@ def does_not_fit(
     On the CPU, all processes of the cell share the machine's memory; otherwise each has a card.
     """
     if environment.device.kind == "cpu":
-        need, room = prediction.tensors.low_bytes * processes, environment.memory_bytes
+        most, room = prediction.tensors.low_bytes, environment.memory_bytes
+        least = prediction.smallest_rank_bytes
+        need = most + (processes - 1) * (most if least is None else min(most, least))
         if need <= room:
             return None
         of = f" in {processes} processes" if processes > 1 else ""

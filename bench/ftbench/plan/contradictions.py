@@ -17,6 +17,10 @@ _NOT_SCALED: Mapping[WeightsDtype, str] = {
     "bfloat16": "torch has no kernel on CUDA that unscales bfloat16 gradients",
 }
 
+# Optimizers of torch. Of others the Trainer knows more than a class: embeddings have states of 32 bits beside 8.
+_USUAL = "adamw_torch"
+_SHARDED = ("adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop")
+
 # "FlashAttention only support fp16 and bf16 data type" (csrc/flash_attn/flash_api.cpp of flash-attn 2.8.3).
 _HALF_ONLY = ("flash_attention_2", "kernels-community/flash-attn2", "flash_attention_3")
 
@@ -36,6 +40,13 @@ def refuse_contradictions(cell: Cell) -> None:
             where="quantization",
             got=f"{cell.quantization}, with method = {cell.method!r}",
             expected="method = 'lora'",
+        )
+    if cell.strategy == "zero1" and cell.settings.get("optim", _USUAL) not in _SHARDED:
+        raise ProfileError(
+            "this optimizer is not sharded by torch's ZeroRedundancyOptimizer as it is without",
+            where="strategy",
+            got=f"zero1, with training.optim = {cell.settings['optim']!r}",
+            expected=f"training.optim = one of {', '.join(_SHARDED)}",
         )
     if cell.strategy == "zero1" and _saves_optimizer(cell.settings):
         raise ProfileError(

@@ -206,3 +206,13 @@ def test_processes_on_the_cpu_share_the_machines_memory(processes, fits):
     assert (why is None) == fits
     if not fits:
         assert why == "predicted not to fit: its tensors in 3 processes need 300 MiB of 200 MiB"
+
+
+def test_ranks_that_need_less_are_counted_as_what_they_need():
+    machine = environment(memory_bytes=170 * MIB)
+    alike, uneven = (
+        predicted_cell("x", tensors=figure(100)),
+        predicted_cell("x", tensors=figure(100), smallest_rank_bytes=60 * MIB),
+    )
+    assert does_not_fit(alike, machine, 2) is not None
+    assert does_not_fit(uneven, machine, 2) is None

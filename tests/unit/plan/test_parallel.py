@@ -204,3 +204,11 @@ def test_states_of_zero_1_are_not_saved(training, accepted):
     context = contextlib.nullcontext() if accepted else pytest.raises(ProfileError, match="saving")
     with context:
         cells(num_processes=2, parallel={"strategy": "zero1"}, training=training)
+
+
+@pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "paged_adamw_32bit", "adafactor"])
+def test_zero_1_has_optimizers_of_torch_only(optim):
+    training = {"save_strategy": "no", "optim": optim}
+    with pytest.raises(ProfileError, match="not sharded"):
+        cells(num_processes=2, parallel={"strategy": "zero1"}, training=training)
+    assert cells(num_processes=2, training=training)

@@ -105,7 +105,7 @@ def run_of(row: Row) -> Run:
         _number(row, "micro_batch"),
         _number(row, "seq_len"),
         _CHECKPOINTING.get(row["activation_ckpt"].lower(), "none"),
-        "False" not in row["resharding"] and "zero2" not in row["sharding"],
+        "false" not in row["resharding"].lower() and "zero2" not in row["sharding"],
         row["gpu"],
         torch_of(row["torch_version"]),
     )

@@ -160,19 +160,18 @@ def _series(kind: Kind, strategy: str, family: Sequence[_Run]) -> ScalingSeries:
 
 
 def _point(runs: Sequence[_Run], fewest: Sequence[_Run]) -> ScalingPoint:
-    speedup = _mean([run.examples_per_s for run in runs]) / _mean(
-        [run.examples_per_s for run in fewest]
-    )
-    low, high = (None, None) if runs is fewest else _interval(runs, fewest)
     first = runs[0]
+    logs = _by_seed(runs, fewest)
+    efficiency = math.exp(float(np.mean(logs))) if logs else _rate(runs) / _rate(fewest)
+    low, high = (None, None) if runs is fewest else _interval(logs)
     return ScalingPoint(
         processes=first.cell.num_processes,
         units=first.units,
         batch=first.cell.per_device_train_batch_size,
         step_s=_mean([run.step_s for run in runs]),
         examples_per_s=_mean([run.examples_per_s for run in runs]),
-        speedup=speedup,
-        efficiency=speedup * fewest[0].units / first.units,
+        speedup=efficiency * first.units / fewest[0].units,
+        efficiency=efficiency,
         low=low,
         high=high,
         seeds=len({run.seed for run in runs}),
@@ -184,15 +183,23 @@ def _mean(values: Sequence[float]) -> float:
     return math.exp(float(np.mean(np.log(values))))
 
 
-def _interval(runs: Sequence[_Run], fewest: Sequence[_Run]) -> tuple[float | None, float | None]:
-    """Return the ends of the efficiency's interval: Student's t of the logarithms' ratios, seed by seed.
+def _rate(runs: Sequence[_Run]) -> float:
+    return _mean([run.examples_per_s / run.units for run in runs])
 
-    (None, None) with fewer than two seeds in common.
-    """
+
+def _by_seed(runs: Sequence[_Run], fewest: Sequence[_Run]) -> list[float]:
+    """Return the logarithm of the efficiency of each run whose seed ran on the fewest processes, too."""
     one = {run.seed: run.examples_per_s / run.units for run in fewest}
-    logs = [
+    return [
         math.log(run.examples_per_s / run.units / one[run.seed]) for run in runs if run.seed in one
     ]
+
+
+def _interval(logs: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the ends of the efficiency's interval: Student's t of logarithms, one per seed.
+
+    (None, None) with fewer than two.
+    """
     if len(logs) < 2:
         return None, None
     half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(logs) - 1)) * float(stats.sem(logs))

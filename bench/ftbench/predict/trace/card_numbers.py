@@ -11,6 +11,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from torch.utils import _device
 
 from ftbench.predict.trace.patches import replaced, require
 
+_DEVICE_MAP = (
+    "_get_device_map"  # from transformers 4.51 on; before, a map of numbers stays refused by torch
+)
 _LIKE = ("empty", "full", "ones", "rand", "randint", "randn", "zeros")
 _METHODS = ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros")
 
@@ -32,13 +36,16 @@ def numbers_are_cards() -> Iterator[None]:
         stack.enter_context(replaced(torch._C._nn, "_parse_to", _with_named_first))
         if "transformers" in sys.modules:  # which imports its parts late
             modeling = importlib.import_module("transformers.modeling_utils")
-            stack.enter_context(replaced(modeling, "_get_device_map", _with_named_devices))
+            if hasattr(modeling, _DEVICE_MAP):
+                stack.enter_context(replaced(modeling, _DEVICE_MAP, _with_named_devices))
         yield
 
 
 def named(device: Any) -> Any:
-    """Return the name of a card for its number, else what was given."""
-    return f"cuda:{device}" if type(device) is int else device
+    """Return the name of a card for its number, also one of numpy's, else what was given."""
+    if isinstance(device, bool) or not isinstance(device, Integral):
+        return device
+    return f"cuda:{int(device)}"
 
 
 def _constructors() -> Iterator[tuple[Any, str]]:
@@ -52,7 +59,7 @@ def _constructors() -> Iterator[tuple[Any, str]]:
 def _with_named_device(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def make(*args: Any, **kwargs: Any) -> Any:
-        if type(kwargs.get("device")) is int:
+        if "device" in kwargs:
             kwargs["device"] = named(kwargs["device"])
         return original(*args, **kwargs)
 

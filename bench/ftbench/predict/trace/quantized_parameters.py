@@ -43,6 +43,10 @@ class QuantizedParameters:
         self._functional = functional
         self._mark = mark
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedParameters:
+        """Return itself: a parameter that is copied, as reference models are, moves as the first one."""
+        return self
+
     def of_4_bits(
         self, _: Any, data: Any = None, requires_grad: bool = False, *rest: Any, **attributes: Any
     ) -> torch.nn.Parameter:

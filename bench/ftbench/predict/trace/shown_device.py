@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ SHOWN = torch.device("cuda", 0)
 
 def place(device: Any, traced: torch.device) -> Any:
     """Return the traced device for each way of naming the card (`cuda`, `cuda:0`, 0), else what was given."""
-    if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
+    if isinstance(device, bool) or not isinstance(device, (Integral, str, torch.device)):
         return device
     if isinstance(device, str) and not device.startswith("cuda"):
         return device
-    named = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    named = (
+        torch.device("cuda", int(device)) if isinstance(device, Integral) else torch.device(device)
+    )
     return traced if named.type == "cuda" and not named.index else named

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import (
     FakeTensorMode,
+    _BypassDispatchCache,
 )
 
 from ftbench.predict.trace import patches
@@ -165,7 +166,7 @@ def _replacements(
     yield patches.modules_move()
     yield storages_resized(tracer.resized)
     yield other_threads_refused(tracer.other_thread)
-    yield weight_files_without_data()
+    yield weight_files_without_data(tracer)
     if target.device == "cpu":
         yield patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
         return
@@ -183,3 +184,9 @@ class _Fakes(FakeTensorMode):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Fakes:
         return self
+
+    def _cache_key(self, state: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return the key of torch's cache of results; with a storage in it, the cache would keep that alive."""
+        if func is torch.ops.aten.set_.source_Storage_storage_offset:
+            raise _BypassDispatchCache("an argument is a storage")
+        return super()._cache_key(state, func, args, kwargs)

@@ -128,6 +128,12 @@ class Tracer(TorchDispatchMode):
         """Note that a tensor is a part of the model, although no module has it as a parameter or a buffer."""
         self._storages.mark(tensor, "parameters", "")
 
+    def loaded(self, tensor: torch.Tensor) -> None:
+        """Record the storage of a tensor that was read from a file, if it is on the traced device."""
+        on_card = isinstance(tensor, FakeTensor) and tensor.fake_device == self._device
+        if on_card and not self._storages.closed:
+            self._storages.see(tensor, self._position.site())
+
     def count_managed(self, nbytes: int) -> None:
         """Count bytes of CUDA's managed memory, which is not in the events."""
         if not self._storages.closed:

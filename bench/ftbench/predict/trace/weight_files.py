@@ -2,7 +2,7 @@
 
 A file in the format of safetensors says in its header which shapes and types it has. Nothing else is read of it, so
 `from_pretrained` in a factory makes the allocations of a card at the cost of a model with random weights.
-`torch.load` knows tensors without data itself.
+`torch.load` makes tensors without data itself; where they are, and that they take memory there, is added here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.patches import replaced
+from ftbench.predict.trace.shown_device import place
 
 # transformers reads in four threads, unless this says otherwise; a trace watches one.
 _ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"
@@ -55,20 +57,72 @@ _safe_open = safetensors.safe_open
 _traces = 0  # that are running
 
 
+class Reader(Protocol):
+    """The part of a tracer that is told of what is read."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device whose storages are recorded."""
+
+    def loaded(self, tensor: torch.Tensor) -> None:
+        """Record the storage of a tensor that was read from a file, if it is on the traced device."""
+
+
 @contextlib.contextmanager
-def weight_files_without_data() -> Iterator[None]:
-    """Let `safetensors.safe_open` give tensors without data while the context lasts, under every name it has."""
+def weight_files_without_data(tracer: Reader) -> Iterator[None]:
+    """Let files of weights be opened and not read while the context lasts: safetensors' and those of `torch.save`.
+
+    `safetensors.safe_open` is replaced under every name it has.
+    """
     global _traces
     with contextlib.ExitStack() as stack:
         for module in _with_name("safe_open", _safe_open):
             stack.enter_context(replaced(module, "safe_open", lambda _: _open_file))
         stack.enter_context(replaced(torch.Tensor, "to", _with_its_text))
+        stack.enter_context(
+            replaced(torch._utils, "_restore_device_fake_mode", lambda _: _placing(tracer))
+        )
         stack.enter_context(_variable(_ONE_THREAD, "1"))
         _traces += 1
         try:
             yield
         finally:
             _traces -= 1
+
+
+def _placing(tracer: Reader) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what puts a tensor of `torch.load` on the device that it is loaded to."""
+
+    def placed(tensor: torch.Tensor) -> torch.Tensor:
+        storage: Any = tensor.untyped_storage()
+        if storage._fake_device is not None and isinstance(tensor, FakeTensor):
+            tensor.fake_device = torch.device(place(_location(storage), tracer.device))
+            tracer.loaded(tensor)
+        return tensor
+
+    return placed
+
+
+def _location(storage: Any) -> Any:
+    """Return where `torch.load` puts a storage, by its argument `map_location`; raises PredictionError."""
+    saved = storage._fake_device
+    asked = torch.serialization._serialization_tls.map_location
+    if asked is None:
+        return saved
+    if isinstance(asked, dict):
+        return asked.get(saved, saved)
+    if not callable(asked):
+        return asked
+    found = asked(
+        storage, saved
+    )  # it moves the storage, leaves it on the host, or leaves it to torch
+    if found is not None and found is not storage:
+        raise PredictionError(
+            "a function that moves what it is given cannot be traced",
+            where="torch.load(map_location=...)",
+            expected="the name of a device, or a table of names",
+        )
+    return saved if found is None else "cpu"
 
 
 def _open_file(filename: Any, framework: str = "pt", device: Any = "cpu", **options: Any) -> Any:

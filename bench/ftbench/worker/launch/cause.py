@@ -5,6 +5,7 @@ A rank that ends takes the others with it: they fail in their next collective, o
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,9 @@ def cause_of(ends: Sequence[End], answers: Mapping[int, Answer]) -> dict[str, An
     own = [rank for rank in told if not _has_lost_another(answers[rank])]
     silent = [rank for rank in order if rank not in answers and codes.get(rank) != 0]
     first = order[0] if order else None
-    if first in silent:
+    # The launcher ends the others with a SIGTERM, and both ends may be seen at once, in any order.
+    ended_by_launcher = bool(own) and first is not None and codes[first] == -signal.SIGTERM
+    if first in silent and not ended_by_launcher:
         return _silent(first, codes[first])
     if own:
         return _with_rank(answers[own[0]], own[0])

@@ -44,12 +44,17 @@ def merged_steps(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for how, names in (
         ("max", ("step_s", "data_wait_s", "length")),
         ("sum", ("samples", "real_tokens", "padded_tokens", "flops")),
-        ("mean", ("loss",)),
+        (_mean_of_all, ("loss",)),
     ):
         for name in names:
             if name in merged:
                 merged[name] = stacked[name].agg(how)
     return merged.reset_index()[list(tables[0].columns)]
+
+
+def _mean_of_all(values: pd.Series[float]) -> float:
+    """Return the mean; NaN if it is NaN on one rank."""
+    return float(values.mean(skipna=False))
 
 
 def merged_measurement(measured: Sequence[Measurement], table: pd.DataFrame) -> Measurement:

@@ -31,8 +31,8 @@ from ftbench.worker.process.lifeline import die_with_parent
 COUNT_EVERY_S = 0.2
 # A pipe holds 64 KiB (pipe(7)): a rank that fails must not wait for a reader.
 PIPE_BYTES = 64 << 10
-# A character is at most six bytes of JSON.
-_MOST_CHARACTERS = 8 << 10
+# A character is at most twelve bytes of JSON: those beyond the first 65,536 are written as two.
+_MOST_CHARACTERS = 4 << 10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,6 +86,16 @@ def test_the_interval_is_students_over_seeds():
     assert point.high == pytest.approx(0.8 * math.exp(half), rel=1e-4)
 
 
+def test_the_efficiency_is_that_of_the_seeds_of_its_interval():
+    # The third seed ran on two processes only, and was slow.
+    records = [run_of(1, 8, 1.0, seed=seed) for seed in (0, 1)]
+    records += [run_of(2, 8, step_s, seed=seed) for seed, step_s in enumerate((1.2, 1.3, 9.0))]
+    point = series_of(records, "weak").points[1]
+    assert point.efficiency == pytest.approx(1 / math.sqrt(1.2 * 1.3))
+    assert point.low < point.efficiency < point.high
+    assert point.speedup == pytest.approx(2 * point.efficiency)
+
+
 def test_one_seed_has_no_interval():
     point = series_of([run_of(1, 8, 1.0), run_of(2, 8, 1.25)], "weak").points[1]
     assert (point.low, point.high, point.seeds) == (None, None, 1)

@@ -1,5 +1,6 @@
 """Numbers of cards: 0 is the traced card wherever torch takes a number for a device."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -59,3 +60,18 @@ def test_a_rank_is_a_number_of_a_card():
     assert traced.peak_bytes >= 3 * 4 * (8 * 4 + 4)  # weights, gradients and their bucket
     with pytest.raises(RuntimeError, match="accelerator"):
         torch.empty(1, device=0)  # after the trace, as before it
+
+
+def test_transformers_before_maps_of_devices_is_traced_too(monkeypatch):
+    from transformers import modeling_utils
+
+    monkeypatch.delattr(modeling_utils, "_get_device_map")
+    assert trace(lambda device: lambda: torch.ones(2, device=0), target=TARGET).peak_bytes > 0
+
+
+def test_a_number_of_numpy_names_the_card():
+    def factory(device):
+        assert torch.empty(3).to(np.int64(0)).device == torch.empty(3, device=np.int64(0)).device
+        return lambda: None
+
+    trace(factory, target=TARGET)

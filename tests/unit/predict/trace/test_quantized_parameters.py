@@ -1,5 +1,7 @@
 """Quantized parameters in a trace: layers and models that bitsandbytes quantizes when they come to the card."""
 
+import copy
+
 import bitsandbytes
 import pytest
 import torch
@@ -129,3 +131,23 @@ def test_a_layer_is_quantized_when_it_is_moved(move):
     nested = 256 * 512 // 64 + code + 4 * scales + code + 4  # and the map that all weights share
     assert found["4 bits"] == weights // 2 + bias + 16 * 4 + nested
     assert found["8 bits"] == weights + bias + 512 * 4
+
+
+def test_a_layer_that_is_copied_takes_as_much_again():
+    found = []
+
+    def factory(device):
+        layers = [
+            bitsandbytes.nn.Linear4bit(256, 512, bias=False, quant_type="nf4").cuda(),
+            bitsandbytes.nn.Linear8bitLt(256, 512, bias=False, has_fp16_weights=False).cuda(),
+        ]
+        before = torch.cuda.memory_allocated()
+        copies = copy.deepcopy(layers)
+        found.append(torch.cuda.memory_allocated() - before)
+        assert copies[0].weight.quant_state is not layers[0].weight.quant_state
+        return lambda: copies[0](torch.ones(1, 256, dtype=torch.float16, device=device)).sum()
+
+    trace(factory, target=TARGET, steps=1)
+    weights, scales, outputs = 256 * 512, 256 * 512 // 64, 512
+    nested = scales + 16 * 4 + 256 * 4 + 4 * scales // 256 + 4
+    assert found[0] >= weights // 2 + nested + weights + 4 * outputs

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
+from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.events import Kind
 from ftbench.predict.trace.tracer import Target, trace
 
@@ -110,6 +111,56 @@ def test_state_is_loaded_from_both_kinds_of_files(place, folder):
         )
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["cuda", "cuda:0", torch.device("cuda", 0), {"cpu": "cuda:0"}, None, "cpu", lambda s, _: s],
+    ids=["name", "numbered", "device", "table", "none", "host", "function"],
+)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_loaded_state_takes_memory_where_it_is_while_it_lives(place, mmap, folder):
+    weights = 4 * AutoModelForCausalLM.from_config(CONFIG).num_parameters()
+    on_host = place is None or place == "cpu" or callable(place)
+    found = []
+
+    def factory(device):
+        state = torch.load(folder / "weights.pt", map_location=place, mmap=mmap)
+        found.append(torch.cuda.memory_allocated())
+        assert {t.device.type for t in state.values()} == {"cpu" if on_host else "cuda"}
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(CONFIG)
+        model.load_state_dict(state, assign=True, strict=False)
+        del state
+        found.append(torch.cuda.memory_allocated())
+        model.to(device)  # its buffers, and all of it from the host
+        found.append(torch.cuda.memory_allocated())
+        return lambda: model.lm_head.weight.sum()
+
+    trace(factory, target=TARGET)
+    assert found[:2] == [0, 0] if on_host else [weights, weights]
+    assert weights <= found[2] < weights + 512
+
+
+def test_a_module_that_was_saved_whole_is_loaded_to_the_card(tmp_path):
+    torch.save(torch.nn.Linear(64, 32), tmp_path / "module.pt")
+    found = []
+
+    def factory(device):
+        module = torch.load(tmp_path / "module.pt", weights_only=False, map_location=device)
+        found.append(torch.cuda.memory_allocated())
+        return lambda: module(torch.ones(2, 64, device=device)).sum().backward()
+
+    trace(factory, target=TARGET)
+    assert found == [4 * (64 * 32 + 32)]
+
+
+def test_a_function_that_moves_what_it_is_given_is_refused(folder):
+    with pytest.raises(PredictionError, match="moves"):
+        trace(
+            lambda device: torch.load(folder / "weights.pt", map_location=lambda s, _: s.clone()),
+            target=TARGET,
+        )
+
+
 def test_a_type_given_in_loading_halves_the_weights(folder):
     sizes = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -204,8 +255,6 @@ def test_files_are_read_as_ever_after_a_trace(folder):
 
 
 def test_a_question_for_free_memory_is_refused_elsewhere():
-    from ftbench.base.errors import PredictionError
-
     def factory(device):
         torch.cuda.mem_get_info()
 

@@ -33,8 +33,10 @@ def test_a_rank_that_was_killed_is_the_cause_although_the_other_has_an_error(ran
     assert cause_of(ends[::-1], {1 - rank: failed(LOST)}) == found
 
 
-def test_those_that_the_launcher_ended_are_not_the_cause():
-    ends = [End(2, 1), End(0, -15), End(1, -15)]
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 1, 2)])
+def test_those_that_the_launcher_ended_are_not_the_cause(order):
+    codes = {2: 1, 0: -15, 1: -15}
+    ends = [End(rank, codes[rank]) for rank in order]
     found = cause_of(ends, {2: failed("out of memory", "oom")})
     assert (found["status"], found["failure"]["rank"]) == ("oom", 2)
 

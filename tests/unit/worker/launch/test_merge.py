@@ -57,6 +57,11 @@ def two(first=None, second=None):
     return [measurement(**(first or {})), measurement(**(second or {}))]
 
 
+def test_a_loss_that_is_no_number_on_one_rank_is_none_of_the_batch():
+    broken = table(1).assign(loss=[float("nan"), *LOSSES[1][1:]])
+    assert list(merged_steps([table(0), broken])["loss"].isna()) == [True, False, False, False]
+
+
 def test_ranks_are_numbered_and_together_they_have_all_examples(steps):
     merged = merged_measurement(two(), steps)
     assert [rank.rank for rank in merged.ranks] == [0, 1]

@@ -70,3 +70,9 @@ def test_threads_are_shared_unless_they_are_named(monkeypatch):
     assert [threads_of(number) for number in (2, 3, 16)] == [4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads_of(2) == 3
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", "é", "\U0001f600"])
+def test_a_failure_fits_into_a_pipe_whatever_its_message_is_written_in(character):
+    answer = {"status": "crashed", "failure": {"message": character * 10**6, "phase": "train"}}
+    assert len(rank._short(answer)) < rank.PIPE_BYTES

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import pytest
 
@@ -25,7 +26,9 @@ def child(board, rank, end):
 
 
 def wait_for(watch, ends):
+    until = time.monotonic() + 60
     while len(watch.ends) < ends:
+        assert time.monotonic() < until, watch.ends
         watch.join(0.01)
 
 
