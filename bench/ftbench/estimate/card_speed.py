@@ -1,0 +1,57 @@
+"""Card speed: the figures of a data sheet that a step's time depends on. Plain data, from the catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from ftbench.plan.gpus import Dtype, Gpu
+
+# Chips by the process that they are made in. Chips for servers with HBM (GP100, GV100, GA100, GH100, GB100) have
+# power to spare at their boost clock, and so have no generation here whose power limit may bind.
+Generation = Literal["server", "pascal", "turing", "ga10x", "ada", "blackwell"]
+_GENERATIONS: Mapping[tuple[int, int], Generation] = {
+    (6, 1): "pascal",
+    (7, 5): "turing",
+    (8, 6): "ga10x",
+    (8, 9): "ada",
+    (12, 0): "blackwell",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CardSpeed:
+    """The speed of one kind of card by its data sheet.
+
+    `peak_flops` are dense FLOP/s by type at the boost clock, `boost_hz` that clock, `tdp_watts` the power limit.
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    peak_flops: Mapping[Dtype, float]
+    bandwidth_bytes_per_s: float
+    multiprocessors: int
+    boost_hz: float
+    tdp_watts: float
+
+    @property
+    def generation(self) -> Generation:
+        """Return the generation of the chip."""
+        return _GENERATIONS.get(self.compute_capability, "server")
+
+
+def speed_of(gpu: Gpu) -> CardSpeed | None:
+    """Return a catalogued card's speed; None if a figure of it is not known."""
+    bandwidth, clock, power = gpu.bandwidth_bytes_per_s, gpu.boost_hz, gpu.tdp_watts
+    if bandwidth is None or gpu.multiprocessors is None or clock is None or power is None:
+        return None
+    return CardSpeed(
+        name=gpu.name,
+        compute_capability=gpu.compute_capability,
+        peak_flops=gpu.peak_flops,
+        bandwidth_bytes_per_s=bandwidth,
+        multiprocessors=gpu.multiprocessors,
+        boost_hz=clock,
+        tdp_watts=power,
+    )

@@ -1,0 +1,214 @@
+"""Kernel time: the seconds of a step on a card that was not measured, from the shapes of its kernels. Pure.
+
+Each matrix product is computed in tiles, one tile at a time on each multiprocessor, so its time goes in waves (the
+idea of NeuSight, Lee et al., ASPLOS 2025, with a few constants in the place of its networks):
+
+    min over tiles and splits of  waves x 2 tm tn (k / split + k0) (1 + c / (tm tn)) / (e peak / multiprocessors)
+    with waves = ceil(batch x ceil(m / tm) x ceil(n / tn) x split / multiprocessors)
+    but at least its bytes / (eb bandwidth);  plus t0
+
+All other kernels move bytes, through two limits: the memory's, and what multiprocessors x clock can ask for.
+A power limit lowers the clock of products: a chip needs so many watts per peak TFLOP/s, by its generation.
+The host starts kernels beside the card; the slower of the two decides, with a smooth corner between them.
+
+Numbers are arrays over the kernels of many steps at once: a fit evaluates all published steps together.
+`time_constants.toml` has the constants, with the evidence of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftbench.estimate.card_speed import CardSpeed
+from ftbench.estimate.time_constants import TimeConstants
+from ftbench.plan.gpus import Dtype
+from ftbench.records.prediction import PassWork
+
+Array = NDArray[np.float64]
+
+# Sides of the tiles that libraries of products choose from, and numbers of parts that they split a depth into.
+_TILES = ((256, 128), (128, 128), (128, 64), (64, 64), (32, 32))
+_SPLITS = (1, 4)
+_PARTIAL_BYTES = 8  # a split's partial sums are written and read again, in float32
+_SIZES: Mapping[Dtype, int] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+_HALF: Mapping[str, Dtype] = {"float16": "fp16", "bfloat16": "bf16"}
+# Exponents of the smooth corners: between the power limit and none, and between host and card. 1 would be a sum and
+# infinity a sharp corner; not fitted.
+_POWER_CORNER = 4.0
+_HOST_CORNER = 6.0
+_CAUSAL_SHARE = 0.5  # the part of a square of queries and keys below its diagonal
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step, or other pass: its work, the card, the type of its float32 products, and the age of the software.
+
+    `dtype` is fp32, or tf32 if float32 products are computed in it; products of half types keep theirs. `old` is
+    for torch older than 1.12.
+    """
+
+    work: PassWork
+    card: CardSpeed
+    dtype: Dtype = "fp32"
+    old: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSeconds:
+    """The seconds of steps, an array of each: of the whole step, and of its parts if each had the card alone."""
+
+    total: Array
+    products: Array
+    memory: Array
+    attention: Array
+    host: Array
+
+    @property
+    def host_share(self) -> Array:
+        """Return the host's time in parts of the step's; near one if the card waits for the host."""
+        return self.host / self.total
+
+
+class Steps:
+    """The kernels of steps as arrays, made once and evaluated for any constants."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._number = len(steps)
+        self._products = _table(
+            _of_product(i, step, product)
+            for i, step in enumerate(steps)
+            for product in step.work.by_kernel.products
+        )
+        self._attention = _table(
+            _of_attention(i, step, call)
+            for i, step in enumerate(steps)
+            for call in step.work.by_kernel.attention
+        )
+        self._memory = _table(
+            _of_memory(i, step, row)
+            for i, step in enumerate(steps)
+            for row in step.work.by_kernel.memory
+        )
+        self._kernels = np.array([float(step.work.kernels) for step in steps])
+        self._old = np.array([step.old for step in steps])
+
+    def seconds(self, constants: TimeConstants) -> StepSeconds:
+        """Return the seconds of every step, in order."""
+        products = self._sum(self._products, product_seconds(self._products, constants))
+        memory = self._sum(self._memory, memory_seconds(self._memory, constants))
+        attention = self._sum(self._attention, attention_seconds(self._attention, constants))
+        age = np.where(self._old, constants.old_software, 1.0)
+        card = (products + memory + attention) * age
+        host = self._kernels * constants.host_s
+        total = (card**_HOST_CORNER + host**_HOST_CORNER) ** (1 / _HOST_CORNER)
+        return StepSeconds(total, products * age, memory * age, attention * age, host)
+
+    def _sum(self, table: Mapping[str, Array], seconds: Array) -> Array:
+        rows = table["row"].astype(int)
+        return np.bincount(rows, seconds, self._number)
+
+
+def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
+    """Return the seconds of matrix products, all of a row together."""
+    c = constants
+    b, m, n, k = (kernels[name] for name in ("batch", "m", "n", "k"))
+    plain, tf32 = kernels["plain"] > 0, kernels["tf32"] > 0
+    share = np.select([plain, tf32], [c.plain_share, c.tf32_share], c.tensor_share)
+    edge = np.where(plain, c.plain_tile_edge, c.tensor_tile_edge)
+    multiprocessors = kernels["multiprocessors"]
+    rate = kernels["peak"] * power_share(kernels, c) * share / multiprocessors
+    bandwidth = kernels["bandwidth"] * c.product_bandwidth_share
+    best = np.full(b.shape, np.inf)
+    for tall, wide in _TILES:
+        tiles = b * np.ceil(m / tall) * np.ceil(n / wide)
+        of_depth = 2 * (tall * wide + edge) / rate
+        for split in _SPLITS:
+            waves = np.ceil(tiles * split / multiprocessors)
+            seconds = waves * of_depth * (np.ceil(k / split) + c.depth_overhead)
+            if split > 1:
+                seconds = seconds + _PARTIAL_BYTES * split * b * m * n / bandwidth
+            best = np.minimum(best, seconds)
+    moved = b * (m * k + k * n + m * n) * kernels["size"]
+    one: Array = np.maximum(best, moved / bandwidth) + c.product_start_s
+    return one * kernels["count"]
+
+
+def memory_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
+    """Return the seconds of kernels that are limited by the bytes they move."""
+    through_memory = kernels["nbytes"] / (kernels["bandwidth"] * constants.bandwidth_share)
+    asked_for = kernels["nbytes"] / (kernels["cycles"] * constants.bytes_per_cycle)
+    seconds: Array = through_memory + asked_for + kernels["kernels"] * constants.kernel_start_s
+    return seconds
+
+
+def attention_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
+    """Return the seconds of fused attention; a causal square is half skipped."""
+    rate = kernels["peak"] * power_share(kernels, constants) * constants.attention_share
+    one: Array = kernels["flops"] / rate + constants.product_start_s
+    return one * kernels["count"]
+
+
+def power_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
+    """Return the share of the peak FLOP/s that a card's power limit leaves to products."""
+    half = np.where(kernels["plain"] > 0, 1.0, constants.tensor_power_share)
+    watts: Array = sum(
+        kernels[name] * need for name, need in constants.watts_per_tflops.items()
+    ) + np.zeros_like(half)
+    share: Array = (1 + (watts * half / kernels["tdp_per_tflops"]) ** _POWER_CORNER) ** (
+        -1 / _POWER_CORNER
+    )
+    return share
+
+
+def _table(rows: Iterable[Mapping[str, float]]) -> Mapping[str, Array]:
+    """Return rows as columns; without any, as empty columns."""
+    kept = list(rows)
+    if not kept:
+        return _Empty()
+    return {name: np.array([float(row[name]) for row in kept]) for name in kept[0]}
+
+
+class _Empty(dict[str, Array]):
+    """Columns of no rows: every one is there, and is empty."""
+
+    def __missing__(self, name: str) -> Array:
+        return np.zeros(0)
+
+
+def _of_card(row: int, step: Step, dtype: str) -> dict[str, float]:
+    """Return what a kernel's time needs of the card, for products in this type."""
+    card = step.card
+    of: Dtype = _HALF.get(dtype, step.dtype)
+    peak = card.peak_flops.get(of, card.peak_flops["fp32"])
+    generations = ("pascal", "turing", "ga10x", "ada", "blackwell")
+    return {
+        "row": row,
+        "peak": peak,
+        "plain": float(of == "fp32"),
+        "tf32": float(of == "tf32"),
+        "size": _SIZES[of],
+        "bandwidth": card.bandwidth_bytes_per_s,
+        "multiprocessors": card.multiprocessors,
+        "cycles": card.multiprocessors * card.boost_hz,
+        "tdp_per_tflops": card.tdp_watts / (peak / 1e12),
+        **{name: float(card.generation == name) for name in generations},
+    }
+
+
+def _of_product(row: int, step: Step, product: Any) -> dict[str, float]:
+    own = {name: float(getattr(product, name)) for name in ("batch", "m", "n", "k", "count")}
+    return own | _of_card(row, step, product.dtype)
+
+
+def _of_attention(row: int, step: Step, call: Any) -> dict[str, float]:
+    flops = call.flops * (_CAUSAL_SHARE if call.causal else 1.0)
+    return {"flops": flops, "count": call.count} | _of_card(row, step, call.dtype)
+
+
+def _of_memory(row: int, step: Step, of: Any) -> dict[str, float]:
+    return {"nbytes": of.nbytes, "kernels": of.kernels} | _of_card(row, step, "")

@@ -1,0 +1,39 @@
+"""The constants of the model of a step's time, read from `time_constants.toml`, which has the evidence of each."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from ftbench.base.frozen import FrozenModel
+
+
+class TimeConstants(FrozenModel):
+    """The constants shared by all cards; `ftbench.estimate.kernel_time` says what each does."""
+
+    plain_share: float
+    tf32_share: float
+    tensor_share: float
+    plain_tile_edge: float
+    tensor_tile_edge: float
+    depth_overhead: float
+    product_start_s: float
+    product_bandwidth_share: float
+    bandwidth_share: float
+    bytes_per_cycle: float
+    kernel_start_s: float
+    attention_share: float
+    host_s: float
+    old_software: float
+    tensor_power_share: float
+    watts_per_tflops: dict[str, float]
+
+
+@cache
+def load_time_constants() -> TimeConstants:
+    """Return the constants that ftbench estimates with; read once."""
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return TimeConstants.model_validate(
+        {name: one["value"] for name, one in tomllib.loads(text)["constants"].items()}
+    )
