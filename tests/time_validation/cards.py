@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ftbench.estimate.card_speed import CardSpeed
 
+_GEFORCE = ("GTX ", "RTX 20", "RTX 30", "RTX 40", "RTX 50")
+_LAPTOP = ("Max-Q", "Laptop")
+
 
 @cache
 def cards() -> Mapping[str, CardSpeed]:
@@ -30,4 +33,5 @@ def _speed(name: str, entry: Mapping[str, object]) -> CardSpeed:
         multiprocessors=entry["multiprocessors"],
         boost_hz=entry["boost_mhz"] * 1e6,
         tdp_watts=entry["tdp_watts"],
+        geforce=name.startswith(_GEFORCE) and not name.endswith(_LAPTOP),
     )

@@ -19,12 +19,15 @@ _GENERATIONS: Mapping[tuple[int, int], Generation] = {
     (12, 0): "blackwell",
 }
 
+_HALVED_RATE = 700  # FLOP per multiprocessor and cycle: between Turing's full rate, 1024, and GeForce's 512
+
 
 @dataclasses.dataclass(frozen=True)
 class CardSpeed:
     """The speed of one kind of card by its data sheet.
 
     `peak_flops` are dense FLOP/s by type at the boost clock, `boost_hz` that clock, `tdp_watts` the power limit.
+    `geforce` is for desktop GeForce cards, which run above their stated boost clock if the power allows it.
     """
 
     name: str
@@ -34,6 +37,19 @@ class CardSpeed:
     multiprocessors: int
     boost_hz: float
     tdp_watts: float
+    geforce: bool = False
+
+    @property
+    def early_tensor_cores(self) -> bool:
+        """Return whether products run on tensor cores of Volta or Turing at their full rate.
+
+        Their operands come through shared memory at half of what Ampere's need for the same work, so they reach less
+        of the peak. GeForce cards of Turing are held to half the rate, which they reach.
+        """
+        if self.compute_capability[0] != 7:
+            return False
+        per_cycle = self.peak_flops["fp16"] / (self.multiprocessors * self.boost_hz)
+        return per_cycle > _HALVED_RATE
 
     @property
     def generation(self) -> Generation:
@@ -54,4 +70,5 @@ def speed_of(gpu: Gpu) -> CardSpeed | None:
         multiprocessors=gpu.multiprocessors,
         boost_hz=clock,
         tdp_watts=power,
+        geforce=any("GeForce" in name for name in gpu.products),
     )

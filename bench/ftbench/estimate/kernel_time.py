@@ -49,13 +49,16 @@ class Step:
     """One step, or other pass: its work, the card, the type of its float32 products, and the age of the software.
 
     `dtype` is fp32, or tf32 if float32 products are computed in it; products of half types keep theirs. `old` is
-    for torch older than 1.12.
+    for torch older than 1.12; `loops` for optimizers that loop over parameters. `waits` says that the host reads a
+    value of the card between backward and the update, as gradient scaling and the Trainer's check of the loss do.
     """
 
     work: PassWork
     card: CardSpeed
     dtype: Dtype = "fp32"
     old: bool = False
+    loops: bool = False
+    waits: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,23 +97,44 @@ class Steps:
             for i, step in enumerate(steps)
             for row in step.work.by_kernel.memory
         )
-        self._kernels = np.array([float(step.work.kernels) for step in steps])
+        self._number_of = _table(_of_host(i, step) for i, step in enumerate(steps))
         self._old = np.array([step.old for step in steps])
+        self._waits = np.array([step.waits for step in steps])
 
     def seconds(self, constants: TimeConstants) -> StepSeconds:
         """Return the seconds of every step, in order."""
-        products = self._sum(self._products, product_seconds(self._products, constants))
-        memory = self._sum(self._memory, memory_seconds(self._memory, constants))
-        attention = self._sum(self._attention, attention_seconds(self._attention, constants))
-        age = np.where(self._old, constants.old_software, 1.0)
-        card = (products + memory + attention) * age
-        host = self._kernels * constants.host_s
-        total = (card**_HOST_CORNER + host**_HOST_CORNER) ** (1 / _HOST_CORNER)
-        return StepSeconds(total, products * age, memory * age, attention * age, host)
+        c = constants
+        age = np.where(self._old, c.old_software, 1.0)
+        in_products = product_seconds(self._products, c)
+        plain = self._products["plain"] > 0  # no library of plain products became faster
+        products = self._sum(self._products, np.where(plain, in_products, 0.0))
+        products = products + age * self._sum(self._products, np.where(plain, 0.0, in_products))
+        in_memory, update = memory_seconds(self._memory, c), self._memory["update"] > 0
+        memory = age * self._sum(self._memory, np.where(update, 0.0, in_memory))
+        updating = age * self._sum(self._memory, np.where(update, in_memory, 0.0))
+        attention = age * self._sum(self._attention, attention_seconds(self._attention, c))
+        host = self._number_of["passes"] * c.host_s
+        host_updating = self._number_of["update"] * c.host_update_s
+        card = products + memory + attention
+        apart = _slower(card, host) + _slower(updating, host_updating)
+        together = _slower(card + updating, host + host_updating)
+        return StepSeconds(
+            np.where(self._waits, apart, together),
+            products,
+            memory + updating,
+            attention,
+            host + host_updating,
+        )
 
     def _sum(self, table: Mapping[str, Array], seconds: Array) -> Array:
         rows = table["row"].astype(int)
         return np.bincount(rows, seconds, self._number)
+
+
+def _slower(card: Array, host: Array) -> Array:
+    """Return the time of a card and its host beside each other: the slower one's, with a smooth corner."""
+    seconds: Array = (card**_HOST_CORNER + host**_HOST_CORNER) ** (1 / _HOST_CORNER)
+    return seconds
 
 
 def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
@@ -118,10 +142,13 @@ def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> A
     c = constants
     b, m, n, k = (kernels[name] for name in ("batch", "m", "n", "k"))
     plain, tf32 = kernels["plain"] > 0, kernels["tf32"] > 0
-    share = np.select([plain, tf32], [c.plain_share, c.tf32_share], c.tensor_share)
+    early = kernels["early"] > 0
+    share = np.select(
+        [plain, tf32, early], [c.plain_share, c.tf32_share, c.early_tensor_share], c.tensor_share
+    )
     edge = np.where(plain, c.plain_tile_edge, c.tensor_tile_edge)
     multiprocessors = kernels["multiprocessors"]
-    rate = kernels["peak"] * power_share(kernels, c) * share / multiprocessors
+    rate = kernels["peak"] * clock_share(kernels, c) * share / multiprocessors
     bandwidth = kernels["bandwidth"] * c.product_bandwidth_share
     best = np.full(b.shape, np.inf)
     for tall, wide in _TILES:
@@ -141,20 +168,21 @@ def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> A
 def memory_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
     """Return the seconds of kernels that are limited by the bytes they move."""
     through_memory = kernels["nbytes"] / (kernels["bandwidth"] * constants.bandwidth_share)
-    asked_for = kernels["nbytes"] / (kernels["cycles"] * constants.bytes_per_cycle)
+    cycles = kernels["cycles"] * constants.geforce_clock ** kernels["geforce"]
+    asked_for = kernels["nbytes"] / (cycles * constants.bytes_per_cycle)
     seconds: Array = through_memory + asked_for + kernels["kernels"] * constants.kernel_start_s
     return seconds
 
 
 def attention_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
     """Return the seconds of fused attention; a causal square is half skipped."""
-    rate = kernels["peak"] * power_share(kernels, constants) * constants.attention_share
+    rate = kernels["peak"] * clock_share(kernels, constants) * constants.attention_share
     one: Array = kernels["flops"] / rate + constants.product_start_s
     return one * kernels["count"]
 
 
-def power_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
-    """Return the share of the peak FLOP/s that a card's power limit leaves to products."""
+def clock_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
+    """Return the clock under products in parts of the boost clock: what the power limit leaves of it."""
     half = np.where(kernels["plain"] > 0, 1.0, constants.tensor_power_share)
     watts: Array = sum(
         kernels[name] * need for name, need in constants.watts_per_tflops.items()
@@ -162,7 +190,7 @@ def power_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array
     share: Array = (1 + (watts * half / kernels["tdp_per_tflops"]) ** _POWER_CORNER) ** (
         -1 / _POWER_CORNER
     )
-    return share
+    return share * constants.geforce_clock ** kernels["geforce"]
 
 
 def _table(rows: Iterable[Mapping[str, float]]) -> Mapping[str, Array]:
@@ -191,6 +219,8 @@ def _of_card(row: int, step: Step, dtype: str) -> dict[str, float]:
         "peak": peak,
         "plain": float(of == "fp32"),
         "tf32": float(of == "tf32"),
+        "early": float(card.early_tensor_cores),
+        "geforce": float(card.geforce),
         "size": _SIZES[of],
         "bandwidth": card.bandwidth_bytes_per_s,
         "multiprocessors": card.multiprocessors,
@@ -211,4 +241,18 @@ def _of_attention(row: int, step: Step, call: Any) -> dict[str, float]:
 
 
 def _of_memory(row: int, step: Step, of: Any) -> dict[str, float]:
-    return {"nbytes": of.nbytes, "kernels": of.kernels} | _of_card(row, step, "")
+    kernels = of.tensors if step.loops else of.kernels
+    own = {"nbytes": of.nbytes, "kernels": kernels, "update": float(of.update)}
+    return own | _of_card(row, step, "")
+
+
+def _of_host(row: int, step: Step) -> dict[str, float]:
+    """Return the kernels that the host starts, in the passes and in the update."""
+    rows = [of for of in step.work.by_kernel.memory if of.update]
+    update = sum(of.kernels for of in rows)
+    looped = sum(of.tensors for of in rows)
+    return {
+        "row": row,
+        "passes": step.work.kernels - update,
+        "update": looped if step.loops else update,
+    }

@@ -15,6 +15,7 @@ class TimeConstants(FrozenModel):
     plain_share: float
     tf32_share: float
     tensor_share: float
+    early_tensor_share: float
     plain_tile_edge: float
     tensor_tile_edge: float
     depth_overhead: float
@@ -24,7 +25,9 @@ class TimeConstants(FrozenModel):
     bytes_per_cycle: float
     kernel_start_s: float
     attention_share: float
+    geforce_clock: float
     host_s: float
+    host_update_s: float
     old_software: float
     tensor_power_share: float
     watts_per_tflops: dict[str, float]

@@ -51,12 +51,18 @@ class AttentionCall(FrozenModel):
 
 
 class MemoryKernels(FrozenModel):
-    """All operators of one kind and type that are limited by memory: their bytes and their kernels."""
+    """All operators of one kind and type that are limited by memory: their bytes and their kernels.
+
+    `update` is for those after a step's backward pass: clipping and the optimizer. An operator over lists of
+    tensors starts few kernels for all; `tensors` counts one for each, as a loop over parameters starts them.
+    """
 
     kind: MemoryKind
     dtype: str
+    update: bool
     nbytes: int
     kernels: int
+    tensors: int
 
 
 class KernelWork(FrozenModel):

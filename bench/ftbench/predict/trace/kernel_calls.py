@@ -40,7 +40,9 @@ _KINDS: tuple[tuple[MemoryKind, tuple[str, ...]], ...] = (
 class KernelCall(NamedTuple):
     """One operator that starts kernels.
 
-    `dims` of a product are batch, m, n and k of each of its parts, one after the other; empty for others.
+    `dims` of a product are batch, m, n and k of each of its parts, one after the other; of an operator that is
+    limited by memory the tensors of its longest list, or 1. `flags` of such an operator say whether it comes after
+    backward, of attention whether it is causal and of the backward pass, of a product whether its shape is unknown.
     `flops` are zero for an operator that is limited by memory.
     """
 
@@ -73,12 +75,13 @@ def kernel_call(
     flops: int,
     nbytes: int,
     kernels: int,
+    update: bool,
 ) -> KernelCall:
-    """Return the call of an operator with these FLOPs, bytes and kernels."""
+    """Return the call of an operator with these FLOPs, bytes and kernels; `update` is for one after backward."""
     name = func._schema.name.rpartition("::")[2]
     dtype = _dtype(args, output)
     if not flops:
-        return KernelCall("memory", name, dtype, (), (), 0, nbytes, kernels)
+        return KernelCall("memory", name, dtype, (update,), (_tensors(args),), 0, nbytes, kernels)
     if "attention" in name:
         flags = (_is_causal(func, args, kwargs), "backward" in name)
         return KernelCall("attention", name, dtype, flags, (), flops, nbytes, kernels)
@@ -93,8 +96,9 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
     """Return the work of calls, each with the number of times it is made; those that are alike are one row."""
     products: Counter[tuple[Any, ...]] = Counter()
     attention: Counter[tuple[Any, ...]] = Counter()
-    nbytes: Counter[tuple[MemoryKind, str]] = Counter()
-    kernels: Counter[tuple[MemoryKind, str]] = Counter()
+    nbytes: Counter[tuple[MemoryKind, str, bool]] = Counter()
+    kernels: Counter[tuple[MemoryKind, str, bool]] = Counter()
+    tensors: Counter[tuple[MemoryKind, str, bool]] = Counter()
     for call, count in calls:
         if call.kind == "product":
             for dims in _by_four(call.dims):
@@ -102,9 +106,10 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
         elif call.kind == "attention":
             attention[call.flops, call.dtype, *call.flags] += count
         else:
-            key = (_kind(call.operator), call.dtype)
+            key = (_kind(call.operator), call.dtype, call.flags[0])
             nbytes[key] += call.nbytes * count
             kernels[key] += call.kernels * count
+            tensors[key] += call.dims[0] * count
     return KernelWork(
         products=tuple(
             Product(batch=b, m=m, n=n, k=k, dtype=dtype, count=count, flops_only=unknown)
@@ -115,8 +120,15 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
             for (flops, dtype, causal, back), count in attention.items()
         ),
         memory=tuple(
-            MemoryKernels(kind=kind, dtype=dtype, nbytes=nbytes[kind, dtype], kernels=number)
-            for (kind, dtype), number in kernels.items()
+            MemoryKernels(
+                kind=key[0],
+                dtype=key[1],
+                update=key[2],
+                nbytes=nbytes[key],
+                kernels=number,
+                tensors=tensors[key],
+            )
+            for key, number in kernels.items()
         ),
     )
 
@@ -183,6 +195,12 @@ def _dtype(args: tuple[Any, ...], output: Any) -> str:
     tensors = [x for x in tree_leaves((args, output)) if isinstance(x, torch.Tensor)]
     chosen = next((x for x in tensors if x.is_floating_point()), tensors[0] if tensors else None)
     return str(chosen.dtype).removeprefix("torch.") if chosen is not None else ""
+
+
+def _tensors(args: tuple[Any, ...]) -> int:
+    """Return the number of tensors in the longest list of an operator's arguments, at least 1."""
+    lists = [arg for arg in args if isinstance(arg, (list, tuple)) and arg]
+    return max((len(each) for each in lists if isinstance(each[0], torch.Tensor)), default=1)
 
 
 def _dims(name: str, args: tuple[Any, ...], output: Any) -> tuple[int, ...]:

@@ -162,7 +162,16 @@ class WorkCounter:
         kernels = _launches(name, args, output) if self._on_card else len(changed + made)
         sums.kernels += kernels
         sums.calls.append(
-            kernel_call(func, args, kwargs, output, flops=flops, nbytes=nbytes, kernels=kernels)
+            kernel_call(
+                func,
+                args,
+                kwargs,
+                output,
+                flops=flops,
+                nbytes=nbytes,
+                kernels=kernels,
+                update=self._tracer.updating,
+            )
         )
 
     @property
