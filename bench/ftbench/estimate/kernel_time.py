@@ -41,7 +41,6 @@ _HALF: Mapping[str, Dtype] = {"float16": "fp16", "bfloat16": "bf16"}
 # infinity a sharp corner; not fitted.
 _POWER_CORNER = 4.0
 _HOST_CORNER = 6.0
-_CAUSAL_SHARE = 0.5  # the part of a square of queries and keys below its diagonal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,10 +174,10 @@ def memory_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Ar
 
 
 def attention_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
-    """Return the seconds of fused attention; a causal square is half skipped."""
+    """Return the seconds of fused attention, all calls of a row together."""
     rate = kernels["peak"] * clock_share(kernels, constants) * constants.attention_share
-    one: Array = kernels["flops"] / rate + constants.product_start_s
-    return one * kernels["count"]
+    seconds: Array = kernels["flops"] / rate + kernels["count"] * constants.product_start_s
+    return seconds
 
 
 def clock_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array:
@@ -208,11 +207,20 @@ class _Empty(dict[str, Array]):
         return np.zeros(0)
 
 
+def product_type(step: Step, dtype: str) -> Dtype:
+    """Return the type that products of this type of torch are computed in on a step's card.
+
+    A card without a half type computes it in float32.
+    """
+    of = _HALF.get(dtype, step.dtype)
+    return of if of in step.card.peak_flops else "fp32"
+
+
 def _of_card(row: int, step: Step, dtype: str) -> dict[str, float]:
     """Return what a kernel's time needs of the card, for products in this type."""
     card = step.card
-    of: Dtype = _HALF.get(dtype, step.dtype)
-    peak = card.peak_flops.get(of, card.peak_flops["fp32"])
+    of = product_type(step, dtype)
+    peak = card.peak_flops[of]
     generations = ("pascal", "turing", "ga10x", "ada", "blackwell")
     return {
         "row": row,
@@ -236,8 +244,8 @@ def _of_product(row: int, step: Step, product: Any) -> dict[str, float]:
 
 
 def _of_attention(row: int, step: Step, call: Any) -> dict[str, float]:
-    flops = call.flops * (_CAUSAL_SHARE if call.causal else 1.0)
-    return {"flops": flops, "count": call.count} | _of_card(row, step, call.dtype)
+    own = {"flops": float(call.flops), "count": float(call.count)}
+    return own | _of_card(row, step, call.dtype)
 
 
 def _of_memory(row: int, step: Step, of: Any) -> dict[str, float]:

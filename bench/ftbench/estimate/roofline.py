@@ -129,6 +129,15 @@ def job_seconds(
     return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
 
 
+def step_seconds(work: PassWork, rates: Rates) -> Interval:
+    """Return the seconds of one step alone, without what the Trainer adds: the roofline interval."""
+    low = max(
+        work.flops / rates.peak_flops, work.compulsory_bytes / rates.bandwidth_bytes_per_s
+    )
+    usual, slow = (_pass_seconds(work, 1, 1, rates, end) for end in ("usual", "slow"))
+    return Interval(usual, low, slow)
+
+
 def flops_of(job: Schedule, work: CellWork) -> float:
     """Return the FLOPs of a whole job: they are proportional to examples."""
     return sum(_flops(job, work))

@@ -33,10 +33,27 @@ class TimeConstants(FrozenModel):
     watts_per_tflops: dict[str, float]
 
 
+class IntervalFactors(FrozenModel):
+    """Factors up and down from a predicted time, by what the evidence reaches."""
+
+    inside: float
+    low_power_half: float
+    unmeasured: float
+    host: float
+
+
 @cache
 def load_time_constants() -> TimeConstants:
     """Return the constants that ftbench estimates with; read once."""
+    return TimeConstants.model_validate(_values("constants"))
+
+
+@cache
+def load_interval_factors() -> IntervalFactors:
+    """Return the factors of intervals; read once."""
+    return IntervalFactors.model_validate(_values("interval"))
+
+
+def _values(table: str) -> dict[str, object]:
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    return TimeConstants.model_validate(
-        {name: one["value"] for name, one in tomllib.loads(text)["constants"].items()}
-    )
+    return {name: one["value"] for name, one in tomllib.loads(text)[table].items()}

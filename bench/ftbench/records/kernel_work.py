@@ -39,15 +39,21 @@ class Product(FrozenModel):
 class AttentionCall(FrozenModel):
     """Calls of a fused attention kernel of one shape, `count` times.
 
-    `flops` are those of one call over the full square of queries and keys; of a `causal` one, kernels skip the
-    half above the diagonal.
+    `call_flops` are those of one call over the full square of queries and keys; of a `causal` one, kernels skip the
+    half above the diagonal. `length` is that of the keys.
     """
 
-    flops: int
+    call_flops: int
+    length: int
     dtype: str
     causal: bool
     backward: bool
     count: int = 1
+
+    @property
+    def flops(self) -> float:
+        """Return the FLOPs that all of them carry out: without the half that a causal one skips."""
+        return self.call_flops * self.count * (0.5 if self.causal else 1.0)
 
 
 class MemoryKernels(FrozenModel):
@@ -71,3 +77,8 @@ class KernelWork(FrozenModel):
     products: tuple[Product, ...] = ()
     attention: tuple[AttentionCall, ...] = ()
     memory: tuple[MemoryKernels, ...] = ()
+
+    @property
+    def attention_length(self) -> int:
+        """Return the longest fused attention; 0 without any."""
+        return max((call.length for call in self.attention), default=0)

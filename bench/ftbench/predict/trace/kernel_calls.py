@@ -40,8 +40,8 @@ _KINDS: tuple[tuple[MemoryKind, tuple[str, ...]], ...] = (
 class KernelCall(NamedTuple):
     """One operator that starts kernels.
 
-    `dims` of a product are batch, m, n and k of each of its parts, one after the other; of an operator that is
-    limited by memory the tensors of its longest list, or 1. `flags` of such an operator say whether it comes after
+    `dims` of a product are batch, m, n and k of each of its parts, one after the other; of attention the
+    length of the keys; of an operator that is limited by memory the tensors of its longest list, or 1. `flags` of such an operator say whether it comes after
     backward, of attention whether it is causal and of the backward pass, of a product whether its shape is unknown.
     `flops` are zero for an operator that is limited by memory.
     """
@@ -84,7 +84,8 @@ def kernel_call(
         return KernelCall("memory", name, dtype, (update,), (_tensors(args),), 0, nbytes, kernels)
     if "attention" in name:
         flags = (_is_causal(func, args, kwargs), "backward" in name)
-        return KernelCall("attention", name, dtype, flags, (), flops, nbytes, kernels)
+        length = (_key_length(func, args, kwargs),)
+        return KernelCall("attention", name, dtype, flags, length, flops, nbytes, kernels)
     dims = _dims(name, args, output)
     if 2 * sum(map(math.prod, _by_four(dims))) != flops:
         dims = (1, max(1, round(flops / (2 * _SQUARE * _SQUARE))), _SQUARE, _SQUARE)
@@ -104,7 +105,7 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
             for dims in _by_four(call.dims):
                 products[(*dims, call.dtype, *call.flags)] += count
         elif call.kind == "attention":
-            attention[call.flops, call.dtype, *call.flags] += count
+            attention[call.flops, *call.dims, call.dtype, *call.flags] += count
         else:
             key = (_kind(call.operator), call.dtype, call.flags[0])
             nbytes[key] += call.nbytes * count
@@ -116,8 +117,15 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
             for (b, m, n, k, dtype, unknown), count in products.items()
         ),
         attention=tuple(
-            AttentionCall(flops=flops, dtype=dtype, causal=causal, backward=back, count=count)
-            for (flops, dtype, causal, back), count in attention.items()
+            AttentionCall(
+                call_flops=flops,
+                length=length,
+                dtype=dtype,
+                causal=causal,
+                backward=backward,
+                count=count,
+            )
+            for (flops, length, dtype, causal, backward), count in attention.items()
         ),
         memory=tuple(
             MemoryKernels(
@@ -226,8 +234,21 @@ def _of_convolution(output: Any, weight: Any, groups: int) -> tuple[int, int, in
 
 
 def _is_causal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return bool(_argument("is_causal", func, args, kwargs) or False)
+
+
+def _key_length(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return the length of the keys: torch's own operators have heads before it, the package's after it."""
+    key = _argument("key", func, args, kwargs)
+    if key is None:
+        return 0
+    heads_first = func._schema.name.startswith("aten::")
+    return int(key.shape[-2 if heads_first else -3])
+
+
+def _argument(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return an operator's argument by its name; None if it has none of this name, or it was not given."""
     for place, argument in enumerate(func._schema.arguments):
-        if argument.name == "is_causal":
-            given = args[place] if place < len(args) else kwargs.get("is_causal", False)
-            return bool(given)
-    return False
+        if argument.name == name:
+            return args[place] if place < len(args) else kwargs.get(name)
+    return None
