@@ -251,8 +251,8 @@ def validate(session: nox.Session) -> None:
 def validate_time(session: nox.Session) -> None:
     """Predict published step times and compare: `nox -s validate-time -- CELLS.csv --out DIR`.
 
-    With measured seconds in the file, the model's constants are fitted anew, also with each card and each source left
-    out, and the errors are printed.
+    With measured seconds in the file, the model's constants are fitted anew, also with each card and each source
+    left out, and the errors are printed.
     """
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.time_validation", *session.posargs)

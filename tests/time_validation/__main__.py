@@ -1,8 +1,8 @@
 """Predict published step times and compare: `python -m tests.time_validation CELLS.csv --out DIR`.
 
-CELLS.csv has a row per published step: source, gpu, workload, batch, precision, era, and step_s where it is known. DIR
-gets predictions.csv: the same rows with the predicted seconds of a step, their interval, the roofline's value, and
-the reason if a row is not predicted. With step_s, the errors are printed by card, precision and source, also of
+CELLS.csv has a row per published step: source, gpu, workload, batch, precision, era, and step_s where it is known.
+DIR gets predictions.csv: the same rows with the predicted seconds of a step, their interval, the roofline's value,
+and the reason if a row is not predicted. With step_s, the errors are printed by card, precision and source, also of
 constants that were fitted without the card or the source.
 """
 

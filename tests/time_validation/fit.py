@@ -86,7 +86,9 @@ def weights_of(groups: Sequence[tuple[str, ...]]) -> np.ndarray:
     return np.array([sizes[group] ** -0.25 for group in groups])
 
 
-def left_out(steps: Steps, seconds: np.ndarray, weights: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+def left_out(
+    steps: Steps, seconds: np.ndarray, weights: np.ndarray, groups: Sequence[str]
+) -> np.ndarray:
     """Return the seconds of each step by constants that were fitted without any step of its group."""
     start, _ = fit(steps, seconds, weights)
     predicted = np.empty(len(seconds))
@@ -98,7 +100,7 @@ def left_out(steps: Steps, seconds: np.ndarray, weights: np.ndarray, groups: Seq
 
 
 def quantile(errors: np.ndarray, level: float = 0.9) -> float:
-    """Return the quantile of absolute errors with the correction for finite samples, as conformal intervals have."""
+    """Return the quantile of absolute errors, corrected for finite samples as conformal intervals are."""
     ordered = np.sort(np.abs(errors))
     place = min(len(ordered), math.ceil((len(ordered) + 1) * level))
     return float(ordered[place - 1])

@@ -213,9 +213,7 @@ class _LoopingAdam:
 
     @torch.no_grad()
     def step(self) -> None:
-        for parameter, mean, square in zip(
-            self.parameters, self.means, self.squares, strict=True
-        ):
+        for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
             nn.utils.clip_grad_norm_([parameter], 1.0)
             mean.mul_(0.9).add_(parameter.grad, alpha=0.1)
             square.mul_(0.999).addcmul_(parameter.grad, parameter.grad, value=0.001)

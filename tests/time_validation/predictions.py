@@ -72,12 +72,7 @@ def predict_rows(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[Row]]:
     table: list[dict[str, object]] = [dict.fromkeys(COLUMNS) for _ in range(len(cells))]
     for row, value, host in zip(rows, seconds.total, seconds.host_share, strict=True):
         step, precision = row.step, cells["precision"].iloc[row.place]
-        gaps = gaps_of(
-            step.card,
-            precision,
-            host_share=float(host),
-            attention_length=step.work.by_kernel.attention_length,
-        )
+        gaps = gaps_of(step, precision, host_share=float(host))
         floor = least_seconds(step, constants)
         of = interval_of(float(value), gaps, factors, floor=floor).seconds
         rates = Rates(
@@ -112,12 +107,12 @@ def errors(cells: pd.DataFrame, predicted: pd.DataFrame, rows: Sequence[Row]) ->
         "as shipped": shipped["predicted_step_s"].to_numpy(float),
         "card left out": fit.left_out(steps, seconds, weights, list(known["gpu"])),
         "source left out": fit.left_out(steps, seconds, weights, list(source)),
-        "today's roofline": shipped["roofline_s"].to_numpy(float),
+        "the roofline's value": shipped["roofline_s"].to_numpy(float),
     }
     for name, values in results.items():
         yield _line(name, values, seconds, half)
         for by in ([family, known["precision"]], [known["gpu"]]):
-            if name != "today's roofline":
+            if name != "the roofline's value":
                 yield from _by(by, values, seconds, half)
     yield f"width of intervals (high over low): {_counts(width)}"
 

@@ -21,7 +21,12 @@ from ftbench.base.errors import PredictionError
 from ftbench.plan.grid import expand
 from ftbench.plan.sources import resolve_model
 from ftbench.predict.trace.events import EVALUATION
-from ftbench.predict.trace.kernel_calls import KernelCall, calls_at_batch, calls_at_depth, kernel_work
+from ftbench.predict.trace.kernel_calls import (
+    KernelCall,
+    calls_at_batch,
+    calls_at_depth,
+    kernel_work,
+)
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target, trace
 from ftbench.predict.trace.work import WorkCounter
@@ -139,11 +144,15 @@ def _plain_step(workload: Workload, batch: int, layers: int) -> list[KernelCall]
         factory = models.vit(model, layers, length, int(last), batch)
     counter = WorkCounter()
     alone = last == "inf"
-    with mock.patch("transformers.masking_utils.find_packed_sequence_indices", lambda _: None):
+    with mock.patch("transformers.masking_utils.find_packed_sequence_indices", _none_packed):
         # Batches of these benchmarks are full. transformers looks for packed examples in the positions' values,
         # which a trace does not have; a mask would then take the place of the kernels' own causal half.
         trace(factory, steps=1 if alone else 2, watch=counter.watch)
     return counter.calls_of(EVALUATION if alone else 2)
+
+
+def _none_packed(_positions: Any) -> None:
+    """Say that no batch is packed. (A mock would keep the positions that it is given, which have no data.)"""
 
 
 def _trainer_step(workload: Workload, batch: int, layers: int) -> list[KernelCall]:
@@ -176,7 +185,5 @@ def _trainer_step(workload: Workload, batch: int, layers: int) -> list[KernelCal
     )
     (cell,) = expand(of, resolve_model(of.workload), data_source(eval_size=16)).cells
     counter = WorkCounter()
-    trace_trainer(
-        cell, Target(), batches=Batches.of(cell), watch=counter.watch, evaluation=False
-    )
+    trace_trainer(cell, Target(), batches=Batches.of(cell), watch=counter.watch, evaluation=False)
     return counter.calls_of(STEPS)

@@ -19,7 +19,9 @@ _GENERATIONS: Mapping[tuple[int, int], Generation] = {
     (12, 0): "blackwell",
 }
 
-_HALVED_RATE = 700  # FLOP per multiprocessor and cycle: between Turing's full rate, 1024, and GeForce's 512
+_HALVED_RATE = (
+    700  # FLOP per multiprocessor and cycle: between Turing's full rate, 1024, and GeForce's 512
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +45,9 @@ class CardSpeed:
     def early_tensor_cores(self) -> bool:
         """Return whether products run on tensor cores of Volta or Turing at their full rate.
 
-        Their operands come through shared memory at half of what Ampere's need for the same work, so they reach less
-        of the peak. GeForce cards of Turing are held to half the rate, which they reach.
+        Their instructions take smaller pieces of a product than Ampere's (PTX ISA, `mma`: m8n8k4 and m16n8k8, not
+        m16n8k16), so operands are read more often and less of the peak is reached. GeForce cards of Turing are held
+        to half the rate, which they reach.
         """
         if self.compute_capability[0] != 7:
             return False

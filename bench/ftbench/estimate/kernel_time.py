@@ -18,7 +18,7 @@ Numbers are arrays over the kernels of many steps at once: a fit evaluates all p
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,22 +81,29 @@ class Steps:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._number = len(steps)
-        self._products = _table(
-            _of_product(i, step, product)
-            for i, step in enumerate(steps)
-            for product in step.work.by_kernel.products
+        works = {id(step.work): _Rows.of(step.work) for step in steps}
+        rows = [works[id(step.work)] for step in steps]
+        sheets = {(step.card.name, step.dtype): step for step in steps}
+        places = {key: place for place, key in enumerate(sheets)}
+        sheet_of = np.array([places[step.card.name, step.dtype] for step in steps], dtype=int)
+        figures = np.array([[_figures(step, of) for of in _TYPES] for step in sheets.values()])
+        self._products = _table(_PRODUCT, [one.products for one in rows], sheet_of, figures)
+        self._attention = _table(_ATTENTION, [one.attention for one in rows], sheet_of, figures)
+        self._memory = _table(_MEMORY, [one.memory for one in rows], sheet_of, figures)
+        loops = np.array([step.loops for step in steps])
+        if len(self._memory["row"]):
+            looped = loops[self._memory["row"].astype(int)]
+            self._memory["kernels"] = np.where(
+                looped, self._memory["tensors"], self._memory["kernels"]
+            )
+        self._passes = np.array([float(step.work.kernels - one.update) for step, one in
+                                 zip(steps, rows, strict=True)])  # fmt: skip
+        self._update = np.array(
+            [
+                float(one.looped if step.loops else one.update)
+                for step, one in zip(steps, rows, strict=True)
+            ]
         )
-        self._attention = _table(
-            _of_attention(i, step, call)
-            for i, step in enumerate(steps)
-            for call in step.work.by_kernel.attention
-        )
-        self._memory = _table(
-            _of_memory(i, step, row)
-            for i, step in enumerate(steps)
-            for row in step.work.by_kernel.memory
-        )
-        self._number_of = _table(_of_host(i, step) for i, step in enumerate(steps))
         self._old = np.array([step.old for step in steps])
         self._waits = np.array([step.waits for step in steps])
 
@@ -112,8 +119,8 @@ class Steps:
         memory = age * self._sum(self._memory, np.where(update, 0.0, in_memory))
         updating = age * self._sum(self._memory, np.where(update, in_memory, 0.0))
         attention = age * self._sum(self._attention, attention_seconds(self._attention, c))
-        host = self._number_of["passes"] * c.host_s
-        host_updating = self._number_of["update"] * c.host_update_s
+        host = self._passes * c.host_s
+        host_updating = self._update * c.host_update_s
         card = products + memory + attention
         apart = _slower(card, host) + _slower(updating, host_updating)
         together = _slower(card + updating, host + host_updating)
@@ -127,7 +134,7 @@ class Steps:
 
     def _sum(self, table: Mapping[str, Array], seconds: Array) -> Array:
         rows = table["row"].astype(int)
-        return np.bincount(rows, seconds, self._number)
+        return np.bincount(rows, seconds, self._number).astype(float)
 
 
 def _slower(card: Array, host: Array) -> Array:
@@ -192,21 +199,6 @@ def clock_share(kernels: Mapping[str, Array], constants: TimeConstants) -> Array
     return share * constants.geforce_clock ** kernels["geforce"]
 
 
-def _table(rows: Iterable[Mapping[str, float]]) -> Mapping[str, Array]:
-    """Return rows as columns; without any, as empty columns."""
-    kept = list(rows)
-    if not kept:
-        return _Empty()
-    return {name: np.array([float(row[name]) for row in kept]) for name in kept[0]}
-
-
-class _Empty(dict[str, Array]):
-    """Columns of no rows: every one is there, and is empty."""
-
-    def __missing__(self, name: str) -> Array:
-        return np.zeros(0)
-
-
 def product_type(step: Step, dtype: str) -> Dtype:
     """Return the type that products of this type of torch are computed in on a step's card.
 
@@ -216,51 +208,86 @@ def product_type(step: Step, dtype: str) -> Dtype:
     return of if of in step.card.peak_flops else "fp32"
 
 
-def _of_card(row: int, step: Step, dtype: str) -> dict[str, float]:
-    """Return what a kernel's time needs of the card, for products in this type."""
-    card = step.card
-    of = product_type(step, dtype)
+# Columns: of the rows of a work, and of a card's data sheet for products in each type of torch.
+_PRODUCT = ("batch", "m", "n", "k", "count", "type")
+_ATTENTION = ("flops", "count", "type")
+_MEMORY = ("nbytes", "kernels", "tensors", "update", "type")
+_TYPES = ("float32", "float16", "bfloat16")
+_GENERATIONS = ("pascal", "turing", "ga10x", "ada", "blackwell")
+_FIGURES = ("peak", "plain", "tf32", "early", "geforce", "size", "bandwidth", "multiprocessors", "cycles",
+            "tdp_per_tflops", *_GENERATIONS)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The kernels of one work as arrays, and the kernels of its update: as they are, and in loops."""
+
+    products: Array
+    attention: Array
+    memory: Array
+    update: int
+    looped: int
+
+    @classmethod
+    def of(cls, work: PassWork) -> _Rows:
+        """Return the rows of a work."""
+        kernels = work.by_kernel
+        updates = [row for row in kernels.memory if row.update]
+        return cls(
+            _array(
+                [(p.batch, p.m, p.n, p.k, p.count, _type(p.dtype)) for p in kernels.products],
+                len(_PRODUCT),
+            ),
+            _array(
+                [(call.flops, call.count, _type(call.dtype)) for call in kernels.attention],
+                len(_ATTENTION),
+            ),
+            _array(
+                [(row.nbytes, row.kernels, row.tensors, row.update, 0) for row in kernels.memory],
+                len(_MEMORY),
+            ),
+            sum(row.kernels for row in updates),
+            sum(row.tensors for row in updates),
+        )
+
+
+def _array(rows: Sequence[tuple[float, ...]], width: int) -> Array:
+    return np.array(rows, dtype=float).reshape(-1, width)
+
+
+def _type(dtype: str) -> int:
+    return _TYPES.index(dtype) if dtype in _TYPES else 0
+
+
+def _figures(step: Step, dtype: str) -> list[float]:
+    """Return the figures of a step's card for products in a type, in the order of `_FIGURES`."""
+    card, of = step.card, product_type(step, dtype)
     peak = card.peak_flops[of]
-    generations = ("pascal", "turing", "ga10x", "ada", "blackwell")
-    return {
-        "row": row,
-        "peak": peak,
-        "plain": float(of == "fp32"),
-        "tf32": float(of == "tf32"),
-        "early": float(card.early_tensor_cores),
-        "geforce": float(card.geforce),
-        "size": _SIZES[of],
-        "bandwidth": card.bandwidth_bytes_per_s,
-        "multiprocessors": card.multiprocessors,
-        "cycles": card.multiprocessors * card.boost_hz,
-        "tdp_per_tflops": card.tdp_watts / (peak / 1e12),
-        **{name: float(card.generation == name) for name in generations},
-    }
+    return [
+        peak,
+        of == "fp32",
+        of == "tf32",
+        card.early_tensor_cores,
+        card.geforce,
+        _SIZES[of],
+        card.bandwidth_bytes_per_s,
+        card.multiprocessors,
+        card.multiprocessors * card.boost_hz,
+        card.tdp_watts / (peak / 1e12),
+        *(card.generation == name for name in _GENERATIONS),
+    ]
 
 
-def _of_product(row: int, step: Step, product: Any) -> dict[str, float]:
-    own = {name: float(getattr(product, name)) for name in ("batch", "m", "n", "k", "count")}
-    return own | _of_card(row, step, product.dtype)
-
-
-def _of_attention(row: int, step: Step, call: Any) -> dict[str, float]:
-    own = {"flops": float(call.flops), "count": float(call.count)}
-    return own | _of_card(row, step, call.dtype)
-
-
-def _of_memory(row: int, step: Step, of: Any) -> dict[str, float]:
-    kernels = of.tensors if step.loops else of.kernels
-    own = {"nbytes": of.nbytes, "kernels": kernels, "update": float(of.update)}
-    return own | _of_card(row, step, "")
-
-
-def _of_host(row: int, step: Step) -> dict[str, float]:
-    """Return the kernels that the host starts, in the passes and in the update."""
-    rows = [of for of in step.work.by_kernel.memory if of.update]
-    update = sum(of.kernels for of in rows)
-    looped = sum(of.tensors for of in rows)
-    return {
-        "row": row,
-        "passes": step.work.kernels - update,
-        "update": looped if step.loops else update,
-    }
+def _table(
+    names: Sequence[str], parts: Sequence[Array], sheet_of: NDArray[Any], figures: Array
+) -> dict[str, Array]:
+    """Return the rows of all steps as columns, each row with its step's number and its card's figures."""
+    rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    own = np.concatenate(parts) if parts else np.zeros((0, len(names)))
+    table = {name: own[:, place] for place, name in enumerate(names)} | {"row": rows.astype(float)}
+    of_cards = (
+        figures[sheet_of[rows], table["type"].astype(int)]
+        if len(rows)
+        else np.zeros((0, len(_FIGURES)))
+    )
+    return table | {name: of_cards[:, place] for place, name in enumerate(_FIGURES)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ftbench.base.frozen import FrozenModel
 
@@ -54,6 +55,22 @@ def load_interval_factors() -> IntervalFactors:
     return IntervalFactors.model_validate(_values("interval"))
 
 
-def _values(table: str) -> dict[str, object]:
-    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    return {name: one["value"] for name, one in tomllib.loads(text)[table].items()}
+class TimeEvidence(FrozenModel):
+    """How much the constants rest on: published step times, and the kinds of card among them."""
+
+    steps: int
+    cards: int
+
+
+@cache
+def load_time_evidence() -> TimeEvidence:
+    """Return what the constants rest on; read once."""
+    return TimeEvidence.model_validate(_file()["evidence"])
+
+
+def _values(table: str) -> dict[str, Any]:
+    return {name: one["value"] for name, one in _file()[table].items()}
+
+
+def _file() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

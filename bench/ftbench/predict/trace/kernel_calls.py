@@ -40,10 +40,10 @@ _KINDS: tuple[tuple[MemoryKind, tuple[str, ...]], ...] = (
 class KernelCall(NamedTuple):
     """One operator that starts kernels.
 
-    `dims` of a product are batch, m, n and k of each of its parts, one after the other; of attention the
-    length of the keys; of an operator that is limited by memory the tensors of its longest list, or 1. `flags` of such an operator say whether it comes after
-    backward, of attention whether it is causal and of the backward pass, of a product whether its shape is unknown.
-    `flops` are zero for an operator that is limited by memory.
+    `dims` of a product are batch, m, n and k of each of its parts, one after the other; of attention the length of
+    the keys; of an operator that is limited by memory the tensors of its longest list, or 1. `flags` of such an
+    operator say whether it comes after backward; of attention whether it is causal and of the backward pass; of a
+    product whether its shape is unknown. `flops` are zero for an operator that is limited by memory.
     """
 
     kind: Literal["product", "attention", "memory"]

@@ -23,8 +23,8 @@ from ftbench.predict.trace import patches
 from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.batch_values import BatchValues
 from ftbench.predict.trace.events import (
-    INPUT,
     AFTER_BACKWARD,
+    INPUT,
     OPTIMIZER,
     Kernel,
     Trace,
