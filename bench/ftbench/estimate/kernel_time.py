@@ -81,8 +81,9 @@ class Steps:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._number = len(steps)
-        works = {id(step.work): _Rows.of(step.work) for step in steps}
-        rows = [works[id(step.work)] for step in steps]
+        works = {id(step.work): step.work for step in steps}
+        of_works = {key: _Rows.of(work) for key, work in works.items()}
+        rows = [of_works[id(step.work)] for step in steps]
         sheets = {(step.card.name, step.dtype): step for step in steps}
         places = {key: place for place, key in enumerate(sheets)}
         sheet_of = np.array([places[step.card.name, step.dtype] for step in steps], dtype=int)

@@ -128,7 +128,7 @@ def job_seconds(
 
     `least` is a lower bound of the work, if it varies.
     """
-    low = _least_seconds(job, least or work, rates)
+    low = least_job_seconds(job, least or work, rates)
     return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
 
 
@@ -151,7 +151,7 @@ def _flops(job: Schedule, work: CellWork) -> tuple[float, float]:
     return trained, evaluated * job.evaluations
 
 
-def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
+def least_job_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
     """Return the seconds that no software can undercut."""
     batches = job.evaluations * job.eval_batches
     moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches

@@ -11,7 +11,7 @@ import dataclasses
 from ftbench.analysis.fits.laws import Interval
 from ftbench.estimate.card_speed import CardSpeed
 from ftbench.estimate.kernel_time import Step, Steps
-from ftbench.estimate.roofline import Rates, job_seconds, seconds_beside
+from ftbench.estimate.roofline import Rates, least_job_seconds, seconds_beside
 from ftbench.estimate.time_constants import load_interval_factors, load_time_constants
 from ftbench.estimate.time_interval import Gap, factor_of, gaps_of
 from ftbench.plan.gpus import Dtype
@@ -54,15 +54,16 @@ def run_times(runs: list[RunOnCard]) -> list[RunTime]:
     """Return the time of every run; thousands together take as long as their kernels, not as their number."""
     steps = [_step(run, run.rates.dtype) for run in runs]
     evaluations = [_evaluation(run) for run in runs]
-    least = [_step(run, run.rates.dtype, least=True) for run in runs]
     constants, factors = load_time_constants(), load_interval_factors()
-    stepping, evaluating, at_least = (
-        Steps(one).seconds(constants) for one in (steps, evaluations, least)
-    )
+    stepping, evaluating = (Steps(one).seconds(constants) for one in (steps, evaluations))
+    at_least = stepping
+    if any(run.least is not None for run in runs):
+        least = [_step(run, run.rates.dtype, least=True) for run in runs]
+        at_least = Steps(least).seconds(constants)
+    shares = stepping.host_share.tolist()
     found = []
     for i, run in enumerate(runs):
-        share = float(stepping.host_share[i])
-        gaps = gaps_of(steps[i], run.rates.dtype, host_share=share)
+        gaps = gaps_of(steps[i], run.rates.dtype, host_share=shares[i])
         factor = factor_of(gaps, factors)
         passes = run.job.documents / run.work.step.documents
         of_evaluation = run.job.evaluations * run.job.eval_documents / run.work.evaluation.documents
@@ -70,7 +71,7 @@ def run_times(runs: list[RunOnCard]) -> list[RunTime]:
         value = float(stepping.total[i]) * passes + evaluated
         low = (float(at_least.total[i]) * passes + evaluated) / factor
         beside = seconds_beside(run.job, run.work)
-        floor = job_seconds(run.job, run.work, run.rates, least=run.least).low
+        floor = least_job_seconds(run.job, run.least or run.work, run.rates)
         low = max(low + beside.low, floor)
         seconds = Interval(
             max(value + beside.value, low), low, max(value * factor + beside.high, low)
