@@ -154,6 +154,7 @@ def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> A
         [plain, tf32, early], [c.plain_share, c.tf32_share, c.early_tensor_share], c.tensor_share
     )
     edge = np.where(plain, c.plain_tile_edge, c.tensor_tile_edge)
+    overhead = np.where(plain, c.plain_depth_overhead, c.tensor_depth_overhead)
     multiprocessors = kernels["multiprocessors"]
     rate = kernels["peak"] * clock_share(kernels, c) * share / multiprocessors
     bandwidth = kernels["bandwidth"] * c.product_bandwidth_share
@@ -163,7 +164,7 @@ def product_seconds(kernels: Mapping[str, Array], constants: TimeConstants) -> A
         of_depth = 2 * (tall * wide + edge) / rate
         for split in _SPLITS:
             waves = np.ceil(tiles * split / multiprocessors)
-            seconds = waves * of_depth * (np.ceil(k / split) + c.depth_overhead)
+            seconds = waves * of_depth * (np.ceil(k / split) + overhead)
             if split > 1:
                 seconds = seconds + _PARTIAL_BYTES * split * b * m * n / bandwidth
             best = np.minimum(best, seconds)

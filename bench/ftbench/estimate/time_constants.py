@@ -19,7 +19,8 @@ class TimeConstants(FrozenModel):
     early_tensor_share: float
     plain_tile_edge: float
     tensor_tile_edge: float
-    depth_overhead: float
+    plain_depth_overhead: float
+    tensor_depth_overhead: float
     product_start_s: float
     product_bandwidth_share: float
     bandwidth_share: float
