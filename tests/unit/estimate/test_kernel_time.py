@@ -16,7 +16,8 @@ CARD = CardSpeed("a card", (8, 0), {"fp32": 1e12, "fp16": 4e12}, 1e11, 10, 1e9, 
 PLAIN = TimeConstants(
     plain_share=0.5, tf32_share=0.5, tensor_share=0.5, early_tensor_share=0.25, plain_tile_edge=0,
     tensor_tile_edge=0, plain_depth_overhead=0, tensor_depth_overhead=0, product_start_s=0,
-    product_bandwidth_share=1.0, bandwidth_share=0.5, bytes_per_cycle=1e9, kernel_start_s=0, attention_share=0.5, geforce_clock=1.5, host_s=0, host_update_s=0,
+    product_bandwidth_share=1.0, bandwidth_share=0.5, bytes_per_cycle=1e9, kernel_start_s=0,
+    attention_share=0.5, geforce_clock=1.5, host_s=0, host_update_s=0,
     old_software=2.0, tensor_power_share=1.0, watts_per_tflops={"turing": 0.0, "ada": 1e3},
 )  # fmt: skip
 

@@ -66,7 +66,10 @@ def test_cards_agree_with_the_catalogue():
 # Fits
 
 
-def planted(constants, names=tuple(cards())):
+ALL = tuple(cards())
+
+
+def planted(constants, names=ALL):
     """Steps on cards, and their seconds by these constants."""
     steps = [
         step(product(m, 1024, 1024, count=50), moved(m * 10**6, 60), card=card)
