@@ -79,6 +79,15 @@ def test_a_part_of_a_tile_costs_a_tile():
     assert seconds(product(33, 320, 4096), constants=NO_BYTES) == pytest.approx(2 * TILE)
 
 
+def test_a_part_of_a_tile_costs_a_tile_in_width_too():
+    assert seconds(product(3200, 33, 4096), constants=NO_BYTES) == pytest.approx(20 * TILE)
+
+
+def test_parts_of_a_depth_are_written_and_added():
+    partial = 8 * 4 * 32 * 32 / 1e11
+    assert seconds(product(32, 32, 4096)) == pytest.approx(TILE / 4 + partial)
+
+
 def test_large_tiles_are_worth_more_if_edges_cost():
     with_edges = constants(product_bandwidth_share=1e9, plain_tile_edge=1024)
     large = seconds(product(2560, 1280, 4096), constants=with_edges)
@@ -181,6 +190,13 @@ def test_a_loop_over_parameters_starts_a_kernel_for_each():
     row = moved(0, 2, update=True, tensors=200)
     listed, looped = (seconds(row, constants=slow, loops=loops) for loops in (False, True))
     assert looped == pytest.approx(100 * listed)
+
+
+def test_a_loop_starts_as_many_on_the_card():
+    starting = constants(kernel_start_s=1e-3)
+    row = moved(0, 2, update=True, tensors=200)
+    assert seconds(row, constants=starting) == pytest.approx(2e-3)
+    assert seconds(row, constants=starting, loops=True) == pytest.approx(0.2)
 
 
 def test_old_software_is_slower_but_for_plain_products():

@@ -86,7 +86,9 @@ def test_a_fit_finds_planted_constants_again():
     _, found = fit.fit(steps, seconds, np.ones(len(seconds)))
     again = steps.seconds(found).total
     assert np.abs(again / seconds - 1).max() < 0.05  # priors hold the constants back a little
-    assert np.abs(steps.seconds(shipped).total / seconds - 1).max() > 0.1  # which were far off before
+    assert (
+        np.abs(steps.seconds(shipped).total / seconds - 1).max() > 0.1
+    )  # which were far off before
     assert found.plain_share == pytest.approx(0.7, rel=0.05)
 
 

@@ -86,6 +86,21 @@ def test_a_convolution_is_a_product():
     assert not forward.flops_only
 
 
+def test_a_convolution_has_products_for_both_gradients():
+    def factory(device):
+        layers = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 5, 2)).to(device)
+
+        def step():
+            layers(torch.ones(2, 3, 16, 16, device=device)).sum().backward()
+            layers.zero_grad()
+
+        return step
+
+    found = {(row.m, row.n, row.k) for row in work(factory).by_kernel.products}
+    places, depth = 2 * 3 * 3, 8 * 2 * 2
+    assert {(places, 5, depth), (places, depth, 5), (5, depth, places)} <= found
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_attention_says_whether_it_is_causal(causal):
     found = work(stack(causal=causal, dtype=torch.float16)).by_kernel
