@@ -247,6 +247,18 @@ def validate(session: nox.Session) -> None:
     session.run(*command, env=offline, external=True)
 
 
+@nox.session(name="validate-time", venv_backend="none")
+def validate_time(session: nox.Session) -> None:
+    """Predict published step times and compare: `nox -s validate-time -- CELLS.csv --out DIR`.
+
+    With measured seconds in the file, the model's constants are fitted anew, also with each card and each source
+    left out, and the errors are printed.
+    """
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.time_validation", *session.posargs)
+    session.run(*command, env=FROM_SOURCE | SHARED_CORES, external=True)
+
+
 @nox.session(venv_backend="none")
 def memory(session: nox.Session) -> None:
     """Compare the predicted memory of the reference profile, or another, with its baseline; needs no GPU.

@@ -6,9 +6,12 @@ The runs are from 2020 to 2023: eager attention, and optimizers that loop over p
 
 import dataclasses
 
+from ftbench.estimate.card_speed import CardSpeed
 from ftbench.estimate.roofline import Rates
 from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
+from tests.published_kernels import kernels_of
+from tests.time_validation.cards import cards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,223 +24,263 @@ class FineTune:
     rates: Rates
     seconds: float
     source: str
+    card: CardSpeed
 
 
-BERT_BASE_128 = CellWork(
-    step=PassWork(
-        documents=32,
-        batches=1,
-        flops=2_145_449_705_472,
-        product_bytes=12_805_138_184,
-        other_bytes=22_223_520_913,
-        compulsory_bytes=2_599_486_104,
-        kernels=831,
+def _with_kernels(name: str, work: CellWork) -> CellWork:
+    """Return a work with the shapes of its kernels."""
+    step, evaluation = kernels_of(name)
+    return work.model_copy(
+        update={
+            "step": work.step.model_copy(update={"by_kernel": step}),
+            "evaluation": work.evaluation.model_copy(update={"by_kernel": evaluation}),
+        }
+    )
+
+
+BERT_BASE_128 = _with_kernels(
+    "BERT_BASE_128",
+    CellWork(
+        step=PassWork(
+            documents=32,
+            batches=1,
+            flops=2_145_449_705_472,
+            product_bytes=12_805_138_184,
+            other_bytes=22_223_520_913,
+            compulsory_bytes=2_599_486_104,
+            kernels=831,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=357_574_950_912,
+            product_bytes=2_647_959_696,
+            other_bytes=2_949_292_998,
+            compulsory_bytes=346_138_632,
+            kernels=563,
+        ),
+        checkpoint_bytes=1_299_750_716,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=357_574_950_912,
-        product_bytes=2_647_959_696,
-        other_bytes=2_949_292_998,
-        compulsory_bytes=346_138_632,
-        kernels=563,
-    ),
-    checkpoint_bytes=1_299_750_716,
 )
-BERT_BASE_128_FP16 = CellWork(
-    step=PassWork(
-        documents=32,
-        batches=1,
-        flops=2_145_449_705_472,
-        product_bytes=6_402_569_092,
-        other_bytes=22_833_513_225,
-        compulsory_bytes=2_599_486_120,
-        kernels=1_308,
+BERT_BASE_128_FP16 = _with_kernels(
+    "BERT_BASE_128_FP16",
+    CellWork(
+        step=PassWork(
+            documents=32,
+            batches=1,
+            flops=2_145_449_705_472,
+            product_bytes=6_402_569_092,
+            other_bytes=22_833_513_225,
+            compulsory_bytes=2_599_486_120,
+            kernels=1_308,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=357_574_950_912,
+            product_bytes=1_323_979_848,
+            other_bytes=3_750_142_174,
+            compulsory_bytes=346_138_632,
+            kernels=985,
+        ),
+        checkpoint_bytes=1_299_750_716,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=357_574_950_912,
-        product_bytes=1_323_979_848,
-        other_bytes=3_750_142_174,
-        compulsory_bytes=346_138_632,
-        kernels=985,
-    ),
-    checkpoint_bytes=1_299_750_716,
 )
-BERT_LARGE_512 = CellWork(
-    step=PassWork(
-        documents=4,
-        batches=1,
-        flops=4_020_114_604_032,
-        product_bytes=26_588_754_024,
-        other_bytes=56_648_642_105,
-        compulsory_bytes=8_043_461_784,
-        kernels=1_601,
+BERT_LARGE_512 = _with_kernels(
+    "BERT_LARGE_512",
+    CellWork(
+        step=PassWork(
+            documents=4,
+            batches=1,
+            flops=4_020_114_604_032,
+            product_bytes=26_588_754_024,
+            other_bytes=56_648_642_105,
+            compulsory_bytes=8_043_461_784,
+            kernels=1_601,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=5_360_152_805_376,
+            product_bytes=33_027_940_496,
+            other_bytes=60_373_301_190,
+            compulsory_bytes=1_232_338_952,
+            kernels=1_043,
+        ),
+        checkpoint_bytes=4_021_737_020,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=5_360_152_805_376,
-        product_bytes=33_027_940_496,
-        other_bytes=60_373_301_190,
-        compulsory_bytes=1_232_338_952,
-        kernels=1_043,
-    ),
-    checkpoint_bytes=4_021_737_020,
 )
-BERT_LARGE_ACCUMULATED = CellWork(
-    step=PassWork(
-        documents=4,
-        batches=4,
-        flops=4_020_114_604_032,
-        product_bytes=37_500_878_976,
-        other_bytes=67_103_053_896,
-        compulsory_bytes=8_043_461_784,
-        kernels=6_873,
+BERT_LARGE_ACCUMULATED = _with_kernels(
+    "BERT_LARGE_ACCUMULATED",
+    CellWork(
+        step=PassWork(
+            documents=4,
+            batches=4,
+            flops=4_020_114_604_032,
+            product_bytes=37_500_878_976,
+            other_bytes=67_103_053_896,
+            compulsory_bytes=8_043_461_784,
+            kernels=6_873,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=5_360_152_805_376,
+            product_bytes=33_027_940_496,
+            other_bytes=60_373_300_942,
+            compulsory_bytes=1_232_338_952,
+            kernels=1_033,
+        ),
+        checkpoint_bytes=4_021_737_020,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=5_360_152_805_376,
-        product_bytes=33_027_940_496,
-        other_bytes=60_373_300_942,
-        compulsory_bytes=1_232_338_952,
-        kernels=1_033,
-    ),
-    checkpoint_bytes=4_021_737_020,
 )
-BERT_LARGE_CHECKPOINTED = CellWork(
-    step=PassWork(
-        documents=4,
-        batches=4,
-        flops=5_360_144_400_384,
-        product_bytes=49_986_666_624,
-        other_bytes=85_426_133_064,
-        compulsory_bytes=8_043_461_784,
-        kernels=8_793,
+BERT_LARGE_CHECKPOINTED = _with_kernels(
+    "BERT_LARGE_CHECKPOINTED",
+    CellWork(
+        step=PassWork(
+            documents=4,
+            batches=4,
+            flops=5_360_144_400_384,
+            product_bytes=49_986_666_624,
+            other_bytes=85_426_133_064,
+            compulsory_bytes=8_043_461_784,
+            kernels=8_793,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=5_360_152_805_376,
+            product_bytes=33_027_940_496,
+            other_bytes=60_373_300_942,
+            compulsory_bytes=1_232_338_952,
+            kernels=1_033,
+        ),
+        checkpoint_bytes=4_021_737_020,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=5_360_152_805_376,
-        product_bytes=33_027_940_496,
-        other_bytes=60_373_300_942,
-        compulsory_bytes=1_232_338_952,
-        kernels=1_033,
-    ),
-    checkpoint_bytes=4_021_737_020,
 )
-BERT_LARGE_FP16 = CellWork(
-    step=PassWork(
-        documents=4,
-        batches=1,
-        flops=4_020_114_604_032,
-        product_bytes=13_294_377_012,
-        other_bytes=63_673_115_489,
-        compulsory_bytes=8_043_461_800,
-        kernels=2_536,
+BERT_LARGE_FP16 = _with_kernels(
+    "BERT_LARGE_FP16",
+    CellWork(
+        step=PassWork(
+            documents=4,
+            batches=1,
+            flops=4_020_114_604_032,
+            product_bytes=13_294_377_012,
+            other_bytes=63_673_115_489,
+            compulsory_bytes=8_043_461_800,
+            kernels=2_536,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=5_360_152_805_376,
+            product_bytes=16_513_970_248,
+            other_bytes=61_596_567_774,
+            compulsory_bytes=1_232_338_952,
+            kernels=1_873,
+        ),
+        checkpoint_bytes=4_021_737_020,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=5_360_152_805_376,
-        product_bytes=16_513_970_248,
-        other_bytes=61_596_567_774,
-        compulsory_bytes=1_232_338_952,
-        kernels=1_873,
-    ),
-    checkpoint_bytes=4_021_737_020,
 )
-BERT_LARGE_CHECKPOINTED_FP16 = CellWork(
-    step=PassWork(
-        documents=4,
-        batches=4,
-        flops=5_360_144_400_384,
-        product_bytes=24_993_333_312,
-        other_bytes=111_223_776_756,
-        compulsory_bytes=8_043_461_800,
-        kernels=14_069,
+BERT_LARGE_CHECKPOINTED_FP16 = _with_kernels(
+    "BERT_LARGE_CHECKPOINTED_FP16",
+    CellWork(
+        step=PassWork(
+            documents=4,
+            batches=4,
+            flops=5_360_144_400_384,
+            product_bytes=24_993_333_312,
+            other_bytes=111_223_776_756,
+            compulsory_bytes=8_043_461_800,
+            kernels=14_069,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=5_360_152_805_376,
+            product_bytes=16_513_970_248,
+            other_bytes=61_596_567_526,
+            compulsory_bytes=1_232_338_952,
+            kernels=1_863,
+        ),
+        checkpoint_bytes=4_021_737_020,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=5_360_152_805_376,
-        product_bytes=16_513_970_248,
-        other_bytes=61_596_567_526,
-        compulsory_bytes=1_232_338_952,
-        kernels=1_863,
-    ),
-    checkpoint_bytes=4_021_737_020,
 )
-BERT_BASE_512 = CellWork(
-    step=PassWork(
-        documents=16,
-        batches=1,
-        flops=4_638_621_450_240,
-        product_bytes=35_453_937_032,
-        other_bytes=67_847_042_801,
-        compulsory_bytes=2_599_489_176,
-        kernels=831,
+BERT_BASE_512 = _with_kernels(
+    "BERT_BASE_512",
+    CellWork(
+        step=PassWork(
+            documents=16,
+            batches=1,
+            flops=4_638_621_450_240,
+            product_bytes=35_453_937_032,
+            other_bytes=67_847_042_801,
+            compulsory_bytes=2_599_489_176,
+            kernels=831,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=1_546_207_150_080,
+            product_bytes=12_160_641_168,
+            other_bytes=22_837_417_926,
+            compulsory_bytes=356_758_536,
+            kernels=563,
+        ),
+        checkpoint_bytes=1_299_750_716,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=1_546_207_150_080,
-        product_bytes=12_160_641_168,
-        other_bytes=22_837_417_926,
-        compulsory_bytes=356_758_536,
-        kernels=563,
-    ),
-    checkpoint_bytes=1_299_750_716,
 )
-DISTILBERT_512 = CellWork(
-    step=PassWork(
-        documents=12,
-        batches=1,
-        flops=1_739_504_332_800,
-        product_bytes=13_427_273_000,
-        other_bytes=26_276_618_861,
-        compulsory_bytes=1_606_925_200,
-        kernels=440,
+DISTILBERT_512 = _with_kernels(
+    "DISTILBERT_512",
+    CellWork(
+        step=PassWork(
+            documents=12,
+            batches=1,
+            flops=1_739_504_332_800,
+            product_bytes=13_427_273_000,
+            other_bytes=26_276_618_861,
+            compulsory_bytes=1_606_925_200,
+            kernels=440,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=773_113_036_800,
+            product_bytes=6_082_762_896,
+            other_bytes=11_461_388_230,
+            compulsory_bytes=186_643_464,
+            kernels=317,
+        ),
+        checkpoint_bytes=803_464_632,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=773_113_036_800,
-        product_bytes=6_082_762_896,
-        other_bytes=11_461_388_230,
-        compulsory_bytes=186_643_464,
-        kernels=317,
-    ),
-    checkpoint_bytes=803_464_632,
 )
-DISTILBERT_512_FP16 = CellWork(
-    step=PassWork(
-        documents=12,
-        batches=1,
-        flops=1_739_504_332_800,
-        product_bytes=6_713_636_500,
-        other_bytes=27_952_167_149,
-        compulsory_bytes=1_606_925_216,
-        kernels=691,
+DISTILBERT_512_FP16 = _with_kernels(
+    "DISTILBERT_512_FP16",
+    CellWork(
+        step=PassWork(
+            documents=12,
+            batches=1,
+            flops=1_739_504_332_800,
+            product_bytes=6_713_636_500,
+            other_bytes=27_952_167_149,
+            compulsory_bytes=1_606_925_216,
+            kernels=691,
+        ),
+        evaluation=PassWork(
+            documents=16,
+            batches=2,
+            flops=773_113_036_800,
+            product_bytes=3_041_381_448,
+            other_bytes=11_525_639_390,
+            compulsory_bytes=186_643_464,
+            kernels=535,
+        ),
+        checkpoint_bytes=803_464_632,
     ),
-    evaluation=PassWork(
-        documents=16,
-        batches=2,
-        flops=773_113_036_800,
-        product_bytes=3_041_381_448,
-        other_bytes=11_525_639_390,
-        compulsory_bytes=186_643_464,
-        kernels=535,
-    ),
-    checkpoint_bytes=803_464_632,
 )
 
 # NVIDIA's datasheets: the TITAN RTX, the V100 SXM2 and the A100 40 GB.
-_TITAN_RTX = {"fp32": 16.3e12, "fp16": 130.5e12}, 672e9
-_V100 = {"fp32": 15.7e12, "fp16": 125e12}, 900e9
-_A100 = {"fp32": 19.5e12, "fp16": 312e12}, 1555e9
+_TITAN_RTX, _V100, _A100 = (cards()[name] for name in ("TITAN RTX", "V100 SXM2", "A100 40GB SXM4"))
 
 # BERT base at length 128 and batch 32, 3 epochs, with run_glue.py on a TITAN RTX.
 _GLUE = (
@@ -270,8 +313,8 @@ def _job(documents, batch, epochs, *, evaluated=0):
 
 
 def _run(name, work, job, card, dtype, seconds, source):
-    peaks, bandwidth = card
-    return FineTune(name, work, job, Rates("", dtype, peaks[dtype], bandwidth), seconds, source)
+    rates = Rates("", dtype, card.peak_flops[dtype], card.bandwidth_bytes_per_s)
+    return FineTune(name, work, job, rates, seconds, source, card)
 
 
 def _glue(task, dtype, seconds):

@@ -188,7 +188,7 @@ def test_a_command_that_is_wrong_is_seen(line, message):
 def test_sessions_exist(document):
     tree = ast.parse((ROOT / "noxfile.py").read_text())
     sessions = {
-        each.name
+        each.name.replace("_", "-")
         for each in tree.body
         if isinstance(each, ast.FunctionDef)
         and any("session" in ast.unparse(d) for d in each.decorator_list)

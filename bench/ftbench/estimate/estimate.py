@@ -1,7 +1,8 @@
 """Estimate: the costs of a run that was not made, each figure with its interval and its source.
 
-Time is from a fit of measured runs if there are runs on the same kind of device, else a roofline
-interval; memory on a card is predicted; money and energy follow from time.
+Time is from a fit of measured runs if there are runs on the same kind of device, else from a model of
+kernels or, if that does not cover the run, a roofline. Memory on a card is predicted; money and energy
+follow from time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from ftbench.analysis.tables.cells_table import ABSENT_SETTING
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
     EstimatedFigure,
+    card_time,
     costs,
     from_fit,
     from_prediction,
     measured_time,
-    roofline_time,
     score,
 )
 from ftbench.estimate.evidence import (
@@ -34,6 +35,7 @@ from ftbench.estimate.evidence import (
 from ftbench.estimate.reasons import (
     DamagedRecords,
     FromPrediction,
+    KernelTimes,
     MayNotFit,
     NoRunFinished,
     Note,
@@ -43,6 +45,7 @@ from ftbench.estimate.reasons import (
     PredictedForCard,
     RooflineRates,
     RunsUntrusted,
+    TimeFromKernels,
     TimeFromRoofline,
     TooFewExamples,
     TracedOnCpu,
@@ -161,12 +164,12 @@ def on_card(
     usd_per_hour: float | None,
     evidence: Evidence | None,
 ) -> DeviceEstimate:
-    """Return the costs of a run on a card: from runs on it if there are any, else from the roofline."""
+    """Return the costs of a run on a card: from runs on it if there are any, else predicted."""
     cell = target.cell
     found = predictions.of(cell.cell_id)
     card = next((one for one in found.cards if one.gpu == gpu.name), None) if found else None
     refused = NotPredicted(next((one.reason for one in predictions.refused), ""))
-    time = roofline_time(cell, gpu, found, refused)
+    time = card_time(cell, gpu, found, refused)
     notes: list[Note] = []
     if evidence is not None:
         measured, measured_notes = measured_time(cell, evidence)
@@ -335,6 +338,8 @@ def estimate(
     sources = [figure.source for one in devices for figure in one.figures]
     if any(isinstance(source, RooflineRates) for source in sources):
         notes.append(TimeFromRoofline())
+    if any(isinstance(source, KernelTimes) for source in sources):
+        notes.append(TimeFromKernels())
     refusals = [one.reason for found in predictions for one in found.refused]
     return Estimate(
         target=target,

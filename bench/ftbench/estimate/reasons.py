@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftbench.analysis.fits import reasons as fits
 from ftbench.analysis.fits.laws import HeldOut
+from ftbench.estimate.time_interval import Gap
 from ftbench.plan.gpus import Dtype
 
 
@@ -57,6 +58,22 @@ class RooflineRates:
 
 
 @dataclasses.dataclass(frozen=True)
+class KernelTimes:
+    """The model of kernels, with these rates of a card, and the factor up and down of its interval.
+
+    `gaps` are where the run lies outside the evidence: `steps` published step times on `cards` kinds of card.
+    """
+
+    dtype: Dtype
+    peak_flops: float
+    bandwidth_bytes_per_s: float
+    factor: float
+    gaps: tuple[Gap, ...]
+    steps: int
+    cards: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OneDevice:
     """The time, on one device."""
 
@@ -101,6 +118,7 @@ class CurveOfRuns:
 Source = (
     RunsFit
     | RooflineRates
+    | KernelTimes
     | OneDevice
     | HourlyPrice
     | MeasuredPower
@@ -219,7 +237,7 @@ class WeakFit:
 
 @dataclasses.dataclass(frozen=True)
 class NoTimeFromRuns:
-    """Runs on this card give no time, so that it is the roofline's."""
+    """Runs on this card give no time, so that it is predicted."""
 
     why: Absence
 
@@ -234,6 +252,11 @@ class MayNotFit:
 @dataclasses.dataclass(frozen=True)
 class TimeFromRoofline:
     """A time of this estimate is the roofline's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeFromKernels:
+    """A time of this estimate is the model's of kernels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +312,7 @@ Note = (
     | NoTimeFromRuns
     | MayNotFit
     | TimeFromRoofline
+    | TimeFromKernels
     | NoRunFinished
     | OtherWorkload
     | DamagedRecords

@@ -1,4 +1,7 @@
-"""Roofline: the time of a complete job on a card that it was not run on, as an interval. Pure.
+"""Roofline: the time of a complete job on a card that it was not run on, as bounds. Pure.
+
+The model of kernels (`ftbench.estimate.run_time`) gives a narrower interval, if a trace has the shapes of
+kernels and the run is on one card; the roofline is its floor, and answers for the rest.
 
 The job's work is known: exact FLOPs, the bytes that operators move, the kernels that are started. What is
 not known is how near a card comes to its peaks. So this is an interval, not a measurement:
@@ -125,8 +128,15 @@ def job_seconds(
 
     `least` is a lower bound of the work, if it varies.
     """
-    low = _least_seconds(job, least or work, rates)
+    low = least_job_seconds(job, least or work, rates)
     return Interval(_seconds(job, work, rates, "usual"), low, _seconds(job, work, rates, "slow"))
+
+
+def step_seconds(work: PassWork, rates: Rates) -> Interval:
+    """Return the seconds of one step alone, without what the Trainer adds: the roofline interval."""
+    low = max(work.flops / rates.peak_flops, work.compulsory_bytes / rates.bandwidth_bytes_per_s)
+    usual, slow = (_pass_seconds(work, 1, 1, rates, end) for end in ("usual", "slow"))
+    return Interval(usual, low, slow)
 
 
 def flops_of(job: Schedule, work: CellWork) -> float:
@@ -141,7 +151,7 @@ def _flops(job: Schedule, work: CellWork) -> tuple[float, float]:
     return trained, evaluated * job.evaluations
 
 
-def _least_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
+def least_job_seconds(job: Schedule, work: CellWork, rates: Rates) -> float:
     """Return the seconds that no software can undercut."""
     batches = job.evaluations * job.eval_batches
     moved = work.step.compulsory_bytes * job.steps + work.evaluation.compulsory_bytes * batches
@@ -157,9 +167,20 @@ def _seconds(job: Schedule, work: CellWork, rates: Rates, end: End) -> float:
     examples = job.eval_documents * job.evaluations / work.evaluation.documents
     batches = job.eval_batches * job.evaluations / work.evaluation.batches
     evaluated = _pass_seconds(work.evaluation, examples, batches, rates.evaluating, end)
+    return trained + evaluated + _seconds_beside(job, work, end)
+
+
+def seconds_beside(job: Schedule, work: CellWork) -> Interval:
+    """Return the seconds of a run beside its kernels: start, saving, and what the Trainer adds to a step.
+
+    At the fast end they are nothing.
+    """
+    return Interval(_seconds_beside(job, work, "usual"), 0.0, _seconds_beside(job, work, "slow"))
+
+
+def _seconds_beside(job: Schedule, work: CellWork, end: End) -> float:
     saved = (job.checkpoints + 1) * work.checkpoint_bytes / DISK_BYTES_PER_S.at(end)
-    once = START_S.at(end) + job.steps * STEP_S.at(end)
-    return trained + evaluated + saved + once
+    return saved + START_S.at(end) + job.steps * STEP_S.at(end)
 
 
 def _pass_seconds(

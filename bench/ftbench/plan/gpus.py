@@ -70,6 +70,9 @@ class Gpu(FrozenModel):
     peak_flops: dict[Dtype, Rate] = Field(
         {}, description="Dense FLOP/s of each type that the card computes in."
     )
+    boost_hz: Rate | None = Field(None, description="The boost clock of the data sheet.")
+    tdp_watts: Rate | None = Field(None, description="The power limit as delivered.")
+    l2_bytes: Size | None = Field(None, description="The second-level cache.")
     spec_source: str = ""
     spec_check: str = ""
     note: str = ""

@@ -13,6 +13,7 @@ from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import Program, ProgramCell
+from ftbench.records.kernel_work import KernelWork
 
 Certainty = Literal["exact", "simulated", "interval"]
 Verdict = Literal["fits", "does not fit", "too close to call"]
@@ -149,6 +150,7 @@ class PassWork(FrozenModel):
     and write without caches: `product_bytes` by operators with FLOPs, `other_bytes` by the rest.
     `compulsory_bytes` are the data that existed before and are read, and the data that are written and stay:
     no cache and no fusion avoids them. `kernels` counts at least one per operator. `documents` are examples.
+    `by_kernel` has the same work by shape, type and kind.
     """
 
     documents: int
@@ -158,6 +160,7 @@ class PassWork(FrozenModel):
     other_bytes: int
     compulsory_bytes: int
     kernels: int
+    by_kernel: KernelWork = KernelWork()
 
 
 class CellWork(FrozenModel):

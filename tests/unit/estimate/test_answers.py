@@ -6,12 +6,12 @@ from ftbench.analysis.fits.laws import Fit, FitGroup, HeldOut, Interval, Learnin
 from ftbench.analysis.fits.reasons import NoneHeldOut, OneValueOf, TooFewCells, TooFewSizes
 from ftbench.estimate.answers import (
     EstimatedFigure,
+    card_time,
     costs,
     from_fit,
     from_prediction,
     measured_time,
     point_of,
-    roofline_time,
     score,
 )
 from ftbench.estimate.evidence import Evidence
@@ -201,9 +201,9 @@ def test_a_point_has_the_steps_and_evaluations_of_the_job():
 # Time on a card that was not measured
 
 
-def test_time_on_a_card_is_the_roofline():
+def test_time_without_shapes_of_kernels_is_the_roofline():
     of, gpu = cell(train_size=1000), find_gpu("l4")
-    found = roofline_time(of, gpu, predicted_cell("x", work=cell_work()), NotPredicted())
+    found = card_time(of, gpu, predicted_cell("x", work=cell_work()), NotPredicted())
     expected = job_seconds(schedule_of(of), cell_work(), rates_of(gpu, of))
     assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
     assert found.interval == "bounds"
@@ -212,8 +212,8 @@ def test_time_on_a_card_is_the_roofline():
 
 def test_time_without_work_says_why():
     refused = NotPredicted("no trace")
-    assert roofline_time(cell(), find_gpu("l4"), None, refused).absent == refused
-    found = roofline_time(cell(bf16=True), find_gpu("t4"), predicted_cell("x"), NotPredicted())
+    assert card_time(cell(), find_gpu("l4"), None, refused).absent == refused
+    found = card_time(cell(bf16=True), find_gpu("t4"), predicted_cell("x"), NotPredicted())
     assert isinstance(found.absent, RateUnknown)
 
 

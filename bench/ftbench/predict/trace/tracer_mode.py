@@ -23,6 +23,7 @@ from ftbench.predict.trace import patches
 from ftbench.predict.trace.autograd import GradientSums, in_backward
 from ftbench.predict.trace.batch_values import BatchValues
 from ftbench.predict.trace.events import (
+    AFTER_BACKWARD,
     INPUT,
     OPTIMIZER,
     Kernel,
@@ -95,6 +96,11 @@ class Tracer(TorchDispatchMode):
     def period(self) -> int | str:
         """Return the number of the current step, or `EVALUATION`."""
         return self._position.period
+
+    @property
+    def updating(self) -> bool:
+        """Return whether a step's backward pass is over: gradients are clipped, or the optimizer runs."""
+        return self._position.site().phase in (AFTER_BACKWARD, OPTIMIZER)
 
     @property
     def blocks(self) -> int:

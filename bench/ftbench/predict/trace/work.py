@@ -28,6 +28,7 @@ from ftbench.predict.trace.flash_attention import (
     flash_attention_backward_flop,
     flash_attention_flop,
 )
+from ftbench.predict.trace.kernel_calls import KernelCall, kernel_call, kernel_work
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.trace.tracer_mode import Tracer
@@ -96,6 +97,7 @@ class _Sums:
     kernels: int = 0
     read: dict[int, int] = dataclasses.field(default_factory=dict)
     written: dict[int, int] = dataclasses.field(default_factory=dict)
+    calls: list[KernelCall] = dataclasses.field(default_factory=list)
 
     def as_pass(self, documents: int, batches: int) -> PassWork:
         """Return the sums as plain data."""
@@ -107,6 +109,7 @@ class _Sums:
             other_bytes=self.other_bytes,
             compulsory_bytes=sum(self.read.values()) + sum(self.written.values()),
             kernels=self.kernels,
+            by_kernel=kernel_work((call, 1) for call in self.calls),
         )
 
 
@@ -124,9 +127,16 @@ class WorkCounter:
 
     def work_of(self, period: Period, *, documents: int, batches: int) -> PassWork:
         """Return the work of a step, or of the evaluation; raises PredictionError if there is none."""
+        return self._of(period).as_pass(documents, batches)
+
+    def calls_of(self, period: Period) -> list[KernelCall]:
+        """Return the operators of a period that start kernels, in order; raises PredictionError for none."""
+        return self._of(period).calls
+
+    def _of(self, period: Period) -> _Sums:
         if period not in self._sums:
             raise PredictionError("no work was counted in this part of a trace", got=str(period))
-        return self._sums[period].as_pass(documents, batches)
+        return self._sums[period]
 
     def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         name = func._schema.name.rpartition("::")[2]
@@ -149,7 +159,20 @@ class WorkCounter:
             sums.product_bytes += nbytes
         else:
             sums.other_bytes += nbytes
-        sums.kernels += _launches(name, args, output) if self._on_card else len(changed + made)
+        kernels = _launches(name, args, output) if self._on_card else len(changed + made)
+        sums.kernels += kernels
+        sums.calls.append(
+            kernel_call(
+                func,
+                args,
+                kwargs,
+                output,
+                flops=flops,
+                nbytes=nbytes,
+                kernels=kernels,
+                update=self._tracer.updating,
+            )
+        )
 
     @property
     def _on_card(self) -> bool:

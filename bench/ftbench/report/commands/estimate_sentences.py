@@ -10,6 +10,7 @@ from ftbench.analysis.tables.cells_table import ABSENT_SETTING
 from ftbench.base.units import counted, format_ratio
 from ftbench.estimate import reasons
 from ftbench.estimate.reasons import Absence, Note, SettingDifference, Source
+from ftbench.estimate.time_interval import LONGEST_ATTENTION, Gap
 from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.tables import axis_word
 from ftbench.report.elements.words import cost_word
@@ -38,6 +39,24 @@ def _(source: reasons.RooflineRates) -> str:
     return (
         f"roofline, not measured: {source.peak_flops / 1e12:g} TFLOP/s {source.dtype},"
         f" {source.bandwidth_bytes_per_s / 1e9:g} GB/s"
+    )
+
+
+_GAPS: dict[Gap, str] = {
+    "low-power half": "none in half precision on a card below 100 W",
+    "long attention": f"none with fused attention beyond length {LONGEST_ATTENTION}",
+    "unknown products": "operators whose products are of unknown shape",
+    "host-bound": "the host, which is not known, takes most of the step",
+}
+
+
+@source_words.register
+def _(source: reasons.KernelTimes) -> str:
+    outside = "".join(f"; wider, since {_GAPS[gap]}" for gap in source.gaps)
+    return (
+        f"model of kernels, not measured: {source.peak_flops / 1e12:g} TFLOP/s {source.dtype},"
+        f" {source.bandwidth_bytes_per_s / 1e9:g} GB/s; a factor of {source.factor:g} up and down,"
+        f" from {source.steps} published step times on {source.cards} cards{outside}"
     )
 
 
@@ -213,6 +232,15 @@ def _(_note: reasons.TimeFromRoofline) -> str:
         "roofline: time was not measured on such a card. It follows from the exact FLOPs of the run, the bytes that"
         " its operators move and the speed of the card. No software can be faster than the low end; the value is at"
         " the usual shares of the card's peaks, the high end at the lowest shares that are known"
+    )
+
+
+@note_words.register
+def _(_note: reasons.TimeFromKernels) -> str:
+    return (
+        "time was not measured on such a card. A model computes it from the shapes of the run's kernels and the"
+        " card's data sheet, with constants fitted on published step times. The interval held nine of ten step"
+        " times from sources that were left out of the fit; its low end is never below the roofline"
     )
 
 

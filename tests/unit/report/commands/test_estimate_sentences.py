@@ -1,5 +1,7 @@
 """Sources, reasons for absence and notes of an estimate in words: each type once."""
 
+import dataclasses
+
 import pytest
 
 from ftbench.analysis.fits.laws import HeldOut
@@ -136,6 +138,16 @@ def test_why_a_figure_is_absent(why, words):
 )
 def test_notes(note, words):
     assert note_words(note) == words
+
+
+def test_a_time_of_kernels_names_its_evidence_and_where_it_ends():
+    source = reasons.KernelTimes("bf16", 121e12, 300e9, 1.6, ("low-power half",), 159, 22)
+    words = source_words(source)
+    for part in ("not measured", "121 TFLOP/s bf16", "300 GB/s", "1.6 up and down", "159", "22"):
+        assert part in words
+    assert "half precision on a card below 100 W" in words
+    assert "wider" not in source_words(dataclasses.replace(source, gaps=()))
+    assert note_words(reasons.TimeFromKernels()).startswith("time was not measured on such a card")
 
 
 def test_the_note_on_the_roofline_names_both_ends():
