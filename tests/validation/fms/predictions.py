@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
@@ -24,7 +21,7 @@ from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import Target
-from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
+from tests.validation.columns import Figures, columns, unsplit_bytes
 from tests.validation.fms.attention import attention_as_published
 from tests.validation.fms.checkpointing import checkpointed_around_units
 from tests.validation.fms.gptq import gptq_base
@@ -33,9 +30,9 @@ from tests.validation.fms.optimizer import states_made_before
 from tests.validation.fms.plugin import fast_kernels
 from tests.validation.fms.replicas import adapters_on_every_card
 from tests.validation.fms.rows import MODELS, Run, cell_of, reason_against, run_of
+from tests.validation.jobs import with_predictions
 
 MEASURED = ("peak_allocated_bytes", "outcome")
-WORKERS = 2
 TORCH = (2, 4)  # of all rows
 ALLOCATED = tuple(f"predicted_allocated_{end}bytes" for end in ("", "low_", "high_"))
 
@@ -45,17 +42,7 @@ def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
     reasons = [reason_against(row) for row in rows.to_dict("records")]
     records = zip(rows.to_dict("records"), reasons, strict=True)
     jobs = [None if reason else (run_of(row), _gpu(row)) for row, reason in records]
-    distinct = list(dict.fromkeys(job for job in jobs if job is not None))
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        found: dict[tuple[Run, str], Figures] = {}
-        for job, figures in zip(distinct, pool.map(_predict, distinct), strict=True):
-            found[job] = figures
-            print(f"{len(found)}/{len(distinct)} {job[0].model}, {job[0].batch}", file=sys.stderr)
-    predicted: list[Figures] = [
-        {"not_predicted": reason} if job is None else found[job]
-        for job, reason in zip(jobs, reasons, strict=True)
-    ]
-    return with_columns(rows, predicted)
+    return with_predictions(rows, jobs, reasons, _predict)
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame | None:

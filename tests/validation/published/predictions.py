@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
@@ -18,13 +15,13 @@ from ftbench.predict.simulate.simulation import Simulated, simulate_all
 from ftbench.predict.trace.events import Trace
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.tracer import Target, trace
-from tests.validation.columns import Figures, columns, with_columns
+from tests.validation.columns import Figures, columns
+from tests.validation.jobs import with_predictions
 from tests.validation.measured import printed
 from tests.validation.published.litgpt import litgpt_loop
 from tests.validation.published.rows import Run, card_of_row, reason_against, run_of, text_of
 from tests.validation.published.titan import titan_loop
 
-WORKERS = 2
 _STEPS = 2  # the second has all that later ones have
 
 
@@ -33,16 +30,7 @@ def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
     records = [text_of(row) for row in rows.to_dict("records")]
     reasons = [reason_against(row) for row in records]
     runs = [None if reason else run_of(row) for row, reason in zip(records, reasons, strict=True)]
-    distinct = list(dict.fromkeys(run for run in runs if run is not None))
-    found: dict[Run, Figures] = {}
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        for run, figures in zip(distinct, pool.map(_predict, distinct), strict=True):
-            found[run] = figures
-            print(f"{len(found)}/{len(distinct)} {run.model}, {run.ranks} cards", file=sys.stderr)
-    pairs = zip(runs, reasons, strict=True)
-    return with_columns(
-        rows, [found[run] if run else {"not_predicted": reason} for run, reason in pairs]
-    )
+    return with_predictions(rows, runs, reasons, _predict)
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame | None:

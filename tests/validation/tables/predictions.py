@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
@@ -17,12 +14,12 @@ from ftbench.base.errors import FtbenchError
 from ftbench.predict.simulate.cards import card_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.tracer import Target, trace
-from tests.validation.columns import Figures, columns, unsplit_bytes, with_columns
+from tests.validation.columns import Figures, columns, unsplit_bytes
+from tests.validation.jobs import with_predictions
 from tests.validation.measured import Printed, printed
 from tests.validation.tables.loops import loop
 from tests.validation.tables.rows import COURSE, Run, card_of_row, reason_against, run_of
 
-WORKERS = 2
 _STEPS = 2  # the second has all that later ones have
 # torch 2.2 took flash-attention 2, whose result has the layout of the queries; the kernels before gave that of the
 # memory-efficient one.
@@ -34,16 +31,7 @@ def predict_rows(rows: pd.DataFrame) -> pd.DataFrame:
     records = rows.to_dict("records")
     reasons = [reason_against(row) for row in records]
     runs = [None if reason else run_of(row) for row, reason in zip(records, reasons, strict=True)]
-    distinct = list(dict.fromkeys(run for run in runs if run is not None))
-    found: dict[Run, Figures] = {}
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        for run, figures in zip(distinct, pool.map(_predict, distinct), strict=True):
-            found[run] = figures
-            print(f"{len(found)}/{len(distinct)} {run.model}, {run.batch}", file=sys.stderr)
-    pairs = zip(runs, reasons, strict=True)
-    return with_columns(
-        rows, [found[run] if run else {"not_predicted": reason} for run, reason in pairs]
-    )
+    return with_predictions(rows, runs, reasons, _predict)
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame | None:

@@ -53,6 +53,7 @@ _TEXT = ".quant_state.bitsandbytes__"
 _texts: WeakIdKeyDictionary = (
     WeakIdKeyDictionary()
 )  # a tensor without data -> the text that it is in the file
+_OF_TORCH = ("pt", "torch", "pytorch")  # the names of its framework; others read arrays, with data
 _safe_open = safetensors.safe_open
 _traces = 0  # that are running
 
@@ -127,7 +128,7 @@ def _location(storage: Any) -> Any:
 
 def _open_file(filename: Any, framework: str = "pt", device: Any = "cpu", **options: Any) -> Any:
     """Open a file. A module that is first imported in a trace keeps this function beyond it."""
-    if not _traces:
+    if not _traces or framework not in _OF_TORCH:
         return _safe_open(filename, framework, device, **options)
     return _File(_safe_open(filename, "np"), device)  # "np" makes no storage of torch
 

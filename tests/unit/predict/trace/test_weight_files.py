@@ -254,6 +254,15 @@ def test_files_are_read_as_ever_after_a_trace(folder):
             assert file.get_tensor("lm_head.weight").std() > 0
 
 
+def test_arrays_that_are_read_in_a_trace_have_data(folder):
+    def factory(device):
+        with safetensors.safe_open(folder / "model.safetensors", framework="np") as file:
+            assert file.get_tensor("lm_head.weight").std() > 0
+        return lambda: None
+
+    trace(factory, target=TARGET)
+
+
 def test_a_question_for_free_memory_is_refused_elsewhere():
     def factory(device):
         torch.cuda.mem_get_info()
