@@ -76,7 +76,7 @@ def test_without_a_card_the_workspaces_are_what_is_not_predicted(folder):
     code, found = _checked(folder, _recorded(folder / "gpt.py"))
     assert code == 1
     assert {one["kind"] for one in found["differences"]} == {"extra"}
-    assert all(one["frame"][0] == "" for one in found["differences"])
+    assert all(one["frame"]["source"] == "" for one in found["differences"])
 
 
 def test_a_change_of_a_line_is_named(folder):
@@ -86,7 +86,7 @@ def test_a_change_of_a_line_is_named(folder):
     code, found = _checked(folder, _recorded(changed), "--gpu", CARD)
     assert code == 1
     number = LOOP.read_text().splitlines().index(f"        {BEFORE}") + 1
-    lines = {one["frame"][0].rpartition("/")[2] for one in found["differences"]}
+    lines = {one["frame"]["source"].rpartition("/")[2] for one in found["differences"]}
     assert f"gpt.py:{number}" in lines
     moved = sum(one["peak_bytes"] for one in found["differences"])
     assert moved == found["snapshot_bytes"] - found["predicted_bytes"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ftbench.base.text import printable
 
@@ -17,7 +17,8 @@ _PACKAGES = re.compile(r".*/(?:site|dist)-packages/")
 _STANDARD = re.compile(r".*/lib/python3(?:\.\d+)?/|<frozen ")
 
 
-class Frame(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
     """A line of Python code: `file:line`, and the function; both empty if none is known."""
 
     source: str

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from ftbench.base.units import MIB
-from ftbench.snapshot.frames import Frame
+from ftbench.snapshot.frames import NO_FRAME, Frame
 from ftbench.snapshot.regions import Regions
 from ftbench.snapshot.snapshot_file import (
     ALLOC,
@@ -45,7 +45,8 @@ class Level(NamedTuple):
     reserved: int
 
 
-class OutOfMemory(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class OutOfMemory:
     """A request that failed: the rows before it, its bytes, and the bytes that the card still had."""
 
     row: int
@@ -295,6 +296,7 @@ class _Player:
 def _blocks_before(memory: DeviceMemory) -> Iterable[tuple[int, int, int, Frame]]:
     """Yield (address, bytes, requested bytes, frame) of the blocks that were live before the first event.
 
+    The stack of a release is that of the code that released: which line allocated its block is not known.
     They are those released first, and those of the segments that no event allocated. Of a block that was released,
     the bytes with rounding are not in the file: the least that they can be is taken.
     """
@@ -308,7 +310,7 @@ def _blocks_before(memory: DeviceMemory) -> Iterable[tuple[int, int, int, Frame]
         ):
             gone.add(event.address)
             rounded = (event.nbytes + _MIN_BLOCK - 1) // _MIN_BLOCK * _MIN_BLOCK
-            yield event.address, rounded, event.nbytes, event.frame
+            yield event.address, rounded, event.nbytes, NO_FRAME
     for segment in memory.segments:
         for block in segment.blocks:
             if block.live and block.address not in made:

@@ -72,7 +72,9 @@ def test_json_is_one_document(worker, command, loop, tmp_path):
     assert (code, data["agrees"]) == (1, False)
     assert data["subject"] == loop
     assert data["versions"] == {"torch": "2.13.0"}
-    assert data["out_of_memory"][0][1:3] == [7, 9]
+    (failure,) = data["out_of_memory"]
+    assert (failure["nbytes"], failure["device_free"]) == (7, 9)
+    assert failure["frame"]["source"] == "/home/me/train.py:3"
     assert data["agreement"]["equal"] == len(predicted(run(3)).nbytes)
     assert data["nearest"][0]["observed_bytes"] == 300 << 20
 

@@ -8,6 +8,7 @@ import pytest
 from ftbench.base.units import MIB
 from ftbench.records.prediction import CardPrediction, PredictedBytes
 from ftbench.snapshot.compare import compare
+from ftbench.snapshot.frames import Frame
 from ftbench.snapshot.result import Comparison, Difference
 from tests.simulated_snapshot import Act, Recorder, record
 from tests.unit.snapshot.made import (
@@ -74,7 +75,7 @@ def test_a_tensor_that_is_kept_and_not_predicted_is_named_by_its_line() -> None:
 
     one = _only(_planted(keeps))
     assert (one.kind, one.count, one.nbytes) == ("extra", STEPS, KEPT)
-    assert one.frame == (f"{HOME}model.py:77", "step")
+    assert one.frame == Frame(f"{HOME}model.py:77", "step")
     assert one.peak_bytes == STEPS * KEPT  # the recording's peak is in its last step
     assert one.part is None
 

@@ -44,7 +44,7 @@ def test_a_stack_that_is_none_has_no_frame() -> None:
 
 def test_control_characters_are_not_shown() -> None:
     stack = [{"filename": "/x/\x1b[2J.py", "line": 1, "name": "\x07"}]
-    assert not {"\x1b", "\x07"} & set("".join(frame_of(stack)))
+    assert not {"\x1b", "\x07"} & set(frame_of(stack).source + frame_of(stack).function)
 
 
 def test_a_predicted_line_gets_the_recordings_path_if_only_one_fits() -> None:

@@ -9,7 +9,15 @@ from torch.cuda import _memory_viz
 
 from ftbench.base.errors import SnapshotError
 from ftbench.snapshot.snapshot_file import NO_POOL, Snapshot, read_snapshot
-from tests.simulated_snapshot import OLDEST, TODAY, Recorder, snapshot_of, written
+from tests.simulated_snapshot import (
+    OLDEST,
+    RELEASES,
+    TODAY,
+    TRAIN,
+    Recorder,
+    snapshot_of,
+    written,
+)
 
 MIB = 1 << 20
 
@@ -53,8 +61,8 @@ def test_a_snapshot_of_each_version_is_read_alike(since: tuple[int, int], tmp_pa
         ("alloc", 3 * MIB + 1, line),
         ("segment_alloc", 2 * MIB, ""),
         ("alloc", 700, ""),
-        ("free_requested", 3 * MIB + 1, line),
-        ("free_completed", 3 * MIB + 1, line),
+        ("free_requested", 3 * MIB + 1, f"{TRAIN}:{RELEASES}"),
+        ("free_completed", 3 * MIB + 1, f"{TRAIN}:{RELEASES}"),
         ("alloc", 5 * MIB, ""),
     ]
     assert len({e.stream for e in memory.events}) == 2
