@@ -173,8 +173,8 @@ class _Compared:
     def by_line(self, moment: Moment, *, ordered: bool) -> list[LineBytes]:
         """Return the live bytes of both sides by line of code, the largest difference first.
 
-        If the order agrees, an expected allocation has the line of the recorded one that is the same: of a backward
-        pass, neither side may know it.
+        If the order agrees, an expected allocation has the line of the recorded one that is the same, which may not
+        be known, as in a backward pass.
         """
         frames = self._history.rows.frames
         theirs: Counter[str] = Counter()
@@ -182,8 +182,7 @@ class _Compared:
             theirs[frames[row].source] += self._history.rows.nbytes[row]
         for one in moment.earlier:
             theirs[one.frame.source] += one.nbytes
-        pairs = self._found.pairs.tolist() if ordered else []
-        line_of = {row: frames[other].source for row, other in pairs}
+        line_of = self._lines(moment) if ordered else {}
         shown = LineNames({frame.source for frame in frames})
         ours: Counter[str] = Counter()
         for row in np.flatnonzero(moment.ours).tolist():
@@ -196,6 +195,18 @@ class _Compared:
             found,
             key=lambda one: (-abs(one.snapshot_bytes - one.predicted_bytes), one.source),
         )
+
+    def _lines(self, moment: Moment) -> dict[int, str]:
+        """Return the recorded line of each row of ours that is in the recording, or was allocated before it."""
+        frames = self._history.rows.frames
+        found = {row: frames[other].source for row, other in self._found.pairs.tolist()}
+        earlier: dict[int, list[str]] = defaultdict(list)
+        for one in moment.earlier:
+            earlier[one.nbytes].append(one.frame.source)
+        for row in moment.before.tolist():
+            if alike := earlier[int(self._expected.nbytes[row])]:
+                found[row] = alike.pop()
+        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

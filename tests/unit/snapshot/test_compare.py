@@ -215,6 +215,15 @@ def test_a_recording_that_is_switched_on_after_the_set_up_agrees() -> None:
     assert (found.earlier_blocks, found.agreement.skipped) == (LAYERS, LAYERS)
 
 
+def test_blocks_from_before_have_no_line_and_differ_in_none() -> None:
+    made = acts(run(STEPS))
+    recorder = record([dataclasses.replace(act, source="") for act in made[:LAYERS]])
+    recorder.begin_recording()
+    found = compared(record(made[LAYERS:], recorder))
+    assert {one.snapshot_bytes - one.predicted_bytes for one in found.by_line} == {0}
+    assert "" in {one.source for one in found.by_line}
+
+
 def test_a_difference_after_a_lost_start_is_named() -> None:
     def keeps(act: Act) -> list[Act]:
         if act.name == ("kept", STEPS, 5) and not act.frees:

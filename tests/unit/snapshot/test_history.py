@@ -141,3 +141,15 @@ def test_streams_are_numbered_by_their_first_use() -> None:
     for name, stream in enumerate([5, 0, 3, 5]):
         recorder.alloc(name, 1000, stream=stream)
     assert _played(recorder).rows.streams == [1, 0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "block"), [(19 * MIB, 20 * MIB), (19 * MIB - 512, 19 * MIB - 512)]
+)
+def test_a_rest_of_a_mebibyte_is_too_small_to_split_off(nbytes: int, block: int) -> None:
+    recorder = Recorder()
+    recorder.alloc("a", nbytes)
+    recorder.free("a")
+    found = _played(recorder)
+    assert found.peaks[:3] == (nbytes, block, block)
+    assert found.peaks.allocated == recorder.allocator.peak_allocated
