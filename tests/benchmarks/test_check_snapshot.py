@@ -33,9 +33,12 @@ def recorded(*, differs: bool) -> Recorder:
     return record(changed(acts(run(steps)), change))
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "without its beginning"])
 @pytest.mark.parametrize("differs", [False, True], ids=["as predicted", "different in each step"])
-def test_a_snapshot_of_100_000_events(differs, tmp_path):
+def test_a_snapshot_of_100_000_events(differs, lost, tmp_path):
     recorder = recorded(differs=differs)
+    if lost:
+        recorder.keep_last(EVENTS)
     file = written(snapshot_of(recorder), tmp_path / "snapshot.pickle")
     expected = prediction(predicted(run(3)))
     events = len(recorder.events)
@@ -50,5 +53,6 @@ def test_a_snapshot_of_100_000_events(differs, tmp_path):
         {"read": read - began, "compared": done - read, "both": done - began, "bar": COMPARED_S},
     )
     assert events >= EVENTS
+    assert found.ordered
     assert found.agrees is not differs
     assert done - began <= COMPARED_S

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 LOOP = Path(__file__).parents[2] / "examples" / "gpt.py"
 SMALL = {"batch": 2, "width": 64, "layers": 2, "heads": 2, "length": 32}
 BEFORE, AFTER = "return loss.detach()", "return scores.float()"
-CARD = "t4"
+CARD = "a100-40gb"  # without a card, kernels are those of its generation
 
 
 def _recorded(file, steps=6):
@@ -97,10 +97,10 @@ def test_what_torch_itself_writes_of_a_cpu_is_read_to_the_byte(tmp_path):
 
     def make_step(device):
         model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 64)).to(device)
-        batch = torch.ones(96, 256, device=device)
+        batch, aims = torch.ones(96, 256, device=device), torch.ones(96, 64, device=device)
 
         def step():
-            model(batch).sum().backward()
+            model(batch).backward(aims)
 
         return step
 
@@ -125,5 +125,6 @@ def test_what_torch_itself_writes_of_a_cpu_is_read_to_the_byte(tmp_path):
     assert history.rows.nbytes == asked
     traced = trace_steps(make_step, steps=1)
     compared = compare(found, number, prediction(predicted_allocations(traced, None)))
-    assert compared.ordered
-    assert compared.agreement.equal >= 0.9 * compared.agreement.recorded
+    assert compared.agrees
+    assert compared.agreement.equal == compared.agreement.recorded == len(asked)
+    assert compared.agreement.skipped == compared.earlier_blocks == 6  # weights, batch and aims

@@ -46,7 +46,7 @@ CardOption = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help="The card of the run, as for predict. Without it, no workspaces of kernels are predicted.",
+        help="The card of the run, as for predict.  [default: an Ampere card, without workspaces of kernels]",
     ),
 ]
 DeviceOption = Annotated[

@@ -118,6 +118,10 @@ def _matched(expected: Expected, rows: Rows, *, whole: bool) -> Match:
     alignment = Alignment(expected.nbytes, nbytes)
     start = (0, 0) if whole else alignment.beginning()
     same, end = alignment.pairs(start)
+    if not whole:
+        same = np.concatenate([_backwards(expected.nbytes, nbytes, start), same])
+        if len(same):  # what comes before in ours comes before the recording, too
+            start = (int(same[0, 0]), int(same[0, 1]))
     ended = np.array(rows.ended, dtype=np.int64)
     same = slid(same, side_of(expected.nbytes, expected.ended), side_of(nbytes, ended))
     return Match(
@@ -130,6 +134,13 @@ def _matched(expected: Expected, rows: Rows, *, whole: bool) -> Match:
         same=same,
         other_size=_other_sizes(same, start),
     )
+
+
+def _backwards(ours: Integers, theirs: Integers, start: tuple[int, int]) -> Integers:
+    """Return the rows that are the same before a place, going back from it to the beginning of theirs."""
+    i, j = start
+    pairs, _ = Alignment(ours[:i][::-1], theirs[:j][::-1]).pairs()
+    return np.array([i - 1, j - 1]) - pairs[::-1]
 
 
 def _other_sizes(same: Integers, start: tuple[int, int]) -> Integers:

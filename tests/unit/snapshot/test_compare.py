@@ -236,6 +236,18 @@ def test_a_difference_after_a_lost_start_is_named() -> None:
     assert (one.kind, one.count, one.nbytes, one.peak_bytes) == ("extra", 1, 999_424, 999_424)
 
 
+def test_a_difference_soon_after_a_lost_start_is_named() -> None:
+    made = acts(run(STEPS))
+    place = next(at for at, act in enumerate(made) if act.name == ("grad", 4, 6))
+    recorder = record(made[:place])
+    recorder.begin_recording()
+    rest = [*made[place : place + 4], Act("copy", 999_424, 0, f"{HOME}model.py:77")]
+    found = compared(record([*rest, *made[place + 4 :]], recorder))
+    one = _only(found)
+    assert (one.kind, one.first, one.nbytes) == ("extra", 2, 999_424)
+    assert not found.earlier
+
+
 def test_a_block_from_before_the_recording_is_named_if_it_is_not_predicted() -> None:
     recorder = Recorder()
     recorder.alloc("another model", 33 * MIB, source=f"{HOME}teacher.py:5")

@@ -154,7 +154,7 @@ def _earlier(found: Comparison) -> Table:
 def _by_line(found: Comparison) -> Table:
     unit = byte_unit([found.snapshot_bytes, found.predicted_bytes])
     moved = [one for one in found.by_line if one.snapshot_bytes != one.predicted_bytes]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one.source or _UNKNOWN_LINE,
             format_bytes(one.snapshot_bytes, unit),
