@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from ftbench.snapshot.expected import Integers, windows
 
 COMMIT = 32  # equal allocations in a row that end a difference
-_MOST_EDITS = 192
+_MOST_EDITS = 128
+# After so many edits it is enough that so many times as many rows were equal on the way.
+_ENOUGH = {edits: 3 if edits < 64 else 1 for edits in range(24, _MOST_EDITS, 8)}
 _CHUNK = 4096
 Pairs = list[tuple[int, int]]
 
@@ -90,7 +92,8 @@ class Alignment:
     ) -> tuple[Pairs, tuple[int, int]] | None:
         """Return the pairs within the shortest edit from here, and where it ends; None if it would be long.
 
-        It ends with enough equal rows, or with fewer at the end of either side; with none if it may go `to_end`.
+        It ends with enough equal rows, or with fewer at the end of either side; with none if it may go `to_end`. If
+        differences are dense, it ends where the edit that came furthest is.
         """
         ours, theirs = self._our_list, self._their_list
         n, m = len(ours) - i, len(theirs) - j
@@ -113,6 +116,10 @@ class Alignment:
             if ends:
                 k, x = max(ends, key=lambda end: self._worth(i, j, *end))
                 return _path(history, k, x, i, j), (i + x, j + x - k)
+            if edits in _ENOUGH:
+                k, x = _furthest_of(reached, n, m)
+                if 2 * x - k - edits >= 2 * _ENOUGH[edits] * edits:
+                    return _path(history, k, x, i, j), (i + x, j + x - k)
         return None
 
     def _worth(self, i: int, j: int, k: int, x: int) -> tuple[int, int]:
@@ -149,6 +156,12 @@ def _furthest(reached: dict[int, int], k: int, edits: int) -> int:
     if k == -edits or (k != edits and reached[k - 1] < reached[k + 1]):
         return reached[k + 1]
     return reached[k - 1] + 1
+
+
+def _furthest_of(reached: dict[int, int], n: int, m: int) -> tuple[int, int]:
+    """Return the diagonal on which an edit came furthest within n rows of ours and m of theirs, and how far."""
+    inside = [(k, x) for k, x in reached.items() if x <= n and x - k <= m]
+    return max(inside, key=lambda one: (2 * one[1] - one[0], -abs(one[0])), default=(0, 0))
 
 
 def _path(history: list[dict[int, int]], k: int, x: int, i: int, j: int) -> Pairs:

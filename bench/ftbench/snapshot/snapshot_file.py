@@ -9,7 +9,9 @@ rounding (`alloc_found_block` and `free` in c10/cuda/CUDACachingAllocator.cpp re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -129,7 +131,20 @@ def read_snapshot(file: Path) -> Snapshot:
 
     A list of segments alone (`torch.cuda.memory_snapshot`) is one without events.
     """
-    return _Reader(str(file)).snapshot(read_plain(file))
+    with _collector_off():
+        return _Reader(str(file)).snapshot(read_plain(file))
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Turn Python's collector of cycles off: among a million new objects without any, it takes half of the time."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class _Reader:

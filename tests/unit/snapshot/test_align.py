@@ -54,6 +54,13 @@ def test_what_is_added_again_and_again_is_left_out_each_time() -> None:
     assert len(_aligned(ours, theirs)) == len(ours)
 
 
+def test_differences_that_are_dense_are_left_out_each_time() -> None:
+    step = [*range(20), *range(20)]
+    ours = step * 100
+    theirs = [*step[:3], 777, *step[3:9], 778, *step[9:25], 779, *step[25:]] * 100
+    assert len(_aligned(ours, theirs)) == len(ours)
+
+
 def test_a_long_part_that_one_side_lacks_is_jumped_over() -> None:
     head, tail = list(range(100)), list(range(9000, 9100))
     for ours, theirs in (
