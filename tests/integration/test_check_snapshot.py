@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.cuda import _memory_viz
 
+from ftbench.cli.subjects import subject_of
 from ftbench.plan.gpus import find_gpu
 from ftbench.predict.breakdown.allocations import predicted_allocations
 from ftbench.predict.simulate.cards import card_of
@@ -18,6 +19,7 @@ from ftbench.predict.trace.tracer import Target
 from ftbench.snapshot.compare import compare
 from ftbench.snapshot.history import history_of
 from ftbench.snapshot.snapshot_file import ALLOC, read_snapshot
+from tests.integration.conftest import SMALL as SMALL_MODEL
 from tests.integration.conftest import ftbench
 from tests.simulated_snapshot import acts_of, record, snapshot_of, written
 from tests.unit.snapshot.made import prediction
@@ -128,3 +130,26 @@ def test_what_torch_itself_writes_of_a_cpu_is_read_to_the_byte(tmp_path):
     assert compared.agrees
     assert compared.agreement.equal == compared.agreement.recorded == len(asked)
     assert compared.agreement.skipped == compared.earlier_blocks == 6  # weights, batch and aims
+
+
+def test_a_cell_of_a_profile_is_compared_with_its_own_trainer(tmp_path):
+    cell = "max_length=64,per_device_train_batch_size=16,train_size=64"
+    settings = [f"{name}={value}" for name, value in SMALL_MODEL.items()]
+    card = find_gpu(CARD)
+    asked = subject_of("quick", cell, overrides=settings, option="--cell")
+    (one,) = asked.predictions([card], allocations=True).cells
+    recorder = record(acts_of(one.allocations))
+    assert recorder.allocator.peak_allocated == one.cards[0].allocated.value_bytes
+    assert recorder.allocator.peak_reserved == one.cards[0].reserved.value_bytes
+    file = written(snapshot_of(recorder), tmp_path / "snapshot.pickle")
+    given = [part for text in settings for part in ("--set", text)]
+    command = ("check-snapshot", file, "quick", "--cell", cell, *given, "--gpu", CARD, "--json")
+    done = ftbench(*command)
+    assert done.returncode == 0, done.stderr + done.stdout
+    how = json.loads(done.stdout)["agreement"]
+    assert how["equal"] == how["recorded"] == len(one.allocations.nbytes)
+    recorder.free(max(recorder._live))
+    recorder.alloc("more", 3 << 20, source="/home/me/callback.py:4")
+    written(snapshot_of(recorder), file)
+    done = ftbench(*command)
+    assert json.loads(done.stdout)["agreement"]["beyond"] == 1

@@ -24,6 +24,7 @@ from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, SubjectArgu
 
 if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu
+    from ftbench.records.prediction import Predictions
     from ftbench.snapshot.result import Comparison
 
 FileArgument = Annotated[
@@ -123,7 +124,7 @@ def check_snapshot(
 
         print(json.dumps(comparison_json(found, predictions, asked.name), indent=1))
     else:
-        _show(found, predictions.notes)
+        _show(found, predictions)
     raise typer.Exit(found.exit_code)
 
 
@@ -135,16 +136,19 @@ def _card(name: str | None) -> list[Gpu]:
     return cards
 
 
-def _show(found: Comparison, notes: tuple[str, ...]) -> None:
+def _show(found: Comparison, predictions: Predictions) -> None:
     from ftbench.report.commands.check_snapshot import lines, tables
+    from ftbench.report.commands.prediction import notes_lines
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
     headline, *rest = lines(found)
-    console.print(headline, style="bold" if found.agrees else "bold red", soft_wrap=True)
+    console.print(
+        headline, markup=False, style="bold" if found.agrees else "bold red", soft_wrap=True
+    )
     for table in tables(found):
         show_table(console, table)
     for line in rest:
         console.print(line, soft_wrap=True, markup=False)
-    for note in notes:
+    for note in notes_lines(predictions):
         console.print(note, soft_wrap=True, style="dim", markup=False)
