@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from ftbench.base.units import MIB
@@ -315,16 +315,3 @@ def _blocks_before(memory: DeviceMemory) -> Iterable[tuple[int, int, int, Frame]
         for block in segment.blocks:
             if block.live and block.address not in made:
                 yield block.address, block.nbytes, block.requested, block.frame
-
-
-def requested_after(rows: Sequence[int], ended: Sequence[int]) -> list[int]:
-    """Return the bytes that are live after each allocation, from their bytes and releases as in `Rows`."""
-    gone = [0] * (len(rows) + 1)
-    for nbytes, end in zip(rows, ended, strict=True):
-        if 0 <= end <= len(rows):
-            gone[end] += nbytes
-    live, found = 0, []
-    for row, nbytes in enumerate(rows):
-        live += nbytes - gone[row]
-        found.append(live)
-    return found
