@@ -11,6 +11,7 @@
     ├── BaselineError          2   a baseline that is missing, cannot be read, or belongs to another profile
     ├── PredictionError        2   a setting, model or optimizer that prediction does not cover
     │   └── PatchError         2   a version of torch or transformers that prediction does not know
+    ├── SnapshotError          2   a memory snapshot that cannot be read, or does not say which device is meant
     ├── ProgramError           2   a training loop of the user's own that cannot be loaded, or raises an error
     └── WorkerError            2   a worker that ended without an answer before the first cell
 
@@ -130,6 +131,10 @@ class PatchError(PredictionError):
     """A private name that the installed version of torch or transformers does not have."""
 
 
+class SnapshotError(FtbenchError):
+    """A memory snapshot that cannot be read, or does not say which device is meant."""
+
+
 class ProgramError(FtbenchError):
     """A training loop of the user's own that cannot be loaded, or that raises an error when it is traced."""
 
@@ -151,6 +156,7 @@ _CLASSES: dict[str, type[FtbenchError]] = {
         BaselineError,
         PredictionError,
         PatchError,
+        SnapshotError,
         ProgramError,
         WorkerError,
     )

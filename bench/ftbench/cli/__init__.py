@@ -9,6 +9,7 @@ import typer
 from ftbench import __version__
 from ftbench.cli import (
     baseline,
+    check_snapshot,
     ending,
     estimate_memory,
     fit_search,
@@ -46,6 +47,7 @@ for command in (
     measuring.run,
     measuring.frontier,
     reporting.report,
+    check_snapshot.check_snapshot,
     gating.gate,
     reporting.schema,
 ):

@@ -159,6 +159,7 @@ class PredictOptions(TypedDict, total=False):
     hypothetical: bool
     work: bool
     breakdown_of: tuple[str, ...]
+    allocations_of: tuple[str, ...]
 
 
 def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOptions]) -> Predictions:

@@ -90,16 +90,21 @@ class ProfileSubject:
         attention: AttentionKernel | None = None,
         expandable_segments: bool = False,
         assume_torch: tuple[int, int] | None = None,
+        allocations: bool = False,
     ) -> Predictions:
-        """Return the predictions of the chosen cells, and the largest batches on the cards."""
+        """Return the predictions of the chosen cells, and the largest batches on the cards.
+
+        With `allocations`, each cell has them in order, and no largest batch is searched.
+        """
         return forecast_of(
             self.grid,
             gpus,
-            largest_batch=bool(gpus) and not explain,
+            largest_batch=bool(gpus) and not explain and not allocations,
             explain=explain,
             attention=attention,
             expandable_segments=expandable_segments,
             assume_torch=assume_torch,
+            allocations_of=tuple(cell.cell_id for cell in self.grid.cells) if allocations else (),
         )
 
     def baseline(
@@ -153,8 +158,9 @@ class ProgramSubject:
         expandable_segments: bool = False,
         assume_torch: tuple[int, int] | None = None,
         parts: bool = False,
+        allocations: bool = False,
     ) -> Predictions:
-        """Return the predictions of the chosen cells; with `parts`, also the breakdown of each."""
+        """Return the predictions of the chosen cells; on request, with the breakdown or the allocations of each."""
         from ftbench.cli.progress import phases_on
         from ftbench.execute.prediction_worker import forecast, processes
         from ftbench.records.prediction import ProgramRequest
@@ -172,6 +178,7 @@ class ProgramSubject:
             expandable_segments=expandable_segments,
             assume_torch=assume_torch,
             breakdown_of=tuple(cell.cell_id for cell in self.grid.cells) if parts else (),
+            allocations_of=tuple(cell.cell_id for cell in self.grid.cells) if allocations else (),
             processes=processes(),
             largest=self._largest,
         )

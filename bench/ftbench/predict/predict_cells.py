@@ -15,6 +15,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import Packing
 from ftbench.predict.bisection import last, last_from_above
+from ftbench.predict.breakdown.allocations import predicted_allocations
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.parts import breakdown
 from ftbench.predict.lengths import SequenceLengths
@@ -41,6 +42,7 @@ from ftbench.predict.workload_groups import (
     workload_groups,
     workload_of_any_number,
 )
+from ftbench.records.predicted_allocations import PredictedAllocations
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
@@ -251,7 +253,14 @@ class _Group:
             managed_bytes=self._traces.at(shape).managed_bytes,
             smallest_rank_bytes=self._smallest(shape, peak),
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
+            allocations=self._allocations(shape)
+            if cell.cell_id in self._request.allocations_of
+            else None,
         )
+
+    def _allocations(self, shape: Shape) -> PredictedAllocations:
+        runtime = self._cards[0].runtime if self._cards else None
+        return predicted_allocations(self._traces.at(shape), runtime)
 
     def _smallest(self, shape: Shape, peak: int) -> int | None:
         """Return the peak of the rank that needs least; None of a single process."""

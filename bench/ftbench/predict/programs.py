@@ -21,6 +21,7 @@ import torch
 from ftbench.base.errors import FtbenchError, PredictionError, ProgramError, WorkerError
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import ProgramCell
+from ftbench.predict.breakdown.allocations import predicted_allocations
 from ftbench.predict.breakdown.composition import compose
 from ftbench.predict.breakdown.growth import growth
 from ftbench.predict.breakdown.parts import breakdown
@@ -38,6 +39,7 @@ from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.steps import trace_steps
 from ftbench.predict.trace.tracer import Step, Target
 from ftbench.records.messages import Progress
+from ftbench.records.predicted_allocations import PredictedAllocations
 from ftbench.records.prediction import (
     CardPrediction,
     CellPrediction,
@@ -197,7 +199,16 @@ def _prediction(
         live_blocks=first.peak_blocks,
         growth=growth(first),
         managed_bytes=first.managed_bytes,
+        allocations=_allocations(first, request)
+        if cell.cell_id in request.allocations_of
+        else None,
     )
+
+
+def _allocations(first: Trace, request: ProgramRequest) -> PredictedAllocations:
+    workspaces = version_of_workspaces(request.assume_torch)
+    cards = [card_of(gpu, workspaces) for gpu in request.gpus]
+    return predicted_allocations(first, cards[0].runtime if cards else None)
 
 
 def _ranks(cell: ProgramCell) -> tuple[Ranks | None, ...]:

@@ -14,6 +14,7 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import Program, ProgramCell
 from ftbench.records.kernel_work import KernelWork
+from ftbench.records.predicted_allocations import PredictedAllocations
 
 Certainty = Literal["exact", "simulated", "interval"]
 Verdict = Literal["fits", "does not fit", "too close to call"]
@@ -187,6 +188,7 @@ class CellPrediction(FrozenModel):
     steps keep; None if that does not grow. Of several processes, `tensors` and all figures of cards are those of
     the rank that needs most, and `smallest_rank_bytes` is the peak of the one that needs least. `managed_bytes`
     are in CUDA's managed memory (paged optimizers), beside all other figures.
+    `allocations` is set for the cells of `PredictRequest.allocations_of`; they are those of the first card.
     """
 
     cell_id: str
@@ -201,6 +203,7 @@ class CellPrediction(FrozenModel):
     growth: Growth | None = None
     managed_bytes: int = 0
     smallest_rank_bytes: int | None = None
+    allocations: PredictedAllocations | None = None
 
 
 class LargestBatch(FrozenModel):
@@ -258,7 +261,8 @@ class PredictRequest(FrozenModel):
     `full_batches` treats every example as long as its cell's `max_length`, without reading the data set; so are
     those of synthetic data (`ftbench.plan.sources.FULL_LENGTH`).
     `hypothetical` cells may ask for more examples than the data set has.
-    `breakdown_of` names the cells whose memory is to be broken down into parts. Without `smallest_rank`, the rank
+    `breakdown_of` names the cells whose memory is to be broken down into parts, `allocations_of` those whose
+    allocations are to be listed. Without `smallest_rank`, the rank
     of sharded cells that needs least is not traced, and taken for like the one that needs most.
     """
 
@@ -275,6 +279,7 @@ class PredictRequest(FrozenModel):
     hypothetical: bool = False
     work: bool = False
     breakdown_of: tuple[str, ...] = ()
+    allocations_of: tuple[str, ...] = ()
     smallest_rank: bool = True
     processes: int = 1
 
@@ -294,6 +299,7 @@ class ProgramRequest(FrozenModel):
     expandable_segments: bool = False
     assume_torch: tuple[int, int] | None = None
     breakdown_of: tuple[str, ...] = ()
+    allocations_of: tuple[str, ...] = ()
     processes: int = 1
 
 

@@ -50,7 +50,11 @@ def moment_of(trace: Trace) -> Moment:
 
 def module_of(trace: Trace, row: int) -> str:
     """Return the module that an allocation belongs to, with one name for all layers of a stack."""
-    name = trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module
+    return one_name(trace.owners.get(int(trace.block[row])) or trace.sites[trace.site[row]].module)
+
+
+def one_name(name: str) -> str:
+    """Return a module's name with all layers of a stack as one: `layer.*`."""
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return ".".join(parts) or OUTSIDE
 

@@ -277,7 +277,10 @@ def predictions_json(grid: AnyGrid, predictions: Predictions, subject: str) -> d
         "refused_cards": [one.model_dump() for one in predictions.refused_cards],
         "versions": dict(predictions.versions),
         "notes": list(predictions.notes),
-        "cells": [point(one.cell_id) | one.model_dump(mode="json") for one in predictions.cells],
+        "cells": [
+            point(one.cell_id) | one.model_dump(mode="json", exclude={"allocations"})
+            for one in predictions.cells
+        ],
         "refused": [one.model_dump(mode="json") for one in predictions.refused],
         "largest_values": [one.model_dump(mode="json") for one in predictions.largest_values],
         "largest_batch": [one.model_dump(mode="json") for one in predictions.largest],
