@@ -55,7 +55,8 @@ def run_seconds(
 def of_card(gpu: Gpu, calibrations: Iterable[Calibration]) -> Calibration | None:
     """Return the calibration of a card of this kind."""
     names = {gpu.name, *gpu.products}
-    return next((one for one in calibrations if one.device.name in names), None)
+    cards = (one for one in calibrations if one.device.kind == "cuda")
+    return next((one for one in cards if one.device.name in names), None)
 
 
 def of_cpu(calibrations: Iterable[Calibration]) -> Calibration | None:

@@ -87,9 +87,11 @@ class MeasuredSpeed:
             for update in (False, True)
         }
         updating = sum(row.kernels for row in kernels.memory if row.update)
-        host = self._calibration.host
-        on_host = (work.kernels - updating) * host.passes_s
+        host, others = self._calibration.host, work.kernels - updating
+        on_host = others * host.passes_s
         if self._calibration.device.kind == "cpu":
+            # A kernel of next to no elements is already in the measured time of every kernel.
+            on_host = others * max(0.0, host.passes_s - self._start_s)
             total = products + attention + memory[False] + memory[True] + on_host
             return PassSeconds(total, products, memory[False] + memory[True], attention, on_host)
         starting = updating * host.update_s

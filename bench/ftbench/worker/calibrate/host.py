@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from ftbench.worker.calibrate.memory_kernels import optimizer_of
-from ftbench.worker.calibrate.timing import Touched
+from ftbench.worker.calibrate.timing import OperatorCounter
 
 _LAYERS = 4
 _ROUNDS = 9
@@ -47,7 +47,7 @@ def seconds_of_passes(device: torch.device) -> tuple[float, int]:
 
     timed()
     seconds = statistics.median(timed() for _ in range(_ROUNDS))
-    with Touched() as counter:
+    with OperatorCounter(device) as counter:
         passes()
     return seconds, counter.kernels
 
@@ -61,6 +61,6 @@ def seconds_of_update(device: torch.device) -> tuple[float, int]:
     if device.type == "cuda":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) / _ROUNDS
-    with Touched() as counter:
+    with OperatorCounter(device) as counter:
         optimizer.step()
     return seconds, counter.kernels

@@ -10,7 +10,7 @@ import torch
 
 from ftbench.records.calibration import MemoryTiming
 from ftbench.records.kernel_work import MemoryKind
-from ftbench.worker.calibrate.timing import Touched, seconds_per_call
+from ftbench.worker.calibrate.timing import OperatorCounter, seconds_per_call
 
 aten = torch.ops.aten
 Call = Callable[[], object]
@@ -76,7 +76,7 @@ def _timed(
     kind: MemoryKind, calls: list[Call], device: torch.device, *, update: bool
 ) -> MemoryTiming:
     """Return the mean over operators that take turns, as forward and backward passes do."""
-    counter = Touched()
+    counter = OperatorCounter(device)
     with counter:
         for call in calls:
             call()
@@ -90,7 +90,7 @@ def _timed(
 
 
 def update_timing(elements: int, device: torch.device) -> MemoryTiming:
-    """Return the time per kernel of AdamW's update of parameters with so many elements; on a CPU with Python's part."""
+    """Return the time per kernel of AdamW's update of parameters of this size; on a CPU with Python's part."""
     number = max(1, min(_MOST_UPDATED, _UPDATED_ELEMENTS // elements))
     optimizer = optimizer_of([elements] * number, device)
     return _timed("elementwise", [optimizer.step], device, update=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from ftbench.worker.measure.operator_bytes import touched
 
 # A measurement is the median of rounds of calls: as many as its time allows, each longer than the clock needs.
 _ROUND_S = 0.002
@@ -54,11 +55,12 @@ def _on_card(call: Callable[[], object], calls: int) -> float:
     return float(first.elapsed_time(last)) / 1e3 / calls
 
 
-class Touched(TorchDispatchMode):
-    """Counts operators' bytes and kernels as a trace does: distinct tensors read, and tensors written."""
+class OperatorCounter(TorchDispatchMode):
+    """Counts the bytes and the kernels of operators that really run on a device, as a trace counts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
+        self._kind = device.type
         self.nbytes = 0
         self.kernels = 0
 
@@ -66,28 +68,12 @@ class Touched(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operator, and count the tensors that it reads and writes."""
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        read = _tensors((args, kwargs))
-        known = {tensor.untyped_storage()._cdata for tensor in read}
-        made = [one for one in _tensors(output) if one.untyped_storage()._cdata not in known]
-        changed = [
-            one
-            for place, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-            for one in _tensors(args[place] if place < len(args) else kwargs.get(argument.name))
-        ]
-        if (made or changed) and not func._schema.name.startswith("aten::empty"):
-            self.nbytes += sum(one.numel() * one.element_size() for one in (*read, *made, *changed))
-            self.kernels += 1 if read and read[0].is_cuda else len(made) + len(changed)
+        output = func(*args, **(kwargs or {}))
+        found = touched(func, args, kwargs or {}, output, self._is_ours)
+        if found is not None:
+            self.nbytes += found.nbytes
+            self.kernels += 1 if self._kind == "cuda" else len(found.written)
         return output
 
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    """Return the tensors of a tree, each once; scalars that stay on the host are none."""
-    found = {
-        (leaf.data_ptr(), leaf.shape, leaf.stride()): leaf
-        for leaf in tree_leaves(tree)
-        if isinstance(leaf, torch.Tensor)
-    }
-    return list(found.values())
+    def _is_ours(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == self._kind
