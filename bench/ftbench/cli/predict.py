@@ -20,11 +20,12 @@ from ftbench.cli.options import (
     ProfileArgument,
     SetOption,
     attention_of,
+    calibrated_gpus,
     forecast_of,
-    gpus_of,
     open_console,
     selection_of,
     version_of,
+    with_calibration_note,
 )
 from ftbench.cli.subjects import (
     ArgOption,
@@ -147,13 +148,14 @@ def predict(
         gpus=several,
         largest=largest,
     )
-    gpus = gpus_of(gpu)
+    gpus = calibrated_gpus(gpu)
     predictions = asked.predictions(
         gpus,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
         assume_torch=version_of(assume_torch),
     )
+    predictions = with_calibration_note(predictions, gpus)
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
@@ -221,9 +223,9 @@ def explain(
         gpus=several,
         option="--cell",
     )
-    chosen = asked.first()
+    chosen, gpus = asked.first(), calibrated_gpus(gpu)
     predictions = chosen.predictions(
-        gpus_of(gpu),
+        gpus,
         explain=True,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
@@ -231,6 +233,7 @@ def explain(
     )
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
+    predictions = with_calibration_note(predictions, gpus)
     if as_json:
         print(json.dumps(predictions_json(chosen.grid, predictions, asked.name), indent=1))
         return
@@ -295,7 +298,7 @@ def estimate(
 
     loaded = load_profile(profile, overrides or ())
     calibrations = read_calibrations(FOLDER)
-    gpus, kernel = gpus_of(gpu), attention_of(attention)
+    gpus, kernel = calibrated_gpus(gpu), attention_of(attention)
     given = {
         "train_size": train_size,
         "max_length": max_length,

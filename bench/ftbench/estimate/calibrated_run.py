@@ -22,6 +22,9 @@ _WIDENED = 1.5
 # Without cells: the factor of steps on cards that were not measured (`time_constants.toml`, interval.inside).
 _UNCHECKED_FACTOR = 1.4
 
+# The source of a context that was measured here.
+MEASURED_HERE = "measured by `ftbench calibrate`"
+
 
 def step_seconds(speed: MeasuredSpeed, work: CellWork) -> float:
     """Return the seconds of an optimizer step of a cell: its kernels, and what the Trainer adds."""
@@ -75,7 +78,7 @@ def with_measured_memory(gpu: Gpu, calibrations: Iterable[Calibration]) -> Gpu:
         changes |= {"memory_low_bytes": total, "memory_bytes": total}
     if found.card.context_bytes is not None:
         changes["context_measured_bytes"] = (found.card.context_bytes,)
-        changes["context_source"] = "measured by `ftbench calibrate`"
+        changes["context_source"] = MEASURED_HERE
     return gpu.model_copy(update=changes)
 
 

@@ -67,4 +67,5 @@ def test_a_call_that_takes_longer_is_slower():
 def test_an_update_of_more_elements_moves_more():
     few, many = (update_timing(elements, CPU) for elements in (256, 65_536))
     assert many.nbytes > 100 * few.nbytes
-    assert few.update and few.kind == "elementwise"
+    assert few.update
+    assert few.kind == "elementwise"
