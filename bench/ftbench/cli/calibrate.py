@@ -30,8 +30,16 @@ CellsOption = Annotated[
 ]
 
 
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Measure a third of the kernels, in about a minute.")
+]
+
+
 def calibrate(
-    out: OutOption = None, device: DeviceOption = "auto", cells: CellsOption = True
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    cells: CellsOption = True,
+    quick: QuickOption = False,
 ) -> None:
     """Measure the device of this machine, kernel by kernel, in some five minutes.
 
@@ -50,7 +58,7 @@ def calibrate(
     placement = choose_device(device)
     engine = LocalEngine("spawn", placement.environment)
     with phases_on(sys.stderr) as show:
-        found = measure_kernels(engine, placement, show)
+        found = measure_kernels(engine, placement, show, quick=quick)
     console = open_console()
     show_table(console, kernels_table(found))
     missing = 0

@@ -95,15 +95,16 @@ def checks_of(
     found = []
     for record in records:
         prediction = predicted.of(record.cell.cell_id)
-        if record.measurement is None or prediction is None or prediction.work is None:
+        steps = record.measurement.steps if record.measurement else None
+        if steps is None or prediction is None or prediction.work is None:
             continue
-        if record.measurement.step_median_s is None or not speed.covers(prediction.work.step):
+        if not speed.covers(prediction.work.step):
             continue
         found.append(
             CellCheck(
                 name=_name(record.cell),
                 predicted_step_s=step_seconds(speed, prediction.work),
-                measured_step_s=record.measurement.step_median_s,
+                measured_step_s=steps.median_s,
             )
         )
     return found

@@ -27,13 +27,17 @@ TIMEOUT_S = 1800.0
 
 
 def measure_kernels(
-    engine: Engine, device: Placement, on_progress: Callable[[Progress], None]
+    engine: Engine,
+    device: Placement,
+    on_progress: Callable[[Progress], None],
+    *,
+    quick: bool = False,
 ) -> Calibration:
     """Return a worker's calibration of its device, without cells; raises the worker's error, or WorkerError."""
     with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
         outcome = engine.run(
             MEASURE,
-            CalibrateRequest(device=device.kind).model_dump_json(),
+            CalibrateRequest(device=device.kind, quick=quick).model_dump_json(),
             log_file=Path(scratch) / "calibrate.log",
             timeout_s=TIMEOUT_S,
             on_progress=on_progress,

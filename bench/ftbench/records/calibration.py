@@ -107,9 +107,10 @@ class Calibration(FrozenModel):
 
 
 class CalibrateRequest(FrozenModel):
-    """Asks a worker to measure its device."""
+    """Asks a worker to measure its device; a third of the kernels if it is to be quick."""
 
     device: Literal["cpu", "cuda"]
+    quick: bool = False
 
 
 class WorkloadRequest(FrozenModel):

@@ -26,14 +26,15 @@ from ftbench.worker.prepare.environment import nvidia_driver
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
     """Return a `Calibration` without cells. Raises WorkerError if torch cannot use the device."""
     began = time.perf_counter()
-    device = torch_device(CalibrateRequest.model_validate(body).device)
+    request = CalibrateRequest.model_validate(body)
+    device, quick = torch_device(request.device), request.quick
     torch.manual_seed(0)
     emit(Progress(phase="measuring the context, clock and power"))
     card = card_figures(device)
     emit(Progress(phase="measuring matrix products"))
-    products = tuple(product_timings(device))
+    products = tuple(product_timings(device, quick=quick))
     emit(Progress(phase="measuring operators that move memory"))
-    memory = tuple(memory_timings(device))
+    memory = tuple(memory_timings(device, quick=quick))
     emit(Progress(phase="measuring fused attention"))
     attention = tuple(attention_timings(device))
     emit(Progress(phase="measuring the host"))

@@ -25,14 +25,15 @@ _VOCABULARY = 30_522
 _UPDATED_ELEMENTS = 4**12
 _MOST_UPDATED = 64
 _LEARNING_RATE = 1e-3
+_UPDATES: dict[MemoryKind, bool] = {"lists": True, "elementwise": False}
 
 
-def memory_timings(device: torch.device) -> Iterator[MemoryTiming]:
-    """Yield the time per kernel of every kind of operator at every size."""
-    for elements in _ELEMENTS[device.type]:
+def memory_timings(device: torch.device, *, quick: bool) -> Iterator[MemoryTiming]:
+    """Yield the time per kernel of every kind of operator at every size; at every third if it is to be quick."""
+    for elements in _ELEMENTS[device.type][:: 3 if quick else 1]:
         for kind, calls in _operators(elements, device).items():
             yield _timed(kind, calls, device, update=False)
-        yield update_timing(elements, device)
+        yield from update_timings(elements, device)
 
 
 def _operators(elements: int, device: torch.device) -> dict[MemoryKind, list[Call]]:
@@ -67,7 +68,10 @@ def _operators(elements: int, device: torch.device) -> dict[MemoryKind, list[Cal
             of(aten._softmax_backward_data, y, soft, -1, torch.float32),
         ],
         "dropout": drop,
-        "gather": [of(aten.embedding, table, rows)],
+        "gather": [
+            of(aten.embedding, table, rows),
+            of(aten.embedding_dense_backward, x, rows, _VOCABULARY, -1, False),
+        ],
         "reduction": [of(aten.sum, x, [0], True)],
     }  # fmt: skip
 
@@ -89,18 +93,22 @@ def _timed(
     )
 
 
-def update_timing(elements: int, device: torch.device) -> MemoryTiming:
-    """Return the time per kernel of AdamW's update of parameters of this size; on a CPU with Python's part."""
+def update_timings(elements: int, device: torch.device) -> Iterator[MemoryTiming]:
+    """Yield the time per kernel of AdamW's update of parameters of this size; on a CPU with Python's part.
+
+    First in one kernel per parameter or list of them, as the Trainer has it by default, then operator by operator.
+    """
     number = max(1, min(_MOST_UPDATED, _UPDATED_ELEMENTS // elements))
-    optimizer = optimizer_of([elements] * number, device)
-    return _timed("elementwise", [optimizer.step], device, update=True)
+    for kind, fused in _UPDATES.items():
+        optimizer = optimizer_of([elements] * number, device, fused=fused)
+        yield _timed(kind, [optimizer.step], device, update=True)
 
 
-def optimizer_of(sizes: list[int], device: torch.device) -> Any:
+def optimizer_of(sizes: list[int], device: torch.device, *, fused: bool) -> Any:
     """Return an AdamW after its first step over parameters of these sizes, which have gradients."""
     parameters = [torch.nn.Parameter(torch.randn(size, device=device)) for size in sizes]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE)
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, fused=fused)
     optimizer.step()  # makes its state
     return optimizer

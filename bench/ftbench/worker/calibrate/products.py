@@ -26,6 +26,10 @@ _HEAD_WIDTHS = (32, 64, 128)
 _MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}
 _MOST_BYTES = 2**30
 _SHAPES = {"cpu": 90, "cuda": 160}
+_QUICK_SHAPES = 30
+# Operands that take turns: so many bytes of them, or so many.
+_BEYOND_CACHES = 2**27
+_MOST_OPERANDS = 32
 _ATTENTION_HEADS = 12
 _ATTENTION_WIDTH = 64
 
@@ -37,22 +41,40 @@ def dtypes_of(device: torch.device) -> tuple[str, ...]:
     return ("float32",)
 
 
-def product_timings(device: torch.device) -> Iterator[ProductTiming]:
-    """Yield the time of products of each type: a seeded choice among all shapes that are small enough."""
+def product_timings(device: torch.device, *, quick: bool) -> Iterator[ProductTiming]:
+    """Yield the time of products of each type: a seeded choice among all shapes that are small enough.
+
+    The calls take turns with several operands, which together do not fit into a cache: a step's do not either.
+    """
     for dtype in dtypes_of(device):
-        for batch, m, n, k in shapes_for(device.type):
-            a = torch.randn(batch, m, k, device=device).to(DTYPES[dtype])
-            b = torch.randn(batch, n, k, device=device).to(DTYPES[dtype]).transpose(1, 2)
-            one = functools.partial(
-                torch.mm, a[0], b[0]
-            )  # a linear layer: its weight lies transposed
-            call = one if batch == 1 else functools.partial(torch.bmm, a, b)
+        for batch, m, n, k in shapes_for(device.type, quick=quick):
+            size = batch * (m * k + k * n) * DTYPES[dtype].itemsize
+            operands = itertools.cycle(
+                [
+                    _operands((batch, m, n, k), dtype, device)
+                    for _ in range(max(1, min(_MOST_OPERANDS, _BEYOND_CACHES // size)))
+                ]
+            )
+            multiply = torch.mm if batch == 1 else torch.bmm
             yield ProductTiming(
-                batch=batch, m=m, n=n, k=k, dtype=dtype, seconds=seconds_per_call(call, device)
+                batch=batch,
+                m=m,
+                n=n,
+                k=k,
+                dtype=dtype,
+                seconds=seconds_per_call(lambda: multiply(*next(operands)), device),  # noqa: B023
             )
 
 
-def shapes_for(kind: str) -> list[Shape]:
+def _operands(shape: Shape, dtype: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two operands; the second lies transposed, as a linear layer's weight does."""
+    batch, m, n, k = shape
+    a = torch.randn(batch, m, k, device=device).to(DTYPES[dtype])
+    b = torch.randn(batch, n, k, device=device).to(DTYPES[dtype]).transpose(1, 2)
+    return (a[0], b[0]) if batch == 1 else (a, b)
+
+
+def shapes_for(kind: str, *, quick: bool) -> list[Shape]:
     """Return the shapes [batch, m, n, k] that are measured on a kind of device."""
     linear = [
         shape
@@ -67,8 +89,8 @@ def shapes_for(kind: str) -> list[Shape]:
     draw = random.Random(0)
     chosen = []
     for shapes, share in ((linear, 0.7), (heads, 0.3)):
-        possible = [one for one in shapes if _is_small_enough(one, kind)]
-        number = min(len(possible), round(share * _SHAPES[kind]))
+        possible = [one for one in dict.fromkeys(shapes) if _is_small_enough(one, kind)]
+        number = min(len(possible), round(share * (_QUICK_SHAPES if quick else _SHAPES[kind])))
         chosen += draw.sample(possible, number)
     return chosen
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from ftbench.records.calibration import Workload, WorkloadRequest
 from ftbench.records.messages import Progress
 
-_WORDS = 2000
+_WORDS = 30_517  # with the special tokens, as many as BERT has
 _TEXTS = 512
 _WORDS_PER_TEXT = 300  # more than the longest cell has tokens, so that no step has padding
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
