@@ -200,8 +200,10 @@ def card_time(
     model's of kernels. The roofline's is taken if the shapes of kernels or the card's data sheet are not known, and
     for several processes, whose collectives the model does not have.
     """
-    if calibration is not None and (time := calibrated_time(cell, found, calibration)) is not None:
-        return time
+    if calibration is not None:
+        calibrated = calibrated_time(cell, found, calibration)
+        if calibrated is not None:
+            return calibrated
     rates = rates_of(gpu, cell)
     if not isinstance(rates, Rates):
         return EstimatedFigure("time_s", absent=rates)

@@ -8,6 +8,9 @@ from ftbench.records.calibration import Calibration, MemoryTiming, ProductTiming
 from ftbench.report.elements.tables import ABSENT, Table
 
 
+_UPDATES = {"lists": "AdamW's update, fused", "elementwise": "AdamW's update, by operators"}
+
+
 def kernels_table(found: Calibration) -> Table:
     """Return the best rates of each kind of kernel, and what the host and the card add."""
     rows: list[tuple[str, str, str]] = []
@@ -20,7 +23,7 @@ def kernels_table(found: Calibration) -> Table:
     for kind, update in dict.fromkeys((row.kind, row.update) for row in found.memory):
         rows_of = [row for row in found.memory if (row.kind, row.update) == (kind, update)]
         large = max(rows_of, key=lambda row: row.nbytes)
-        word = "AdamW's update" if update else kind
+        word = _UPDATES[kind] if update else str(kind)
         rows.append((word, _rate(large), str(len(rows_of))))
     for dtype, backward in dict.fromkeys((row.dtype, row.backward) for row in found.attention):
         rates = [

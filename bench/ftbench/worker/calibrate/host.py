@@ -26,7 +26,8 @@ def seconds_of_passes(device: torch.device) -> tuple[float, int]:
         num_attention_heads=2,
         vocab_size=64,
     )
-    model = transformers.BertForSequenceClassification(config).to(device).train()
+    model = transformers.BertForSequenceClassification(config).train()
+    torch.nn.Module.to(model, device)
     inputs = {
         "input_ids": torch.ones(1, 8, dtype=torch.long, device=device),
         "attention_mask": torch.ones(1, 8, dtype=torch.long, device=device),

@@ -50,7 +50,7 @@ def _write_texts(file: Path) -> None:
 
 def _write_model(folder: Path, kind: str) -> None:
     torch.manual_seed(0)
-    config = transformers.BertConfig(num_attention_heads=12, num_labels=2, **_SIZES[kind])
+    config = transformers.BertConfig.from_dict({"num_attention_heads": 12, **_SIZES[kind]})
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
     words = (*_SPECIAL, *(f"w{number}" for number in range(_WORDS)))
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
