@@ -7,7 +7,6 @@ from ftbench.estimate.calibrated_run import factor_of_cells
 from ftbench.records.calibration import Calibration, MemoryTiming, ProductTiming
 from ftbench.report.elements.tables import ABSENT, Table
 
-
 _UPDATES = {"lists": "AdamW's update, fused", "elementwise": "AdamW's update, by operators"}
 
 
