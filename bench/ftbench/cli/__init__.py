@@ -9,6 +9,7 @@ import typer
 from ftbench import __version__
 from ftbench.cli import (
     baseline,
+    calibrate,
     check_snapshot,
     ending,
     estimate_memory,
@@ -44,6 +45,7 @@ for command in (
     fit_search.fit_search,
     planning.estimate,
     estimate_memory.estimate_memory,
+    calibrate.calibrate,
     measuring.run,
     measuring.frontier,
     reporting.report,

@@ -108,6 +108,30 @@ def gpus_of(names: list[str] | None) -> list[Gpu]:
     return list(found.values())
 
 
+def calibrated_gpus(names: list[str] | None) -> list[Gpu]:
+    """Return the cards that --gpu names, with the memory that `ftbench calibrate` measured on one of their kind.
+
+    Raises ProfileError; DamagedFile for a calibration that cannot be read.
+    """
+    from ftbench.estimate.calibrated_run import with_measured_memory
+    from ftbench.records.calibration_files import FOLDER, read_calibrations
+
+    found = gpus_of(names)
+    calibrations = read_calibrations(FOLDER) if found else ()
+    return [with_measured_memory(gpu, calibrations) for gpu in found]
+
+
+def with_calibration_note(predictions: Predictions, gpus: Sequence[Gpu]) -> Predictions:
+    """Return predictions with a note of the cards whose memory was measured by `ftbench calibrate`."""
+    from ftbench.estimate.calibrated_run import MEASURED_HERE
+
+    names = [gpu.name for gpu in gpus if gpu.context_source == MEASURED_HERE]
+    if not names:
+        return predictions
+    note = f"{', '.join(names)}: total memory and CUDA context are those that `ftbench calibrate` measured"
+    return predictions.model_copy(update={"notes": (*predictions.notes, note)})
+
+
 def attention_of(name: str | None) -> AttentionKernel | None:
     """Return the kernel that --attention names; raises ProfileError if there is no such kernel."""
     from ftbench.base.errors import nearest_name

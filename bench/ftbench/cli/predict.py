@@ -20,11 +20,12 @@ from ftbench.cli.options import (
     ProfileArgument,
     SetOption,
     attention_of,
+    calibrated_gpus,
     forecast_of,
-    gpus_of,
     open_console,
     selection_of,
     version_of,
+    with_calibration_note,
 )
 from ftbench.cli.subjects import (
     ArgOption,
@@ -147,13 +148,14 @@ def predict(
         gpus=several,
         largest=largest,
     )
-    gpus = gpus_of(gpu)
+    gpus = calibrated_gpus(gpu)
     predictions = asked.predictions(
         gpus,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
         assume_torch=version_of(assume_torch),
     )
+    predictions = with_calibration_note(predictions, gpus)
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
@@ -221,9 +223,9 @@ def explain(
         gpus=several,
         option="--cell",
     )
-    chosen = asked.first()
+    chosen, gpus = asked.first(), calibrated_gpus(gpu)
     predictions = chosen.predictions(
-        gpus_of(gpu),
+        gpus,
         explain=True,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
@@ -231,6 +233,7 @@ def explain(
     )
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
+    predictions = with_calibration_note(predictions, gpus)
     if as_json:
         print(json.dumps(predictions_json(chosen.grid, predictions, asked.name), indent=1))
         return
@@ -282,18 +285,20 @@ def estimate(
     """Estimate time, memory, cost and accuracy of a run.
 
     Each figure has an interval. For an option that is not given, the largest value of the profile is taken.
-    Without --gpu, the estimate is for the machine of the measured runs. For a card without measured runs, the
-    estimate of time is an interval from a roofline model.
+    Without --gpu, the estimate is for the machine of the measured runs, or else for a calibrated CPU (`ftbench
+    calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
     """
     from ftbench.estimate import estimate as estimates
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
+    from ftbench.records.calibration_files import FOLDER, read_calibrations
     from ftbench.report.commands.estimate import estimate_json, nothing_to_estimate_on
 
     loaded = load_profile(profile, overrides or ())
-    gpus, kernel = gpus_of(gpu), attention_of(attention)
+    calibrations = read_calibrations(FOLDER)
+    gpus, kernel = calibrated_gpus(gpu), attention_of(attention)
     given = {
         "train_size": train_size,
         "max_length": max_length,
@@ -304,10 +309,10 @@ def estimate(
     require_one_process((target.cell,), "estimate")
     folder = runs or Path("results") / loaded.name
     known = estimates.read_measured(folder, target, asked=runs is not None)
-    if not gpus and not known.evidence:
+    cards, on_cpu = estimates.devices_of(gpus, known, calibrations)
+    if not cards and not on_cpu:
         raise nothing_to_estimate_on(known)
-    cards, on_cpu = estimates.devices_of(gpus, known)
-    estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence))
+    estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence) or 1)
     grid = Grid(axes=(), cells=(target.cell,))
     found = estimates.estimate(
         target,
@@ -318,8 +323,11 @@ def estimate(
         ).on_every_card()
         if cards
         else None,
-        on_cpu=forecast_of(grid, (), on_cpu=True, hypothetical=True) if on_cpu else None,
+        on_cpu=forecast_of(grid, (), on_cpu=True, work=not known.evidence, hypothetical=True)
+        if on_cpu
+        else None,
         usd_per_hour=usd_per_hour or (),
+        calibrations=calibrations,
     )
     if as_json:
         print(json.dumps(estimate_json(found), indent=1))

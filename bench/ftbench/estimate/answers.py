@@ -7,10 +7,13 @@ from typing import Literal
 
 from ftbench.analysis.fits.laws import Fit, Interval, LearningCurve, Refusal
 from ftbench.base.units import SECONDS_PER_HOUR
+from ftbench.estimate.calibrated_run import factor_of_cells, run_seconds
+from ftbench.estimate.calibrated_time import MeasuredSpeed
 from ftbench.estimate.card_speed import speed_of
 from ftbench.estimate.evidence import Curves, Evidence, fixed_differences
 from ftbench.estimate.reasons import (
     Absence,
+    CalibratedTimes,
     CurveOfRuns,
     FollowsFromTime,
     HourlyPrice,
@@ -38,12 +41,13 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
 from ftbench.plan.schedule import Schedule, schedule_of
 from ftbench.plan.scores import ACCURACY
+from ftbench.records.calibration import Calibration
 from ftbench.records.prediction import CellPrediction, CellWork, PredictedBytes
 
 # The kind of an interval: it holds 95 of 100 runs; it holds 90 of 100 published steps of sources that were left
 # out of the fit; nothing can lie outside; nothing that the allocator's rules allow lies outside; or there is
 # one value.
-Meaning = Literal["95 %", "90 %", "bounds", "simulated", "exact"]
+Meaning = Literal["95 %", "90 %", "calibrated", "bounds", "simulated", "exact"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,14 +166,44 @@ def _notes(fit: Fit, evidence: Evidence) -> list[Note]:
     return [*evidence.outside, *([WeakFit(fit.cost, fit.weak)] if fit.weak else [])]
 
 
+def calibrated_time(
+    cell: Cell, found: CellPrediction | None, calibration: Calibration
+) -> EstimatedFigure | None:
+    """Return the time of a run on a calibrated device; None if its kernels were not all measured."""
+    if found is None or found.work is None or cell.num_processes > 1:
+        return None
+    speed = MeasuredSpeed(calibration)
+    if not (speed.covers(found.work.step) and speed.covers(found.work.evaluation)):
+        return None
+    factor = factor_of_cells(calibration.cells)
+    seconds = run_seconds(schedule_of(cell), found.work, speed, factor, found.least_work)
+    return EstimatedFigure(
+        "time_s",
+        seconds.value,
+        seconds.low,
+        seconds.high,
+        "calibrated",
+        CalibratedTimes(calibration.device.torch, factor, len(calibration.cells)),
+    )
+
+
 def card_time(
-    cell: Cell, gpu: Gpu, found: CellPrediction | None, refused: NotPredicted
+    cell: Cell,
+    gpu: Gpu,
+    found: CellPrediction | None,
+    refused: NotPredicted,
+    calibration: Calibration | None = None,
 ) -> EstimatedFigure:
     """Return the time of a run on a card that no run was measured on; `refused` is why it has no work.
 
-    On one card it is the model's of kernels. The roofline's is taken if the shapes of kernels or the card's data
-    sheet are not known, and for several processes, whose collectives the model does not have.
+    With a calibration of such a card it follows from the kernels that were measured. Else, on one card, it is the
+    model's of kernels. The roofline's is taken if the shapes of kernels or the card's data sheet are not known, and
+    for several processes, whose collectives the model does not have.
     """
+    if calibration is not None:
+        calibrated = calibrated_time(cell, found, calibration)
+        if calibrated is not None:
+            return calibrated
     rates = rates_of(gpu, cell)
     if not isinstance(rates, Rates):
         return EstimatedFigure("time_s", absent=rates)

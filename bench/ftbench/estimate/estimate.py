@@ -18,6 +18,7 @@ from ftbench.analysis.tables.cells_table import ABSENT_SETTING
 from ftbench.base.errors import DamagedFile, ProfileError, RunDirectoryError
 from ftbench.estimate.answers import (
     EstimatedFigure,
+    calibrated_time,
     card_time,
     costs,
     from_fit,
@@ -25,6 +26,7 @@ from ftbench.estimate.answers import (
     measured_time,
     score,
 )
+from ftbench.estimate.calibrated_run import of_card, of_cpu
 from ftbench.estimate.evidence import (
     Curves,
     Evidence,
@@ -38,6 +40,7 @@ from ftbench.estimate.reasons import (
     KernelTimes,
     MayNotFit,
     NoRunFinished,
+    NotCalibrated,
     Note,
     NoTimeFromRuns,
     NotPredicted,
@@ -58,6 +61,7 @@ from ftbench.plan.grid import expand
 from ftbench.plan.profile import REQUIRED_AXES, GridBlock, Profile
 from ftbench.plan.schedule import Schedule, schedule_of
 from ftbench.plan.sources import DataSource, ModelSource
+from ftbench.records.calibration import Calibration
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.prediction import CardPrediction, LargestBatch, Predictions
 from ftbench.records.record import Device
@@ -163,13 +167,14 @@ def on_card(
     *,
     usd_per_hour: float | None,
     evidence: Evidence | None,
+    calibration: Calibration | None = None,
 ) -> DeviceEstimate:
     """Return the costs of a run on a card: from runs on it if there are any, else predicted."""
     cell = target.cell
     found = predictions.of(cell.cell_id)
     card = next((one for one in found.cards if one.gpu == gpu.name), None) if found else None
     refused = NotPredicted(next((one.reason for one in predictions.refused), ""))
-    time = card_time(cell, gpu, found, refused)
+    time = card_time(cell, gpu, found, refused, calibration)
     notes: list[Note] = []
     if evidence is not None:
         measured, measured_notes = measured_time(cell, evidence)
@@ -219,6 +224,29 @@ def on_measured_device(
         usd_per_hour=usd_per_hour,
         figures=(*costs(time, usd_per_hour, evidence), *memory),
         notes=tuple(notes),
+    )
+
+
+def on_calibrated_cpu(
+    target: TargetRun,
+    calibration: Calibration,
+    predictions: Predictions | None,
+    *,
+    usd_per_hour: float | None,
+) -> DeviceEstimate:
+    """Return the costs of a run on a CPU that was calibrated, and on which no run was measured."""
+    found = predictions.of(target.cell.cell_id) if predictions else None
+    time = calibrated_time(target.cell, found, calibration)
+    memory = (
+        [] if found is None else [from_prediction("tensors_bytes", found.tensors, TracedOnCpu())]
+    )
+    return DeviceEstimate(
+        device=calibration.device.name,
+        usd_per_hour=usd_per_hour,
+        figures=(
+            *costs(time or EstimatedFigure("time_s", absent=NotCalibrated()), usd_per_hour, None),
+            *memory,
+        ),
     )
 
 
@@ -300,16 +328,21 @@ def _pool_notes(directory: RunDirectory, cell: Cell) -> list[Note]:
     return [TooFewExamples(pool, cell.train_size)] if pool < cell.train_size else []
 
 
-def devices_of(gpus: Sequence[Gpu], measured: MeasuredRuns) -> tuple[list[Gpu], bool]:
+def devices_of(
+    gpus: Sequence[Gpu], measured: MeasuredRuns, calibrations: Sequence[Calibration] = ()
+) -> tuple[list[Gpu], bool]:
     """Return the cards to predict for, and whether to predict for a processor too.
 
-    Without cards that were asked for, they are the devices that runs were measured on.
+    Without cards that were asked for, they are the devices that runs were measured on; without any, a
+    calibrated CPU.
     """
     if gpus:
         return list(gpus), False
     found = [card_of_device(evidence.device) for evidence in measured.evidence]
     cards = {gpu.name: gpu for gpu in found if gpu is not None}
-    return list(cards.values()), any(e.device.kind == "cpu" for e in measured.evidence)
+    measured_on_cpu = any(e.device.kind == "cpu" for e in measured.evidence)
+    alone = not measured.evidence and of_cpu(calibrations) is not None
+    return list(cards.values()), measured_on_cpu or alone
 
 
 def estimate(
@@ -320,16 +353,30 @@ def estimate(
     on_cards: Predictions | None,
     on_cpu: Predictions | None,
     usd_per_hour: Sequence[float],
+    calibrations: Sequence[Calibration] = (),
 ) -> Estimate:
-    """Return the costs of a run on these cards; without any, on the devices that runs were measured on."""
+    """Return the costs of a run on these cards; without any, on the devices that runs were measured on.
+
+    Without such runs, they are those on a CPU that was calibrated.
+    """
     predictions = [found for found in (on_cards, on_cpu) if found is not None]
     where: list[tuple[Gpu | None, Evidence | None]] = [
         (gpu, _of_card(gpu, measured.evidence)) for gpu in gpus
     ] or [(card_of_device(evidence.device), evidence) for evidence in measured.evidence]
+    cpu = of_cpu(calibrations)
+    if not where and cpu is not None:
+        where = [(None, None)]
     devices = []
     for (gpu, evidence), price in zip(where, prices_of(usd_per_hour, len(where)), strict=True):
         if gpu is not None and on_cards is not None:
-            devices.append(on_card(target, gpu, on_cards, usd_per_hour=price, evidence=evidence))
+            known = of_card(gpu, calibrations)
+            devices.append(
+                on_card(
+                    target, gpu, on_cards, usd_per_hour=price, evidence=evidence, calibration=known
+                )
+            )
+        elif evidence is None and cpu is not None:
+            devices.append(on_calibrated_cpu(target, cpu, on_cpu, usd_per_hour=price))
         elif evidence is not None:
             devices.append(on_measured_device(target, evidence, on_cpu, usd_per_hour=price))
     works = [one.work for found in predictions for one in found.cells if one.work is not None]

@@ -74,6 +74,15 @@ class KernelTimes:
 
 
 @dataclasses.dataclass(frozen=True)
+class CalibratedTimes:
+    """Kernels that `ftbench calibrate` measured, the factor up and down, and the cells that it rests on."""
+
+    torch: str
+    factor: float
+    cells: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OneDevice:
     """The time, on one device."""
 
@@ -119,6 +128,7 @@ Source = (
     RunsFit
     | RooflineRates
     | KernelTimes
+    | CalibratedTimes
     | OneDevice
     | HourlyPrice
     | MeasuredPower
@@ -201,6 +211,11 @@ class NoRunOnDevice:
 
 
 @dataclasses.dataclass(frozen=True)
+class NotCalibrated:
+    """The calibration does not have all kernels of the run, or the run has several processes."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FollowsFromTime:
     """It follows from time, which is absent itself."""
 
@@ -221,6 +236,7 @@ Absence = (
     | NoPrice
     | NoEnergy
     | NoRunOnDevice
+    | NotCalibrated
     | FollowsFromTime
 )
 

@@ -11,7 +11,15 @@ from typing import Literal
 from ftbench.base.frozen import FrozenModel
 
 MemoryKind = Literal[
-    "elementwise", "copy", "normalization", "softmax", "dropout", "gather", "reduction", "lists"
+    "elementwise",
+    "activation",
+    "copy",
+    "normalization",
+    "softmax",
+    "dropout",
+    "gather",
+    "reduction",
+    "lists",
 ]
 
 
@@ -57,7 +65,7 @@ class AttentionCall(FrozenModel):
 
 
 class MemoryKernels(FrozenModel):
-    """All operators of one kind and type that are limited by memory: their bytes and their kernels.
+    """All operators of one kind, type and order of size that are limited by memory: their bytes and their kernels.
 
     `update` is for those after a step's backward pass: clipping and the optimizer. An operator over lists of
     tensors starts few kernels for all; `tensors` counts one for each, as a loop over parameters starts them.

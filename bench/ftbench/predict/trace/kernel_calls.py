@@ -28,6 +28,7 @@ _PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1}  # the fi
 _SQUARE = 1024
 _KINDS: tuple[tuple[MemoryKind, tuple[str, ...]], ...] = (
     ("lists", ("_foreach", "_fused", "_amp_foreach")),
+    ("activation", ("gelu", "silu", "tanh", "sigmoid", "relu", "threshold", "mish", "exp", "erf")),
     ("normalization", ("native_layer_norm", "_fused_rms_norm", "native_batch_norm", "native_group_norm")),
     ("softmax", ("_softmax", "_log_softmax")),
     ("dropout", ("native_dropout", "bernoulli")),
@@ -97,9 +98,9 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
     """Return the work of calls, each with the number of times it is made; those that are alike are one row."""
     products: Counter[tuple[Any, ...]] = Counter()
     attention: Counter[tuple[Any, ...]] = Counter()
-    nbytes: Counter[tuple[MemoryKind, str, bool]] = Counter()
-    kernels: Counter[tuple[MemoryKind, str, bool]] = Counter()
-    tensors: Counter[tuple[MemoryKind, str, bool]] = Counter()
+    nbytes: Counter[tuple[MemoryKind, str, bool, int]] = Counter()
+    kernels: Counter[tuple[MemoryKind, str, bool, int]] = Counter()
+    tensors: Counter[tuple[MemoryKind, str, bool, int]] = Counter()
     for call, count in calls:
         if call.kind == "product":
             for dims in _by_four(call.dims):
@@ -107,7 +108,7 @@ def kernel_work(calls: Iterable[tuple[KernelCall, int]]) -> KernelWork:
         elif call.kind == "attention":
             attention[call.flops, *call.dims, call.dtype, *call.flags] += count
         else:
-            key = (_kind(call.operator), call.dtype, call.flags[0])
+            key = (_kind(call.operator), call.dtype, call.flags[0], _order_of_size(call))
             nbytes[key] += call.nbytes * count
             kernels[key] += call.kernels * count
             tensors[key] += call.dims[0] * count
@@ -189,6 +190,11 @@ def _line(u: int, v: int, share: float) -> int:
 
 def _by_four(dims: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
+
+
+def _order_of_size(call: KernelCall) -> int:
+    """Return the power of four of an operator's bytes per kernel: a small kernel has its data in a cache."""
+    return max(1, call.nbytes // max(1, call.kernels)).bit_length() // 2
 
 
 def _kind(operator: str) -> MemoryKind:

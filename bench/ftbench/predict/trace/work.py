@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop, shape_wrapper
 
 from ftbench.base.errors import PredictionError
@@ -33,6 +32,7 @@ from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.records.prediction import CellWork, PassWork
+from ftbench.worker.measure.operator_bytes import touched, touched_bytes
 
 aten = torch.ops.aten
 
@@ -54,25 +54,6 @@ def _four_bit_flop(
 
 # Operators of a package that may not be installed.
 _FORMULAS_BY_NAME = {"bitsandbytes::gemm_4bit": _four_bit_flop}
-# Operators that only allocate memory or change a shape: no kernel runs.
-_NOTHING = frozenset(
-    (
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "new_empty_strided",
-        "resize_",
-        "set_",
-        "detach_",
-    )
-)
-# Operators that write to a tensor without reading it.
-_OVERWRITES = frozenset(
-    ("zero_", "fill_", "copy_", "normal_", "uniform_", "_foreach_zero_", "_foreach_copy_")
-)
-# Operators that read only the selected rows of a table.
-_GATHERS = frozenset(("embedding", "index_select", "gather"))
 # The most tensors (by the number of lists) and chunks of one kernel launch over lists of tensors:
 # ATen/native/cuda/MultiTensorApply.cuh (depth_to_max_tensors, depth_to_max_blocks, kChunkSize).
 _TENSORS_PER_LAUNCH = (110, 64, 48, 36, 30)
@@ -139,27 +120,19 @@ class WorkCounter:
         return self._sums[period]
 
     def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        name = func._schema.name.rpartition("::")[2]
-        if name in _NOTHING:
+        found = touched(func, args, kwargs, output, self._is_ours)
+        if found is None:
             return
-        given = list(self._ours((args, kwargs)))
-        changed = list(self._ours(_written(func, args, kwargs)))
-        storages = {_storage(tensor) for tensor in given}
-        made = [tensor for tensor in self._ours(output) if _storage(tensor) not in storages]
-        if not (changed or made):  # a view, or a question about a shape
-            return
-        read = list(self._ours(args[1:])) if _blind(name) else given
-        most = sum(map(_touched, made)) if name in _GATHERS else None
         sums = self._period_sums()
-        reads = self._noted(read, sums.read, sums.first_block, most)
-        nbytes = reads + self._noted(changed + made, sums.written, sums.first_block)
+        reads = self._noted(found.read, found.bytes_read, sums.read, sums.first_block)
+        nbytes = reads + self._noted(found.written, touched_bytes, sums.written, sums.first_block)
         flops = _flops(func, args, kwargs, output)
         sums.flops += flops
         if flops:
             sums.product_bytes += nbytes
         else:
             sums.other_bytes += nbytes
-        kernels = _launches(name, args, output) if self._on_card else len(changed + made)
+        kernels = _launches(func, args, output) if self._on_card else len(found.written)
         sums.kernels += kernels
         sums.calls.append(
             kernel_call(
@@ -178,15 +151,9 @@ class WorkCounter:
     def _on_card(self) -> bool:
         return self._device.index is not None
 
-    def _ours(self, tree: Any) -> Iterator[FakeTensor]:
-        """Yield the tensors on the traced device, each once."""
-        seen: set[tuple[Any, ...]] = set()
-        for leaf in tree_leaves(tree):
-            if isinstance(leaf, FakeTensor) and leaf.fake_device == self._device:
-                key = (_storage(leaf), leaf.storage_offset(), leaf.shape, leaf.stride())
-                if key not in seen:
-                    seen.add(key)
-                    yield leaf
+    def _is_ours(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is on the traced device."""
+        return isinstance(tensor, FakeTensor) and tensor.fake_device == self._device
 
     def _period_sums(self) -> _Sums:
         period = self._tracer.period
@@ -197,14 +164,14 @@ class WorkCounter:
     def _noted(
         self,
         tensors: Iterable[torch.Tensor],
+        bytes_of: Callable[[torch.Tensor], int],
         old: dict[int, int],
         first_block: int,
-        most: int | None = None,
     ) -> int:
         """Return the bytes of these tensors, and record those of storages older than the period."""
         total = 0
         for tensor in tensors:
-            nbytes = _touched(tensor) if most is None else min(_touched(tensor), most)
+            nbytes = bytes_of(tensor)
             total += nbytes
             block = self._tracer.block_of(tensor)
             if block is not None and block < first_block:
@@ -257,30 +224,6 @@ def _checkpoint_bytes(traced: Trace, cell: Cell) -> int:
     )
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def _touched(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor's distinct elements; an expanded dimension counts as one."""
-    sizes = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
-    return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0
-
-
-def _blind(name: str) -> bool:
-    """Return whether an operator uses only the shape of its first argument, not its values."""
-    return name in _OVERWRITES or name.endswith("_like")
-
-
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """Return the arguments that an operator writes to."""
-    found = []
-    for place, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
-    return found
-
-
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
     packet = func._overloadpacket
     formula: Any = flop_registry.get(packet) or _FORMULAS.get(packet)
@@ -288,8 +231,9 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     return int(formula(*args, **kwargs, out_val=output)) if formula else 0
 
 
-def _launches(name: str, args: tuple[Any, ...], output: Any) -> int:
+def _launches(func: Any, args: tuple[Any, ...], output: Any) -> int:
     """Return the number of kernels that an operator launches: one, except for operators over lists of tensors."""
+    name = func._schema.name.rpartition("::")[2]
     lists = [arg for arg in (*args, output) if isinstance(arg, (list, tuple)) and arg]
     lists = [each for each in lists if all(isinstance(item, torch.Tensor) for item in each)]
     if not (lists and name.startswith(("_foreach", "_fused", "_amp_foreach"))):

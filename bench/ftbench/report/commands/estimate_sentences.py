@@ -61,6 +61,19 @@ def _(source: reasons.KernelTimes) -> str:
 
 
 @source_words.register
+def _(source: reasons.CalibratedTimes) -> str:
+    rests = (
+        f"from {counted(source.cells, 'cell')} run with it"
+        if source.cells
+        else "not checked by cells"
+    )
+    return (
+        f"kernels measured by `ftbench calibrate` with torch {source.torch}; a factor of {source.factor:.2f} up and"
+        f" down, {rests}"
+    )
+
+
+@source_words.register
 def _(_source: reasons.OneDevice) -> str:
     return "time on one device"
 
@@ -173,6 +186,11 @@ def _(_why: reasons.NoEnergy) -> str:
 @absence_words.register
 def _(_why: reasons.NoRunOnDevice) -> str:
     return "no run on this device was measured"
+
+
+@absence_words.register
+def _(_why: reasons.NotCalibrated) -> str:
+    return "the calibration lacks kernels of this run (products in its type), or the run has several processes"
 
 
 @absence_words.register

@@ -37,14 +37,15 @@ def read_environment(device: torch.device) -> Environment:
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         device=describe(device),
-        driver=_nvidia_driver() if device.type == "cuda" else None,
+        driver=nvidia_driver() if device.type == "cuda" else None,
         cuda=torch.version.cuda,
         variables=malloc_variables(),
         git_commit=_git_commit(),
     )
 
 
-def _nvidia_driver() -> str | None:
+def nvidia_driver() -> str | None:
+    """Return the version of the driver; None if it cannot be asked."""
     import pynvml
 
     try:

@@ -1,0 +1,1 @@
+"""The speed of this worker's device, kernel by kernel."""

@@ -1,0 +1,79 @@
+"""Timing of single operators: the median seconds of one call, on a CPU or on a card."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ftbench.worker.measure.operator_bytes import touched
+
+# A measurement is the median of rounds of calls: as many as its time allows, each longer than the clock needs.
+_ROUND_S = 0.002
+_ROUNDS = 7
+_MOST_S = 0.5
+_MOST_CALLS = 1000
+# A product that keeps a card busy while the host queues a round of calls.
+_BLOCKER = 4096
+
+
+def seconds_per_call(call: Callable[[], object], device: torch.device) -> float:
+    """Return the median seconds of one call; on a card, of its kernels alone, without the host's part."""
+    once = _round(call, 1, device)  # loads libraries, touches memory
+    once = min(once, _round(call, 1, device))
+    calls = max(1, min(_MOST_CALLS, round(_ROUND_S / max(once, 1e-7))))
+    rounds = max(3, min(_ROUNDS, round(_MOST_S / max(once * calls, 1e-7))))
+    return statistics.median(_round(call, calls, device) for _ in range(rounds))
+
+
+def _round(call: Callable[[], object], calls: int, device: torch.device) -> float:
+    return _on_card(call, calls) if device.type == "cuda" else _on_cpu(call, calls)
+
+
+def _on_cpu(call: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - began) / calls
+
+
+def _on_card(call: Callable[[], object], calls: int) -> float:
+    """Return the seconds of a call between two events, queued while the card works on something else."""
+    busy = torch.ones(_BLOCKER, _BLOCKER, device="cuda", dtype=torch.float32)
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    torch.mm(busy, busy)
+    first.record()
+    for _ in range(calls):
+        call()
+    last.record()
+    torch.cuda.synchronize()
+    return float(first.elapsed_time(last)) / 1e3 / calls
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts the bytes and the kernels of operators that really run on a device, as a trace counts them."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._kind = device.type
+        self.nbytes = 0
+        self.kernels = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator, and count the tensors that it reads and writes."""
+        output = func(*args, **(kwargs or {}))
+        found = touched(func, args, kwargs or {}, output, self._is_ours)
+        if found is not None:
+            self.nbytes += found.nbytes
+            self.kernels += 1 if self._kind == "cuda" else len(found.written)
+        return output
+
+    def _is_ours(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == self._kind

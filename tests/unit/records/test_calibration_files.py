@@ -1,0 +1,50 @@
+"""Files of calibrations: what was written is read, and what was changed is not."""
+
+import json
+import socket
+
+import pytest
+
+from ftbench.base.errors import DamagedFile
+from ftbench.records.calibration_files import read_calibration, read_calibrations, write_calibration
+from tests.calibrated import calibration
+
+
+def test_what_was_written_is_read(tmp_path):
+    file = write_calibration(calibration(), tmp_path / "calibration")
+    assert file.name == "nvidia-l4.json"
+    assert read_calibration(file) == calibration()
+    assert read_calibrations(file.parent) == (calibration(),)
+
+
+def test_no_folder_has_no_calibrations(tmp_path):
+    assert read_calibrations(tmp_path / "calibration") == ()
+
+
+def test_a_changed_file_is_not_believed(tmp_path):
+    file = write_calibration(calibration(), tmp_path)
+    data = json.loads(file.read_text())
+    data["products"][0]["seconds"] /= 2
+    file.write_text(json.dumps(data))
+    with pytest.raises(DamagedFile):
+        read_calibration(file)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', "{", '"text"'])
+def test_another_file_is_refused(tmp_path, text):
+    file = tmp_path / "cpu.json"
+    file.write_text(text)
+    with pytest.raises(DamagedFile):
+        read_calibrations(tmp_path)
+
+
+def test_a_newer_schema_is_named(tmp_path):
+    file = write_calibration(calibration(), tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 2}))
+    with pytest.raises(DamagedFile, match="schema version 2"):
+        read_calibration(file)
+
+
+def test_nothing_of_the_machine_is_in_it(tmp_path):
+    text = write_calibration(calibration(), tmp_path).read_text()
+    assert socket.gethostname() not in text

@@ -1,0 +1,73 @@
+"""The kernels that a calibration measures: their counts are a trace's, and their shapes small enough."""
+
+import pytest
+import torch
+from torch import nn
+
+from ftbench.predict.trace.tracer import Target, trace
+from ftbench.predict.trace.work import WorkCounter
+from ftbench.worker.calibrate.memory_kernels import optimizer_of, update_timings
+from ftbench.worker.calibrate.products import shapes_for
+from ftbench.worker.calibrate.timing import OperatorCounter, seconds_per_call
+
+CPU = torch.device("cpu")
+
+
+def encoder(device):
+    """A step with a table, a normalization, a softmax, a loss and AdamW."""
+    model = nn.Sequential(
+        nn.Embedding(50, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU(), nn.Softmax(-1)
+    ).to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
+    ids = torch.zeros(4, 6, dtype=torch.int64, device=device)
+
+    def step():
+        model(ids).pow(2).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def test_operators_that_run_are_counted_as_a_trace_counts_them():
+    counter = WorkCounter()
+    trace(encoder, steps=3, target=Target(device="cpu"), watch=counter.watch)
+    traced = counter.work_of(3, documents=4, batches=1)
+    step = encoder(CPU)
+    for _ in range(2):
+        step()
+    with OperatorCounter(CPU) as ran:
+        step()
+    assert ran.kernels == traced.kernels
+    assert ran.nbytes == traced.product_bytes + traced.other_bytes
+
+
+def test_an_update_is_counted_without_the_hosts_numbers():
+    with OperatorCounter(torch.device("cuda")) as ran:
+        optimizer_of([16], CPU, fused=False).step()
+    assert ran.kernels == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "quick", "number"), [("cpu", False, 90), ("cuda", False, 160), ("cpu", True, 30)]
+)
+def test_shapes_are_the_same_every_time_and_small_enough(kind, quick, number):
+    shapes = shapes_for(kind, quick=quick)
+    assert shapes == shapes_for(kind, quick=quick)
+    assert len(set(shapes)) == len(shapes) == number
+    most = {"cpu": 2e10, "cuda": 2e13}[kind]
+    assert max(2 * b * m * n * k for b, m, n, k in shapes) <= most
+    assert {b > 1 for b, *_ in shapes} == {True, False}
+
+
+def test_a_call_that_takes_longer_is_slower():
+    small, large = (torch.ones(size) for size in (16, 4_000_000))
+    quick, slow = (seconds_per_call(lambda x=x: x + 1, CPU) for x in (small, large))
+    assert slow > 10 * quick  # a quarter of a million times the work
+
+
+def test_an_update_of_more_elements_moves_more():
+    few, many = (list(update_timings(elements, CPU)) for elements in (256, 65_536))
+    assert [row.kind for row in few] == ["lists", "elementwise"]
+    assert all(row.update for row in few)
+    assert all(large.nbytes > 100 * small.nbytes for small, large in zip(few, many, strict=True))
