@@ -41,7 +41,8 @@ from ftbench.cli.subjects import (
 
 if TYPE_CHECKING:
     from ftbench.estimate.estimate import Estimate
-    from ftbench.records.prediction import Predictions
+    from ftbench.plan.gpus import Gpu
+    from ftbench.records.prediction import AttentionKernel, Predictions
 
 TrainSizeOption = Annotated[
     int | None,
@@ -288,22 +289,43 @@ def estimate(
     Without --gpu, the estimate is for the machine of the measured runs, or else for a calibrated CPU (`ftbench
     calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
     """
+    from ftbench.report.commands.estimate import estimate_json
+
+    given = {
+        "train_size": train_size,
+        "max_length": max_length,
+        "per_device_train_batch_size": batch,
+    }
+    found = _estimated(
+        profile, overrides, given, calibrated_gpus(gpu), usd_per_hour, runs, attention_of(attention)
+    )
+    if as_json:
+        print(json.dumps(estimate_json(found), indent=1))
+    else:
+        _show_estimate(found)
+    if found.refused:
+        raise typer.Exit(EXIT_FINDING)
+
+
+def _estimated(
+    profile: str,
+    overrides: list[str] | None,
+    given: dict[str, int | None],
+    gpus: list[Gpu],
+    usd_per_hour: list[float] | None,
+    runs: Path | None,
+    attention: AttentionKernel | None,
+) -> Estimate:
+    """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
     from ftbench.estimate import estimate as estimates
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
     from ftbench.records.calibration_files import FOLDER, read_calibrations
-    from ftbench.report.commands.estimate import estimate_json, nothing_to_estimate_on
+    from ftbench.report.commands.estimate import nothing_to_estimate_on
 
-    loaded = load_profile(profile, overrides or ())
-    calibrations = read_calibrations(FOLDER)
-    gpus, kernel = calibrated_gpus(gpu), attention_of(attention)
-    given = {
-        "train_size": train_size,
-        "max_length": max_length,
-        "per_device_train_batch_size": batch,
-    }
+    loaded, calibrations = load_profile(profile, overrides or ()), read_calibrations(FOLDER)
     model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
     target = estimates.target_of(loaded, model, data, given)
     require_one_process((target.cell,), "estimate")
@@ -314,27 +336,23 @@ def estimate(
         raise nothing_to_estimate_on(known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence) or 1)
     grid = Grid(axes=(), cells=(target.cell,))
-    found = estimates.estimate(
+    on_cards = (
+        forecast_of(
+            grid, cards, largest_batch=True, work=True, attention=attention, hypothetical=True
+        )
+        if cards
+        else None
+    )
+    work = not known.evidence  # of a calibrated CPU, whose time follows from it
+    return estimates.estimate(
         target,
         gpus,
         known,
-        on_cards=forecast_of(
-            grid, cards, largest_batch=True, work=True, attention=kernel, hypothetical=True
-        ).on_every_card()
-        if cards
-        else None,
-        on_cpu=forecast_of(grid, (), on_cpu=True, work=not known.evidence, hypothetical=True)
-        if on_cpu
-        else None,
+        on_cards=on_cards.on_every_card() if on_cards else None,
+        on_cpu=forecast_of(grid, (), on_cpu=True, work=work, hypothetical=True) if on_cpu else None,
         usd_per_hour=usd_per_hour or (),
         calibrations=calibrations,
     )
-    if as_json:
-        print(json.dumps(estimate_json(found), indent=1))
-    else:
-        _show_estimate(found)
-    if found.refused:
-        raise typer.Exit(EXIT_FINDING)
 
 
 def _show_estimate(found: Estimate) -> None:
