@@ -5,7 +5,12 @@ import pytest
 
 from ftbench.analysis.tables.cells_table import cells_table
 from ftbench.analysis.tables.memory_table import memory_table
-from ftbench.records.invariants import broken_invariants
+from ftbench.records.invariants import (
+    CLOCK_SLACK,
+    CLOCK_SLACK_S,
+    DEVICE_SLACK,
+    broken_invariants,
+)
 from ftbench.records.record import Memory, Phase, Sampling
 from tests.factories import device, environment, measurement, record
 
@@ -327,3 +332,56 @@ def test_a_context_is_doubted_with_the_process_that_it_is_of():
     assert ("memory.context_bytes" in inner, "memory.context_bytes" in outer) == (False, True)
     said = inner["memory.peak_allocated_bytes"]
     assert "allocated (3.5 GiB) is more than reserved (3.0 GiB)" in said
+
+
+@pytest.mark.parametrize("name", ["process", "device"])
+def test_a_process_may_have_a_little_more_than_the_card_reports(name):
+    """nvidia-smi's total is larger than what CUDA reports."""
+    limit = CARD.total_memory_bytes * DEVICE_SLACK
+    inner = {"peak_process_bytes": int(limit)} if name == "device" else {}
+    outer = {"peak_device_bytes": int(limit)} if name == "process" else {}
+    for value, wrong in ((int(limit), False), (int(limit) + 2, True)):
+        found = broken(on_card(**{f"peak_{name}_bytes": value}, **inner, **outer))
+        more = "more memory than the machine has"
+        assert (more in found.get(f"memory.peak_{name}_bytes", "")) is wrong
+
+
+def test_all_of_the_machines_memory_is_not_too_much():
+    everything = environment().memory_bytes
+    assert broken(measurement(memory={"peak_rss_bytes": everything})) == {}
+    assert set(broken(measurement(memory={"peak_rss_bytes": everything + 1}))) == {
+        "memory.peak_rss_bytes"
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [(0.0, True), (1e-9, False), (1.0, False), (1.01, True)]
+)
+def test_an_mfu_is_above_nothing_and_at_most_one(value, wrong):
+    measured = measurement()
+    peak = measured.steps.flops_per_s / value if value else 1e9
+    steps = measured.steps.model_copy(update={"mfu": value})
+    of = measured.with_rank(steps=steps).model_copy(update={"peak_matmul_flops": peak})
+    assert ("steps.mfu" in broken(of)) is wrong
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_share_may_be_none_or_all(value):
+    assert broken(measurement(eval_accuracy=value)) == {}
+
+
+def test_totals_are_the_sums_of_their_phases_within_rounding():
+    """A millionth of the time is rounding; a thousandth is not."""
+    measured = measurement()
+    for name, figure in (("total_s", measured.total_s), ("train_s", measured.train_s)):
+        rounded = measured.model_copy(update={name: figure * (1 + 1e-12)})
+        assert name not in broken(rounded)
+        other = measured.model_copy(update={name: figure * 1.001})
+        assert name in broken(other)
+
+
+def test_a_run_may_last_as_long_as_its_worker_and_the_clocks_slack():
+    measured = measurement()
+    longest = (measured.total_s - CLOCK_SLACK_S) / CLOCK_SLACK
+    assert "total_s" not in broken(measured, wall_s=longest + 1e-6)
+    assert "total_s" in broken(measured, wall_s=longest - 1e-3)

@@ -76,6 +76,43 @@ def test_reasons_follow_their_figures():
         "steps.mfu": "no",
     }
     assert new["untrusted"] == {"scores.accuracy": "1.5"}
+    other = migrated(old | {"untrusted": {"steps.mfu": "above 1"}})
+    assert other["untrusted"] == {"steps.mfu": "above 1"}
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5])
+def test_an_old_accuracy_gets_its_standard_error(value):
+    old = old_record()
+    (score,) = migrated(old | {"measurement": old["measurement"] | {"eval_accuracy": value}})[
+        "measurement"
+    ]["scores"]
+    near = (value * 16 + 2) / 20
+    assert score["standard_error"] == pytest.approx(math.sqrt(near * (1 - near) / 16))
+    assert score["higher_is_better"] is True
+
+
+@pytest.mark.parametrize(("value", "examples"), [(1.5, 16), (-0.1, 16), ("high", 16), (0.5, 0)])
+def test_an_accuracy_that_is_no_share_has_no_error(value, examples):
+    old = old_record()
+    old["cell"]["data"]["eval_size"] = examples
+    (score,) = migrated(old | {"measurement": old["measurement"] | {"eval_accuracy": value}})[
+        "measurement"
+    ]["scores"]
+    assert score["standard_error"] is None
+
+
+def test_one_evaluated_example_has_an_error():
+    old = old_record()
+    old["cell"]["data"]["eval_size"] = 1
+    (score,) = migrated(old)["measurement"]["scores"]
+    assert score["standard_error"] > 0
+
+
+def test_an_epoch_without_accuracy_has_no_scores():
+    old = old_record()
+    epochs = [epoch | {"eval_accuracy": None} for epoch in old["measurement"]["epochs"]]
+    new = migrated(old | {"measurement": old["measurement"] | {"epochs": epochs}})
+    assert [epoch["scores"] for epoch in new["measurement"]["epochs"]] == [{}] * len(epochs)
 
 
 def test_a_failure_has_no_measurement_to_turn():

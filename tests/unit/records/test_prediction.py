@@ -6,7 +6,15 @@ import pytest
 from pydantic import ValidationError
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.records.prediction import CellPrediction, PredictedBytes, Predictions, PredictRequest
+from ftbench.records.prediction import (
+    CellPrediction,
+    LargestBatch,
+    PredictedBytes,
+    Predictions,
+    PredictRequest,
+    Refused,
+    RefusedCards,
+)
 from tests.factories import grid, predicted_card, predicted_cell, predictions
 
 
@@ -62,3 +70,30 @@ def test_what_is_no_request_is_refused(name, value):
 def test_predictions_are_frozen():
     with pytest.raises(ValidationError):
         predicted_card("t4").verdict = "fits"
+
+
+def test_a_cell_that_one_card_refuses_is_refused_on_every_card():
+    """Comparisons need all cards or none of them; the first reason is the cell's."""
+    of = grid()
+    first, second = of.cells[0].cell_id, of.cells[1].cell_id
+    largest = [
+        LargestBatch(cell_id=name, gpu="t4", max_length=16, certain=1, possible=2, reserved=None)
+        for name in (first, second)
+    ]
+    before = predictions(of).model_copy(
+        update={
+            "refused": (Refused(cell_id="earlier", reason="its model"),),
+            "refused_cards": (
+                RefusedCards(cell_id=first, gpus=("t4",), reason="no bf16"),
+                RefusedCards(cell_id=first, gpus=("p100",), reason="no flash attention"),
+            ),
+            "largest": tuple(largest),
+        }
+    )
+    after = before.on_every_card()
+    assert first not in {one.cell_id for one in after.cells}
+    assert len(after.cells) == len(before.cells) - 1
+    assert [one.cell_id for one in after.largest] == [second]
+    assert [one.cell_id for one in after.refused] == ["earlier", first]
+    assert after.refused[1].reason == before.refused_cards[0].text
+    assert after.refused_cards == ()
