@@ -28,6 +28,7 @@ _VALUES = frozenset(
     }
 )
 _SEQUENCES = frozenset({list, tuple, torch.Size})
+_empty_strided = torch.empty_strided  # as it is outside of traces, which replace the name
 
 
 class TraceFakes(FakeTensorMode):
@@ -95,7 +96,7 @@ class TraceFakes(FakeTensorMode):
         if found is None or found.is_conj or found.is_neg or found.layout is not torch.strided:
             return super()._get_output_tensor_from_cache_entry(state, entry, key, func, args)
         with in_kernel_invocation_manager(self):
-            made = torch.empty_strided(
+            made = _empty_strided(
                 found.shape,
                 found.stride,
                 dtype=found.dtype,

@@ -60,22 +60,22 @@ class RankTracer(Tracer):
         self._numbers_of_ranks = WeakIdKeyDictionary()
         self._groups: set[str] = set()  # that a DTensor's collectives name
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    def _dispatched(
+        self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run an operator, and record its allocations."""
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # its own dispatch comes back with local tensors
         if func.namespace == _FUNCTIONAL and isinstance(args[-1], str):
             self._groups.add(args[-1])
         if func is _WAIT_TENSOR:
             return args[0]  # its meta kernel makes a copy; the real one does not
-        if self._with_numbers and _of_numbers(args, kwargs or {}):
-            return self._run_with_data(func, args, kwargs or {})
-        if self._numbers_of_ranks and self._is_of_ranks(args, kwargs or {}):
-            with _disable_current_modes():
-                return self.of_ranks(func(*args, **(kwargs or {})))
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        if not types:  # else it is on tensors of the trace, which have no data
+            if self._with_numbers and _of_numbers(args, kwargs):
+                return self._run_with_data(func, args, kwargs)
+            if self._numbers_of_ranks and self._is_of_ranks(args, kwargs):
+                with _disable_current_modes():
+                    return self.of_ranks(func(*args, **kwargs))
+        return super()._dispatched(func, types, args, kwargs)
 
     def finish(self) -> Trace:
         """Return the trace, with the number of communicators."""

@@ -221,7 +221,11 @@ class Tracer(TorchDispatchMode):
             # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
-        kwargs = dict(kwargs or {})
+        return self._dispatched(func, types, args, dict(kwargs or {}))
+
+    def _dispatched(
+        self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if "device" in kwargs:
             kwargs["device"] = self._place(kwargs["device"])
         self.inside_operator = True
@@ -267,7 +271,7 @@ class Tracer(TorchDispatchMode):
         if not self._on_card:
             args = promoted(self._run, func, args)
         try:
-            output = runnable(func, args, on_card=self._on_card)(*args, **kwargs)
+            output = runnable(func, args, kwargs, on_card=self._on_card)(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             output = result_of_known_size(self.batch_values, func, args, kwargs, error)
         output = result_in_its_storage(func, args, kwargs, output)
