@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     _BypassDispatchCache,
     _DispatchCacheKey,
+    _DispatchCacheValidEntry,
     in_kernel_invocation_manager,
 )
 
@@ -28,6 +29,7 @@ _VALUES = frozenset(
     }
 )
 _SEQUENCES = frozenset({list, tuple, torch.Size})
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
 _empty_strided = torch.empty_strided  # as it is outside of traces, which replace the name
 
 
@@ -41,10 +43,24 @@ class TraceFakes(FakeTensorMode):
     def __deepcopy__(self, memo: dict[int, Any]) -> TraceFakes:
         return self
 
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the result of an operator, from the cache if it is there: torch's dispatcher takes as long again."""
+        if torch._C._get_dispatch_mode(_FAKE) is self:  # else traced code uses a mode of its own
+            key = self._key(func, args, kwargs)
+            entry = None if key is None else self.cache.get(key)
+            if isinstance(entry, _DispatchCacheValidEntry):
+                return self._output_from_cache_entry(None, entry, key, func, args)  # type: ignore[arg-type]
+        return func(*args, **kwargs)
+
     def _cache_key(self, state: Any, func: Any, args: Any, kwargs: Any) -> Any:
         """Return the key of torch's cache of results; with a storage in it, the cache would keep that alive."""
         if func is torch.ops.aten.set_.source_Storage_storage_offset:
             raise _BypassDispatchCache("an argument is a storage")
+        key = self._key(func, args, kwargs)
+        return super()._cache_key(state, func, args, kwargs) if key is None else key
+
+    def _key(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return the key of an operator's result, None if an argument is of a kind that is not known here."""
         parts: list[Any] = [
             TraceFakes,
             func,
@@ -54,7 +70,7 @@ class TraceFakes(FakeTensorMode):
         ]
         if self._described(parts, args) and self._described(parts, (*kwargs, *kwargs.values())):
             return _DispatchCacheKey(tuple(parts))
-        return super()._cache_key(state, func, args, kwargs)
+        return None
 
     def _described(self, parts: list[Any], arguments: Iterable[Any]) -> bool:
         """Append what tells arguments apart; return whether all are of kinds that are known here."""
@@ -62,10 +78,12 @@ class TraceFakes(FakeTensorMode):
             kind = type(one)
             parts.append(kind)
             if kind is FakeTensor:
-                if one.fake_mode is not self or one.layout is not torch.strided:
+                if (
+                    one.fake_mode is not self
+                    or one.constant is not None
+                    or one.layout is not torch.strided
+                ):
                     return False
-                if one.constant is not None:
-                    raise _BypassDispatchCache("constant attribute")
                 parts += (
                     one.dtype,
                     one.shape,

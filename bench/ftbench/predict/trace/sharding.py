@@ -31,6 +31,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.card_view import function_replaced
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.fake_mode import TraceFakes
 from ftbench.predict.trace.patches import replaced
 from ftbench.predict.trace.process_group import communicators
 from ftbench.predict.trace.sharding_parts import parts_named
@@ -54,8 +55,8 @@ _OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "_get_all_subme
 class RankTracer(Tracer):
     """The tracer of one rank: operators on DTensors are seen as those on their local tensors."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, fakes: TraceFakes) -> None:
+        super().__init__(target, fakes)
         self._with_numbers = False  # the Reducer is reading numbers from tensors that it makes
         self._numbers_of_ranks = WeakIdKeyDictionary()
         self._groups: set[str] = set()  # that a DTensor's collectives name

@@ -101,12 +101,12 @@ def _built(factory: Callable[..., Step], device: torch.device, ranks: Ranks | No
     return factory(device, mesh=mesh_of(ranks, device.type))
 
 
-def _new_tracer(target: Target, ranks: Ranks | None) -> Tracer:
+def _new_tracer(target: Target, fakes: TraceFakes, ranks: Ranks | None) -> Tracer:
     if ranks is None:
-        return Tracer(target)
+        return Tracer(target, fakes)
     from ftbench.predict.trace.sharding import RankTracer
 
-    return RankTracer(target)
+    return RankTracer(target, fakes)
 
 
 @contextlib.contextmanager
@@ -125,7 +125,8 @@ def tracing(
         thaw
     ):  # explicit collections (accelerate makes one before training) then skip torch's own objects
         gc.freeze()
-    tracer, fakes, surroundings = _new_tracer(target, ranks), TraceFakes(), Surroundings()
+    fakes, surroundings = TraceFakes(), Surroundings()
+    tracer = _new_tracer(target, fakes, ranks)
     try:
         with (
             nothing_left(fakes, surroundings, frozen=thaw),
