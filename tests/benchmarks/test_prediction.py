@@ -218,7 +218,7 @@ def test_a_model_of_8b_with_checkpointing(tmp_path, processes, bar):
 
 
 def predicted(profile):
-    """Return the wall and CPU seconds of a prediction, the largest resident memory of a process so far, the answer."""
+    """Return the wall and CPU seconds of a prediction, the most resident memory of a process so far, the answer."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "ftbench", "predict", str(profile), "--json"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}

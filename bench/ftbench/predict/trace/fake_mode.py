@@ -1,8 +1,8 @@
 """The fake mode of a trace: torch's own, with its cache of results asked and answered in a third of the time.
 
 `FakeTensorMode` keeps the shape, strides and type of each result, so that it runs an operator once for equal
-arguments. Two thirds of a trace went into asking that cache: torch describes every argument by 17 values, each found
-by a generic function. Here a key has the values that tell tensors of a trace apart, and a result is made without the
+arguments. Much of a trace's time went into asking that cache: torch describes every argument by 17 values, each
+found by a generic function. Here a key has the values that tell tensors of a trace apart, and a result is made without the
 checks that the constructor of a fake tensor makes. All else is torch's: what may be cached, and how it is computed.
 """
 
@@ -44,7 +44,7 @@ class TraceFakes(FakeTensorMode):
         return self
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the result of an operator, from the cache if it is there: torch's dispatcher takes as long again."""
+        """Return an operator's result, from the cache if it is there: torch's dispatcher takes as long again."""
         if torch._C._get_dispatch_mode(_FAKE) is self:  # else traced code uses a mode of its own
             key = self._key(func, args, kwargs)
             entry = None if key is None else self.cache.get(key)

@@ -213,8 +213,8 @@ def runnable(
 ) -> Callable[..., Any]:
     """Return an operator, or what stands for it if torch cannot run it without data or without a card.
 
-    A product into a tensor of its size leaves that as it is without data. DistributedDataParallel makes one for each
-    gradient, for which torch runs a decomposition that took a tenth of a trace's time.
+    A product into a tensor of its size leaves that as it is without data. DistributedDataParallel makes one for
+    each gradient, for which torch runs a decomposition that took a tenth of a trace's time.
     """
     if func is aten._grouped_mm.default:
         return grouped_product

@@ -294,7 +294,9 @@ class Tracer(TorchDispatchMode):
                 continue
             if (device := tensor.fake_device) == self._device:
                 ours.append(tensor)
-            elif device.type not in _DEVICES:  # torch makes fake tensors even on a card that does not exist
+            elif (
+                device.type not in _DEVICES
+            ):  # torch makes fake tensors even on a card that does not exist
                 raise PredictionError(
                     "a tensor on another device than the traced one",
                     where=str(func),
