@@ -2,8 +2,9 @@
 
 `FakeTensorMode` keeps the shape, strides and type of each result, so that it runs an operator once for equal
 arguments. Much of a trace's time went into asking that cache: torch describes every argument by 17 values, each
-found by a generic function. Here a key has the values that tell tensors of a trace apart, and a result is made without the
-checks that the constructor of a fake tensor makes. All else is torch's: what may be cached, and how it is computed.
+found by a generic function. Here a key has the values that tell tensors of a trace apart, and a result is made
+without the checks that the constructor of a fake tensor makes. All else is torch's: what may be cached, and how it
+is computed.
 """
 
 from __future__ import annotations
