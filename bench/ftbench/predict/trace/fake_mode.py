@@ -50,7 +50,7 @@ class TraceFakes(FakeTensorMode):
             key = self._key(func, args, kwargs)
             entry = None if key is None else self.cache.get(key)
             if isinstance(entry, _DispatchCacheValidEntry):
-                return self._output_from_cache_entry(None, entry, key, func, args)  # type: ignore[arg-type]
+                return self._output_from_cache_entry(None, entry, key, func, args)
         return func(*args, **kwargs)
 
     def _cache_key(self, state: Any, func: Any, args: Any, kwargs: Any) -> Any:
@@ -134,7 +134,7 @@ class TraceFakes(FakeTensorMode):
             own = ("fake_mode", "_fake_device")
             self._attributes = {name: of for name, of in vars(first).items() if name not in own}
             return first
-        made: FakeTensor = torch.Tensor._make_subclass(  # type: ignore[attr-defined]
+        made: FakeTensor = torch.Tensor._make_subclass(
             FakeTensor,
             meta,
             meta.requires_grad,
