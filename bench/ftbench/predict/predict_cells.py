@@ -250,7 +250,7 @@ class _Group:
             ),
             cards=cards,
             composition=explained,
-            managed_bytes=self._traces.at(shape).managed_bytes,
+            managed_bytes=self._traces.managed_bytes(shape),
             smallest_rank_bytes=self._smallest(shape, peak),
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
             allocations=self._allocations(shape)

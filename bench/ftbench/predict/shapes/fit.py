@@ -81,8 +81,9 @@ class FittedTrace:
     def at(self, batch: int, length: int) -> Trace:
         """Return the trace of a cell."""
         sizes = self._sizes(batch, length)
+        whole = sizes.tolist()
         kernels = tuple(
-            kernel._replace(sizes=tuple(int(sizes[row]) for row in rows))
+            kernel._replace(sizes=tuple(whole[row] for row in rows))
             for kernel, rows in zip(self.template.kernels, self.kernel_rows, strict=True)
         )
         return dataclasses.replace(self.template, nbytes=sizes[self.row], kernels=kernels)

@@ -161,6 +161,14 @@ class ShapeTraces:
         assert fitted is not None, shape
         return fitted.peak_bytes(*shape)
 
+    def managed_bytes(self, shape: Shape) -> int:
+        """Return the bytes of a shape in CUDA's managed memory, which are the same for all that a fit holds for."""
+        if shape in self.traced:
+            return self.traced[shape].managed_bytes
+        fitted = self._fitted_at(shape)
+        assert fitted is not None, shape
+        return fitted.template.managed_bytes
+
     def in_orders(self, batch: int, orders: Iterable[Sequence[float]]) -> list[Trace]:
         """Return the traces of steps whose batches have these lengths; none if there is no fit for them."""
         fitted = self.everywhere

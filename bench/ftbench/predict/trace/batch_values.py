@@ -70,6 +70,11 @@ class BatchValues:
 
     def of(self, tensor: torch.Tensor) -> Values | None:
         """Return a tensor's values in every batch; None if they are not known."""
+        with _disable_current_modes():
+            return self._of(tensor)
+
+    def _of(self, tensor: torch.Tensor) -> Values | None:
+        """Return a tensor's values, where no mode is active: turning modes off takes longer than the rest."""
         if not isinstance(tensor, FakeTensor):
             return (tensor,) * self._batches
         kept = self._storages.get(tensor.untyped_storage()._cdata)
@@ -77,13 +82,12 @@ class BatchValues:
             constant = tensor.constant  # of a Python number in arithmetic, which torch knows itself
             return None if constant is None else self._copies(constant)
         size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
-        with _disable_current_modes():
-            return tuple(
-                torch.empty(0, dtype=tensor.dtype, device="cpu").set_(
-                    base.untyped_storage(), offset, size, stride
-                )
-                for base in kept
+        return tuple(
+            torch.empty(0, dtype=tensor.dtype, device="cpu").set_(
+                base.untyped_storage(), offset, size, stride
             )
+            for base in kept
+        )
 
     def _copies(self, constant: torch.Tensor) -> Values:
         """Return a constant for each batch; copies, since an operator may write to them."""
@@ -100,12 +104,10 @@ class BatchValues:
         """Run an operator on the values of its arguments, once it has run without; forget what is overwritten."""
         if not self._batches:
             return
-        leaves, _ = tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        writes = func._schema.is_mutable
         if func in _FILLS and self._refilled(func, args):
             return
-        if not self._followed(func, tensors):
+        writes = func._schema.is_mutable
+        if not self._followed(func, _tensors_of((*args, *kwargs.values()))):
             if writes:
                 self._forget_written(func, args, kwargs)
             return
@@ -121,15 +123,19 @@ class BatchValues:
 
     def results(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
         """Return an operator's results in every batch; None if an argument is not known, or the operator fails."""
-        leaves, structure = tree_flatten((args, kwargs))
-        known = [
-            self.of(leaf) if isinstance(leaf, torch.Tensor) else (_on_host(leaf),) * self._batches
-            for leaf in leaves
-        ]
-        if not self._batches or any(values is None for values in known):
+        if not self._batches:
             return None
+        leaves, structure = tree_flatten((args, kwargs))
         found = []
         with _disable_current_modes(), torch.no_grad():
+            known = [
+                self._of(leaf)
+                if isinstance(leaf, torch.Tensor)
+                else (_on_host(leaf),) * self._batches
+                for leaf in leaves
+            ]
+            if any(values is None for values in known):
+                return None
             for batch in range(self._batches):
                 args, kwargs = tree_unflatten([values[batch] for values in known], structure)  # type: ignore[index]
                 try:
@@ -139,18 +145,17 @@ class BatchValues:
         return tuple(found)
 
     def _followed(self, func: Any, tensors: Sequence[torch.Tensor]) -> bool:
-        if _RANDOM in func.tags:
-            return False
         if not tensors:
             return func in _CONSTANTS
         if func in _LIFTS:
             return True
         keys = self._storages
-        return all(
+        known = all(
             isinstance(tensor, FakeTensor)
             and (tensor.untyped_storage()._cdata in keys or tensor.constant is not None)
             for tensor in tensors
         )
+        return known and _RANDOM not in func.tags
 
     def _refilled(self, func: Any, args: Any) -> bool:
         """Return whether an operator replaced a whole storage by known values, which are noted."""
@@ -195,6 +200,17 @@ class BatchValues:
             self._watched.pop(key, None)
 
         self._watched[key] = weakref.ref(storage, freed)
+
+
+def _tensors_of(arguments: tuple[Any, ...]) -> list[torch.Tensor]:
+    """Return the tensors among an operator's arguments, which are tensors, or lists of them."""
+    leaves: list[Any] = []
+    for one in arguments:
+        if isinstance(one, (list, tuple)):
+            leaves += one
+        else:
+            leaves.append(one)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def _on_host(leaf: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,14 +37,16 @@ class ExampleBatches:
         shorter = [room] + [room // 2] * (documents - 1)
         if self.padding:
             alike[-1], shorter[-1] = room - 1, room // 2
-        first = [self._row(length, words, "a", 0) for words in alike]
+        row_of, classes = functools.cache(self._row), max(self.classes, 1)  # most rows are alike
+        first = [row_of(length, words, "a", 0) for words in alike]
         second = [
-            self._row(length, words if self.padding else room, "b c d", row + 1)
+            row_of(length, words if self.padding else room, "b c d", (row + 1) % classes)
             for row, words in enumerate(shorter)
         ]
         if self.padding:
-            for last in (first[-1], second[-1]):
-                self._end_in_padding(last)
+            for of in (first, second):
+                of[-1] = copy.deepcopy(of[-1])
+                self._end_in_padding(of[-1])
         rows = (first, second)
         values = {
             name: tuple(_column(batch[name], name, of) for of in rows)
@@ -55,7 +59,7 @@ class ExampleBatches:
 
     def _row(self, length: int, words: int, text: str, label: int) -> dict[str, Any]:
         text = " ".join((text.split() * length)[: max(words, 0)])
-        return self.task.example(self.tokenizer, text, length, label % max(self.classes, 1))
+        return self.task.example(self.tokenizer, text, length, label)
 
     def _end_in_padding(self, row: dict[str, Any]) -> None:
         """Make the last token one of padding, also where special tokens fill the whole length."""

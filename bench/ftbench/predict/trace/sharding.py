@@ -31,6 +31,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ftbench.base.errors import PredictionError
 from ftbench.predict.trace.card_view import function_replaced
 from ftbench.predict.trace.events import Trace
+from ftbench.predict.trace.fake_mode import TraceFakes
 from ftbench.predict.trace.patches import replaced
 from ftbench.predict.trace.process_group import communicators
 from ftbench.predict.trace.sharding_parts import parts_named
@@ -54,28 +55,28 @@ _OF_MESH = ("__init__", "__getitem__", "_flatten", "_unflatten", "_get_all_subme
 class RankTracer(Tracer):
     """The tracer of one rank: operators on DTensors are seen as those on their local tensors."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, fakes: TraceFakes) -> None:
+        super().__init__(target, fakes)
         self._with_numbers = False  # the Reducer is reading numbers from tensors that it makes
         self._numbers_of_ranks = WeakIdKeyDictionary()
         self._groups: set[str] = set()  # that a DTensor's collectives name
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    def _dispatched(
+        self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run an operator, and record its allocations."""
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # its own dispatch comes back with local tensors
         if func.namespace == _FUNCTIONAL and isinstance(args[-1], str):
             self._groups.add(args[-1])
         if func is _WAIT_TENSOR:
             return args[0]  # its meta kernel makes a copy; the real one does not
-        if self._with_numbers and _of_numbers(args, kwargs or {}):
-            return self._run_with_data(func, args, kwargs or {})
-        if self._numbers_of_ranks and self._is_of_ranks(args, kwargs or {}):
-            with _disable_current_modes():
-                return self.of_ranks(func(*args, **(kwargs or {})))
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        if not types:  # else it is on tensors of the trace, which have no data
+            if self._with_numbers and _of_numbers(args, kwargs):
+                return self._run_with_data(func, args, kwargs)
+            if self._numbers_of_ranks and self._is_of_ranks(args, kwargs):
+                with _disable_current_modes():
+                    return self.of_ranks(func(*args, **kwargs))
+        return super()._dispatched(func, types, args, kwargs)
 
     def finish(self) -> Trace:
         """Return the trace, with the number of communicators."""

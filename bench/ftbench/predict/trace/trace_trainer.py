@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import SequentialSampler
 from transformers import (
+    PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -34,6 +35,7 @@ from transformers import (
 
 from ftbench.base.errors import FtbenchError, PredictionError
 from ftbench.plan.cell import Cell
+from ftbench.plan.sources import ModelSource
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import BITSANDBYTES_OPTIMIZERS
 from ftbench.predict.trace.evaluation import Evaluation, what_is_kept, with_sizes
@@ -220,6 +222,12 @@ def _in_parallel(cell: Cell) -> Cell:
     return cell if cell.parallel is None else cell.with_settings(**cell.parallel.arguments)
 
 
+@functools.lru_cache(maxsize=4)
+def _tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that makes the examples of traces: reading one takes a tenth of a small trace's time."""
+    return load_tokenizer(model)
+
+
 def _pools(
     cell: Cell, batches: Batches, steps: int, *, on_cpu: bool = True
 ) -> tuple[Dataset, Dataset]:
@@ -227,7 +235,7 @@ def _pools(
 
     There is one more batch than steps, since the loader fetches ahead.
     """
-    tokenizer = load_tokenizer(cell.model)
+    tokenizer = _tokenizer(cell.model)
     lengths = [*batches.lengths, *[batches.lengths[-1]] * (steps + 1)][: steps + 1]
     distinct = sorted(set(lengths))
     task = task_of(cell.data)
@@ -276,7 +284,7 @@ def _tell_values(
     trainer: MeteredTrainer, tracer: Tracer, cell: Cell, classes: int, *, padding: bool
 ) -> None:
     """Make both collators of a Trainer tell the tracer of the values that batches can have."""
-    task, tokenizer = task_of(cell.data), load_tokenizer(cell.model)
+    task, tokenizer = task_of(cell.data), _tokenizer(cell.model)
     shifted = getattr(trainer.model, "prepare_decoder_input_ids_from_labels", None)
     evaluated = ExampleBatches(task, tokenizer, classes, padding, shifted)
     trained = dataclasses.replace(evaluated, padding=padding and cell.packing == "none")

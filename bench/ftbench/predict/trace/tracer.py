@@ -15,10 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import (
-    FakeTensorMode,
-    _BypassDispatchCache,
-)
 
 from ftbench.predict.trace import patches
 from ftbench.predict.trace.bitsandbytes_package import imported_bitsandbytes_on_card
@@ -27,6 +23,7 @@ from ftbench.predict.trace.card_view import capability_known, card_available
 from ftbench.predict.trace.events import (
     Trace,
 )
+from ftbench.predict.trace.fake_mode import TraceFakes
 from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
 from ftbench.predict.trace.operators import (
     cuda_operators,
@@ -104,12 +101,12 @@ def _built(factory: Callable[..., Step], device: torch.device, ranks: Ranks | No
     return factory(device, mesh=mesh_of(ranks, device.type))
 
 
-def _new_tracer(target: Target, ranks: Ranks | None) -> Tracer:
+def _new_tracer(target: Target, fakes: TraceFakes, ranks: Ranks | None) -> Tracer:
     if ranks is None:
-        return Tracer(target)
+        return Tracer(target, fakes)
     from ftbench.predict.trace.sharding import RankTracer
 
-    return RankTracer(target)
+    return RankTracer(target, fakes)
 
 
 @contextlib.contextmanager
@@ -128,7 +125,8 @@ def tracing(
         thaw
     ):  # explicit collections (accelerate makes one before training) then skip torch's own objects
         gc.freeze()
-    tracer, fakes, surroundings = _new_tracer(target, ranks), _Fakes(), Surroundings()
+    fakes, surroundings = TraceFakes(), Surroundings()
+    tracer = _new_tracer(target, fakes, ranks)
     try:
         with (
             nothing_left(fakes, surroundings, frozen=thaw),
@@ -177,16 +175,3 @@ def _replacements(
     yield autocast_on_card()
     yield patches.multi_tensor_optimizers()
     yield cuda_operators(target.attention, target.compute_capability)
-
-
-class _Fakes(FakeTensorMode):
-    """The fake mode of all tensors in a trace, also of a module that is copied, as peft copies heads."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Fakes:
-        return self
-
-    def _cache_key(self, state: Any, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return the key of torch's cache of results; with a storage in it, the cache would keep that alive."""
-        if func is torch.ops.aten.set_.source_Storage_storage_offset:
-            raise _BypassDispatchCache("an argument is a storage")
-        return super()._cache_key(state, func, args, kwargs)

@@ -30,6 +30,7 @@ from ftbench.predict.trace.events import (
     Trace,
     TraceBuilder,
 )
+from ftbench.predict.trace.fake_mode import TraceFakes
 from ftbench.predict.trace.kernels import kernel_of
 from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
 from ftbench.predict.trace.older_torch import KeptInputs
@@ -64,8 +65,9 @@ Watch = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 class Tracer(TorchDispatchMode):
     """Observes every operator, and thereby every storage on the traced device."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, fakes: TraceFakes) -> None:
         super().__init__()
+        self._fakes = fakes
         self._device = target.torch_device
         self._on_card = target.device == "cuda"
         self._builder = TraceBuilder()
@@ -221,7 +223,11 @@ class Tracer(TorchDispatchMode):
             # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
-        kwargs = dict(kwargs or {})
+        return self._dispatched(func, types, args, dict(kwargs or {}))
+
+    def _dispatched(
+        self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if "device" in kwargs:
             kwargs["device"] = self._place(kwargs["device"])
         self.inside_operator = True
@@ -267,7 +273,8 @@ class Tracer(TorchDispatchMode):
         if not self._on_card:
             args = promoted(self._run, func, args)
         try:
-            output = runnable(func, args, on_card=self._on_card)(*args, **kwargs)
+            operator = runnable(func, args, kwargs, on_card=self._on_card)
+            output = self._fakes.run(operator, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             output = result_of_known_size(self.batch_values, func, args, kwargs, error)
         output = result_in_its_storage(func, args, kwargs, output)
@@ -281,18 +288,23 @@ class Tracer(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         leaves = [output] if isinstance(output, torch.Tensor) else tree_leaves(output)
-        fakes = [tensor for tensor in leaves if isinstance(tensor, FakeTensor)]
-        for tensor in fakes:
-            # torch makes fake tensors even on a card that does not exist.
-            if tensor.fake_device.type not in _DEVICES and tensor.fake_device != self._device:
+        ours = []
+        for tensor in leaves:
+            if not isinstance(tensor, FakeTensor):
+                continue
+            if (device := tensor.fake_device) == self._device:
+                ours.append(tensor)
+            elif (
+                device.type not in _DEVICES
+            ):  # torch makes fake tensors even on a card that does not exist
                 raise PredictionError(
                     "a tensor on another device than the traced one",
                     where=str(func),
-                    got=str(tensor.fake_device),
+                    got=str(device),
                     expected=f"{SHOWN if self._on_card else self._device}, or the host",
                     hint="make tensors on the device that the factory is given",
                 )
-        if ours := [tensor for tensor in fakes if tensor.fake_device == self._device]:
+        if ours:
             site = self._position.site(func)
             with self._builder.kernel(self._kernel(func, args), site):
                 for tensor in ours:
