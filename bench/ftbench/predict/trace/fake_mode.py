@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
     _BypassDispatchCache,
     _DispatchCacheKey,
-    _DispatchCacheValidEntry,
     in_kernel_invocation_manager,
 )
 
@@ -29,6 +29,8 @@ _VALUES = frozenset(
         *(torch.dtype, torch.device, torch.layout, torch.memory_format),
     }
 )
+# The form of what the cache keeps. Older versions of torch have another one, and are asked in their own way.
+_Entry = getattr(fake_tensor, "_DispatchCacheValidEntry", None)
 _SEQUENCES = frozenset({list, tuple, torch.Size})
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
 _empty_strided = torch.empty_strided  # as it is outside of traces, which replace the name
@@ -46,10 +48,12 @@ class TraceFakes(FakeTensorMode):
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return an operator's result, from the cache if it is there: torch's dispatcher takes as long again."""
-        if torch._C._get_dispatch_mode(_FAKE) is self:  # else traced code uses a mode of its own
+        if (
+            _Entry is not None and torch._C._get_dispatch_mode(_FAKE) is self
+        ):  # else traced code uses a mode of its own
             key = self._key(func, args, kwargs)
             entry = None if key is None else self.cache.get(key)
-            if isinstance(entry, _DispatchCacheValidEntry):
+            if isinstance(entry, _Entry):
                 return self._output_from_cache_entry(None, entry, key, func, args)
         return func(*args, **kwargs)
 
@@ -57,7 +61,7 @@ class TraceFakes(FakeTensorMode):
         """Return the key of torch's cache of results; with a storage in it, the cache would keep that alive."""
         if func is torch.ops.aten.set_.source_Storage_storage_offset:
             raise _BypassDispatchCache("an argument is a storage")
-        key = self._key(func, args, kwargs)
+        key = None if _Entry is None else self._key(func, args, kwargs)
         return super()._cache_key(state, func, args, kwargs) if key is None else key
 
     def _key(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -107,13 +111,14 @@ class TraceFakes(FakeTensorMode):
                 return False
         return True
 
-    def _get_output_tensor_from_cache_entry(
-        self, state: Any, entry: Any, key: Any, func: Any, args: Any
-    ) -> Any:
+    def _get_output_tensor_from_cache_entry(self, *asked: Any) -> Any:
         """Return a new tensor as the cache describes it."""
+        if _Entry is None:
+            return super()._get_output_tensor_from_cache_entry(*asked)
+        _, entry, _, _, args = asked
         found = entry.metadata
         if found is None or found.is_conj or found.is_neg or found.layout is not torch.strided:
-            return super()._get_output_tensor_from_cache_entry(state, entry, key, func, args)
+            return super()._get_output_tensor_from_cache_entry(*asked)
         with in_kernel_invocation_manager(self):
             made = _empty_strided(
                 found.shape,

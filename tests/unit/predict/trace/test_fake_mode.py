@@ -7,7 +7,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ftbench.predict.trace import fake_mode
 from ftbench.predict.trace.fake_mode import TraceFakes
+from ftbench.predict.trace.tracer import trace
 
 aten = torch.ops.aten
 HOST = torch.device("cpu")
@@ -142,3 +144,30 @@ def test_a_mode_of_the_traced_code_makes_its_own_tensors():
         with FakeTensorMode() as inner:
             made = fakes.run(aten.empty.memory_format, ([4],), {"device": HOST})
     assert made.fake_mode is inner
+
+
+def two_layers(device):
+    """A step of a small model with attention, a loss and AdamW."""
+    layers = [torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(2)]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(16, 3)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
+    x = torch.randn(2, 5, 16, device=device)
+
+    def step():
+        model(x).softmax(-1).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def test_a_trace_is_the_same_in_torchs_own_way(monkeypatch):
+    """As versions of torch whose cache has another form are asked."""
+    quick = trace(two_layers, steps=2)
+    FakeTensorMode.cache_clear()
+    monkeypatch.setattr(fake_mode, "_Entry", None)
+    own = trace(two_layers, steps=2)
+    assert list(quick.rows()) == list(own.rows())
+    assert quick.nbytes.tolist() == own.nbytes.tolist()
+    assert quick.kernels == own.kernels
+    assert [site.operator for site in quick.sites] == [site.operator for site in own.sites]
