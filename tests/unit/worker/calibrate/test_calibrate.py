@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ftbench.predict.trace.tracer import Target, trace
 from ftbench.predict.trace.work import WorkCounter
@@ -40,6 +41,32 @@ def test_operators_that_run_are_counted_as_a_trace_counts_them():
         step()
     assert ran.kernels == traced.kernels
     assert ran.nbytes == traced.product_bytes + traced.other_bytes
+
+
+def test_a_fused_update_on_a_card_has_as_many_kernels_as_a_trace_counts():
+    """One kernel takes some tens of tensors only (MultiTensorApply.cuh)."""
+    card = torch.device("cuda", 0)
+    with FakeTensorMode():
+        optimizer = optimizer_of([256] * 200, card, fused=True)
+        with OperatorCounter(card) as ran:
+            optimizer.step()
+
+    def make_step(device):
+        model = nn.ParameterList([nn.Parameter(torch.ones(256)) for _ in range(200)]).to(device)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def step():
+            torch.stack([one.sum() for one in model]).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    counter = WorkCounter()
+    trace(make_step, steps=3, target=Target(), watch=counter.watch)
+    traced = counter.work_of(3, documents=4, batches=1).by_kernel.memory
+    fused = [row for row in traced if row.kind == "lists"]
+    assert ran.kernels == sum(row.kernels for row in fused) > 1
 
 
 def test_an_update_is_counted_without_the_hosts_numbers():
