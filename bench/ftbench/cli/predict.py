@@ -289,7 +289,9 @@ def estimate(
     calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
     """
     from ftbench.estimate import estimate as estimates
+    from ftbench.estimate.calibrated_run import with_first
     from ftbench.execute.ranks import require_one_process
+    from ftbench.plan.devices import cpu_name
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
@@ -297,7 +299,7 @@ def estimate(
     from ftbench.report.commands.estimate import estimate_json, nothing_to_estimate_on
 
     loaded = load_profile(profile, overrides or ())
-    calibrations = read_calibrations(FOLDER)
+    calibrations = with_first(read_calibrations(FOLDER), cpu_name())
     gpus, kernel = calibrated_gpus(gpu), attention_of(attention)
     given = {
         "train_size": train_size,
