@@ -289,7 +289,7 @@ def estimate(
     calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
     """
     from ftbench.estimate import estimate as estimates
-    from ftbench.estimate.calibrated_run import with_first
+    from ftbench.estimate.calibrated_run import of_cpu, with_first
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.devices import cpu_name
     from ftbench.plan.grid import Grid
@@ -325,7 +325,9 @@ def estimate(
         ).on_every_card()
         if cards
         else None,
-        on_cpu=forecast_of(grid, (), on_cpu=True, work=not known.evidence, hypothetical=True)
+        on_cpu=forecast_of(
+            grid, (), on_cpu=True, work=of_cpu(calibrations) is not None, hypothetical=True
+        )
         if on_cpu
         else None,
         usd_per_hour=usd_per_hour or (),
