@@ -135,7 +135,8 @@ def test_why_a_figure_is_absent(why, words):
         (reasons.FromPrediction("a note"), "a note"),
         (
             reasons.CalibratedWithOtherTorch("2.13.0", "2.12.1"),
-            "the calibration was made with torch 2.13.0, and 2.12.1 is installed here: kernels may take another time",
+            "the calibration was made with torch 2.13.0, and 2.12.1 is installed here: kernels may take"
+            " another time",
         ),
     ],
     ids=lambda value: type(value).__name__,
