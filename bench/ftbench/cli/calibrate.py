@@ -51,22 +51,28 @@ def calibrate(
     from ftbench.execute.calibration import measure_kernels
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import choose_device
-    from ftbench.records.calibration_files import FOLDER, write_calibration
+    from ftbench.records.calibration_files import FOLDER, make_folder, write_calibration
     from ftbench.report.commands.calibration import cells_table, kernels_table
     from ftbench.report.render.terminal import show_table
 
     placement = choose_device(device)
+    folder = out or FOLDER
+    make_folder(folder)  # before minutes of measuring
     engine = LocalEngine("spawn", placement.environment)
     with phases_on(sys.stderr) as show:
         found = measure_kernels(engine, placement, show, quick=quick)
     console = open_console()
     show_table(console, kernels_table(found))
+    file = write_calibration(
+        found, folder
+    )  # what was measured is kept if the cells are interrupted
     missing = 0
     if cells:
         checks, missing = _checked(found, placement)
         found = with_cells(found, checks)
         show_table(console, cells_table(found))
-    console.print(f"wrote {write_calibration(found, out or FOLDER)}", soft_wrap=True)
+        file = write_calibration(found, folder)
+    console.print(f"wrote {file}", soft_wrap=True)
     if missing:
         console.print(f"{missing} of the cells did not finish", style="red")
         raise typer.Exit(EXIT_FINDING)
@@ -75,10 +81,9 @@ def calibrate(
 def _checked(found: Calibration, placement: Placement) -> tuple[list[CellCheck], int]:
     """Return the cells that check a calibration, and how many did not finish."""
     from ftbench.cli.progress import RunDisplay, phases_on
-    from ftbench.estimate.calibrated_run import checks_of
+    from ftbench.estimate.calibrated_run import cards_of, checks_of
     from ftbench.execute.calibration import run_cells, workload_in
     from ftbench.execute.engines.local import LocalEngine
-    from ftbench.plan.gpus import find_gpu
     from ftbench.plan.grid import axis_order
 
     engine = LocalEngine("spawn", placement.environment)
@@ -87,9 +92,7 @@ def _checked(found: Calibration, placement: Placement) -> tuple[list[CellCheck],
         folder = Path(scratch)
         with phases_on(sys.stderr) as show:
             profile, grid = workload_in(folder, engine, placement, show)
-        on_cpu = placement.kind == "cpu"
-        gpus = () if on_cpu else (find_gpu(found.device.name),)
-        predicted = forecast_of(grid, gpus, on_cpu=on_cpu, work=True)
+        predicted = forecast_of(grid, cards_of(found), on_cpu=placement.kind == "cpu", work=True)
         with RunDisplay(console, axis_order(axis.name for axis in grid.axes)) as display:
             records = run_cells(profile, grid, folder / "run", engine, placement, display)
     checks = checks_of(found, records, predicted)

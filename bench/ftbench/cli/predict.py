@@ -318,14 +318,17 @@ def _estimated(
 ) -> Estimate:
     """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
     from ftbench.estimate import estimate as estimates
+    from ftbench.estimate.calibrated_run import of_cpu, with_first
     from ftbench.execute.ranks import require_one_process
+    from ftbench.plan.devices import cpu_name
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.sources import resolve_data, resolve_model
     from ftbench.records.calibration_files import FOLDER, read_calibrations
     from ftbench.report.commands.estimate import nothing_to_estimate_on
 
-    loaded, calibrations = load_profile(profile, overrides or ()), read_calibrations(FOLDER)
+    loaded = load_profile(profile, overrides or ())
+    calibrations = with_first(read_calibrations(FOLDER), cpu_name())
     model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
     target = estimates.target_of(loaded, model, data, given)
     require_one_process((target.cell,), "estimate")
@@ -343,7 +346,7 @@ def _estimated(
         if cards
         else None
     )
-    work = not known.evidence  # of a calibrated CPU, whose time follows from it
+    work = of_cpu(calibrations) is not None  # from which time follows
     return estimates.estimate(
         target,
         gpus,

@@ -169,8 +169,13 @@ def _notes(fit: Fit, evidence: Evidence) -> list[Note]:
 def calibrated_time(
     cell: Cell, found: CellPrediction | None, calibration: Calibration
 ) -> EstimatedFigure | None:
-    """Return the time of a run on a calibrated device; None if its kernels were not all measured."""
-    if found is None or found.work is None or cell.num_processes > 1:
+    """Return the time of a run on a calibrated device; None if its kernels were not all measured.
+
+    Products in TF32 were not: the trace and the calibration have float32, which takes a card several times as long.
+    """
+    device = calibration.device
+    in_tf32 = device.kind == "cuda" and bool(cell.settings.get("tf32"))
+    if found is None or found.work is None or cell.num_processes > 1 or in_tf32:
         return None
     speed = MeasuredSpeed(calibration)
     if not (speed.covers(found.work.step) and speed.covers(found.work.evaluation)):
@@ -183,7 +188,12 @@ def calibrated_time(
         seconds.low,
         seconds.high,
         "calibrated",
-        CalibratedTimes(calibration.device.torch, factor, len(calibration.cells)),
+        CalibratedTimes(
+            device.torch,
+            factor,
+            len(calibration.cells),
+            device.threads if device.kind == "cpu" else None,
+        ),
     )
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ftbench.analysis.fits.laws import Interval
+from ftbench.base.errors import ProfileError
 from ftbench.estimate.calibrated_time import MeasuredSpeed
 from ftbench.estimate.roofline import STEP_S, seconds_beside
 from ftbench.plan.cell import Cell
-from ftbench.plan.gpus import Gpu
+from ftbench.plan.gpus import UNKNOWN_CONTEXT_BYTES, Gpu, custom_gpu, find_gpu
 from ftbench.plan.schedule import Schedule
 from ftbench.records.calibration import Calibration, CellCheck
 from ftbench.records.prediction import CellWork, Predictions
@@ -21,6 +22,10 @@ LEAST_FACTOR = 1.15
 _WIDENED = 1.5
 # Without cells: the factor of steps on cards that were not measured (`time_constants.toml`, interval.inside).
 _UNCHECKED_FACTOR = 1.4
+
+# In a container a card does not tell its processes apart, and the memory of others counts as context. More than on
+# any card that was measured, with half as much again, is not taken.
+_MOST_CONTEXT_BYTES = UNKNOWN_CONTEXT_BYTES[1] * 3 // 2
 
 # The source of a context that was measured here.
 MEASURED_HERE = "measured by `ftbench calibrate`"
@@ -57,14 +62,46 @@ def run_seconds(
 
 def of_card(gpu: Gpu, calibrations: Iterable[Calibration]) -> Calibration | None:
     """Return the calibration of a card of this kind."""
-    names = {gpu.name, *gpu.products}
-    cards = (one for one in calibrations if one.device.kind == "cuda")
-    return next((one for one in cards if one.device.name in names), None)
+    return next((one for one in calibrations if _is_of(one, gpu)), None)
+
+
+def _is_of(calibration: Calibration, gpu: Gpu) -> bool:
+    try:
+        return (
+            calibration.device.kind == "cuda" and find_gpu(calibration.device.name).name == gpu.name
+        )
+    except ProfileError:
+        return False
+
+
+def cards_of(calibration: Calibration) -> tuple[Gpu, ...]:
+    """Return the card that was calibrated: the catalogue's, or one of its size and compute capability.
+
+    None for a CPU, and for a card of a compute capability that predictions do not know.
+    """
+    device = calibration.device
+    if device.kind == "cpu":
+        return ()
+    try:
+        return (find_gpu(device.name),)
+    except ProfileError:
+        pass
+    if device.compute_capability is None or device.total_memory_bytes is None:
+        return ()
+    try:
+        return (custom_gpu(f"{device.total_memory_bytes} B", device.compute_capability),)
+    except ProfileError:
+        return ()
 
 
 def of_cpu(calibrations: Iterable[Calibration]) -> Calibration | None:
-    """Return the calibration of a CPU."""
+    """Return the first calibration of a CPU."""
     return next((one for one in calibrations if one.device.kind == "cpu"), None)
+
+
+def with_first(calibrations: Iterable[Calibration], name: str) -> tuple[Calibration, ...]:
+    """Return calibrations, those of a device of this name first."""
+    return tuple(sorted(calibrations, key=lambda one: one.device.name != name))
 
 
 def with_measured_memory(gpu: Gpu, calibrations: Iterable[Calibration]) -> Gpu:
@@ -76,7 +113,7 @@ def with_measured_memory(gpu: Gpu, calibrations: Iterable[Calibration]) -> Gpu:
     if found.device.total_memory_bytes is not None:
         total = found.device.total_memory_bytes
         changes |= {"memory_low_bytes": total, "memory_bytes": total}
-    if found.card.context_bytes is not None:
+    if found.card.context_bytes is not None and found.card.context_bytes <= _MOST_CONTEXT_BYTES:
         changes["context_measured_bytes"] = (found.card.context_bytes,)
         changes["context_source"] = MEASURED_HERE
     return gpu.model_copy(update=changes)

@@ -8,7 +8,7 @@ follow from time.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from ftbench.estimate.evidence import (
     workload_differences,
 )
 from ftbench.estimate.reasons import (
+    CalibratedTimes,
+    CalibratedWithOtherTorch,
     DamagedRecords,
     FromPrediction,
     KernelTimes,
@@ -48,6 +50,7 @@ from ftbench.estimate.reasons import (
     PredictedForCard,
     RooflineRates,
     RunsUntrusted,
+    Source,
     TimeFromKernels,
     TimeFromRoofline,
     TooFewExamples,
@@ -203,11 +206,19 @@ def on_measured_device(
     predictions: Predictions | None,
     *,
     usd_per_hour: float | None,
+    calibration: Calibration | None = None,
 ) -> DeviceEstimate:
-    """Return the costs of a run on the machine that runs were measured on."""
+    """Return the costs of a run on the machine that runs were measured on; `calibration` is of its CPU.
+
+    Its time is the calibrated one if the runs give none.
+    """
     cell = target.cell
     time, notes = measured_time(cell, evidence)
     found = predictions.of(cell.cell_id) if predictions else None
+    if time.absent is not None and calibration is not None:
+        calibrated = calibrated_time(cell, found, calibration)
+        if calibrated is not None:
+            time, notes = calibrated, [NoTimeFromRuns(time.absent)]
     memory = []
     if found is not None:
         memory.append(from_prediction("tensors_bytes", found.tensors, TracedOnCpu()))
@@ -378,7 +389,10 @@ def estimate(
         elif evidence is None and cpu is not None:
             devices.append(on_calibrated_cpu(target, cpu, on_cpu, usd_per_hour=price))
         elif evidence is not None:
-            devices.append(on_measured_device(target, evidence, on_cpu, usd_per_hour=price))
+            same = cpu if cpu and cpu.device.name == evidence.device.name else None
+            devices.append(
+                on_measured_device(target, evidence, on_cpu, usd_per_hour=price, calibration=same)
+            )
     works = [one.work for found in predictions for one in found.cells if one.work is not None]
     job = schedule_of(target.cell)
     notes: list[Note] = [FromPrediction(note) for found in predictions for note in found.notes]
@@ -387,6 +401,7 @@ def estimate(
         notes.append(TimeFromRoofline())
     if any(isinstance(source, KernelTimes) for source in sources):
         notes.append(TimeFromKernels())
+    notes += _other_torch(sources, predictions)
     refusals = [one.reason for found in predictions for one in found.refused]
     return Estimate(
         target=target,
@@ -398,6 +413,20 @@ def estimate(
         versions=predictions[0].versions if predictions else (),
         refused=refusals[0] if refusals else None,
     )
+
+
+def _other_torch(
+    sources: Iterable[Source | None], predictions: Iterable[Predictions]
+) -> list[Note]:
+    """Return a note for each calibration with another torch than the one here; a build (`+cu126`) is no other."""
+    here = {dict(found.versions).get("torch") for found in predictions} - {None}
+    used = [source.torch for source in sources if isinstance(source, CalibratedTimes)]
+    return [
+        CalibratedWithOtherTorch(calibrated, installed)
+        for calibrated in dict.fromkeys(used)
+        for installed in here
+        if installed and installed.partition("+")[0] != calibrated.partition("+")[0]
+    ]
 
 
 def _of_card(gpu: Gpu, evidence: Sequence[Evidence]) -> Evidence | None:

@@ -75,11 +75,15 @@ class KernelTimes:
 
 @dataclasses.dataclass(frozen=True)
 class CalibratedTimes:
-    """Kernels that `ftbench calibrate` measured, the factor up and down, and the cells that it rests on."""
+    """Kernels that `ftbench calibrate` measured, the factor up and down, and the cells that it rests on.
+
+    `threads` are those of a CPU; None for a card.
+    """
 
     torch: str
     factor: float
     cells: int
+    threads: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,6 +280,14 @@ class TimeFromKernels:
 
 
 @dataclasses.dataclass(frozen=True)
+class CalibratedWithOtherTorch:
+    """A calibration was made with another torch than the one that predicts here."""
+
+    calibrated: str
+    here: str
+
+
+@dataclasses.dataclass(frozen=True)
 class NoRunFinished:
     """No run of a directory has finished."""
 
@@ -329,6 +341,7 @@ Note = (
     | MayNotFit
     | TimeFromRoofline
     | TimeFromKernels
+    | CalibratedWithOtherTorch
     | NoRunFinished
     | OtherWorkload
     | DamagedRecords

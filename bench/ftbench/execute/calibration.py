@@ -60,7 +60,7 @@ def workload_in(
     settings = {
         "workload.model": made.model,
         "workload.dataset": made.data,
-        "run.device": device.devices[0] if device.devices else "cpu",
+        "run.device": device.kind,
     }
     profile = load_profile(PROFILE, [f"{name}={value}" for name, value in settings.items()])
     return profile, resolve(profile)

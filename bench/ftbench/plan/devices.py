@@ -1,9 +1,12 @@
-"""The devices that a cell runs on, by UUID, found through NVML and without torch."""
+"""The devices that a cell runs on: cards by UUID, found through NVML, and the CPU's name; without torch."""
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
 import pynvml
@@ -11,6 +14,17 @@ from pydantic import model_validator
 
 from ftbench.base.errors import ProfileError
 from ftbench.base.frozen import FrozenModel
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Return the processor's name from the kernel."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 class Placement(FrozenModel):

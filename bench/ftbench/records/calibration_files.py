@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 from ftbench.base.errors import DamagedFile
-from ftbench.base.files import checksum, load_json, validated, write_atomically
+from ftbench.base.files import checksum, load_json, unwritable, validated, write_atomically
 from ftbench.records.calibration import SCHEMA, Calibration
 
 FOLDER = Path("calibration")
@@ -19,9 +20,19 @@ def file_name(calibration: Calibration) -> str:
     return re.sub(r"[^a-z0-9]+", "-", calibration.device.name.lower()).strip("-") + ".json"
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of calibrations; raises RunDirectoryError if no file can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
     """Write a calibration into a folder, whole or not at all, and return its file. Raises RunDirectoryError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     file = folder / file_name(calibration)
     data = calibration.model_dump(mode="json")
     write_atomically(file, json.dumps({"sha256": checksum(data), **data}, indent=1) + "\n")

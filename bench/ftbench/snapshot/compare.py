@@ -88,18 +88,17 @@ class _Compared:
         found = self._found
         sizes = found.expected.nbytes[found.pairs[:, 0]] == found.nbytes[found.pairs[:, 1]]
         equal = sizes & ~found.other_stream & (found.release == 0)
-        rest = len(found.nbytes) - found.theirs_end
-        not_reached = len(self._expected) - found.last[0]
+        over, rest = found.ours_are_over, found.rest
         return Agreement(
             recorded=len(found.nbytes),
             recorded_bytes=int(found.nbytes.sum()),
             alike=len(found.same),
             equal=int(equal.sum()),
             equal_bytes=int(found.nbytes[found.pairs[equal, 1]].sum()),
-            beyond=rest if found.ours_are_over else 0,
-            not_reached=0 if found.ours_are_over else not_reached,
+            beyond=rest if over else 0,
+            not_reached=0 if rest else len(self._expected) - found.last[0],
             skipped=found.start[0],
-            unaligned=0 if found.ours_are_over else rest,
+            unaligned=0 if over else rest,
         )
 
     def differences(self, moment: Moment) -> list[Difference]:

@@ -55,8 +55,8 @@ def expected_of(
 ) -> tuple[Expected, ...]:
     """Return the allocations to expect in a recording, with as many steps as its sizes show.
 
-    If it is not `whole`, also those with steps enough for it to have begun in any of them: what fits better is
-    right.
+    Those of one step more come second: the recording may end in it. If it is not `whole`, they have steps enough
+    for it to have begun in any of them. What fits better is right.
     """
     columns = (allocations.nbytes, allocations.streams, allocations.ended, allocations.parts)
     once = Expected(*(np.array(column, dtype=np.int64) for column in columns))
@@ -64,10 +64,9 @@ def expected_of(
     if steps is None:
         return (once,)
     begin, middle = steps
-    copies = [_missing_steps(once.nbytes, np.array(recorded, dtype=np.int64), begin, middle)]
-    if not whole:
-        copies.append(len(recorded) // (middle - begin) + 1)
-    return tuple(_repeated(once, begin, middle, number) for number in copies)
+    fewest = _missing_steps(once.nbytes, np.array(recorded, dtype=np.int64), begin, middle)
+    most = fewest + 1 if whole else len(recorded) // (middle - begin) + 1
+    return tuple(_repeated(once, begin, middle, number) for number in (fewest, most))
 
 
 def _steady_steps(allocations: PredictedAllocations) -> tuple[int, int] | None:

@@ -44,8 +44,11 @@ def frame_of(stack: object) -> Frame:
         shown, own = _shown(str(entry.get("filename", "")))
         if not shown:
             continue
-        line, name = entry.get("line", 0), entry.get("name", "")
-        frame = Frame(printable(f"{shown}:{line}"), printable(str(name)))
+        line, name = entry.get("line"), entry.get("name")
+        frame = Frame(
+            printable(f"{shown}:{line if type(line) is int else 0}"),
+            printable(name) if isinstance(name, str) else "",
+        )
         if own:
             return frame
         within = within if within.source else frame

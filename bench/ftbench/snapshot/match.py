@@ -55,9 +55,14 @@ class Match:
         return len(self.nbytes) if self.end[1] == len(self.nbytes) else self.last[1]
 
     @property
+    def rest(self) -> int:
+        """Return the number of rows of theirs after the last one that was compared."""
+        return len(self.nbytes) - self.theirs_end
+
+    @property
     def ours_are_over(self) -> bool:
-        """Whether the comparison ended because nothing more was expected."""
-        return self.end[0] == len(self.expected)
+        """Whether theirs has all that was expected, to the last row: what comes after it was not expected."""
+        return self.last[0] == len(self.expected)
 
     @cached_property
     def extra(self) -> Integers:
@@ -71,13 +76,19 @@ class Match:
 
     @cached_property
     def other_stream(self) -> Bools:
-        """Return which of `pairs` are on another stream: not on the one that most of its stream are on."""
+        """Return which of `pairs` are on another stream: not on the one that most of its stream are on.
+
+        No stream of theirs stands for two of ours: it is that of the one with more rows.
+        """
         ours, theirs = self.expected.streams[self.pairs[:, 0]], self.streams[self.pairs[:, 1]]
         found = np.zeros(len(ours), dtype=bool)
-        for stream in np.unique(ours):
+        taken: set[int] = set()
+        numbers, rows = np.unique(ours, return_counts=True)
+        for stream in numbers[np.argsort(-rows, kind="stable")]:
             here = ours == stream
-            usual = np.bincount(theirs[here]).argmax()
-            found[here] = theirs[here] != usual
+            usual = int(np.bincount(theirs[here]).argmax())
+            found[here] = (theirs[here] != usual) | (usual in taken)
+            taken.add(usual)
         return found
 
     @cached_property
@@ -106,10 +117,11 @@ class Match:
 
 def match(allocations: PredictedAllocations, rows: Rows, *, whole: bool) -> Match:
     """Return the recorded rows beside the predicted ones; `whole` says that the recording has the beginning."""
-    found = [
-        _matched(expected, rows, whole=whole)
-        for expected in expected_of(allocations, rows.nbytes, whole=whole)
-    ]
+    found: list[Match] = []
+    for expected in expected_of(allocations, rows.nbytes, whole=whole):
+        found.append(_matched(expected, rows, whole=whole))
+        if whole and not found[-1].rest:
+            break
     return max(found, key=lambda one: len(one.same))
 
 

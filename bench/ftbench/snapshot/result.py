@@ -145,7 +145,8 @@ class Comparison:
     def agrees(self) -> bool:
         """Whether all that is recorded is as predicted."""
         found = self.differences or self.earlier or self.out_of_memory
-        return self.ordered and not found and not self.agreement.unaligned
+        how = self.agreement
+        return self.ordered and not found and not how.unaligned and not how.beyond
 
     @property
     def exit_code(self) -> int:

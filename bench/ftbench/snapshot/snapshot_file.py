@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftbench.base.errors import SnapshotError
+from ftbench.base.text import printable
 from ftbench.snapshot.frames import NO_FRAME, Frame, frame_of
 from ftbench.snapshot.plain_data import read_plain
 
@@ -27,6 +28,8 @@ OOM = "oom"
 PoolId = tuple[int, int]
 NO_POOL: PoolId = (0, 0)
 _MOST_DEVICES = 4096
+_MOST_BYTES = 1 << 48  # of an allocation or a segment: what a pointer of CUDA can name
+_MOST_SHOWN = 200  # characters of a setting
 
 
 class Event(NamedTuple):
@@ -198,7 +201,7 @@ class _Reader:
             yield Event(
                 action,
                 self._int(entry, address, where, None if known and action != OOM else 0),
-                self._int(entry, "size", where, None if known else 0),
+                self._size(entry, "size", where, None if known else 0, any_number=action == OOM),
                 self._int(entry, "stream", where, 0),
                 self._frame(entry.get("frames")),
                 _pool(entry.get("pool_id")),
@@ -210,13 +213,13 @@ class _Reader:
         for number, one in enumerate(self._list(entry.get("blocks", []), f"{place}.blocks")):
             where = f"{place}.blocks[{number}]"
             block = self._dict(one, where)
-            nbytes = self._int(block, "size", where)
+            nbytes = self._size(block, "size", where)
             state = str(block.get("state", ""))
             blocks.append(
                 Block(
                     address=self._int(block, "address", where, at),
                     nbytes=nbytes,
-                    requested=self._int(block, "requested_size", where, nbytes),
+                    requested=self._size(block, "requested_size", where, nbytes),
                     live=state.startswith("active"),
                     allocated=state == "active_allocated",
                     frame=self._frame(block.get("frames")),
@@ -225,7 +228,7 @@ class _Reader:
             at += nbytes
         return Segment(
             address=address,
-            nbytes=self._int(entry, "total_size", place),
+            nbytes=self._size(entry, "total_size", place),
             stream=self._int(entry, "stream", place, 0),
             expandable=bool(entry.get("is_expandable", False)),
             pool=_pool(entry.get("segment_pool_id")),
@@ -258,6 +261,21 @@ class _Reader:
             return value
         got = "nothing" if value is None else _kind(value)
         raise self._refused(f"{place}.{name}", got, "a whole number")
+
+    def _size(
+        self,
+        entry: dict[object, object],
+        name: str,
+        place: str,
+        default: int | None = None,
+        *,
+        any_number: bool = False,
+    ) -> int:
+        """Return a number of bytes that a card can have; of a request that failed, `any_number`."""
+        value = self._int(entry, name, place, default)
+        if any_number or 0 <= value <= _MOST_BYTES:
+            return value
+        raise self._refused(f"{place}.{name}", str(value), "a number of bytes")
 
     def _refused(self, place: str, got: str, expected: str | None = None) -> SnapshotError:
         return SnapshotError(
@@ -305,11 +323,19 @@ def _settings(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
     found = {
-        name: str(value[name])
+        name: _told(value[name])
         for name, defaults in _DEFAULTS.items()
         if name in value and value[name] not in defaults
     }
     rounding = value.get("roundup_power2_divisions")
     if isinstance(rounding, dict) and any(rounding.values()):
-        found["roundup_power2_divisions"] = str(rounding)
+        found["roundup_power2_divisions"] = _told(
+            {name: part if type(part) is int else _kind(part) for name, part in rounding.items()}
+        )
     return found
+
+
+def _told(value: object) -> str:
+    """Return a setting as it is shown: a list in it by its type, and no more than a line."""
+    told = isinstance(value, (bool, int, float, str, dict))
+    return printable(str(value) if told else type(value).__name__)[:_MOST_SHOWN]

@@ -6,11 +6,13 @@ import pytest
 
 from ftbench.estimate.calibrated_run import (
     LEAST_FACTOR,
+    cards_of,
     checks_of,
     factor_of_cells,
     of_card,
     of_cpu,
     run_seconds,
+    with_first,
     with_measured_memory,
 )
 from ftbench.estimate.calibrated_time import MeasuredSpeed
@@ -178,6 +180,43 @@ def test_a_card_is_known_by_the_drivers_name():
     assert of_card(find_gpu("l4"), [cpu, card]) is card
     assert of_card(find_gpu("t4"), [card]) is None
     assert of_cpu([card, cpu]) is cpu
+
+
+def named(kind, name, **changes):
+    """Return a calibration of a device of this name."""
+    one = calibration(kind)
+    return one.model_copy(update={"device": one.device.model_copy(update={"name": name} | changes)})
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L4", "L4", "nvidia l4"])
+def test_a_card_is_known_as_by_the_option(name):
+    card = named("cuda", name)
+    assert of_card(find_gpu("l4"), [card]) is card
+    assert of_card(with_measured_memory(find_gpu("l4"), [card]), [card]) is card
+    assert cards_of(card) == (find_gpu("l4"),)
+
+
+def test_a_card_that_is_not_in_the_catalogue_is_one_of_its_size():
+    small = {"compute_capability": (9, 0), "total_memory_bytes": 10 * 2**30}
+    (found,) = cards_of(named("cuda", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", **small))
+    assert (found.memory_low_bytes, found.memory_bytes) == (10 * 2**30, 10 * 2**30)
+    assert found.compute_capability == (9, 0)
+    assert cards_of(named("cuda", "Another", **small | {"compute_capability": (3, 5)})) == ()
+    assert cards_of(named("cuda", "Another")) == ()
+    assert cards_of(calibration("cpu")) == ()
+    assert of_card(find_gpu("l4"), [named("cuda", "Another", **small)]) is None
+
+
+def test_of_several_cpus_the_one_of_this_machine_is_meant():
+    first, second, card = named("cpu", "A"), named("cpu", "B"), named("cuda", "B")
+    assert of_cpu(with_first([first, card, second], "B")) is second
+    assert of_cpu(with_first([first, card, second], "C")) is first
+
+
+def test_a_context_with_the_memory_of_other_processes_is_not_taken():
+    measured = calibration("cuda", card=CardFigures(context_bytes=8 * 2**30))
+    before, after = find_gpu("l4"), with_measured_memory(find_gpu("l4"), [measured])
+    assert capacity_bytes(after) == capacity_bytes(before)
 
 
 def test_a_measured_context_and_total_take_the_place_of_intervals():

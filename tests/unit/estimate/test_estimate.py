@@ -12,6 +12,8 @@ from ftbench.estimate.estimate import (
     target_of,
 )
 from ftbench.estimate.reasons import (
+    CalibratedTimes,
+    CalibratedWithOtherTorch,
     DamagedRecords,
     FromPrediction,
     MayNotFit,
@@ -27,12 +29,15 @@ from ftbench.estimate.reasons import (
     RunsFit,
     RunsUntrusted,
     SettingDifference,
+    TimeFromKernels,
     TimeFromRoofline,
     TooFewExamples,
 )
 from ftbench.plan.gpus import find_gpu
+from ftbench.records.kernel_work import KernelWork, Product
 from ftbench.records.prediction import LargestBatch, Predictions, Refused
 from ftbench.records.run_directory import RunDirectory
+from tests.calibrated import calibration
 from tests.factories import (
     cell_work,
     data_source,
@@ -40,6 +45,7 @@ from tests.factories import (
     environment,
     measurement,
     model_source,
+    pass_work,
     predicted_card,
     predicted_cell,
     preparation,
@@ -251,7 +257,7 @@ def predictions(of, *gpus, **changes):
     return Predictions(cells=(found,), largest=largest, notes=("a note",))
 
 
-def on(of, *gpus, known=None, price=(), cards=None, cpu=None):
+def on(of, *gpus, known=None, price=(), cards=None, cpu=None, calibrations=()):
     return estimate(
         of,
         [find_gpu(name) for name in gpus],
@@ -259,6 +265,7 @@ def on(of, *gpus, known=None, price=(), cards=None, cpu=None):
         on_cards=cards or (predictions(of, *gpus) if gpus else None),
         on_cpu=cpu,
         usd_per_hour=price,
+        calibrations=calibrations,
     )
 
 
@@ -341,3 +348,67 @@ def test_a_run_that_is_not_predicted_has_no_figures_but_reasons():
     assert its["cost_usd"].value is None
     assert found.flops is None
     assert TimeFromRoofline() not in found.notes
+
+
+# From a calibration
+
+
+def calibrated(of, *gpus, torch="2.13.0", **changes):
+    """A prediction of the cell with the shapes of its kernels, made with a version of torch."""
+    product = Product(batch=1, m=512, n=512, k=512, dtype="float32", count=100)
+    known = KernelWork(products=(product,), memory=(), attention=())
+    work = cell_work(
+        step=pass_work(of.cell.examples_per_step, by_kernel=known),
+        evaluation=pass_work(8, by_kernel=known),
+    )
+    cells = (predicted_cell(of.cell.cell_id, *gpus, work=work, **changes),)
+    return Predictions(cells=cells, versions=(("torch", torch),))
+
+
+def test_on_a_calibrated_card_time_is_of_its_kernels():
+    of = target(train_size=1000)
+    one = calibration("cuda")
+    found = on(of, "l4", "t4", cards=calibrated(of, "l4", "t4"), calibrations=[one])
+    here, other = (figures(device)["time_s"] for device in found.devices)
+    assert (here.interval, other.interval) == ("calibrated", "90 %")
+    assert here.source == CalibratedTimes("2.13.0", 1.4, 0)
+    assert found.notes == (TimeFromKernels(),)
+
+
+def test_products_in_tf32_were_not_measured():
+    of = target(train_size=1000, training={"tf32": True})
+    one = calibration("cuda")
+    (card,) = on(of, "l4", cards=calibrated(of, "l4"), calibrations=[one]).devices
+    assert figures(card)["time_s"].interval != "calibrated"
+
+
+@pytest.mark.parametrize(
+    ("torch", "others"), [("2.13.0+cpu", []), ("2.12.1", [("2.13.0", "2.12.1")])]
+)
+def test_without_a_card_or_runs_it_is_the_calibrated_cpu(torch, others):
+    of = target(train_size=1000)
+    one = calibration("cpu")
+    assert devices_of([], MeasuredRuns(), [one]) == ([], True)
+    found = on(of, cpu=calibrated(of, torch=torch), calibrations=[one])
+    (here,) = found.devices
+    time = figures(here)["time_s"]
+    assert here.device == one.device.name
+    assert 0 < time.low < time.value < time.high
+    assert time.source == CalibratedTimes("2.13.0", 1.4, 0, threads=2)
+    assert list(found.notes) == [CalibratedWithOtherTorch(*pair) for pair in others]
+
+
+@pytest.mark.parametrize(("name", "known"), [("a processor", True), ("another", False)])
+def test_runs_that_give_no_fit_leave_the_calibration_of_their_cpu(tmp_path, name, known):
+    of = target(train_size=64, training={"gradient_checkpointing": True})
+    runs = read_measured(written(tmp_path, PROCESSOR), of, asked=True)
+    one = calibration("cpu")
+    one = one.model_copy(update={"device": one.device.model_copy(update={"name": name})})
+    (here,) = on(of, known=runs, cpu=calibrated(of), calibrations=[one]).devices
+    time = figures(here)["time_s"]
+    assert (time.value is not None) == known
+    if known:
+        assert isinstance(time.source, CalibratedTimes)
+        assert here.notes[0] == NoTimeFromRuns(WITHOUT_CHECKPOINTING)
+    else:
+        assert time.absent == WITHOUT_CHECKPOINTING

@@ -2,11 +2,17 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
-from ftbench.base.errors import DamagedFile
-from ftbench.records.calibration_files import read_calibration, read_calibrations, write_calibration
+from ftbench.base.errors import DamagedFile, RunDirectoryError
+from ftbench.records.calibration_files import (
+    make_folder,
+    read_calibration,
+    read_calibrations,
+    write_calibration,
+)
 from tests.calibrated import calibration
 
 
@@ -48,3 +54,13 @@ def test_a_newer_schema_is_named(tmp_path):
 def test_nothing_of_the_machine_is_in_it(tmp_path):
     text = write_calibration(calibration(), tmp_path).read_text()
     assert socket.gethostname() not in text
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "calibration", Path("/proc/calibration")):
+        with pytest.raises(RunDirectoryError) as raised:
+            make_folder(folder)
+        assert raised.value.where == str(folder)
+    make_folder(tmp_path / "new" / "calibration")
+    assert list((tmp_path / "new" / "calibration").iterdir()) == []

@@ -369,3 +369,59 @@ def test_without_a_card_the_process_is_not_known() -> None:
     (found,) = compared(recorder, observed=[recorder.allocator.peak_reserved + 300 * MIB]).nearest
     assert found.name == "reserved"
     assert found.distance_bytes == 300 * MIB
+
+
+def _large(number: int) -> list[Act]:
+    """Return allocations that no prediction has, each of a size of its own, at one line."""
+    return [
+        Act(("large", place), 10**9 + 512 * place, 0, f"{HOME}leak.py:1") for place in range(number)
+    ]
+
+
+def test_what_comes_after_all_that_is_predicted_is_not_as_predicted() -> None:
+    found = compared([*acts(run(STEPS)), *_large(60)])
+    assert (found.agreement.beyond, found.differences) == (60, ())
+    assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("number", [3, 60, 400])
+def test_an_end_of_other_allocations_does_not_count_as_after_the_end(number: int) -> None:
+    """The prediction ends with an evaluation of 13 allocations, of which the recording has none."""
+    expected = predicted(run(3, evaluation=True))
+    found = compared([*acts(run(3)), *_large(number)], allocations=expected)
+    how = found.agreement
+    assert how.beyond == 0
+    assert how.unaligned + sum(one.count for one in found.differences) == number
+    assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("rows", [1, 20, 40, 60])
+def test_a_step_that_has_begun_is_compared(rows: int) -> None:
+    begun = len(acts(run(STEPS)))
+    made = acts(run(STEPS + 1))[: begun + rows]
+    found = compared(made)
+    assert found.agrees
+    assert (found.agreement.beyond, found.agreement.equal) == (0, found.agreement.recorded)
+    one = _only(compared([*made, *_large(1)]))
+    assert (one.kind, one.count, one.nbytes) == ("extra", 1, 10**9)
+
+
+def test_two_streams_that_are_one_in_the_recording_are_told() -> None:
+    allocations = predicted(run(3))
+    aside = [allocations.part(row).operator == "gelu" for row in range(len(allocations.nbytes))]
+    streams = tuple(map(int, aside))
+    found = compared(acts(run(3)), allocations.model_copy(update={"streams": streams}))
+    one = _only(found)
+    assert (one.kind, one.count) == ("stream", sum(aside))
+    assert found.exit_code == 1
+
+
+def test_two_streams_that_have_changed_places_are_the_same() -> None:
+    allocations = predicted(run(3))
+    aside = [allocations.part(row).operator == "gelu" for row in range(len(allocations.nbytes))]
+    changed_places = changed(
+        acts(run(3)),
+        lambda act: [dataclasses.replace(act, stream=0 if act.name[0] == "scratch" else 5)],
+    )
+    streams = tuple(map(int, aside))
+    assert compared(changed_places, allocations.model_copy(update={"streams": streams})).agrees

@@ -54,3 +54,11 @@ def test_a_predicted_line_gets_the_recordings_path_if_only_one_fits() -> None:
     assert names.of("model.py:9") == "model.py:9"
     assert names.of("rain.py:9") == "rain.py:9"
     assert names.of("") == ""
+
+
+def test_a_line_that_is_no_number_is_left_out() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    stack = [{"filename": "/x/m.py", "line": nested, "name": nested}]
+    assert frame_of(stack) == Frame("/x/m.py:0", "")

@@ -8,7 +8,7 @@ import pytest
 from torch.cuda import _memory_viz
 
 from ftbench.base.errors import SnapshotError
-from ftbench.snapshot.snapshot_file import NO_POOL, Snapshot, read_snapshot
+from ftbench.snapshot.snapshot_file import NO_POOL, Snapshot, _Reader, read_snapshot
 from tests.simulated_snapshot import (
     OLDEST,
     RELEASES,
@@ -20,6 +20,14 @@ from tests.simulated_snapshot import (
 )
 
 MIB = 1 << 20
+
+
+def _nested(depth: int) -> list[object]:
+    """Return lists in lists, deeper than Python can write them."""
+    found: list[object] = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 def _recorder(
@@ -121,6 +129,20 @@ def test_settings_that_are_not_torchs_default_are_kept(tmp_path: Path) -> None:
     assert found.expandable(found.devices[0])
 
 
+@pytest.mark.parametrize(
+    "value", [_nested(100_000), "\x1b[2J" + 10_000 * "x"], ids=["nested", "text"]
+)
+def test_a_setting_of_any_kind_can_be_shown(value: object) -> None:
+    data = snapshot_of(_recorder())
+    data["allocator_settings"] |= {
+        "max_split_size": value,
+        "roundup_power2_divisions": {"1": value},
+    }
+    for shown in _Reader("here").snapshot(data).settings.values():
+        assert shown.isprintable()
+        assert len(shown) <= 200
+
+
 def test_of_several_devices_the_only_one_with_events_is_meant(tmp_path: Path) -> None:
     idle, busy = Recorder(), _recorder(device=1)
     found = _read(snapshot_of(idle, busy), tmp_path)
@@ -145,6 +167,10 @@ def _without(data: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != name}
 
 
+def _sized(nbytes: int) -> dict[str, Any]:
+    return {"device_traces": [[{"action": "alloc", "addr": 1, "size": nbytes}]]}
+
+
 DAMAGE = {
     "device_traces": lambda data: data | {"device_traces": 7},
     "device_traces[0]": lambda data: data | {"device_traces": [7]},
@@ -154,6 +180,8 @@ DAMAGE = {
     "device_traces[0][0].size": lambda data: (
         data | {"device_traces": [[{"action": "alloc", "addr": 1, "size": 1.5}]]}
     ),
+    "device_traces[0][0].size ": lambda data: data | _sized(1 << 63),
+    "device_traces[0][0].size  ": lambda data: data | _sized(-512),
     "segments[0]": lambda data: data | {"segments": [None]},
     "segments[0].address": lambda data: (
         data | {"segments": [_without(data["segments"][0], "address")]}
@@ -171,7 +199,7 @@ DAMAGE = {
 def test_what_is_not_as_torch_writes_it_is_named_by_its_place(place: str, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError) as raised:
         _read(DAMAGE[place](snapshot_of(_recorder())), tmp_path)
-    assert (raised.value.where or "").endswith(f": {place}")
+    assert (raised.value.where or "").endswith(f": {place.strip()}")
 
 
 @pytest.mark.parametrize("data", [7, "text", {}, {"model": 1}, None])

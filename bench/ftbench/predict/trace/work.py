@@ -32,7 +32,7 @@ from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
 from ftbench.predict.trace.tracer import STEPS, Target
 from ftbench.predict.trace.tracer_mode import Tracer
 from ftbench.records.prediction import CellWork, PassWork
-from ftbench.worker.measure.operator_bytes import touched, touched_bytes
+from ftbench.worker.measure.operator_bytes import launches, touched, touched_bytes
 
 aten = torch.ops.aten
 
@@ -54,12 +54,6 @@ def _four_bit_flop(
 
 # Operators of a package that may not be installed.
 _FORMULAS_BY_NAME = {"bitsandbytes::gemm_4bit": _four_bit_flop}
-# The most tensors (by the number of lists) and chunks of one kernel launch over lists of tensors:
-# ATen/native/cuda/MultiTensorApply.cuh (depth_to_max_tensors, depth_to_max_blocks, kChunkSize).
-_TENSORS_PER_LAUNCH = (110, 64, 48, 36, 30)
-_CHUNKS_PER_LAUNCH = 320
-_CHUNK_ELEMENTS = 65536
-
 Period = int | str  # a step, or `EVALUATION`
 
 
@@ -132,7 +126,7 @@ class WorkCounter:
             sums.product_bytes += nbytes
         else:
             sums.other_bytes += nbytes
-        kernels = _launches(func, args, output) if self._on_card else len(found.written)
+        kernels = launches(func, args, output) if self._on_card else len(found.written)
         sums.kernels += kernels
         sums.calls.append(
             kernel_call(
@@ -229,16 +223,3 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     formula: Any = flop_registry.get(packet) or _FORMULAS.get(packet)
     formula = formula or _FORMULAS_BY_NAME.get(func._schema.name)
     return int(formula(*args, **kwargs, out_val=output)) if formula else 0
-
-
-def _launches(func: Any, args: tuple[Any, ...], output: Any) -> int:
-    """Return the number of kernels that an operator launches: one, except for operators over lists of tensors."""
-    name = func._schema.name.rpartition("::")[2]
-    lists = [arg for arg in (*args, output) if isinstance(arg, (list, tuple)) and arg]
-    lists = [each for each in lists if all(isinstance(item, torch.Tensor) for item in each)]
-    if not (lists and name.startswith(("_foreach", "_fused", "_amp_foreach"))):
-        return 1
-    depth = min(len(lists), len(_TENSORS_PER_LAUNCH))
-    chunks = sum(math.ceil(tensor.numel() / _CHUNK_ELEMENTS) for tensor in lists[0])
-    by_tensors = math.ceil(len(lists[0]) / _TENSORS_PER_LAUNCH[depth - 1])
-    return max(by_tensors, math.ceil(chunks / _CHUNKS_PER_LAUNCH))

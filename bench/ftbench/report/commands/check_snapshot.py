@@ -77,8 +77,8 @@ def _headline(found: Comparison) -> str:
         )
     share = how.equal_bytes / max(how.recorded_bytes, 1)
     return (
-        f"The snapshot differs from the prediction: of {counted(compared, 'allocation')} on device {found.device},"
-        f" {how.equal:,} are as predicted ({share:.1%} of the bytes)."
+        f"The snapshot differs from the prediction: of {counted(how.recorded, 'allocation')} on device"
+        f" {found.device}, {how.equal:,} are as predicted ({share:.1%} of the bytes)."
     )
 
 
@@ -225,7 +225,7 @@ def _limits(found: Comparison) -> Iterator[str]:
     how = found.agreement
     if how.beyond:
         yield (
-            f"Not compared: {counted(how.beyond, 'allocation')} after the end of what is predicted."
+            f"The prediction ends before the last {counted(how.beyond, 'allocation')}, which are not compared."
         )
     if how.unaligned:
         yield (

@@ -67,9 +67,10 @@ def _(source: reasons.CalibratedTimes) -> str:
         if source.cells
         else "not checked by cells"
     )
+    threads = f" on {counted(source.threads, 'thread')}" if source.threads else ""
     return (
-        f"kernels measured by `ftbench calibrate` with torch {source.torch}; a factor of {source.factor:.2f} up and"
-        f" down, {rests}"
+        f"kernels measured by `ftbench calibrate` with torch {source.torch}{threads}; a factor of"
+        f" {source.factor:.2f} up and down, {rests}"
     )
 
 
@@ -234,7 +235,7 @@ def _(note: reasons.WeakFit) -> str:
 
 @note_words.register
 def _(note: reasons.NoTimeFromRuns) -> str:
-    return f"runs on this card give no time: {absence_words(note.why)}"
+    return f"runs on this device give no time: {absence_words(note.why)}"
 
 
 @note_words.register
@@ -259,6 +260,14 @@ def _(_note: reasons.TimeFromKernels) -> str:
         "time was not measured on such a card. A model computes it from the shapes of the run's kernels and the"
         " card's data sheet, with constants fitted on published step times. The interval held nine of ten step"
         " times from sources that were left out of the fit; its low end is never below the roofline"
+    )
+
+
+@note_words.register
+def _(note: reasons.CalibratedWithOtherTorch) -> str:
+    return (
+        f"the calibration was made with torch {note.calibrated}, and {note.here} is installed here: kernels may"
+        " take another time"
     )
 
 

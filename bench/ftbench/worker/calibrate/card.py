@@ -25,11 +25,19 @@ def card_figures(device: torch.device) -> CardFigures:
     torch.ones(1, device=device)  # makes the context
     context = _beside_allocator(device)
     clock, power = _under_load(device)
-    before = _beside_allocator(device)
-    nccl = None
-    if torch.distributed.is_available() and torch.distributed.is_nccl_available():
-        nccl = max(0, _beside_communicator(device) - before)
+    nccl = nccl_bytes(device)
     return CardFigures(context_bytes=context, nccl_bytes=nccl, clock_hz=clock, power_watts=power)
+
+
+def nccl_bytes(device: torch.device) -> int | None:
+    """Return the bytes of one communicator; None without NCCL, or if it finds no network or no memory here."""
+    if not (torch.distributed.is_available() and torch.distributed.is_nccl_available()):
+        return None
+    try:
+        before = _beside_allocator(device)
+        return max(0, _beside_communicator(device) - before)
+    except RuntimeError:  # as of DistBackendError and of torch.OutOfMemoryError
+        return None
 
 
 def _beside_allocator(device: torch.device) -> int:

@@ -17,6 +17,8 @@ Call = Callable[[], object]
 
 # Elements of a tensor: from one that costs no more than its start to one far beyond all caches.
 _ELEMENTS = {"cpu": [4**n for n in range(4, 13)], "cuda": [4**n for n in range(4, 15)]}
+# Tensors of that size, in float32, that are there at once: ten at most.
+_BYTES_PER_ELEMENT = 40
 # The width of rows, as of a hidden state, and the least rows of a tensor.
 _WIDTH = 256
 # A vocabulary, of which an embedding's gradient has every row.
@@ -30,10 +32,23 @@ _UPDATES: dict[MemoryKind, bool] = {"lists": True, "elementwise": False}
 
 def memory_timings(device: torch.device, *, quick: bool) -> Iterator[MemoryTiming]:
     """Yield the time per kernel of every kind of operator at every size; at every third if it is to be quick."""
-    for elements in _ELEMENTS[device.type][:: 3 if quick else 1]:
+    for elements in elements_for(device.type, _free_bytes(device), quick=quick):
         for kind, calls in _operators(elements, device).items():
             yield _timed(kind, calls, device, update=False)
         yield from update_timings(elements, device)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    if device.type == "cpu":
+        return None
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def elements_for(kind: str, free_bytes: int | None, *, quick: bool) -> list[int]:
+    """Return the elements of tensors that are measured on a kind of device; on a card, those that fit."""
+    sizes = _ELEMENTS[kind][:: 3 if quick else 1]
+    return [n for n in sizes if free_bytes is None or _BYTES_PER_ELEMENT * n <= free_bytes]
 
 
 def _operators(elements: int, device: torch.device) -> dict[MemoryKind, list[Call]]:

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ftbench.worker.measure.operator_bytes import touched
+from ftbench.worker.measure.operator_bytes import launches, touched
 
 # A measurement is the median of rounds of calls: as many as its time allows, each longer than the clock needs.
 _ROUND_S = 0.002
@@ -87,7 +87,8 @@ class OperatorCounter(TorchDispatchMode):
         found = touched(func, args, kwargs or {}, output, self._is_ours)
         if found is not None:
             self.nbytes += found.nbytes
-            self.kernels += 1 if self._kind == "cuda" else len(found.written)
+            on_card = self._kind == "cuda"
+            self.kernels += launches(func, args, output) if on_card else len(found.written)
         return output
 
     def _is_ours(self, tensor: torch.Tensor) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ftbench.base.errors import WorkerError
+from ftbench.plan.devices import cpu_name
 from ftbench.records.record import Device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,17 +52,6 @@ def gpu_uuid(properties: Any) -> str:
     """Return the UUID as NVML writes it, with the prefix that torch leaves out."""
     uuid = str(properties.uuid)
     return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-
-
-@functools.cache
-def cpu_name() -> str:
-    """Return the processor's name from the kernel."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def measure_matmul(device: torch.device, dtype: str) -> float:

@@ -1,4 +1,4 @@
-"""The tensors that an operator reads and writes, and their bytes: those that move without fusion and caches."""
+"""The tensors that an operator reads and writes, with their bytes without fusion and caches; and its kernels."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ _OVERWRITES = frozenset(
 )
 # Operators that read only the selected rows of a table.
 _GATHERS = frozenset(("embedding", "index_select", "gather"))
+
+
+# The most tensors (by the number of lists) and chunks of one kernel launch over lists of tensors:
+# ATen/native/cuda/MultiTensorApply.cuh (depth_to_max_tensors, depth_to_max_blocks, kChunkSize).
+_TENSORS_PER_LAUNCH = (110, 64, 48, 36, 30)
+_CHUNKS_PER_LAUNCH = 320
+_CHUNK_ELEMENTS = 65536
 
 
 class Touched(NamedTuple):
@@ -79,6 +86,19 @@ def touched_bytes(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor's distinct elements; an expanded dimension counts as one."""
     sizes = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
     return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0
+
+
+def launches(func: Any, args: tuple[Any, ...], output: Any) -> int:
+    """Return the kernels that an operator launches on a card: one, unless it is over lists of tensors."""
+    name = func._schema.name.rpartition("::")[2]
+    lists = [arg for arg in (*args, output) if isinstance(arg, (list, tuple)) and arg]
+    lists = [each for each in lists if all(isinstance(item, torch.Tensor) for item in each)]
+    if not (lists and name.startswith(("_foreach", "_fused", "_amp_foreach"))):
+        return 1
+    depth = min(len(lists), len(_TENSORS_PER_LAUNCH))
+    chunks = sum(math.ceil(tensor.numel() / _CHUNK_ELEMENTS) for tensor in lists[0])
+    by_tensors = math.ceil(len(lists[0]) / _TENSORS_PER_LAUNCH[depth - 1])
+    return max(by_tensors, math.ceil(chunks / _CHUNKS_PER_LAUNCH))
 
 
 def _distinct(tree: Any, is_ours: Callable[[torch.Tensor], bool]) -> Iterator[torch.Tensor]:

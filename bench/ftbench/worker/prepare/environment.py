@@ -9,8 +9,9 @@ import subprocess
 
 import torch
 
+from ftbench.plan.devices import cpu_name
 from ftbench.records.record import Environment
-from ftbench.worker.measure.device import cpu_name, describe
+from ftbench.worker.measure.device import describe
 from ftbench.worker.process.malloc import malloc_variables
 
 PACKAGES = (

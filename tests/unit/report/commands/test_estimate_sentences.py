@@ -108,7 +108,7 @@ def test_why_a_figure_is_absent(why, words):
         ),
         (
             reasons.NoTimeFromRuns(reasons.NotMeasured()),
-            "runs on this card give no time: no run measured it",
+            "runs on this device give no time: no run measured it",
         ),
         (
             reasons.MayNotFit(certain=True),
@@ -133,6 +133,11 @@ def test_why_a_figure_is_absent(why, words):
             "the data has 1,000 training examples, fewer than 1,001",
         ),
         (reasons.FromPrediction("a note"), "a note"),
+        (
+            reasons.CalibratedWithOtherTorch("2.13.0", "2.12.1"),
+            "the calibration was made with torch 2.13.0, and 2.12.1 is installed here: kernels may take"
+            " another time",
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
