@@ -8,7 +8,14 @@ import tempfile
 from pathlib import Path
 
 from ftbench.base.errors import DamagedFile
-from ftbench.base.files import checksum, load_json, unwritable, validated, write_atomically
+from ftbench.base.files import (
+    MAX_JSON_BYTES,
+    checksum,
+    load_json,
+    unwritable,
+    validated,
+    write_atomically,
+)
 from ftbench.records.calibration import SCHEMA, Calibration
 
 FOLDER = Path("calibration")
@@ -62,5 +69,17 @@ def read_calibration(file: Path) -> Calibration:
 
 
 def read_calibrations(folder: Path) -> tuple[Calibration, ...]:
-    """Return all calibrations in a folder, by file name; none if there is no such folder. Raises DamagedFile."""
-    return tuple(read_calibration(file) for file in sorted(folder.glob("*.json")))
+    """Return all calibrations in a folder, by file name; none if there is no such folder. Raises DamagedFile.
+
+    Other JSON files are left out: a folder of this name may be a project's own.
+    """
+    files = sorted(folder.glob("*.json"))
+    return tuple(read_calibration(file) for file in files if _is_ours(file))
+
+
+def _is_ours(file: Path) -> bool:
+    """Return whether a file says that it is a calibration, be it damaged or of another schema."""
+    if not file.is_file() or file.stat().st_size > MAX_JSON_BYTES:
+        return False
+    text = file.read_bytes()
+    return b'"schema_version"' in text and b'"sha256"' in text

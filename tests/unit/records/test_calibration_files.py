@@ -41,7 +41,26 @@ def test_another_file_is_refused(tmp_path, text):
     file = tmp_path / "cpu.json"
     file.write_text(text)
     with pytest.raises(DamagedFile):
+        read_calibration(file)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"camera": 1}', '{"schema_version": 2}', "{", '"text"']
+)
+def test_the_files_of_another_program_are_left_alone(tmp_path, text):
+    """A folder named `calibration` may be a project's own."""
+    write_calibration(calibration(), tmp_path)
+    (tmp_path / "camera.json").write_text(text)
+    (tmp_path / "folder.json").mkdir()
+    assert read_calibrations(tmp_path) == (calibration(),)
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    file = write_calibration(calibration(), tmp_path)
+    file.write_text(file.read_text()[:500])
+    with pytest.raises(DamagedFile) as raised:
         read_calibrations(tmp_path)
+    assert raised.value.where == str(file)
 
 
 def test_a_newer_schema_is_named(tmp_path):

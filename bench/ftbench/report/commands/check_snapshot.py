@@ -124,6 +124,7 @@ def _differences(found: Comparison) -> Table:
         columns=("difference", "number", "size", "predicted", "at the peak", "line", "prediction"),
         rows=tuple(rows),
         numeric=(False, True, True, True, True, False, False),
+        optional=("prediction", "predicted", "size"),  # the line matters most
     )
 
 
@@ -148,6 +149,7 @@ def _earlier(found: Comparison) -> Table:
         columns=("difference", "number", "size", "at the peak", "line", "prediction"),
         rows=tuple(rows),
         numeric=(False, True, True, True, False, False),
+        optional=("prediction",),
     )
 
 
@@ -225,7 +227,7 @@ def _limits(found: Comparison) -> Iterator[str]:
     how = found.agreement
     if how.beyond:
         yield (
-            f"The prediction ends before the last {counted(how.beyond, 'allocation')}, which are not compared."
+            f"Not compared: the last {counted(how.beyond, 'allocation')}, after the end of what is predicted."
         )
     if how.unaligned:
         yield (

@@ -22,6 +22,7 @@ _MOST_CALLS = 1000
 _KEPT_BYTES = 2**26
 # A product that keeps a card busy while the host queues a round of calls.
 _BLOCKER = 4096
+_MOST_BLOCKERS = 16
 
 
 def seconds_per_call(call: Callable[[], object], device: torch.device) -> float:
@@ -57,17 +58,35 @@ def _nbytes(leaf: object) -> int:
 
 
 def _on_card(call: Callable[[], object], calls: int) -> float:
-    """Return the seconds of a call between two events, queued while the card works on something else."""
+    """Return the seconds of a call's kernels: behind more products, or of fewer calls, until the host is ahead."""
+    blockers = 1
+    seconds, ahead = _queued(call, calls, blockers)
+    while not ahead and (blockers < _MOST_BLOCKERS or calls > 1):
+        if blockers < _MOST_BLOCKERS:
+            blockers *= 2
+        else:
+            calls = max(1, calls // 4)
+        seconds, ahead = _queued(call, calls, blockers)
+    return seconds
+
+
+def _queued(call: Callable[[], object], calls: int, blockers: int) -> tuple[float, bool]:
+    """Return the seconds of a call between two events, queued while the card works on other products.
+
+    And whether it still did when the last call was queued: if not, the host's time is among the seconds.
+    """
     busy = torch.ones(_BLOCKER, _BLOCKER, device="cuda", dtype=torch.float32)
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
-    torch.mm(busy, busy)
+    for _ in range(blockers):
+        torch.mm(busy, busy)
     first.record()
     for _ in range(calls):
         call()
     last.record()
+    ahead = not first.query()
     torch.cuda.synchronize()
-    return float(first.elapsed_time(last)) / 1e3 / calls
+    return float(first.elapsed_time(last)) / 1e3 / calls, ahead
 
 
 class OperatorCounter(TorchDispatchMode):

@@ -1,10 +1,14 @@
 """A comparison as tables: rows add up to what they are told to be of."""
 
 import dataclasses
+import io
+
+from rich.console import Console
 
 from ftbench.base.units import MIB
 from ftbench.records.prediction import Predictions
 from ftbench.report.commands.check_snapshot import MOST_ROWS, comparison_json, lines, tables
+from ftbench.report.render.terminal import show_table
 from tests.simulated_snapshot import Act, record
 from tests.unit.snapshot.made import acts, changed, compared, predicted, run
 
@@ -48,6 +52,19 @@ def test_a_row_has_the_size_the_line_and_the_part():
     assert row[1:4] == ("3", "4.0 MiB", "1.4 MiB")
     assert row[5].startswith("/home/user/project/model.py:21")
     assert row[6].startswith("activations, layer.*, addmm")
+
+
+def test_a_narrow_terminal_shows_the_line():
+    def keeps(act):
+        if act.frees or act.name[0] != "kept" or act.name[-1] != 5:
+            return [act]
+        return [act, Act(("x", *act.name), MIB, 0, "/home/user/project/training/hook.py:77")]
+
+    found = compared(changed(acts(run(3)), keeps))
+    shown = io.StringIO()
+    show_table(Console(width=80, file=shown), _table(found, ("difference", "number")))
+    assert "hook.py:77" in shown.getvalue()
+    assert "+3.0 MiB" in shown.getvalue()
 
 
 def test_what_is_known_of_the_recording_is_told():
