@@ -8,7 +8,7 @@ from ftbench.records.messages import (
     of_rank,
     tokenised_key,
 )
-from tests.factories import cell, preparation
+from tests.factories import cell, grid, preparation
 
 
 def test_a_request_survives_json():
@@ -29,7 +29,8 @@ def test_a_request_survives_json():
 def test_cells_share_tokenised_pools_by_padding_and_length():
     assert tokenised_key(cell()) == tokenised_key(cell(train_size=8)) == "max_length-16"
     assert tokenised_key(cell(padding="longest")) == "longest-16"
-    assert tokenised_key(cell(packing="concatenate")) == "max_length-16-concatenate"
+    (joined, *_) = grid(workload={"task": "causal-lm"}, packing="concatenate").cells
+    assert tokenised_key(joined).endswith("-concatenate")
 
 
 def test_an_event_of_another_kind_is_refused():
