@@ -215,10 +215,11 @@ def on_measured_device(
     cell = target.cell
     time, notes = measured_time(cell, evidence)
     found = predictions.of(cell.cell_id) if predictions else None
-    if time.absent is not None and calibration is not None:
+    absent = time.absent
+    if absent is not None and calibration is not None:
         calibrated = calibrated_time(cell, found, calibration)
         if calibrated is not None:
-            time, notes = calibrated, [NoTimeFromRuns(time.absent)]
+            time, notes = calibrated, [NoTimeFromRuns(absent)]
     memory = []
     if found is not None:
         memory.append(from_prediction("tensors_bytes", found.tensors, TracedOnCpu()))
