@@ -178,10 +178,12 @@ def calibrated_time(
     if found is None or found.work is None or cell.num_processes > 1 or in_tf32:
         return None
     speed = MeasuredSpeed(calibration)
-    if not (speed.covers(found.work.step) and speed.covers(found.work.evaluation)):
+    job = schedule_of(cell)
+    passes = [found.work.step, *([found.work.evaluation] if job.evaluations else [])]
+    if not all(map(speed.covers, passes)):
         return None
     factor = factor_of_cells(calibration.cells)
-    seconds = run_seconds(schedule_of(cell), found.work, speed, factor, found.least_work)
+    seconds = run_seconds(job, found.work, speed, factor, found.least_work)
     return EstimatedFigure(
         "time_s",
         seconds.value,

@@ -52,8 +52,10 @@ def run_seconds(
     `least` is a lower bound of the work, if it varies.
     """
     passes = job.documents / work.step.documents
-    of_evaluation = job.evaluations * job.eval_documents / work.evaluation.documents
-    evaluated = speed.seconds(work.evaluation).total * of_evaluation
+    evaluated = 0.0
+    if job.evaluations:
+        of_evaluation = job.evaluations * job.eval_documents / work.evaluation.documents
+        evaluated = speed.seconds(work.evaluation).total * of_evaluation
     value = speed.seconds(work.step).total * passes + evaluated
     low = speed.seconds((least or work).step).total * passes + evaluated
     beside = seconds_beside(job, work)

@@ -1,5 +1,6 @@
 """Times on a calibrated device: planted laws come back, and whole runs follow from their parts."""
 
+import dataclasses
 import math
 
 import pytest
@@ -242,3 +243,16 @@ def test_cells_are_set_beside_their_measurement():
     assert found.measured_step_s == 0.5
     assert found.predicted_step_s > MeasuredSpeed(calibration()).seconds(of.step).total
     assert math.isfinite(factor_of_cells([found]))
+
+
+def test_a_run_without_evaluations_needs_none_of_their_kernels():
+    one = cell()
+    job = dataclasses.replace(schedule_of(one), evaluations=0)
+    step = work((product(),), documents=one.examples_per_step)
+    unknown = work((Product(batch=1, m=8, n=8, k=8, dtype="bfloat16"),))
+    of = CellWork(step=step, evaluation=unknown, checkpoint_bytes=1)
+    speed = MeasuredSpeed(calibration())
+    found = run_seconds(job, of, speed, 1.2, None)
+    passes = job.documents / one.examples_per_step
+    kernels = speed.seconds(step).total * passes
+    assert found.value == pytest.approx(kernels + seconds_beside(job, of).value)
