@@ -74,12 +74,12 @@ def calibrate(
         file = write_calibration(found, folder)
     console.print(f"wrote {file}", soft_wrap=True)
     if missing:
-        console.print(f"{missing} of the cells did not finish", style="red")
+        console.print(f"{missing} of the cells did not finish, or could not be predicted", style="red")
         raise typer.Exit(EXIT_FINDING)
 
 
 def _checked(found: Calibration, placement: Placement) -> tuple[list[CellCheck], int]:
-    """Return the cells that check a calibration, and how many did not finish."""
+    """Return the cells that check a calibration, and how many did not finish or could not be predicted."""
     from ftbench.cli.progress import RunDisplay, phases_on
     from ftbench.estimate.calibrated_run import cards_of, checks_of
     from ftbench.execute.calibration import run_cells, workload_in
