@@ -74,7 +74,9 @@ def calibrate(
         file = write_calibration(found, folder)
     console.print(f"wrote {file}", soft_wrap=True)
     if missing:
-        console.print(f"{missing} of the cells did not finish, or could not be predicted", style="red")
+        console.print(
+            f"{missing} of the cells did not finish, or could not be predicted", style="red"
+        )
         raise typer.Exit(EXIT_FINDING)
 
 
