@@ -59,6 +59,7 @@ def test_weights_and_moments_are_counted_to_the_byte(folder):
     assert cell["tensors"]["value_bytes"] - of_sgd["tensors"]["value_bytes"] >= 2 * weights
 
 
+@pytest.mark.long
 def test_texts_are_full_so_a_mask_is_not_made(folder):
     """The same shape on a real data set has padding, and a mask for each batch."""
     found = estimated(folder, "small", *SHAPE)

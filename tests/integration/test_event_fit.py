@@ -86,7 +86,7 @@ def test_there_are_enough_cells():
     assert not set(cells) & set(FITTED)
 
 
-@pytest.mark.parametrize("workload", some_long(WORKLOADS, every=3))
+@pytest.mark.parametrize("workload", some_long(WORKLOADS, every=5))
 def test_events_are_those_of_a_trace(workload):
     one_row = WORKLOADS[workload][2].get("packing") == "padding-free"
     fitted = fit_events({shape: traced(workload, shape) for shape in FITTED}, one_row=one_row)

@@ -186,7 +186,7 @@ OF_TOKENS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "model", "option"), some_long(OF_TOKENS, every=6))
+@pytest.mark.parametrize(("task", "model", "option"), some_long(OF_TOKENS, every=12))
 def test_the_trace_of_a_task_of_tokens_agrees(task, model, option):
     """Outputs for each token, and an evaluation that keeps one or two numbers of each."""
     of = (LANGUAGE | PACKED)[option]
@@ -209,7 +209,7 @@ NUMBERS = {"eager": 8 * LAYERS, "gpt2": 8 * 3 * LAYERS, "lora": 8 * 7 * LAYERS +
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize(("model", "attention", "method"), some_long(HALF))
+@pytest.mark.parametrize(("model", "attention", "method"), some_long(HALF, every=3))
 def test_the_trace_of_weights_in_half_precision_agrees(model, attention, method, dtype):
     cell = traced_cell(model, attention, method=method, dtype=dtype)
     with torch.backends.mkldnn.flags(enabled=False):
@@ -271,7 +271,7 @@ def test_there_are_enough_cells():
     assert len(CELLS) >= 24
 
 
-@pytest.mark.parametrize(("model", "attention", "option"), some_long(CELLS, every=4))
+@pytest.mark.parametrize(("model", "attention", "option"), some_long(CELLS, every=9))
 def test_the_trace_agrees_with_the_trainer(model, attention, option):
     found = compared(model, attention, option)
     assert abs(found.difference) <= LIMIT

@@ -32,7 +32,9 @@ def wait_for(condition, seconds=180.0):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), some_long([(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+)
 def test_a_parent_that_ends_in_mid_grid(tmp_path, number, code):
     folder = tmp_path / "run"
     records = folder / "records"
@@ -77,7 +79,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("seconds", some_long([0.08, 0.4, 5.0, 2.0]))
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", some_long(VERBS))
 def test_ctrl_c_in_any_verb(tmp_path, verb, seconds):
     """As a terminal sends it, to all processes; while libraries are imported, and later."""
     process = subprocess.Popen(
@@ -93,7 +95,7 @@ def test_ctrl_c_in_any_verb(tmp_path, verb, seconds):
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    # It may have ended before the signal. In its first moments, before any code of ours runs, Python itself answers:
+    # It may have ended before the signal. In its first moments, before any code of ours, Python itself answers:
     # by a traceback, by the signal, or, while it imports `site`, with 1.
     early = seconds < 0.1
     if not early:

@@ -5,7 +5,7 @@ import platform
 import pytest
 from datasets import Dataset
 
-from tests.integration.conftest import SMALL, run
+from tests.integration.conftest import SMALL, run, some_long
 
 pytestmark = pytest.mark.integration
 
@@ -121,20 +121,22 @@ def test_a_profile_that_saves_no_checkpoint_says_so(varied):
 
 @pytest.mark.parametrize(
     ("settings", "evaluations", "epochs"),
-    [
-        ({"training__eval_strategy": "no", "training__save_strategy": "no"}, 1, [False, False]),
-        (
-            {
-                "training__eval_strategy": "steps",
-                "training__eval_steps": "1",
-                "training__save_strategy": "no",
-            },
-            5,
-            [True, True],
-        ),
-        ({"training__save_strategy": "best", "training__max_steps": "3"}, 3, [True, True]),
-        ({"training__num_train_epochs": "1.5", "training__bf16": "true"}, None, [True, True]),
-    ],
+    some_long(
+        [
+            ({"training__eval_strategy": "no", "training__save_strategy": "no"}, 1, [False, False]),
+            (
+                {
+                    "training__eval_strategy": "steps",
+                    "training__eval_steps": "1",
+                    "training__save_strategy": "no",
+                },
+                5,
+                [True, True],
+            ),
+            ({"training__save_strategy": "best", "training__max_steps": "3"}, 3, [True, True]),
+            ({"training__num_train_epochs": "1.5", "training__bf16": "true"}, None, [True, True]),
+        ]
+    ),
 )
 def test_other_schedules(tmp_path, settings, evaluations, epochs):
     done = small(tmp_path / "run", grid__max_length="[16]", grid__train_size="[16]", **settings)
@@ -146,6 +148,7 @@ def test_other_schedules(tmp_path, settings, evaluations, epochs):
     assert all(epoch.train_loss is not None for epoch in measured.epochs)
 
 
+@pytest.mark.long
 def test_replicates_differ_in_their_seed(tmp_path):
     done = small(tmp_path / "run", "--only", "max_length=16,train_size=16", run__replicates="2")
     assert done.process.returncode == 0, done.process.stderr
@@ -178,6 +181,7 @@ def test_the_users_own_csv_with_three_named_classes(tmp_path):
     assert (preparation.train_pool, preparation.eval_pool) == (48, 12)
 
 
+@pytest.mark.long
 def test_spawned_workers_do_the_same(tmp_path):
     settings = {"grid__max_length": "[16]", "grid__train_size": "[16]"}
     losses = [

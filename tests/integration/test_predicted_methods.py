@@ -27,6 +27,7 @@ def said(verb, *arguments, **settings):
     return document["cells"]
 
 
+@pytest.mark.long
 def test_the_less_is_trained_the_less_memory_it_takes():
     asked = {
         "grid.method": json.dumps(METHODS),

@@ -106,6 +106,7 @@ def test_a_program_needs_no_transformers(folder):
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_a_rank_of_several_is_predicted_and_gated(tmp_path):
     for name in ("gpt.py", "sharded_gpt.py"):
         shutil.copy(ROOT / "examples" / name, tmp_path / name)

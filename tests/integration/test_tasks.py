@@ -62,6 +62,7 @@ def test_a_regression_over_pairs_from_start_to_end(similar, tmp_path):
     assert "accuracy" not in report.lower()
 
 
+@pytest.mark.long
 def test_the_score_to_choose_by_may_be_one_that_should_be_low(similar, tmp_path):
     done = small(tmp_path / "run", similar, training__metric_for_best_model="mse")
     (record,) = done.records

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.integration.conftest import run
+from tests.integration.conftest import run, some_long
 
 pytestmark = pytest.mark.integration
 
@@ -82,7 +82,7 @@ def settings(data, task, **changes):
     )
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", some_long(TASKS))
 def test_a_task_from_start_to_end(data, tmp_path, task):
     chosen = settings(data, task, run__cpu_tensors="true")
     done = run("smoke", tmp_path / "run", "--skip-unfit", **chosen)
@@ -125,6 +125,7 @@ def test_packing_is_an_axis(data, tmp_path):
     assert len(set(counts.values())) == 1, "evaluation examples are never packed"
 
 
+@pytest.mark.long
 def test_a_language_model_learns_and_says_how_well(data, tmp_path):
     """SmolLM2 itself, few steps: the answer is the prompt's first word, which it has to find."""
     chosen = settings(data, "causal-lm")
