@@ -103,7 +103,8 @@ engine.run("tests.faults.deaf_worker", "{}", log_file=Path(sys.argv[2]), timeout
 """
     for isolation in ("forkserver", "spawn"):
         log, told = tmp_path / f"{isolation}.log", tmp_path / f"{isolation}.pid"
-        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+        path = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PYTHONPATH": path}
         code = ["python", "-c", program, isolation, str(log), str(told)]
         import sys
 

@@ -49,9 +49,14 @@ def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, An
 
 
 def threads_of(processes: int) -> int:
-    """Return the threads of each rank: as many as OMP_NUM_THREADS says, else an equal share of the processors."""
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    return int(named) if named.isdigit() else max(1, len(os.sched_getaffinity(0)) // processes)
+    """Return the threads of each rank: as many as OMP_NUM_THREADS says, else an equal share of the processors.
+
+    Of a list, one number per level of nested parallelism, the first counts; OpenMP ignores anything but positive
+    numbers (OpenMP 5.2, 21.1.2).
+    """
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    number = int(named) if named.isdecimal() else 0
+    return number or max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 class _OwnLogs(LogsSpecs):

@@ -68,8 +68,9 @@ def test_threads_are_shared_unless_they_are_named(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_of(number) for number in (2, 3, 16)] == [4, 2, 1]
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads_of(2) == 3
+    for named, threads in {"3": 3, " 3,2": 3, "0": 4, "-1": 4, "many": 4, "": 4}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", named)
+        assert threads_of(2) == threads
 
 
 @pytest.mark.parametrize("character", ["x", "\x01", "é", "\U0001f600"])
