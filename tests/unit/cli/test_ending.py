@@ -47,6 +47,8 @@ def ended(what, *, stdout=subprocess.PIPE, **environment):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
+        # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
