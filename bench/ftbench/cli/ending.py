@@ -130,7 +130,9 @@ def _unraised(what: sys.UnraisableHookArgs) -> None:
     import threading
 
     number = signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT
-    threading.Timer(_AGAIN_S, signal.raise_signal, [number]).start()
+    # To the main thread: a signal that the timer's own thread gets does not end what the main thread waits in.
+    main = threading.main_thread().ident
+    threading.Timer(_AGAIN_S, signal.pthread_kill, [main, number]).start()
 
 
 class _ReaderGone(BaseException):

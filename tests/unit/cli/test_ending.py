@@ -32,7 +32,7 @@ def command():
             def __del__(self):
                 signal.raise_signal(signal.SIGINT)
         Freed()
-        time.sleep(60)
+        time.sleep(10**6)
     if what == "much":
         for _ in range(10**5):
             print("x" * 100)
@@ -47,6 +47,7 @@ def ended(what, *, stdout=subprocess.PIPE, **environment):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
+        timeout=120,
         # A shell's background job, and what it starts, ignores Ctrl-C; a user's command does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
