@@ -101,10 +101,10 @@ def directory(tmp_path):
     return RunDirectory.create(tmp_path / "run")
 
 
-def run(directory, engine, profile_=None, grid_=None, kept=frozenset(), device_="cpu", **options):
+def run(directory, engine, profile_=None, grid_=None, device_="cpu", how=None, **options):
     choice = Placement(kind=device_, devices=("GPU-1",) if device_ == "cuda" else ())
-    cells = grid_ or grid()
-    runner = Runner(profile_ or profile(), cells, directory, engine, choice, Silent(), kept=kept)
+    cells, how = grid_ or grid(), how or {}
+    runner = Runner(profile_ or profile(), cells, directory, engine, choice, Silent(), **how)
     return runner.run(**options)
 
 
@@ -243,7 +243,7 @@ def test_checkpoints_go_unless_kept_by_name(directory):
     one = grid().only({"max_length": 16, "per_device_train_batch_size": 8}).cells[0]
     remains = directory.path / "checkpoints" / "0123456789ab-r0"  # of a run that was killed
     remains.mkdir()
-    run(directory, Saves(), kept=frozenset({one}))
+    run(directory, Saves(), how={"kept": frozenset({one})})
     kept = [path.name for path in (directory.path / "checkpoints").iterdir()]
     assert kept == [f"{one.cell_id}-r0"]
 
@@ -728,11 +728,27 @@ def test_the_disk_must_hold_what_stays_beside_the_largest_that_passes(directory,
     asked = []
     monkeypatch.setattr(RunDirectory, "require_free", lambda self, nbytes: asked.append(nbytes))
     cells = grid().cells
-    run(directory, FakeEngine(parameters=1000), kept=frozenset(cells[:2]))
+    run(directory, FakeEngine(parameters=1000), how={"kept": frozenset(cells[:2])})
     each = checkpoint_bytes(cells[0], 1000)
     assert each > 1000 * 4
     assert asked[0] == 3 * each  # two that stay, and one that runs
     assert asked[-1] == each
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_requests_are_kept_beside_the_logs_only_if_asked_for(tmp_path, device):
+    engine = FakeEngine()
+    for asked_for in (False, True):
+        directory = RunDirectory.create(tmp_path / str(asked_for))
+        engine.requests.clear()
+        run(directory, engine, device_=device, how={"keep_requests": asked_for})
+        files = list((directory.path / "logs").glob("*.request.json"))
+        sent = [(module, body) for module, body, _ in engine.requests if module != PREPARE]
+        assert len(files) == asked_for * len(sent)
+    for file in files:
+        kept = json.loads(file.read_text())
+        assert (kept["module"], kept["request"]) in sent
+        assert kept["environment"]["CUDA_VISIBLE_DEVICES"] == ("GPU-1" if device == "cuda" else "")
 
 
 def test_the_two_step_pass_leaves_nothing_behind(directory):
