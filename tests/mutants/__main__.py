@@ -67,7 +67,7 @@ PYPROJECT = """\
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = ["src/ftbench/{sources}"]
-also_copy = ["profiles"]
+also_copy = ["profiles", "reports"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = {arguments}
 timeout_multiplier = 3.0
@@ -127,6 +127,7 @@ def _copy(subject, folder):
         ("bench/ftbench", "src/ftbench"),
         ("tests", "tests"),
         ("profiles", "profiles"),
+        ("reports/baselines", "reports/baselines"),
     ):
         shutil.copytree(ROOT / source, folder / target, dirs_exist_ok=True, ignore=ignore)
     left_out = (
