@@ -34,6 +34,7 @@ def estimated(folder, *arguments):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_the_printed_profile_says_the_same_to_the_byte(folder):
     found = estimated(folder, "small", *SHAPE, "--optim", "adafactor")
     (folder / "own.toml").write_text(found["profile_toml"])

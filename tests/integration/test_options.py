@@ -72,6 +72,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.long
 def test_memory_that_is_kept_is_not_faulted_in_at_each_step(kept):
     assert kept.process.returncode == 0, kept.process.stderr
     training = {

@@ -82,6 +82,7 @@ def test_a_recipe_passes_and_leaves_its_files(checkout, recipe):
     assert "The gate holds" in summary.read_text()
 
 
+@pytest.mark.long
 def test_a_recipe_fails_where_memory_moved(checkout):
     baseline = checkout / "reports" / "baselines" / "memory.json"
     text = baseline.read_text()

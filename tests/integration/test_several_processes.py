@@ -128,6 +128,7 @@ train_size = [64]
 """
 
 
+@pytest.mark.long
 def test_sharding_is_predicted_without_cards_and_not_run(tmp_path):
     (tmp_path / "sharded.toml").write_text(PROFILE)
     done = ftbench("predict", "sharded.toml", "--gpu", "h100", cwd=tmp_path)

@@ -70,6 +70,7 @@ def test_the_score_to_choose_by_may_be_one_that_should_be_low(similar, tmp_path)
     assert record.measurement.score("mse").value == pytest.approx(best)
 
 
+@pytest.mark.long
 def test_pairs_of_texts_are_classified(similar, tmp_path):
     settings = {"workload__task": "text-classification", "workload__eval_size": "8"}
     done = small(tmp_path / "run", similar, **settings)
