@@ -1,0 +1,65 @@
+"""What a process of a rehearsal changes when it imports torch, or the predictor: imports nothing large itself.
+
+The fake card has the kernels of a CPU: they have no workspaces of a card, and attention is the formula. Its
+prediction is told so, since the rehearsal is of everything around kernels.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+def nothing() -> None:
+    pass
+
+
+def when_imported(
+    name: str, before: Callable[[], Any] = nothing, after: Callable[[ModuleType], Any] = lambda _: None
+) -> None:
+    """Call a function before a module is executed for the first time, and another one after it."""
+    sys.meta_path.insert(0, _Finder(name, before, after))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, name, before, after) -> None:
+        self._name, self._before, self._after = name, before, after
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)
+        self._before()
+        spec = importlib.util.find_spec(fullname)
+        execute = spec.loader.exec_module
+
+        def executed(module: ModuleType) -> None:
+            execute(module)
+            self._after(module)
+
+        spec.loader.exec_module = executed
+        return spec
+
+
+def load_card() -> None:
+    from tests.fake_cuda import build
+
+    build.load(build.RUNNING)
+
+
+def stand_in(torch: ModuleType) -> None:
+    from tests.fake_cuda import card
+
+    card.install(torch)
+
+
+def no_workspaces(module: ModuleType) -> None:
+    module.Workspaces.of = lambda *_: ((), ())
+
+
+def math_attention(module: ModuleType) -> None:
+    module.choose_attention = lambda *_, **__: "math"
