@@ -45,7 +45,7 @@ class Card:
         self._fault = tuple(map(int, os.environ.get(FAULT, "0+0").split("+")))
         self._shown = -1
         self._malloc, self._free = _ON_MALLOC(self._allocated), _ON_FREE(self._freed)
-        library = build.loaded(build.RUNNING)
+        self._library = library = build.loaded(build.RUNNING)
         library.fake_cuda_report(self._malloc, self._free)
         atexit.register(library.fake_cuda_report, _ON_MALLOC(), _ON_FREE())
 
@@ -84,6 +84,7 @@ class Card:
         self.allocator._capacity = nbytes
 
     def stats(self) -> dict[str, int]:
+        self._library.fake_cuda_report_releases()
         one = self.allocator
         found = {"num_alloc_retries": one.retries, "num_ooms": 0}
         for name in ("requested", "allocated", "reserved"):
@@ -221,6 +222,7 @@ def _functions(card: Card) -> dict[str, Any]:
         card.recorder.begin_recording()
 
     def snapshot(*_, **__) -> dict[str, Any]:
+        stats()  # also reports what was released
         return snapshot_of(card.recorder)
 
     def dump(file="snapshot.pickle", *_, **__) -> None:

@@ -26,6 +26,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -39,11 +40,31 @@ std::atomic<OnFree> on_free{nullptr};
 
 constexpr std::size_t kAlignment = 512;
 
+// A release is reported before the next allocation: Python may not be called while it unwinds an exception, and a
+// tensor can go at such a time.
+std::mutex waiting_lock;
+std::vector<void*> waiting;
+
 void release(void* pointer) {
-  if (auto report = on_free.load()) {
-    report(pointer);
+  {
+    std::lock_guard<std::mutex> held(waiting_lock);
+    waiting.push_back(pointer);
   }
   std::free(pointer);
+}
+
+void report_releases() {
+  std::vector<void*> gone;
+  {
+    std::lock_guard<std::mutex> held(waiting_lock);
+    gone.swap(waiting);
+  }
+  auto report = on_free.load();
+  for (void* pointer : gone) {
+    if (report) {
+      report(pointer);
+    }
+  }
 }
 
 struct CardAllocator final : c10::Allocator {
@@ -52,6 +73,7 @@ struct CardAllocator final : c10::Allocator {
       return {nullptr, nullptr, &c10::detail::deleteNothing, OneDevice::device()};
     }
     void* pointer = std::aligned_alloc(kAlignment, (nbytes + kAlignment - 1) / kAlignment * kAlignment);
+    report_releases();
     auto report = on_malloc.load();
     if (report && !report(pointer, nbytes)) {
       std::free(pointer);
@@ -150,6 +172,13 @@ c10::IValue changed(const c10::IValue& value, const std::function<at::Tensor(con
   return value;
 }
 
+// Layer norm keeps mean and deviation in float32 on CUDA, and in the input's type on a CPU.
+void moments_in(at::ScalarType dtype, torch::jit::Stack* stack, std::size_t at) {
+  for (auto place : {at, at + 1}) {
+    (*stack)[place] = (*stack)[place].toTensor().to(dtype);
+  }
+}
+
 void on_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   Relabelled tensors;
   const auto arguments = op.schema().arguments().size();
@@ -158,8 +187,15 @@ void on_the_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (auto at = first; at < stack->size(); ++at) {
     (*stack)[at] = changed((*stack)[at], [&](const at::Tensor& one) { return tensors.host(one); });
   }
+  const auto& name = op.schema().name();
+  if (name == "aten::native_layer_norm_backward") {
+    moments_in((*stack)[first + 1].toTensor().scalar_type(), stack, first + 3);
+  }
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   tensors.follow();
+  if (name == "aten::native_layer_norm") {
+    moments_in(at::kFloat, stack, stack->size() - 2);
+  }
   const auto results = op.schema().returns().size();
   for (auto at = stack->size() - results; at < stack->size(); ++at) {
     (*stack)[at] = changed((*stack)[at], [&](const at::Tensor& one) { return tensors.card(one); });
@@ -230,8 +266,15 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("unfold", &at::native::unfold);
   library.impl("resize_", &resize);
   library.impl("record_stream", &record_nothing);
-  // A formula and a kernel of the device, as in `fake_cuda.cpp`.
-  for (const auto* name : {"silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm"}) {
+  // A formula and a kernel of the device, as in `fake_cuda.cpp`; and those whose formula is below autograd.
+  for (const auto* name :
+       {"silu_backward",
+        "mish_backward",
+        "native_channel_shuffle",
+        "_fused_rms_norm",
+        "native_layer_norm",
+        "native_group_norm",
+        "addr"}) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<&on_the_host>());
   }
 }
@@ -241,4 +284,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
 extern "C" __attribute__((visibility("default"))) void fake_cuda_report(OnMalloc malloc, OnFree free) {
   on_malloc.store(malloc);
   on_free.store(free);
+}
+
+extern "C" __attribute__((visibility("default"))) void fake_cuda_report_releases() {
+  report_releases();
 }
