@@ -26,6 +26,7 @@ from tests.simulated_snapshot import Recorder, snapshot_of
 
 NAME, CAPABILITY, MULTIPROCESSORS = "NVIDIA L4", (8, 9), 58
 TOTAL = 1 << 34  # as `nvml_stub.c` has it
+EFFICIENT = 2  # of at::SDPBackend
 CONTEXT = 300 * MIB
 UUID = "GPU-00000000-0000-0000-0000-00000000fa4e"
 # In a rehearsal of a fault: this many bytes are added to each request of this size, in the form `SIZE+BYTES`.
@@ -46,6 +47,7 @@ class Card:
         self._shown = -1
         self._malloc, self._free = _ON_MALLOC(self._allocated), _ON_FREE(self._freed)
         self._library = library = build.loaded(build.RUNNING)
+        library.fake_cuda_choose_attention(EFFICIENT)
         library.fake_cuda_report(self._malloc, self._free)
         atexit.register(library.fake_cuda_report, _ON_MALLOC(), _ON_FREE())
 

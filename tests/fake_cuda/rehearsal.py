@@ -1,6 +1,6 @@
 """What a process of a rehearsal changes when it imports torch, or the predictor: imports nothing large itself.
 
-The fake card has the kernels of a CPU: they have no workspaces of a card, and attention is the formula. Its
+The fake card has the kernels of a CPU: they have no workspaces of a card, and attention has one. Its
 prediction is told so, since the rehearsal is of everything around kernels.
 """
 
@@ -61,5 +61,5 @@ def no_workspaces(module: ModuleType) -> None:
     module.Workspaces.of = lambda *_: ((), ())
 
 
-def math_attention(module: ModuleType) -> None:
-    module.choose_attention = lambda *_, **__: "math"
+def efficient_attention(module: ModuleType) -> None:
+    module.choose_attention = lambda *_, **__: "efficient"

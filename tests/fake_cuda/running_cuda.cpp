@@ -23,7 +23,9 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 
+#include <array>
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -251,6 +253,80 @@ const at::Tensor& resize(
   return at::native::resize_(self, size, format);
 }
 
+// Memory-efficient attention by its formula, with the results that the kernel has and no dropout.
+at::Tensor probabilities(
+    const at::Tensor& query,
+    const at::Tensor& key,
+    const at::Tensor& bias,
+    bool is_causal,
+    double scale) {
+  auto scores = query.to(at::kFloat).matmul(key.to(at::kFloat).transpose(-2, -1)) * scale;
+  if (bias.defined()) {
+    scores = scores + bias.to(at::kFloat);
+  }
+  if (is_causal) {
+    const auto later = at::ones({query.size(-2), key.size(-2)}, at::kBool).triu(1);
+    scores = scores.masked_fill(later, -1e30);
+  }
+  return scores.softmax(-1);
+}
+
+at::Tensor rows_of_heads(const at::Tensor& like, int64_t width) {
+  return at::empty({like.size(0), like.size(2), like.size(1), width}, like.options()).transpose(1, 2);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention(
+    const at::Tensor& query,
+    const at::Tensor& key,
+    const at::Tensor& value,
+    const std::optional<at::Tensor>& bias,
+    bool compute_log_sumexp,
+    double,
+    bool is_causal,
+    std::optional<double> scale) {
+  Relabelled tensors;
+  const double factor = scale.value_or(1 / std::sqrt(double(query.size(-1))));
+  const auto made = rows_of_heads(query, value.size(-1));
+  const auto rows = compute_log_sumexp ? (query.size(2) + 31) / 32 * 32 : 0;
+  const auto sums =
+      at::empty({query.size(0), query.size(1), rows}, query.options().dtype(at::kFloat));
+  const auto number = query.options().dtype(at::kLong);
+  const auto shares = probabilities(
+      tensors.host(query), tensors.host(key), tensors.host(bias.value_or(at::Tensor())), is_causal, factor);
+  tensors.host(made).copy_(shares.matmul(tensors.host(value).to(at::kFloat)));
+  return {made, sums, at::empty({}, number), at::empty({}, number)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward(
+    const at::Tensor& gradient,
+    const at::Tensor& query,
+    const at::Tensor& key,
+    const at::Tensor& value,
+    const at::Tensor& bias,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    double,
+    std::array<bool, 4>,
+    bool is_causal,
+    std::optional<double> scale) {
+  Relabelled tensors;
+  const double factor = scale.value_or(1 / std::sqrt(double(query.size(-1))));
+  const auto of_query = rows_of_heads(query, query.size(-1));
+  const auto of_key = rows_of_heads(key, key.size(-1));
+  const auto of_value = rows_of_heads(value, value.size(-1));
+  const auto shares =
+      probabilities(tensors.host(query), tensors.host(key), tensors.host(bias), is_causal, factor);
+  const auto output = tensors.host(gradient).to(at::kFloat);
+  const auto change = output.matmul(tensors.host(value).to(at::kFloat).transpose(-2, -1));
+  const auto scores = shares * (change - (change * shares).sum(-1, true)) * factor;
+  tensors.host(of_query).copy_(scores.matmul(tensors.host(key).to(at::kFloat)));
+  tensors.host(of_key).copy_(scores.transpose(-2, -1).matmul(tensors.host(query).to(at::kFloat)));
+  tensors.host(of_value).copy_(shares.transpose(-2, -1).matmul(output));
+  return {of_query, of_key, of_value, at::Tensor()};
+}
+
 void record_nothing(at::Tensor&, c10::Stream) {}
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) {
@@ -266,6 +342,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("unfold", &at::native::unfold);
   library.impl("resize_", &resize);
   library.impl("record_stream", &record_nothing);
+  library.impl("_scaled_dot_product_efficient_attention", &attention);
+  library.impl("_scaled_dot_product_efficient_attention_backward", &attention_backward);
   // A formula and a kernel of the device, as in `fake_cuda.cpp`; and those whose formula is below autograd.
   for (const auto* name :
        {"silu_backward",

@@ -12,4 +12,4 @@ if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
 rehearsal.when_imported(
     "ftbench.predict.simulate.workspaces.workspaces", after=rehearsal.no_workspaces
 )
-rehearsal.when_imported("ftbench.predict.trace.attention", after=rehearsal.math_attention)
+rehearsal.when_imported("ftbench.predict.trace.attention", after=rehearsal.efficient_attention)
