@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -26,18 +27,25 @@ def when_imported(
 
 
 class _Finder(importlib.abc.MetaPathFinder):
+    """Finds one module as the others would; its loader calls both functions. To ask for the module is no import."""
+
     def __init__(self, name, before, after) -> None:
         self._name, self._before, self._after = name, before, after
+        self._asked = False
 
     def find_spec(self, fullname, path, target=None):
-        if fullname != self._name:
+        if fullname != self._name or self._asked:
             return None
-        sys.meta_path.remove(self)
-        self._before()
-        spec = importlib.util.find_spec(fullname)
+        self._asked = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asked = False
         execute = spec.loader.exec_module
 
         def executed(module: ModuleType) -> None:
+            sys.meta_path.remove(self)
+            self._before()
             execute(module)
             self._after(module)
 
@@ -45,16 +53,30 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def load_card() -> None:
-    from tests.fake_cuda import build
+def begin() -> None:
+    """Wait for the imports of torch and of the predictor in this process."""
+    when_imported("torch", load_card, stand_in)
+    when_imported("ftbench.predict.simulate.workspaces.workspaces", after=no_workspaces)
+    when_imported("ftbench.predict.trace.attention", after=efficient_attention)
 
-    build.load(build.RUNNING)
+
+def sees_a_card() -> bool:
+    """Return whether torch is to have a card; a worker's environment is set after its interpreter began."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def load_card() -> None:
+    if sees_a_card():
+        from tests.fake_cuda import build
+
+        build.load(build.RUNNING)
 
 
 def stand_in(torch: ModuleType) -> None:
-    from tests.fake_cuda import card
+    if sees_a_card():
+        from tests.fake_cuda import card
 
-    card.install(torch)
+        card.install(torch)
 
 
 def no_workspaces(module: ModuleType) -> None:
