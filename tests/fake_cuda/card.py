@@ -161,6 +161,13 @@ class Stream:
         return True
 
 
+class Within(contextlib.nullcontext):
+    """The context of the one device or stream; torch asks for these classes by name."""
+
+    def __init__(self, device_or_stream=None):
+        super().__init__()
+
+
 def install(torch: ModuleType) -> None:
     """Replace what a CPU build has in `torch.cuda`."""
     card, cuda = Card(), torch.cuda
@@ -202,18 +209,35 @@ def install(torch: ModuleType) -> None:
         "set_rng_state": lambda state, *_: torch.set_rng_state(state),
         "get_rng_state_all": lambda: [torch.get_rng_state()],
         "set_rng_state_all": lambda states: torch.set_rng_state(states[0]),
-        "stream": lambda _: contextlib.nullcontext(),
-        "device": lambda _: contextlib.nullcontext(),
+        "stream": Within,
+        "device": Within,
     }
     for name, function in functions.items():
         setattr(cuda, name, function)
-        if hasattr(cuda.memory, name):
-            setattr(cuda.memory, name, function)
+        for part in (cuda.memory, cuda.random):
+            if hasattr(part, name):
+                setattr(part, name, function)
     cuda.Event, cuda.Stream = Event, Stream
+    torch.Tensor.pin_memory = lambda tensor, *_: tensor  # all memory is the host's
+    torch._utils._to = torch.storage._to = _moved_storage(torch, torch._utils._to)
+    torch._C._cuda_getDevice = lambda: 0
+    torch._C._cuda_setDevice = torch._C._cuda_exchangeDevice = lambda _: 0
     torch._C._cuda_getCurrentRawStream = lambda _: 0  # bitsandbytes takes it when it is imported
     torch.version.cuda = "12.8"
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.utils.checkpoint.get_device_states = lambda *_: ([0], [torch.get_rng_state()])
+
+
+def _moved_storage(torch: ModuleType, move: Any) -> Any:
+    """Return the move of a storage, which a CPU build cannot make on a card."""
+
+    def moved(self, device, non_blocking=False):
+        if device.type != "cuda" or self.device.type == "cuda":
+            return move(self, device, non_blocking)
+        made = torch.empty(self.size(), dtype=torch.uint8, device=device).untyped_storage()
+        return made.copy_(self, non_blocking)
+
+    return moved
 
 
 def _functions(card: Card) -> dict[str, Any]:

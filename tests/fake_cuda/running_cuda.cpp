@@ -327,6 +327,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward(
   return {of_query, of_key, of_value, at::Tensor()};
 }
 
+at::Tensor& set_storage(at::Tensor& self, at::Storage source) {
+  return at::native::set_(self, source);
+}
+
+at::Tensor& set_part(
+    at::Tensor& self,
+    at::Storage source,
+    int64_t offset,
+    at::IntArrayRef size,
+    at::IntArrayRef stride) {
+  return at::native::set_storage_cpu_(self, source, offset, size, stride);
+}
+
+at::Tensor& set_tensor(at::Tensor& self, const at::Tensor& source) {
+  return at::native::set_tensor_(self, source);
+}
+
 void record_nothing(at::Tensor&, c10::Stream) {}
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) {
@@ -342,6 +359,9 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("unfold", &at::native::unfold);
   library.impl("resize_", &resize);
   library.impl("record_stream", &record_nothing);
+  library.impl("set_.source_Storage", &set_storage);
+  library.impl("set_.source_Storage_storage_offset", &set_part);
+  library.impl("set_.source_Tensor", &set_tensor);
   library.impl("_scaled_dot_product_efficient_attention", &attention);
   library.impl("_scaled_dot_product_efficient_attention_backward", &attention_backward);
   // A formula and a kernel of the device, as in `fake_cuda.cpp`; and those whose formula is below autograd.
