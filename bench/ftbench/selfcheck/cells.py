@@ -77,14 +77,14 @@ def measuring(request: MeasureRequest, setting: Setting, log: str) -> Iterator[F
 
 def grid_of(arguments: dict[str, Value]) -> ProgramGrid:
     """Return the loop with these arguments as a program of one cell."""
+    given = [f"{name}={value!r}" for name, value in arguments.items()]
+    return program_grid(program("make_step"), given)
+
+
+def program(factory: str) -> Program:
+    """Return a factory of the self-check's loops as a program."""
     file = Path(str(files("ftbench.worker.selfcheck") / "programs.py"))
-    program = Program(file=str(file), factory="make_step")
-    given = [f"{name}={_written(value)}" for name, value in arguments.items()]
-    return program_grid(program, given)
-
-
-def _written(value: Value) -> str:
-    return repr(value)
+    return Program(file=str(file), factory=factory)
 
 
 def predicted_cell(arguments: dict[str, Value], setting: Setting) -> CellPrediction:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 _WORDS = 4096
 _CLASSES = 2
@@ -60,13 +61,50 @@ def make_step(
     return step
 
 
+def random_tokens(device: Any, batch: int, length: int) -> torch.Tensor:
+    """Return a batch of random tokens."""
+    return torch.randint(_WORDS, (batch, length), device=device)
+
+
+def replicated(device: Any, batch: int = 8, length: int = 128) -> Callable[[], torch.Tensor]:
+    """Return a step of the own module, of which every rank has a copy (DistributedDataParallel)."""
+    torch.manual_seed(0)
+    return _step_of(DistributedDataParallel(OwnModule().to(device)), device, batch, length)
+
+
+def sharded(
+    device: Any, mesh: Any, batch: int = 8, length: int = 128
+) -> Callable[[], torch.Tensor]:
+    """Return a step of the own module, whose parameters are in shards on the ranks of the mesh (FSDP2)."""
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    module = OwnModule().to(device)
+    fully_shard(module, mesh=mesh)
+    return _step_of(module, device, batch, length)
+
+
+def _step_of(module: nn.Module, device: Any, batch: int, length: int) -> Callable[[], torch.Tensor]:
+    optimizer = _adamw(module.parameters())
+    inputs = _batch(device, "own", batch, length, padding=False)
+
+    def step() -> torch.Tensor:
+        loss: torch.Tensor = module(**inputs)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step
+
+
 def _autocast(name: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast("cuda", dtype=_TYPES[name]) if name else contextlib.nullcontext()
 
 
 def _batch(device: Any, model: str, batch: int, length: int, padding: bool) -> dict[str, Any]:
     """Return a batch of random tokens: with labels of classes, of a decoder with the next tokens."""
-    tokens = torch.randint(_WORDS, (batch, length), device=device)
+    tokens = random_tokens(device, batch, length)
     labels = tokens if model == "decoder" else torch.randint(_CLASSES, (batch,), device=device)
     found = {"input_ids": tokens, "labels": labels}
     if padding:
@@ -76,7 +114,8 @@ def _batch(device: Any, model: str, batch: int, length: int, padding: bool) -> d
     return found
 
 
-def _encoder(attention: str) -> nn.Module:
+def encoder(attention: str) -> nn.Module:
+    """Return a small BERT with random weights."""
     from transformers import AutoModelForSequenceClassification, BertConfig
 
     config = BertConfig(
@@ -140,7 +179,7 @@ def _momentum(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 _MODELS: dict[str, Callable[[str], Any]] = {
-    "encoder": _encoder,
+    "encoder": encoder,
     "decoder": _decoder,
     "own": lambda _: OwnModule(),
 }
