@@ -17,6 +17,7 @@ SOURCE = Path(__file__).with_name("fake_cuda.cpp")
 RUNNING = SOURCE.with_name("running_cuda.cpp")
 # As `torch.utils.cpp_extension` does: torch's headers and its libraries must agree on the ABI of
 # strings; every release since 2.6 for Linux is built with the new one.
+CACHE = "FTBENCH_FAKE_CUDA_CACHE"  # in a rehearsal, whose temporary files are elsewhere
 FLAGS = ("-std=c++20", "-O0", "-fPIC", "-shared", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1")
 
 
@@ -39,7 +40,7 @@ def compiled(source: Path = SOURCE) -> Path:
         + SOURCE.read_bytes()
         + source.read_bytes()
     )
-    folder = Path(tempfile.gettempdir()) / f"ftbench-fake-cuda-{os.getuid()}"
+    folder = Path(os.environ.get(CACHE, tempfile.gettempdir())) / f"ftbench-fake-cuda-{os.getuid()}"
     library = folder / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, exist_ok=True)

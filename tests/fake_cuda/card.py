@@ -22,13 +22,14 @@ from typing import Any
 from ftbench.base.units import MIB
 from ftbench.predict.simulate.allocator import SimulatedOutOfMemory
 from tests.fake_cuda import build
+from tests.fake_cuda.environment import UUID
 from tests.simulated_snapshot import Recorder, snapshot_of
 
 NAME, CAPABILITY, MULTIPROCESSORS = "NVIDIA L4", (8, 9), 58
 TOTAL = 1 << 34  # as `nvml_stub.c` has it
 EFFICIENT = 2  # of at::SDPBackend
 CONTEXT = 300 * MIB
-UUID = "GPU-00000000-0000-0000-0000-00000000fa4e"
+
 # In a rehearsal of a fault: this many bytes are added to each request of this size, in the form `SIZE+BYTES`.
 FAULT = "FTBENCH_REHEARSAL_FAULT"
 
@@ -113,7 +114,7 @@ def _frames() -> list[dict[str, Any]]:
 
 
 class Event:
-    """An event of a device that has done its work at once."""
+    """An event of a device that has done its work at once, but says so only when it is waited for."""
 
     def __init__(self, enable_timing=False, blocking=False, interprocess=False):
         self._at = 0.0
@@ -128,7 +129,7 @@ class Event:
         pass
 
     def query(self):
-        return True
+        return False
 
     def elapsed_time(self, later):
         return (later._at - self._at) * 1e3

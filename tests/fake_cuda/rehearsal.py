@@ -7,6 +7,7 @@ prediction is told so, since the rehearsal is of everything around kernels.
 from __future__ import annotations
 
 import importlib.abc
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -53,11 +54,45 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+# Distributions that a rehearsal is to miss, by commas.
+MISSING = "FTBENCH_REHEARSAL_MISSING"
+
+
+class _Missing(importlib.abc.MetaPathFinder):
+    """Finds nothing of packages that are to be missing."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname.partition(".")[0] in self._names:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+def hide(names: list[str]) -> None:
+    """Have this process miss packages, also for those who ask for their version."""
+    sys.meta_path.insert(0, _Missing(names))
+    found = importlib.metadata.distribution
+
+    def distribution(name: str) -> Any:
+        if name in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    importlib.metadata.distribution = distribution
+
+
 def begin() -> None:
     """Wait for the imports of torch and of the predictor in this process."""
+    if names := os.environ.get(MISSING):
+        hide(names.split(","))
     when_imported("torch", load_card, stand_in)
     when_imported("ftbench.predict.simulate.workspaces.workspaces", after=no_workspaces)
     when_imported("ftbench.predict.trace.attention", after=efficient_attention)
+    when_imported("ftbench.worker.calibrate.memory_kernels", after=small_kernels)
+    when_imported("ftbench.worker.calibrate.products", after=small_kernels)
+    when_imported("ftbench.worker.calibrate.card", after=short_load)
+    when_imported("ftbench.worker.calibrate.timing", after=short_load)
 
 
 def sees_a_card() -> bool:
@@ -85,3 +120,14 @@ def no_workspaces(module: ModuleType) -> None:
 
 def efficient_attention(module: ModuleType) -> None:
     module.choose_attention = lambda *_, **__: "efficient"
+
+
+def small_kernels(module: ModuleType) -> None:
+    """Calibrate with sizes that a CPU has done in no time, also in half types."""
+    for name, small in {"_ELEMENTS": [4**4, 4**6, 4**8], "_MOST_FLOPS": 1e8}.items():
+        if hasattr(module, name):
+            getattr(module, name)["cuda"] = small
+
+
+def short_load(module: ModuleType) -> None:
+    module._LOAD, module._LOAD_S, module._BLOCKER = 512, 0.2, 64

@@ -81,6 +81,6 @@ def _absent(records: list[Record]) -> tuple[str, ...]:
         for record in records
         if record.measurement is not None
         for name, reason in record.measurement.absent.items()
-        if name.startswith("memory.peak")
+        if name in ("memory.peak_process_bytes", "memory.peak_device_bytes")
     )
     return tuple(dict.fromkeys(reasons))
