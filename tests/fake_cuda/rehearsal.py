@@ -58,20 +58,24 @@ class _Finder(importlib.abc.MetaPathFinder):
 MISSING = "FTBENCH_REHEARSAL_MISSING"
 
 
-class _Missing(importlib.abc.MetaPathFinder):
-    """Finds nothing of packages that are to be missing."""
+class _Without:
+    """A finder of modules that does not find those of some packages."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self, finder: Any, names: list[str]) -> None:
+        self._finder, self._names = finder, names
 
-    def find_spec(self, fullname, path, target=None):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, fullname, path=None, target=None):
         if fullname.partition(".")[0] in self._names:
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+            return None
+        return self._finder.find_spec(fullname, path, target)
 
 
 def hide(names: list[str]) -> None:
     """Have this process miss packages, also for those who ask for their version."""
-    sys.meta_path.insert(0, _Missing(names))
+    sys.meta_path[:] = [_Without(finder, names) for finder in sys.meta_path]
     found = importlib.metadata.distribution
 
     def distribution(name: str) -> Any:

@@ -19,6 +19,7 @@ SHOWN = (
     "pandas",
     "pyarrow",
     "psutil",
+    "scipy",
     "pytest",
 )
 
