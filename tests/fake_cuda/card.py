@@ -80,7 +80,9 @@ class Card:
         self._shown = self.allocator.reserved
         used = self._shown + CONTEXT
         file = Path(tempfile.gettempdir()) / f"fake-card-{os.getpid()}.nvml"
-        file.write_text(f"card {UUID}\nframe used={used} processes=self:{used} energy=0 reasons=0\n")
+        file.write_text(
+            f"card {UUID}\nframe used={used} processes=self:{used} energy=0 reasons=0\n"
+        )
         os.environ["STUB_SCRIPT"] = str(file)
 
     def limit(self, nbytes: int) -> None:

@@ -21,7 +21,9 @@ def nothing() -> None:
 
 
 def when_imported(
-    name: str, before: Callable[[], Any] = nothing, after: Callable[[ModuleType], Any] = lambda _: None
+    name: str,
+    before: Callable[[], Any] = nothing,
+    after: Callable[[ModuleType], Any] = lambda _: None,
 ) -> None:
     """Call a function before a module is executed for the first time, and another one after it."""
     sys.meta_path.insert(0, _Finder(name, before, after))

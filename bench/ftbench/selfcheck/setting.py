@@ -57,9 +57,7 @@ def gpu_of_card(card: SelfcheckCard) -> Gpu:
         found = find_gpu(card.name)
     except ProfileError:
         made = custom_gpu(f"{total} B", known_capability(card.compute_capability))
-        found = made.model_copy(
-            update={"name": card.name, "multiprocessors": card.multiprocessors}
-        )
+        found = made.model_copy(update={"name": card.name, "multiprocessors": card.multiprocessors})
     return found.model_copy(update={"memory_low_bytes": total, "memory_bytes": total})
 
 

@@ -245,7 +245,9 @@ def _with_one_stride(
     if len({_broadcast_strides(one, len(shape), shape) for one in there}) == 1:
         return given
     return [
-        one if one is None or one.shape == shape and one.is_contiguous() else _copy(run, one, shape)
+        one
+        if one is None or (one.shape == shape and one.is_contiguous())
+        else _copy(run, one, shape)
         for one in given
     ]
 

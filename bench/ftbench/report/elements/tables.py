@@ -42,6 +42,7 @@ _OPTIONAL = tuple(
     figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
 )
 
+
 def axis_word(name: str) -> str:
     """Return the word that a table's head has for an axis."""
     return AXIS_WORDS.get(name, name)

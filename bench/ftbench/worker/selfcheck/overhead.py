@@ -60,9 +60,7 @@ class _Ends(TrainerCallback):
 
     def seconds(self) -> tuple[float, ...]:
         """Return the seconds from one end to the next."""
-        return tuple(
-            later - end for end, later in zip(self._ends, self._ends[1:], strict=False)
-        )
+        return tuple(later - end for end, later in zip(self._ends, self._ends[1:], strict=False))
 
 
 class _Texts(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
