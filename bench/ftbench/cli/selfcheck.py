@@ -44,7 +44,8 @@ def selfcheck(
     """Check ftbench on this machine's card, in at most eight minutes and without a network.
 
     Small loops with their prediction beside the allocator and the driver, the largest batch, the ledger, a
-    calibration, the overhead. Writes selfcheck.json and selfcheck.md after each row. The exit code is 1 if a row failed.
+    calibration, the overhead. Writes selfcheck.json and selfcheck.md after each row. The exit code is 1 if a row
+    failed.
     """
     _require_packages()
     from ftbench.selfcheck.run import look, run_rows

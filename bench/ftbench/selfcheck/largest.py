@@ -1,4 +1,4 @@
-"""The row of the largest batch: predicted under a limit of the allocator, then run, with one more going out of memory."""
+"""The row of the largest batch: predicted under a limit of the allocator, then run, and one more."""
 
 from __future__ import annotations
 

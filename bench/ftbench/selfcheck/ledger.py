@@ -1,9 +1,8 @@
-"""The row of the ledger: the smoke profile on the card, with a model and texts of random words, nothing downloaded."""
+"""The row of the ledger: the smoke profile on the card, with a model and texts of random words."""
 
 from __future__ import annotations
 
 from ftbench.execute.calibration import run_cells, workload_in
-from ftbench.execute.listener import Listener
 from ftbench.records.record import Memory, Record
 from ftbench.records.selfcheck import CheckedFigure, RowAnswer
 from ftbench.selfcheck.rows import Row
@@ -33,8 +32,12 @@ def check(row: Row, setting: Setting) -> RowAnswer:
     )
 
 
-class _Quiet(Listener):
-    """Shows nothing."""
+class _Quiet:
+    """A listener that shows nothing."""
+
+    def _nothing(self, *_: object) -> None: ...
+
+    planned = preparing = started = progress = finished = set_aside = _nothing
 
 
 def faults(record: Record) -> list[str]:

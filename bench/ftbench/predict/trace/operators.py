@@ -216,10 +216,10 @@ def indices_copied(
     *,
     on_card: bool,
 ) -> tuple[Any, ...]:
-    """Return an operator's arguments, with the indices that torch copies first copied; the copies live while it runs.
+    """Return an operator's arguments, with copies of the indices that torch copies; they live as long as it runs.
 
-    An embedding reshapes its indices to one row (ATen/native/Embedding.cpp, `embedding_symint`). On CUDA, several index
-    tensors get the same strides (`AdvancedIndex` in ATen/native/TensorAdvancedIndexing.cpp).
+    An embedding reshapes its indices to one row (ATen/native/Embedding.cpp, `embedding_symint`). On CUDA, several
+    index tensors get the same strides (`AdvancedIndex` in ATen/native/TensorAdvancedIndexing.cpp).
     """
     if func is aten.embedding.default and not _is_one_row(args[1]):
         return (args[0], _copy(run, args[1]), *args[2:])

@@ -1,4 +1,4 @@
-"""The worker that times steps in turns: in a Trainer with our meters, and in a bare one, on the same model and data."""
+"""The worker that times steps in turns: in a Trainer with our meters, and in a bare one."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ def run_rank(body: dict[str, Any], rank: int) -> None:
     """Train as one rank, and write what it measured."""
     request = RanksRequest.model_validate(body)
     device = torch.device("cuda", 0) if request.device == "cuda" else torch.device("cpu")
-    store = distributed.FileStore(str(Path(request.folder) / "store"), RANKS)
+    store = f"file://{Path(request.folder) / 'store'}"
     backend = "nccl" if request.device == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=RANKS)
+    distributed.init_process_group(backend, init_method=store, rank=rank, world_size=RANKS)
     step, result = _made(request, device), None
     for _ in range(request.steps):
         result = step()  # kept until the next one returns, as in a prediction
