@@ -63,10 +63,12 @@ def check(row: Row, setting: Setting) -> RowAnswer:
 
 
 @contextlib.contextmanager
-def measuring(request: MeasureRequest, setting: Setting, log: str) -> Iterator[Future[Outcome]]:
+def measuring(
+    request: MeasureRequest, setting: Setting, log: str, limit_s: float = _LIMIT_S
+) -> Iterator[Future[Outcome]]:
     """Start a worker on the card; the future of its outcome is waited for when the body ends."""
     engine: Engine = setting.engine()
-    work = Work(MEASURE, request.model_dump_json(), setting.folder / log, _LIMIT_S)
+    work = Work(MEASURE, request.model_dump_json(), setting.folder / log, limit_s)
     future = engine.submit(work, lambda _: None)
     try:
         yield future

@@ -14,10 +14,11 @@ from ftbench.selfcheck.rows import Row, Value
 from ftbench.selfcheck.setting import Setting, gpu_of_card
 
 # Odd, so that the limit falls between two multiples of a segment's 2 MiB: torch's own product of share and total
-# may be a few bytes off.
-LIMIT_BYTES = 1025 * MIB
+# may be a few bytes off. More than both ends of any card's context differ by (a test checks that).
+LIMIT_BYTES = 769 * MIB
 ARGUMENT = "batch"
 ARGUMENTS: dict[str, Value] = {"length": 256}
+_LIMIT_S = 100.0  # of a run
 _CERTAIN, _POSSIBLE = "certain", "possible"
 
 
@@ -51,7 +52,7 @@ def predicted_largest(setting: Setting) -> tuple[int, int]:
     request = ProgramRequest(
         program=cells[0].program,
         cells=cells,
-        gpus=(_with_room(gpu, _CERTAIN), _with_room(gpu, _POSSIBLE)),
+        gpus=(with_room(gpu, _CERTAIN), with_room(gpu, _POSSIBLE)),
         largest=ARGUMENT,
         expandable_segments=setting.expandable_segments,
     )
@@ -62,7 +63,7 @@ def predicted_largest(setting: Setting) -> tuple[int, int]:
     return values[_CERTAIN].certain, values[_POSSIBLE].possible
 
 
-def _with_room(gpu: Gpu, end: str) -> Gpu:
+def with_room(gpu: Gpu, end: str) -> Gpu:
     """Return a card one end of whose room, its memory less the context, is the limit itself."""
     context = gpu.context_high_bytes if end == _CERTAIN else gpu.context_low_bytes
     total = LIMIT_BYTES + context
@@ -73,7 +74,7 @@ def _run(batch: int, setting: Setting) -> Measured:
     request = MeasureRequest(
         arguments={**ARGUMENTS, ARGUMENT: batch}, steps=TRACED_STEPS, limit_bytes=LIMIT_BYTES
     )
-    with measuring(request, setting, f"batch-{batch}.log") as future:
+    with measuring(request, setting, f"batch-{batch}.log", _LIMIT_S) as future:
         pass
     return require_answer(future.result(), "measurement", Measured, None)
 

@@ -3,10 +3,10 @@
 import pytest
 
 from ftbench.base.units import MIB
-from ftbench.plan.gpus import find_gpu
+from ftbench.plan.gpus import Gpu, capacity_bytes, find_gpu, load_gpus
 from ftbench.records.record import Failure
 from ftbench.records.selfcheck import Measured, Overhead, RanksMeasured
-from ftbench.selfcheck import ledger, overhead, ranks
+from ftbench.selfcheck import largest, ledger, overhead, ranks
 from ftbench.selfcheck.cells import grid_of, peaks
 from ftbench.selfcheck.rows import CELLS
 from ftbench.selfcheck.setting import gpu_of_card, is_known
@@ -96,6 +96,13 @@ def on_card(allocated=1, reserved=2, process=3, device=4, **changes):
     values = zip(names, (allocated, reserved, process, device), strict=True)
     memory = {f"peak_{name}_bytes": one * MIB for name, one in values if one is not None}
     return record(measurement=measurement(memory=memory), **changes)
+
+
+@pytest.mark.parametrize("gpu", [*load_gpus().values(), gpu_of_card(card("another"))])
+@pytest.mark.parametrize(("end", "place"), [("certain", 0), ("possible", 1)])
+def test_one_end_of_the_room_of_any_card_is_the_limit(gpu, end, place):
+    made = Gpu.model_validate(largest.with_room(gpu, end).model_dump())
+    assert capacity_bytes(made)[place] == largest.LIMIT_BYTES
 
 
 def test_a_record_is_at_fault_if_it_did_not_end_is_untrusted_or_not_nested():

@@ -25,7 +25,7 @@ from ftbench.worker.measure.steps import StepBook
 from ftbench.worker.recipe.metered_trainer import MeteredTrainer
 from ftbench.worker.selfcheck.programs import encoder, random_tokens
 
-_BATCH, _LENGTH = 8, 128
+_BATCH, _LENGTH = 8, 64
 
 
 def main(body: dict[str, Any], emit: Callable[[Progress], None]) -> dict[str, Any]:
