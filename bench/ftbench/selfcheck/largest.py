@@ -14,8 +14,8 @@ from ftbench.selfcheck.rows import Row, Value
 from ftbench.selfcheck.setting import Setting, gpu_of_card
 
 # Odd, so that the limit falls between two multiples of a segment's 2 MiB: torch's own product of share and total
-# may be a few bytes off. More than both ends of any card's context differ by (a test checks that).
-LIMIT_BYTES = 769 * MIB
+# may be a few bytes off.
+_LEAST_MIB = 769
 ARGUMENT = "batch"
 ARGUMENTS: dict[str, Value] = {"length": 256}
 _LIMIT_S = 100.0  # of a run
@@ -66,13 +66,21 @@ def predicted_largest(setting: Setting) -> tuple[int, int]:
 def with_room(gpu: Gpu, end: str) -> Gpu:
     """Return a card one end of whose room, its memory less the context, is the limit itself."""
     context = gpu.context_high_bytes if end == _CERTAIN else gpu.context_low_bytes
-    total = LIMIT_BYTES + context
+    total = limit_bytes(gpu) + context
     return gpu.model_copy(update={"name": end, "memory_low_bytes": total, "memory_bytes": total})
+
+
+def limit_bytes(gpu: Gpu) -> int:
+    """Return the limit on a card: more than both ends of its context differ by, since `Gpu` has room at either."""
+    between = (gpu.context_high_bytes - gpu.context_low_bytes) // MIB
+    return max(_LEAST_MIB, (between + 2) | 1) * MIB
 
 
 def _run(batch: int, setting: Setting) -> Measured:
     request = MeasureRequest(
-        arguments={**ARGUMENTS, ARGUMENT: batch}, steps=TRACED_STEPS, limit_bytes=LIMIT_BYTES
+        arguments={**ARGUMENTS, ARGUMENT: batch},
+        steps=TRACED_STEPS,
+        limit_bytes=limit_bytes(gpu_of_card(setting.card)),
     )
     with measuring(request, setting, f"batch-{batch}.log", _LIMIT_S) as future:
         pass

@@ -4,12 +4,12 @@ from ftbench.records.selfcheck import Machine, SelfcheckCard
 from ftbench.selfcheck.rows import Row
 
 
-def card(name="NVIDIA L4", capability=(8, 9)):
+def card(name="NVIDIA L4", capability=(8, 9), multiprocessors=58):
     return SelfcheckCard(
         name=name,
         uuid=f"GPU-{name}",
         compute_capability=capability,
-        multiprocessors=58,
+        multiprocessors=multiprocessors,
         total_memory_bytes=16 << 30,
     )
 

@@ -98,11 +98,15 @@ def on_card(allocated=1, reserved=2, process=3, device=4, **changes):
     return record(measurement=measurement(memory=memory), **changes)
 
 
-@pytest.mark.parametrize("gpu", [*load_gpus().values(), gpu_of_card(card("another"))])
+@pytest.mark.parametrize(
+    "gpu", [*load_gpus().values(), gpu_of_card(card("other", multiprocessors=400))]
+)
 @pytest.mark.parametrize(("end", "place"), [("certain", 0), ("possible", 1)])
 def test_one_end_of_the_room_of_any_card_is_the_limit(gpu, end, place):
     made = Gpu.model_validate(largest.with_room(gpu, end).model_dump())
-    assert capacity_bytes(made)[place] == largest.LIMIT_BYTES
+    limit = capacity_bytes(made)[place]
+    assert limit == largest.limit_bytes(gpu) >= 769 * MIB
+    assert limit % (2 * MIB) == MIB
 
 
 def test_a_record_is_at_fault_if_it_did_not_end_is_untrusted_or_not_nested():
