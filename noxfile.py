@@ -320,6 +320,17 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Check ftbench on this machine's card, in at most eight minutes: `nox -s gpu -- [--only ROW ...]`.
+
+    With this Python and the packages that it has; nothing is installed or downloaded. The tests that need a card
+    are the last row of the page, reports/selfcheck/selfcheck.md.
+    """
+    command = (sys.executable, "-m", "ftbench", "selfcheck", "--out", "reports/selfcheck")
+    session.run(*command, *session.posargs, env=FROM_SOURCE, external=True)
+
+
+@nox.session(venv_backend="none")
 def claim(session: nox.Session) -> None:
     """Test a rule of thumb about memory on predicted peaks, and write a page: `nox -s claim -- [--out DIR]`."""
     programs = shared_environment(session)

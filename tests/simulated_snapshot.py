@@ -44,9 +44,14 @@ class Recorder:
     """An allocator of one device that records what torch would."""
 
     def __init__(
-        self, *, expandable: bool = False, since: tuple[int, int] = TODAY, device: int = 0
+        self,
+        *,
+        expandable: bool = False,
+        since: tuple[int, int] = TODAY,
+        device: int = 0,
+        capacity: int | None = None,
     ) -> None:
-        settings = AllocatorSettings(expandable_segments=expandable)
+        settings = AllocatorSettings(capacity, expandable_segments=expandable)
         self._allocator = CachingAllocator(settings)
         self._expandable, self._since, self._device = expandable, since, device
         self._live: dict[Any, Block] = {}
@@ -62,8 +67,16 @@ class Recorder:
     def allocator(self) -> CachingAllocator:
         return self._allocator
 
-    def alloc(self, name: Any, nbytes: int, *, stream: int = 0, source: str = "") -> None:
-        frames = stack(source)
+    def alloc(
+        self,
+        name: Any,
+        nbytes: int,
+        *,
+        stream: int = 0,
+        source: str = "",
+        frames: list[dict[str, Any]] | None = None,
+    ) -> None:
+        frames = stack(source) if frames is None else frames
         before = self._mapped()
         block = self._allocator.malloc(nbytes, stream)
         assert block is not None

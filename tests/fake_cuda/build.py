@@ -13,8 +13,11 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fake_cuda.cpp")
+# The same device, with memory and kernels: it includes the other one.
+RUNNING = SOURCE.with_name("running_cuda.cpp")
 # As `torch.utils.cpp_extension` does: torch's headers and its libraries must agree on the ABI of
 # strings; every release since 2.6 for Linux is built with the new one.
+CACHE = "FTBENCH_FAKE_CUDA_CACHE"  # in a rehearsal, whose temporary files are elsewhere
 FLAGS = ("-std=c++20", "-O0", "-fPIC", "-shared", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1")
 
 
@@ -26,8 +29,8 @@ def torch_folder() -> Path:
     return Path(found.origin).parent
 
 
-def compiled() -> Path:
-    """Return the compiled fake device, made where it is not in the cache yet (some ten seconds).
+def compiled(source: Path = SOURCE) -> Path:
+    """Return a compiled fake device, made where it is not in the cache yet (some ten seconds).
 
     The cache is a folder of this user among the temporary ones; a file is kept for each version
     of torch, source and flags. RuntimeError says what to install where there is no compiler.
@@ -35,16 +38,17 @@ def compiled() -> Path:
     key = hashlib.sha256(
         "\0".join((importlib.metadata.version("torch"), str(torch_folder()), *FLAGS)).encode()
         + SOURCE.read_bytes()
+        + source.read_bytes()
     )
-    folder = Path(tempfile.gettempdir()) / f"ftbench-fake-cuda-{os.getuid()}"
-    library = folder / f"fake_cuda-{key.hexdigest()[:16]}.so"
+    folder = Path(os.environ.get(CACHE, tempfile.gettempdir())) / f"ftbench-fake-cuda-{os.getuid()}"
+    library = folder / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if not library.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
-        _compile(library)
+        _compile(source, library)
     return library
 
 
-def _compile(library: Path) -> None:
+def _compile(source: Path, library: Path) -> None:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise RuntimeError(
@@ -60,7 +64,7 @@ def _compile(library: Path) -> None:
             compiler,
             *FLAGS,
             *(f"-I{path}" for path in includes),
-            str(SOURCE),
+            str(source),
             "-o",
             str(made),
         ]
@@ -70,8 +74,8 @@ def _compile(library: Path) -> None:
         made.replace(library)
 
 
-def load() -> ctypes.CDLL:
-    """Load the fake device into this process, which must not have imported torch yet.
+def load(source: Path = SOURCE) -> ctypes.CDLL:
+    """Load a fake device into this process, which must not have imported torch yet.
 
     `libtorch_global_deps` first, as `import torch` does: it brings in what libtorch refers to.
     """
@@ -79,4 +83,9 @@ def load() -> ctypes.CDLL:
     ctypes.CDLL(str(dependencies), mode=ctypes.RTLD_GLOBAL)
     for name in ("libc10.so", "libtorch_cpu.so"):
         ctypes.CDLL(str(torch_folder() / "lib" / name), mode=ctypes.RTLD_GLOBAL)
-    return ctypes.CDLL(str(compiled()), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(compiled(source)), mode=ctypes.RTLD_GLOBAL)
+
+
+def loaded(source: Path) -> ctypes.CDLL:
+    """Return a fake device that this process has loaded."""
+    return ctypes.CDLL(str(compiled(source)))

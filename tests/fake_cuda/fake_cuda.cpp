@@ -99,6 +99,7 @@ REGISTER_CUDA_HOOKS(CUDAHooks)
 
 } // namespace at
 
+#ifndef FAKE_CUDA_RUNS // `running_cuda.cpp` has kernels
 namespace {
 
 // 4. The kernels that decide how autograd sees an operator. One that is a formula of others
@@ -117,6 +118,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
 }
 
 } // namespace
+#endif
 
 extern "C" __attribute__((visibility("default"))) void fake_cuda_choose_attention(std::int64_t backend) {
   chosen_attention = backend;

@@ -79,6 +79,7 @@ def test_plan_of_a_hub_profile_without_a_network(tmp_path):
             "the hub cannot be reached",
         ),
         (("report", "/none"), "not a run directory"),
+        (("selfcheck", "--only", "largest"), "nearest:  largest-batch"),
         (("plan", "smoke", "--set", 'workload.model=""'), "at least 1 character"),
         (("plan", "smoke", "--set", "workload.model=--x"), "no such file or directory"),
         (("plan", "smoke", "--set", "workload.dataset=a..b"), "not a hub id"),
@@ -101,6 +102,22 @@ def test_bad_input_is_told_on_stderr_and_ends_with_2(arguments, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [("typer", ["plan"]), ("torch", ["selfcheck"]), ("pydantic", ["selfcheck"])],
+)
+def test_a_missing_package_is_named_in_one_sentence(missing, arguments):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments}\n"
+        "from ftbench.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
 
 
 def test_an_unknown_option_ends_with_2():

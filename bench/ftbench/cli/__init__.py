@@ -27,6 +27,9 @@ from ftbench.cli import (
 from ftbench.cli import (
     run as measuring,
 )
+from ftbench.cli import (
+    selfcheck as checking,
+)
 
 app = typer.Typer(
     name="ftbench",
@@ -50,6 +53,7 @@ for command in (
     measuring.frontier,
     reporting.report,
     check_snapshot.check_snapshot,
+    checking.selfcheck,
     gating.gate,
     reporting.schema,
 ):

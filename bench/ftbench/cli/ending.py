@@ -76,6 +76,8 @@ def _code_of(command: Callable[[], object]) -> int:
         code = _say(f"ftbench: {error}", error.exit_code)
     except Interrupted as error:
         code = _say("ftbench: interrupted", error.exit_code)
+    except ModuleNotFoundError as error:
+        code = _missing(error)
     except OSError as error:
         if error.filename is None:
             code = _defect()
@@ -86,6 +88,14 @@ def _code_of(command: Callable[[], object]) -> int:
     except Exception:
         code = _defect()
     return _flushed(code)
+
+
+def _missing(error: ModuleNotFoundError) -> int:
+    """Name a package that is not installed; a module of this program that is not there is a defect of it."""
+    package = str(error.name).partition(".")[0]
+    if package == "ftbench":
+        return _defect()
+    return _say(f"ftbench: the package {package} is missing; pip installs it", EXIT_BAD_INPUT)
 
 
 def _defect() -> int:

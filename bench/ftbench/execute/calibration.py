@@ -46,12 +46,22 @@ def measure_kernels(
 
 
 def workload_in(
-    folder: Path, engine: Engine, device: Placement, on_progress: Callable[[Progress], None]
+    folder: Path,
+    engine: Engine,
+    device: Placement,
+    on_progress: Callable[[Progress], None],
+    *,
+    profile: str = PROFILE,
+    small: bool = False,
 ) -> tuple[Profile, Grid]:
-    """Return the profile and the cells of the check, after a worker has made their model and texts in a folder."""
+    """Return a profile and its cells, after a worker has made their model and texts in a folder.
+
+    By default those of the check of a calibration. The model is as large as the device asks for, unless `small`.
+    """
+    size = "cpu" if small else device.kind
     outcome = engine.run(
         MAKE_WORKLOAD,
-        WorkloadRequest(folder=str(folder), device=device.kind).model_dump_json(),
+        WorkloadRequest(folder=str(folder), device=size).model_dump_json(),
         log_file=folder / "workload.log",
         timeout_s=TIMEOUT_S,
         on_progress=on_progress,
@@ -62,8 +72,8 @@ def workload_in(
         "workload.dataset": made.data,
         "run.device": device.kind,
     }
-    profile = load_profile(PROFILE, [f"{name}={value}" for name, value in settings.items()])
-    return profile, resolve(profile)
+    found = load_profile(profile, [f"{name}={value}" for name, value in settings.items()])
+    return found, resolve(found)
 
 
 def run_cells(

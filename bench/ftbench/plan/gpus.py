@@ -162,6 +162,11 @@ def _comparable(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\b(nvidia|geforce|tesla)\b", "", name.lower()))
 
 
+def known_capability(capability: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest known compute capability that is not above this one; of an older card, the least."""
+    return max((one for one in _CAPABILITIES if one <= capability), default=_CAPABILITIES[0])
+
+
 def custom_gpu(memory: str, compute_capability: tuple[int, int] = (8, 0)) -> Gpu:
     """Return an unnamed card with this much memory; an Ampere card by default.
 

@@ -14,6 +14,7 @@ CUDA branches (tests/fake_cuda).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -206,6 +207,68 @@ def promoted(
         run(aten._to_copy.default, (one,), {"dtype": common}) if one.dtype != common else one
         for one in args[:2]
     ) + tuple(args[2:])
+
+
+def indices_copied(
+    run: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+    func: Any,
+    args: tuple[Any, ...],
+    *,
+    on_card: bool,
+) -> tuple[Any, ...]:
+    """Return an operator's arguments, with copies of the indices that torch copies; they live as long as it runs.
+
+    An embedding reshapes its indices to one row (ATen/native/Embedding.cpp, `embedding_symint`). On CUDA, several
+    index tensors get the same strides (`AdvancedIndex` in ATen/native/TensorAdvancedIndexing.cpp).
+    """
+    if func is aten.embedding.default and not _is_one_row(args[1]):
+        return (args[0], _copy(run, args[1]), *args[2:])
+    if func is aten.index.Tensor and on_card:
+        return (args[0], _with_one_stride(run, args[1]))
+    return args
+
+
+def _is_one_row(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor can be viewed as one row."""
+    sides = [(n, step) for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n != 1]
+    return all(step == n * inner for (_, step), (n, inner) in itertools.pairwise(sides))
+
+
+def _with_one_stride(
+    run: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any], given: list[torch.Tensor | None]
+) -> list[torch.Tensor | None]:
+    """Return indices, broadcast and copied if their strides differ; truths are another matter, and left alone."""
+    there = [one for one in given if one is not None]
+    if len(there) < 2 or any(one.dtype in (torch.bool, torch.uint8) for one in there):
+        return given
+    shape = torch.broadcast_shapes(*(one.shape for one in there))
+    if len({_broadcast_strides(one, len(shape), shape) for one in there}) == 1:
+        return given
+    return [
+        one
+        if one is None or (one.shape == shape and one.is_contiguous())
+        else _copy(run, one, shape)
+        for one in given
+    ]
+
+
+def _broadcast_strides(tensor: torch.Tensor, dims: int, shape: torch.Size) -> tuple[int, ...]:
+    """Return the strides that a tensor has when it is expanded to a shape."""
+    missing = dims - tensor.dim()
+    own = zip(tensor.shape, tensor.stride(), shape[missing:], strict=True)
+    return (*(0,) * missing, *(0 if n == 1 and n != wide else step for n, step, wide in own))
+
+
+def _copy(
+    run: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+    tensor: torch.Tensor,
+    shape: torch.Size | None = None,
+) -> torch.Tensor:
+    wide = tensor if shape is None else run(aten.expand.default, (tensor, list(shape)), {})
+    copied: torch.Tensor = run(
+        aten.clone.default, (wide,), {"memory_format": torch.contiguous_format}
+    )
+    return copied
 
 
 def runnable(

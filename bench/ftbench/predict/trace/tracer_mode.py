@@ -35,6 +35,7 @@ from ftbench.predict.trace.kernels import kernel_of
 from ftbench.predict.trace.known_sizes import result_of_known_size, with_numbers
 from ftbench.predict.trace.older_torch import KeptInputs
 from ftbench.predict.trace.operators import (
+    indices_copied,
     promoted,
     result_in_its_storage,
     results_on_card,
@@ -270,6 +271,7 @@ class Tracer(TorchDispatchMode):
             # `cpu` are the same.
             args[0].constant = None
         args = with_numbers(self._run, self.batch_values, func, args)
+        args = indices_copied(self._run, func, args, on_card=self._on_card)
         if not self._on_card:
             args = promoted(self._run, func, args)
         try:

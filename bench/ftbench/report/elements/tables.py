@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,6 +21,8 @@ from ftbench.plan.scores import HEADLINES, SCORES
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
+from ftbench.report.elements.table import ABSENT as ABSENT
+from ftbench.report.elements.table import Table as Table
 
 AXIS_WORDS = {
     "max_length": "length",
@@ -40,41 +41,6 @@ _MEMORY = (
 _OPTIONAL = tuple(
     figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
 )
-ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of texts under a title; numbers stand to the right.
-
-    `keys` has the value behind each text, to sort by: a number (bytes, seconds), or None if it
-    is absent. A table that is `folded` is shown by a page only when opened. A phone shows the columns `leading`
-    before all others.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
-    optional: tuple[str, ...] = ()  # columns that a narrow place leaves out, in this order
-    keys: tuple[tuple[float | str | None, ...], ...] = ()
-    folded: bool = False
-    leading: tuple[str, ...] = ()
-
-    def without(self, column: str) -> Table:
-        """Return the table less one column."""
-        keep = [i for i, name in enumerate(self.columns) if name != column]
-
-        def pick(items: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(items[i] for i in keep)
-
-        return dataclasses.replace(
-            self,
-            columns=pick(self.columns),
-            rows=tuple(map(pick, self.rows)),
-            numeric=pick(self.numeric),
-            keys=tuple(map(pick, self.keys)),
-        )
 
 
 def axis_word(name: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ftbench.base.text import printable
-from ftbench.report.document import Document
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
+
+if TYPE_CHECKING:  # a document brings all of the analysis: a table needs none of it
+    from ftbench.report.document import Document
 
 _ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
 _ESCAPED_IN_CODE = str.maketrans({"|": "\\|", "\n": " ", "\r": " "})

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ftbench.base.text import printable
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 if TYPE_CHECKING:  # a document brings all of the analysis: a table of a plan needs none of it
     from ftbench.report.document import Document

@@ -167,3 +167,30 @@ def test_a_loss_lies_in_the_storage_that_torch_leaves_it_in(loss, reduction):
     assert real.untyped_storage().nbytes() == 8 * 3 * 4
     for target in (Target(), Target(device="cpu")):
         assert allocations(run, operator=f"aten::{loss}", target=target) == [8 * 3 * 4]
+
+
+def test_an_embedding_copies_indices_that_are_no_row():
+    """As torch's own C++ does on a card that runs (tests/fake_cuda/running_cuda.cpp)."""
+
+    def run(device):
+        table = torch.ones(50, 8, device=device)
+        row = torch.zeros(1, 6, dtype=torch.int64, device=device)
+        functional.embedding(row, table)
+        functional.embedding(row.expand(4, 6), table)
+        functional.embedding(torch.zeros(6, 4, dtype=torch.int64, device=device).t(), table)
+
+    for target in (None, Target(device="cpu")):
+        assert allocations(run, operator="aten::clone", target=target) == [192, 192]
+
+
+def test_several_indices_get_the_same_strides_on_a_card_only():
+    def run(device):
+        mask = torch.ones(4, 6, device=device)
+        rows, columns = torch.arange(4, device=device), torch.arange(6, device=device)
+        mask[rows[:, None], columns[None, :]]  # both are expanded, and differ in strides
+        mask[columns[:4], rows]  # alike already
+        mask[rows]  # one alone
+        mask[rows[:, None].expand(4, 6).contiguous(), columns[None, :]]  # one is as it must be
+
+    assert allocations(run, operator="aten::clone") == [192, 192, 192, 192]
+    assert allocations(run, operator="aten::clone", target=Target(device="cpu")) == [192]
