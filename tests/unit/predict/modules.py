@@ -65,8 +65,8 @@ def sizes(trace, role):
     ]
 
 
-def allocations(run, *, operator, target=None):
-    """Return the bytes of what an operator allocates while `run(device)` is traced."""
+def allocations(run, *, operator=None, target=None):
+    """Return the bytes of what an operator, or any, allocates while `run(device)` is traced."""
 
     def factory(device):
         return lambda: run(device)
@@ -75,5 +75,5 @@ def allocations(run, *, operator, target=None):
     return [
         nbytes
         for (kind, _, site), nbytes in zip(events.rows(), events.nbytes.tolist(), strict=True)
-        if kind == Kind.ALLOCATE and events.sites[site].operator == operator
+        if kind == Kind.ALLOCATE and operator in (None, events.sites[site].operator)
     ]

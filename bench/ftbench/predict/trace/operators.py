@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ftbench.predict.trace.attention import scaled_dot_product_attention
 from ftbench.predict.trace.autocast import autocast_kernels
@@ -54,6 +55,38 @@ def cuda_operators(
             override(name, kernel, "CPU")
         for name, kernel in autocast_kernels().items():
             override(name, kernel, "AutocastCPU")
+        yield
+
+
+class _AddedInPlace(TorchDispatchMode):
+    """Adds to the first operand in place, and returns it."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten.add.Tensor:
+            func = aten.add_.Tensor
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def attention_masked_in_place() -> Iterator[None]:
+    """Let attention by its formula add the mask in place, as torch does to tensors with data.
+
+    `_scaled_dot_product_attention_math` in ATen/native/transformers/attention.cpp adds it to a copy if a tensor is
+    like a subclass of Tensor (`areAnyTensorSubclassLike`), as one without data is. It has no other addition.
+    """
+
+    def formula(query: Any, *args: Any, **kwargs: Any) -> Any:
+        inside = _AddedInPlace() if isinstance(query, FakeTensor) else contextlib.nullcontext()
+        with inside:
+            return _composite(
+                aten._scaled_dot_product_attention_math.default, query, *args, **kwargs
+            )
+
+    with _overriding() as override:
+        for key in ("AutogradCPU", "AutogradCUDA"):
+            override("_scaled_dot_product_attention_math", formula, key)
         yield
 
 

@@ -25,9 +25,7 @@ from ftbench.predict.trace.events import (
 )
 from ftbench.predict.trace.fake_mode import TraceFakes
 from ftbench.predict.trace.leftovers import Surroundings, globals_kept, imports_apart, nothing_left
-from ftbench.predict.trace.operators import (
-    cuda_operators,
-)
+from ftbench.predict.trace.operators import attention_masked_in_place, cuda_operators
 from ftbench.predict.trace.ranks import Ranks
 from ftbench.predict.trace.storages import storages_resized
 from ftbench.predict.trace.target import Target as Target
@@ -165,6 +163,7 @@ def _replacements(
     yield storages_resized(tracer.resized)
     yield other_threads_refused(tracer.other_thread)
     yield weight_files_without_data(tracer)
+    yield attention_masked_in_place()
     if target.device == "cpu":
         yield patches.replaced(torch, "get_rng_state", tracer.with_state_seen)
         return

@@ -5,6 +5,8 @@ import itertools
 import pytest
 import torch
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 
 from ftbench.predict.trace.operators import cuda_operators, results_on_card
 from ftbench.predict.trace.tracer import Target, trace
@@ -194,3 +196,25 @@ def test_several_indices_get_the_same_strides_on_a_card_only():
 
     assert allocations(run, operator="aten::clone") == [192, 192, 192, 192]
     assert allocations(run, operator="aten::clone", target=Target(device="cpu")) == [192]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_by_its_formula_adds_the_mask_in_place_as_with_data(causal):
+    side = 67
+    scores = 2 * 3 * side * side * 4
+
+    def run(device):
+        query = torch.ones(2, 3, side, 8, device=device, requires_grad=True)
+        mask = None if causal else torch.zeros(2, 1, side, side, device=device)
+        with sdpa_kernel(SDPBackend.MATH):
+            out = functional.scaled_dot_product_attention(query, query, query, mask, 0.1, causal)
+        out.sum().backward()
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        run(torch.device("cpu"))
+    events = watched.profiler.kineto_results.events()
+    with_data = sum(one.name() == "[memory]" and one.nbytes() == scores for one in events)
+    assert with_data > 4
+    assert allocations(run, target=Target(device="cpu")).count(scores) == with_data
+    # A card's dropout keeps one byte per element.
+    assert allocations(run).count(scores) == with_data - 1
