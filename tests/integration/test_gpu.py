@@ -17,7 +17,8 @@ def test_every_reading_is_there_and_nested(on_card):
     for record in on_card.records:
         measured = record.measurement
         assert record.untrusted == {}
-        assert measured.model_device == measured.device.uuid == measured.sampling.device_uuid
+        (rank,) = measured.ranks
+        assert rank.model_device == rank.device.uuid == rank.sampling.device_uuid
         for phase in measured.phases.values():
             memory = phase.memory
             nested = [memory.peak_allocated_bytes, memory.peak_reserved_bytes]

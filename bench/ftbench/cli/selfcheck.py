@@ -123,10 +123,10 @@ def _tell(machine: Machine, rows: tuple[Row, ...]) -> None:
         ftbench=__version__, machine=machine, rows=(), budget_s=0, seconds=0, complete=False
     )
     for line in machine_lines(page):
-        print(line)
+        print(line, flush=True)
     for row in rows:
         if reason := left_out(row, machine):
-            print(f"left out: {row.name} {reason}")
+            print(f"left out: {row.name} {reason}", flush=True)
 
 
 def _tell_row(page: Selfcheck) -> None:

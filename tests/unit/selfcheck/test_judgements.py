@@ -99,7 +99,7 @@ def on_card(allocated=1, reserved=2, process=3, device=4, **changes):
 
 
 @pytest.mark.parametrize(
-    "gpu", [*load_gpus().values(), gpu_of_card(card("other", multiprocessors=400))]
+    "gpu", [*load_gpus().values(), gpu_of_card(card("other", multiprocessors=402))]
 )
 @pytest.mark.parametrize(("end", "place"), [("certain", 0), ("possible", 1)])
 def test_one_end_of_the_room_of_any_card_is_the_limit(gpu, end, place):
