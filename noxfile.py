@@ -61,6 +61,7 @@ OLD_TRANSFORMERS_TESTS = (
     "tests/unit/predict/trace/test_autocast.py",
     "tests/unit/predict/trace/test_patches.py",
     "tests/unit/predict/shapes/test_fit.py",
+    "tests/unit/worker/selfcheck/test_programs.py",
 )
 LONG_FILES = ("tests/unit/test_pytest_plugin.py", "tests/unit/predict/trace/test_tracer.py")
 NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
