@@ -38,6 +38,13 @@ EXIT_READER_GONE = 141  # 128 + SIGPIPE, after `ftbench ... | head`
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return a sentence that names a package that is not installed; None if one is, and lacks a part."""
+    if error.name is None or "." in error.name or error.name == "ftbench":
+        return None
+    return f"the package {error.name} is missing; pip installs it"
+
+
 class FtbenchError(Exception):
     """Says what is wrong and where, the value got, the values expected, and what to do next."""
 

@@ -25,6 +25,7 @@ from ftbench.base.errors import (
     EXIT_TERMINATED,
     FtbenchError,
     OutputError,
+    missing_package,
 )
 from ftbench.base.redaction import redact
 from ftbench.base.text import printable
@@ -77,7 +78,8 @@ def _code_of(command: Callable[[], object]) -> int:
     except Interrupted as error:
         code = _say("ftbench: interrupted", error.exit_code)
     except ModuleNotFoundError as error:
-        code = _missing(error)
+        missing = missing_package(error)
+        code = _defect() if missing is None else _say(f"ftbench: {missing}", EXIT_BAD_INPUT)
     except OSError as error:
         if error.filename is None:
             code = _defect()
@@ -88,14 +90,6 @@ def _code_of(command: Callable[[], object]) -> int:
     except Exception:
         code = _defect()
     return _flushed(code)
-
-
-def _missing(error: ModuleNotFoundError) -> int:
-    """Name a package that is not installed; a module of this program that is not there is a defect of it."""
-    package = str(error.name).partition(".")[0]
-    if package == "ftbench":
-        return _defect()
-    return _say(f"ftbench: the package {package} is missing; pip installs it", EXIT_BAD_INPUT)
 
 
 def _defect() -> int:

@@ -24,6 +24,10 @@ def command():
         raise RuntimeError("with abcdefgh12345 in it")
     if what == "long":
         open("x" * 300)
+    if what == "package":
+        import nobody_has_this_package.part
+    if what == "part":
+        import json.nobody_has_this_part
     if what == "wait":
         sys.stdout.flush()
         time.sleep(60)
@@ -61,7 +65,16 @@ def test_an_interruption_while_an_object_is_freed_is_not_lost():
 
 
 @pytest.mark.parametrize(
-    ("what", "code"), [("well", 0), ("finding", 1), ("refuse", 2), ("long", 2), ("defect", 70)]
+    ("what", "code"),
+    [
+        ("well", 0),
+        ("finding", 1),
+        ("refuse", 2),
+        ("long", 2),
+        ("defect", 70),
+        ("package", 2),
+        ("part", 70),
+    ],
 )
 def test_each_end_has_its_exit_code(what, code):
     done = ended(what)

@@ -16,7 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 _WORDS = 4096
 _CLASSES = 2
-_WIDTH, _INNER, _LAYERS, _HEADS = 256, 1024, 2, 4
+_WIDTH, _HEADS = 256, 4
+_SIZES: dict[str, Any] = {
+    "vocab_size": _WORDS,
+    "hidden_size": _WIDTH,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 2,
+    "num_attention_heads": _HEADS,
+}
 _LEARNING_RATE = 1e-3
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -118,15 +125,8 @@ def encoder(attention: str) -> nn.Module:
     """Return a small BERT with random weights."""
     from transformers import AutoModelForSequenceClassification, BertConfig
 
-    config = BertConfig(
-        vocab_size=_WORDS,
-        hidden_size=_WIDTH,
-        intermediate_size=_INNER,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=_HEADS,
-    )
     made: nn.Module = AutoModelForSequenceClassification.from_config(
-        config, attn_implementation=attention
+        BertConfig(**_SIZES), attn_implementation=attention
     )
     return made
 
@@ -134,15 +134,7 @@ def encoder(attention: str) -> nn.Module:
 def _decoder(attention: str) -> nn.Module:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    config = LlamaConfig(
-        vocab_size=_WORDS,
-        hidden_size=_WIDTH,
-        intermediate_size=_INNER,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=_HEADS,
-        num_key_value_heads=_HEADS // 2,
-        use_cache=False,
-    )
+    config = LlamaConfig(**_SIZES, num_key_value_heads=_HEADS // 2, use_cache=False)
     made: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     return made
 
