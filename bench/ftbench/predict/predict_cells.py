@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
+import torch
+
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu
@@ -440,7 +442,10 @@ def _runner(stack: ExitStack, processes: int) -> Map:
     """Return a function that runs jobs in this process, or in processes forked from it, which has torch loaded."""
     if processes <= 1:
         return lambda function, jobs: [function(job) for job in jobs]
-    pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("fork")))
+    # OpenMP's threads do not survive a fork: after a large mask in this process, one in another would wait for ever.
+    single = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), **single)
+    stack.enter_context(pool)
 
     def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
         # The function is pickled once per chunk, and may contain a workload's traces.
