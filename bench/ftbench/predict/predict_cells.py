@@ -442,7 +442,7 @@ def _runner(stack: ExitStack, processes: int) -> Map:
     """Return a function that runs jobs in this process, or in processes forked from it, which has torch loaded."""
     if processes <= 1:
         return lambda function, jobs: [function(job) for job in jobs]
-    # OpenMP's threads do not survive a fork: after a large mask in this process, one in another would wait for ever.
+    # OpenMP's threads do not survive a fork: after a large mask in this process, another's would wait for ever.
     single = {"initializer": torch.set_num_threads, "initargs": (1,)}
     pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), **single)
     stack.enter_context(pool)
