@@ -36,7 +36,7 @@ class Subject(NamedTuple):
 
 MODULES = {
     "records": Subject("records/*", ("tests/unit/records",)),
-    "gate": Subject("gating/*", ("tests/unit/gating",)),
+    "gating": Subject("gating/*", ("tests/unit/gating",)),
     "prediction/simulate": Subject("prediction/simulate/*", ("tests/unit/prediction/simulate",)),
     "prediction/shapes": Subject(
         "prediction/shapes/*",
