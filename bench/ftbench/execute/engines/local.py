@@ -12,13 +12,15 @@ import multiprocessing
 import os
 import signal
 import stat
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker, spawn
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -34,6 +36,7 @@ SERVER = "ftbench.worker.server"  # makes the fork server end with this process
 LOG_TAIL_LINES = 20
 _LOG_TAIL_BYTES = 1 << 16
 _EXIT_GRACE_S = 30.0
+_STARTING = threading.Lock()
 
 
 class LocalEngine(Engine):
@@ -106,7 +109,7 @@ class LocalEngine(Engine):
             self._environment,
             str(group.procs_file) if limit == "enforced" and group else None,
         )
-        process = make(target=entry.start, args=arguments)
+        process = make(target=entry.start, args=arguments, name=_name())
         latest: list[Progress] = []
         ended: int | None = None
 
@@ -118,7 +121,7 @@ class LocalEngine(Engine):
             try:
                 _start(process)
             except (EOFError, ConnectionError):  # the fork server ended meanwhile: start another
-                process = make(target=entry.start, args=arguments)
+                process = make(target=entry.start, args=arguments, name=_name())
                 _start(process)
             sender.close()
             ended = _end_of(process)
@@ -150,9 +153,36 @@ class LocalEngine(Engine):
         )
 
 
+def _name() -> str:
+    """Return a name that no other process of this program has."""
+    return f"ftbench-worker-{uuid.uuid4().hex}"
+
+
 def _start(process: ForkServerProcess | SpawnProcess) -> None:
-    with _interrupts_blocked():
+    with _interrupts_blocked(), _without_main(process.name):
         process.start()
+
+
+@contextlib.contextmanager
+def _without_main(own: str) -> Iterator[None]:
+    """Start a process of this name without the parent's main module, which a worker does not use.
+
+    multiprocessing would run it in the worker: a script that calls `ftbench.run` without `if __name__ ==
+    "__main__"` would run itself again, and fail. Processes of other names start as ever.
+    """
+    with _STARTING:
+        ordinary = spawn.get_preparation_data
+
+        def preparation_data(name: str) -> dict[str, Any]:
+            data = ordinary(name)
+            kept = {key: value for key, value in data.items() if not key.startswith("init_main")}
+            return kept if name == own else data
+
+        spawn.get_preparation_data = preparation_data
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = ordinary
 
 
 @contextlib.contextmanager

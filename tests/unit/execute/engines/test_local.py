@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from multiprocessing import connection
+from multiprocessing import connection, spawn
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from ftbench.base.errors import WorkerError, WorkloadError
 from ftbench.execute.engines.base import Work
 from ftbench.execute.engines.channel import Channel
-from ftbench.execute.engines.local import SERVER, LocalEngine, _listen, log_tail
+from ftbench.execute.engines.local import SERVER, LocalEngine, _listen, _without_main, log_tail
 
 WORKER = "tests.unit.execute.engines.odd_worker"
 
@@ -306,3 +306,40 @@ def test_cancelling_ends_all_workers(tmp_path, monkeypatch):
     # The engine is as good as new.
     outcome, _ = run(engine, tmp_path, do="answer")
     assert outcome.answer["asked"] == {"do": "answer"}
+
+
+WITHOUT_GUARD = """
+from pathlib import Path
+from ftbench.execute.engines.local import LocalEngine
+print("once", flush=True)
+engine = LocalEngine({isolation!r}, {{"FTBENCH_TEST": "set"}})
+if {isolation!r} == "forkserver":
+    import multiprocessing
+    multiprocessing.get_context("forkserver").set_forkserver_preload([{server!r}])
+outcome = engine.run({worker!r}, '{{"do": "answer"}}', log_file=Path("log"), timeout_s=60.0, on_progress=print)
+print(outcome.exit_code, outcome.answer is not None)
+"""
+
+
+@pytest.mark.parametrize("isolation", ["forkserver", "spawn"])
+def test_a_script_without_a_guard_is_not_run_in_its_worker(tmp_path, isolation):
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_GUARD.format(isolation=isolation, server=SERVER, worker=WORKER))
+    environment = os.environ | {"PYTHONPATH": f"{Path.cwd()}{os.pathsep}{Path.cwd() / 'bench'}"}
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert ended.stdout.splitlines()[0] == "once"
+    assert ended.stdout.splitlines()[-1] == "0 True", (tmp_path / "log").read_text()
+    assert ended.stdout.count("once") == 1
+    assert "once" not in (tmp_path / "log").read_text()
+
+
+def test_other_processes_of_the_program_start_as_ever(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    name = "init_main_from_path"
+    with _without_main("ours"):
+        assert spawn.get_preparation_data("theirs")[name] == str(tmp_path / "script.py")
+        assert name not in spawn.get_preparation_data("ours")
+    assert name in spawn.get_preparation_data("ours")
