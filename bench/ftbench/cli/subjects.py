@@ -172,7 +172,6 @@ class ProgramSubject:
         allocations: bool = False,
     ) -> Predictions:
         """Return the predictions of the chosen cells; on request, with the breakdown or the allocations of each."""
-        from ftbench.execute.prediction_worker import processes
         from ftbench.records.prediction import ProgramRequest
 
         if self._largest is not None and not gpus:
@@ -189,7 +188,6 @@ class ProgramSubject:
             assume_torch=assume_torch,
             breakdown_of=tuple(cell.cell_id for cell in self.grid.cells) if parts else (),
             allocations_of=tuple(cell.cell_id for cell in self.grid.cells) if allocations else (),
-            processes=processes(),
             largest=self._largest,
         )
         return forecast_shown(request, cached=self._cached)

@@ -13,7 +13,6 @@ from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.base import Engine
 from ftbench.execute.kept.answers import KeptAnswer
-from ftbench.execute.kept.store import Store
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
@@ -41,18 +40,15 @@ def forecast(
     request: PredictRequest | ProgramRequest,
     engine: Engine,
     *,
-    store: Store | None = None,
+    kept: KeptAnswer | None = None,
     log_file: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Predictions:
     """Return a worker's predictions; raises the worker's own error, and WorkerError if it has no answer.
 
-    With a `store`, an answer that is kept there is taken if it still holds, and a new one is kept.
+    With `kept`, the predictions are kept there. It is not looked into: who does that need not import this module.
     """
     module = PREDICT_PROGRAM if isinstance(request, ProgramRequest) else PREDICT
-    kept = None if store is None else KeptAnswer(store, module, request)
-    if kept is not None and (found := kept.find()) is not None:
-        return found
     asked: BaseModel = request
     if kept is not None:
         question = request.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""A worker process that predicts, and says which files it read: a `RecordedRequest` in, `RecordedPredictions` out."""
+"""A worker that predicts, and says which files it read: a `RecordedRequest` in, `RecordedPredictions` out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded: predictions together with the files that a worker read for them, so that they can be kept. Plain data."""
+"""Recorded: predictions, and the files that a worker read for them, so that they can be kept. Plain data."""
 
 from __future__ import annotations
 

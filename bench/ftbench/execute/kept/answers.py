@@ -31,7 +31,7 @@ OFF = "off"
 
 
 def default_store() -> Store | None:
-    """Return the user's store: `$FTBENCH_CACHE`, else in the user's cache folder; None if that variable is `off`."""
+    """Return the user's store, in `$FTBENCH_CACHE` or the user's cache folder; None if the variable is `off`."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named == OFF:
         return None
@@ -48,15 +48,14 @@ class _Kept(FrozenModel):
 class KeptAnswer:
     """The answer to one question in a store: there, or to be kept there."""
 
-    def __init__(self, store: Store, module: str, request: Request) -> None:
-        """Look for nothing yet; `module` is the entry of the worker."""
+    def __init__(self, store: Store, request: Request) -> None:
+        """Look for nothing yet."""
         self._store = store
-        self._module = module
         self._request = request
 
     @functools.cached_property
     def _key(self) -> str:
-        return key_of(self._module, self._request)
+        return key_of(self._request)
 
     def find(self) -> Predictions | None:
         """Return the answer; None if none is kept, or if a file that it depends on has changed."""

@@ -48,20 +48,20 @@ _OF_SSH = "SSH_"
 _PACKAGES = (".dist-info", ".egg-info", ".egg-link", ".pth")
 
 
-def key_of(module: str, request: BaseModel) -> str:
+def key_of(request: BaseModel) -> str:
     """Return the key of a worker's answer: a SHA-256 of the question and of its surroundings.
 
     The number of processes that work on the answer is no part of it.
     """
     question = request.model_dump(mode="json") | {"processes": None}
-    text = json.dumps([FORMAT, module, question, _surroundings()], sort_keys=True)
+    text = json.dumps([FORMAT, type(request).__name__, question, _surroundings()], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _surroundings() -> dict[str, Any]:
     """Return the surroundings of a worker: Python, its packages, this program, the processor, the environment."""
     return {
-        "python": [sys.version, sys.executable, sys.prefix, sys.path],
+        "python": [sys.version, sys.executable, sys.prefix, list(map(os.path.abspath, sys.path))],
         "packages": sorted(_packages()),
         "program": _own_sources(),
         "processor": [os.uname().machine, cpu_name(), len(os.sched_getaffinity(0))],
@@ -97,7 +97,7 @@ def in_library_folder(folder: str) -> bool:
 
 @functools.cache
 def _own_sources() -> str:
-    """Return a SHA-256 of the content of all files of this program: those of a checkout change without a version."""
+    """Return a SHA-256 of all files of this program: in a checkout, they change without a version."""
     root, found = Path(ftbench.__file__).parent, hashlib.sha256()
     for file in sorted(root.rglob("*")):
         if file.suffix != ".pyc" and file.is_file():

@@ -1,4 +1,4 @@
-"""Store: kept answers in a folder, one file each, whole or not there, bounded in size. What is damaged is removed."""
+"""Store: kept answers in a folder of bounded size, one file each, whole or not there. A damaged one is removed."""
 
 from __future__ import annotations
 

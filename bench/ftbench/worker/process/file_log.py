@@ -149,5 +149,7 @@ def _mapped_files() -> list[str]:
         names = [line.rstrip("\n").partition("/") for line in lines]
     found = dict.fromkeys(f"/{name}" for _, slash, name in names if slash)
     return [
-        name for name in found if not name.startswith(_NOT_ON_DISK) and os.path.isfile(name)  # noqa: PTH113
+        name
+        for name in found
+        if not name.startswith(_NOT_ON_DISK) and os.path.isfile(name)  # noqa: PTH113
     ]
