@@ -284,13 +284,13 @@ class _Traced:
             yield from gate_steps.reserved_lines(gpu, peak_bytes, self.trace.peak_bytes)
 
     def growth_words(self) -> str:
-        from ftbench.report.commands.gate_steps import growth_words
+        from ftbench.report.commands.growth import growth_words
 
         assert self.growth is not None
         return growth_words(self.growth)
 
     def growth_lines(self) -> Iterator[str]:
-        from ftbench.report.commands.gate_steps import growth_lines
+        from ftbench.report.commands.growth import growth_lines
 
         assert self.growth is not None
         yield from growth_lines(self.growth)

@@ -21,6 +21,8 @@ from ftbench.base.errors import DamagedFile, RunDirectoryError
 from ftbench.base.units import MIB, format_bytes
 
 Model = TypeVar("Model", bound=BaseModel)
+# The size of a file in bytes, and when its content and its state changed, in nanoseconds since 1970.
+Stamp = tuple[int, int, int]
 # Far above any real file here (a record is some 20 KiB): a larger one is not read into memory.
 MAX_JSON_BYTES = 64 * MIB
 
@@ -29,6 +31,17 @@ def checksum(data: Mapping[str, Any]) -> str:
     """Return the SHA-256 of JSON data; layout and the order of keys make no difference."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return the stamp of a regular file, which differs after every change; None if there is no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - thousands of them are asked for
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
@@ -49,6 +62,13 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):  # nothing can be removed where nothing can be written
             beside.unlink(missing_ok=True)
         raise unwritable(file, error) from error
+
+
+def cache_folder() -> Path:
+    """Return this program's folder in the user's cache folder (XDG base directories)."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
+    return (Path(named) if named else Path(home) / ".cache") / "ftbench"
 
 
 def remove_link(place: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 from ftbench import __version__
 from ftbench.cli import (
     baseline,
+    cache,
     calibrate,
     check_snapshot,
     ending,
@@ -56,6 +57,7 @@ for command in (
     checking.selfcheck,
     gating.gate,
     reporting.schema,
+    cache.cache,
 ):
     app.command()(command)
 app.add_typer(baseline.baseline_app, name="baseline")

@@ -16,6 +16,7 @@ import typer
 from ftbench.base.errors import EXIT_FINDING, BaselineError, FtbenchError
 from ftbench.cli.options import (
     JsonOption,
+    NoCacheOption,
     OnlyOption,
     SetOption,
     gpus_of,
@@ -113,6 +114,7 @@ def gate(
     junit: JunitOption = None,
     comment: CommentOption = None,
     html: HtmlOption = None,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare predicted memory with the baseline, for CI.
@@ -137,6 +139,7 @@ def gate(
         require_time=require_time,
         tolerance_bytes=allowed,
         across_versions=across_versions,
+        cached=not no_cache,
     )
     try:
         result = _judge(asked)
@@ -168,6 +171,7 @@ class _Asked:
     require_time: bool
     tolerance_bytes: int
     across_versions: bool
+    cached: bool
 
     @property
     def baseline(self) -> Path:
@@ -267,6 +271,7 @@ def _subject(asked: _Asked) -> Subject:
         arguments=asked.arguments,
         steps=asked.steps,
         gpus=asked.gpus,
+        cached=asked.cached,
     )
 
 

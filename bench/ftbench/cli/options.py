@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile import Profile
-    from ftbench.records.prediction import AttentionKernel, Predictions
+    from ftbench.records.prediction import (
+        AttentionKernel,
+        Predictions,
+        PredictRequest,
+        ProgramRequest,
+    )
 
 PLAIN_WIDTH = 200  # columns if the output is not a terminal, so that a log is not wrapped
 
@@ -170,6 +175,14 @@ def predictor() -> LocalEngine:
     return LocalEngine("spawn", Placement(kind="cpu").environment)
 
 
+NoCacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache", help="Trace anew: neither take predictions from the cache nor keep them."
+    ),
+]
+
+
 class PredictOptions(TypedDict, total=False):
     """Options of predictions, as in `PredictRequest`."""
 
@@ -186,15 +199,30 @@ class PredictOptions(TypedDict, total=False):
     allocations_of: tuple[str, ...]
 
 
-def forecast_of(grid: Grid, gpus: Sequence[Gpu], **options: Unpack[PredictOptions]) -> Predictions:
-    """Return a worker's predictions of a grid; its progress is shown on stderr."""
-    from ftbench.cli.progress import phases_on
-    from ftbench.execute.prediction_worker import forecast, processes
+def forecast_of(
+    grid: Grid, gpus: Sequence[Gpu], *, cached: bool = False, **options: Unpack[PredictOptions]
+) -> Predictions:
+    """Return the predictions of a grid: those in the cache, or a worker's, whose progress is shown on stderr."""
     from ftbench.records.prediction import PredictRequest
 
-    request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), processes=processes(), **options)
+    request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), **options)
+    return forecast_shown(request, cached=cached)
+
+
+def forecast_shown(request: PredictRequest | ProgramRequest, *, cached: bool) -> Predictions:
+    """Return the predictions for a request; the progress of a worker is shown on stderr."""
+    from ftbench.execute.kept.answers import KeptAnswer, default_store
+
+    store = default_store() if cached else None
+    kept = None if store is None else KeptAnswer(store, request)
+    if kept is not None and (found := kept.find()) is not None:
+        return found
+    from ftbench.cli.progress import phases_on  # what a worker needs takes half a second
+    from ftbench.execute.prediction_worker import forecast, processes
+
+    request = request.model_copy(update={"processes": processes()})
     with phases_on(sys.stderr) as show:
-        return forecast(request, predictor(), on_progress=show)
+        return forecast(request, predictor(), kept=kept, on_progress=show)
 
 
 def size_of(text: str | None, option: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ftbench.cli.options import (
     ExpandableOption,
     GpuOption,
     JsonOption,
+    NoCacheOption,
     OnlyOption,
     ProfileArgument,
     SetOption,
@@ -83,6 +85,7 @@ def plan(
             "--predict/--no-predict", help="Predict the peak memory of the tensors of each cell."
         ),
     ] = True,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the cells of a profile and their predicted memory.
@@ -102,7 +105,8 @@ def plan(
     peaks = None
     if predicted and resolved:
         try:  # a plan fetches no data
-            peaks = forecast_of(grid, (), data_at_hand=grid.cells[0].data.source.kind != "hub")
+            at_hand = grid.cells[0].data.source.kind != "hub"
+            peaks = forecast_of(grid, (), data_at_hand=at_hand, cached=not no_cache)
         except WorkloadError:  # nor could it be run
             raise
         except FtbenchError as error:
@@ -129,6 +133,7 @@ def predict(
     steps: StepsOption = None,
     largest: LargestOption = None,
     several: GpusOption = None,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Predict peak GPU memory without a GPU.
@@ -148,6 +153,7 @@ def predict(
         steps=steps,
         gpus=several,
         largest=largest,
+        cached=not no_cache,
     )
     gpus = calibrated_gpus(gpu)
     predictions = asked.predictions(
@@ -207,6 +213,7 @@ def explain(
     arguments: ArgOption = None,
     steps: StepsOption = None,
     several: GpusOption = None,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Break down the predicted memory peak of one cell.
@@ -223,6 +230,7 @@ def explain(
         steps=steps,
         gpus=several,
         option="--cell",
+        cached=not no_cache,
     )
     chosen, gpus = asked.first(), calibrated_gpus(gpu)
     predictions = chosen.predictions(
@@ -281,6 +289,7 @@ def estimate(
     runs: RunsOption = None,
     attention: AttentionOption = None,
     overrides: SetOption = None,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate time, memory, cost and accuracy of a run.
@@ -297,7 +306,14 @@ def estimate(
         "per_device_train_batch_size": batch,
     }
     found = _estimated(
-        profile, overrides, given, calibrated_gpus(gpu), usd_per_hour, runs, attention_of(attention)
+        profile,
+        overrides,
+        given,
+        calibrated_gpus(gpu),
+        usd_per_hour,
+        runs,
+        attention_of(attention),
+        cached=not no_cache,
     )
     if as_json:
         print(json.dumps(estimate_json(found), indent=1))
@@ -315,6 +331,8 @@ def _estimated(
     usd_per_hour: list[float] | None,
     runs: Path | None,
     attention: AttentionKernel | None,
+    *,
+    cached: bool,
 ) -> Estimate:
     """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
     from ftbench.estimation import estimate as estimates
@@ -338,13 +356,11 @@ def _estimated(
     if not cards and not on_cpu:
         raise nothing_to_estimate_on(known)
     estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence) or 1)
-    grid = Grid(axes=(), cells=(target.cell,))
+    predicted = functools.partial(
+        forecast_of, Grid(axes=(), cells=(target.cell,)), hypothetical=True, cached=cached
+    )
     on_cards = (
-        forecast_of(
-            grid, cards, largest_batch=True, work=True, attention=attention, hypothetical=True
-        )
-        if cards
-        else None
+        predicted(cards, largest_batch=True, work=True, attention=attention) if cards else None
     )
     work = of_cpu(calibrations) is not None  # from which time follows
     return estimates.estimate(
@@ -352,7 +368,7 @@ def _estimated(
         gpus,
         known,
         on_cards=on_cards.on_every_card() if on_cards else None,
-        on_cpu=forecast_of(grid, (), on_cpu=True, work=work, hypothetical=True) if on_cpu else None,
+        on_cpu=predicted((), on_cpu=True, work=work) if on_cpu else None,
         usd_per_hour=usd_per_hour or (),
         calibrations=calibrations,
     )

@@ -24,8 +24,7 @@ from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Progress
 from ftbench.records.record import Record
 from ftbench.records.run_directory import Damaged
-from ftbench.report.elements.tables import axis_word
-from ftbench.report.elements.words import score_word
+from ftbench.report.elements.words import axis_word, score_word
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from the measured process
 SILENCE_S = (

@@ -6,7 +6,6 @@ refused by its name.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import ProfileError
-from ftbench.cli.options import forecast_of, predictor, selection_of
+from ftbench.cli.options import forecast_of, forecast_shown, selection_of
 
 if TYPE_CHECKING:
     from ftbench.gating.baseline import Baseline
@@ -72,15 +71,17 @@ OF_PROFILES = "applies to profiles only"
 class ProfileSubject:
     """A profile: its whole grid, and the chosen part of it."""
 
-    def __init__(self, name: str, whole: Grid, grid: Grid) -> None:
+    def __init__(self, name: str, whole: Grid, grid: Grid, *, cached: bool = False) -> None:
+        """Make a subject; `cached` predictions come from the cache if it has them."""
         self.name = name
         self.whole = whole
         self.grid = grid
+        self._cached = cached
 
     def first(self) -> ProfileSubject:
         """Return the subject with its first chosen cell only."""
         alone = self.grid.model_copy(update={"cells": self.grid.cells[:1]})
-        return ProfileSubject(self.name, self.whole, alone)
+        return ProfileSubject(self.name, self.whole, alone, cached=self._cached)
 
     def predictions(
         self,
@@ -105,6 +106,7 @@ class ProfileSubject:
             expandable_segments=expandable_segments,
             assume_torch=assume_torch,
             allocations_of=tuple(cell.cell_id for cell in self.grid.cells) if allocations else (),
+            cached=self._cached,
         )
 
     def baseline(
@@ -120,6 +122,7 @@ class ProfileSubject:
             largest_batch=bool(gpus),
             attention=kernel,
             breakdown_of=selection.references,
+            cached=self._cached,
         ).on_every_card()
         found = baseline_of(self.name, selection, predictions, gpus, attention_kernel=kernel)
         return found, refused_groups(selection, predictions)
@@ -137,17 +140,25 @@ class ProgramSubject:
     `largest` names an argument whose largest value that fits is searched.
     """
 
-    def __init__(self, whole: ProgramGrid, grid: ProgramGrid, largest: str | None = None) -> None:
+    def __init__(
+        self,
+        whole: ProgramGrid,
+        grid: ProgramGrid,
+        largest: str | None = None,
+        *,
+        cached: bool = False,
+    ) -> None:
+        """Make a subject; `cached` predictions come from the cache if it has them."""
         self.name = whole.program.name
         self.whole = whole
         self.grid = grid
         self._largest = largest
+        self._cached = cached
 
     def first(self) -> ProgramSubject:
         """Return the subject with its first chosen cell only."""
-        return ProgramSubject(
-            self.whole, self.grid.model_copy(update={"cells": self.grid.cells[:1]})
-        )
+        alone = self.grid.model_copy(update={"cells": self.grid.cells[:1]})
+        return ProgramSubject(self.whole, alone, cached=self._cached)
 
     def predictions(
         self,
@@ -161,8 +172,6 @@ class ProgramSubject:
         allocations: bool = False,
     ) -> Predictions:
         """Return the predictions of the chosen cells; on request, with the breakdown or the allocations of each."""
-        from ftbench.cli.progress import phases_on
-        from ftbench.execute.prediction_worker import forecast, processes
         from ftbench.records.prediction import ProgramRequest
 
         if self._largest is not None and not gpus:
@@ -179,11 +188,9 @@ class ProgramSubject:
             assume_torch=assume_torch,
             breakdown_of=tuple(cell.cell_id for cell in self.grid.cells) if parts else (),
             allocations_of=tuple(cell.cell_id for cell in self.grid.cells) if allocations else (),
-            processes=processes(),
             largest=self._largest,
         )
-        with phases_on(sys.stderr) as show:
-            return forecast(request, predictor(), on_progress=show)
+        return forecast_shown(request, cached=self._cached)
 
     def baseline(
         self, gpus: Sequence[Gpu], kernel: AttentionKernel | None
@@ -215,6 +222,7 @@ def subject_of(
     largest: str | None = None,
     gpus: str | None = None,
     option: str = "--only",
+    cached: bool = False,
 ) -> Subject:
     """Return the subject that the command line names; raises ProfileError and WorkloadError."""
     from ftbench.plan.programs import is_program
@@ -223,7 +231,7 @@ def subject_of(
     if is_program(reference):
         refuse_options(reference, OF_PROFILES, {"--set": overrides})
         whole = _program_grid(reference, arguments, steps, gpus)
-        return ProgramSubject(whole, whole.only(selection, option=option), largest)
+        return ProgramSubject(whole, whole.only(selection, option=option), largest, cached=cached)
     from ftbench.plan.grid import on_gpus
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
@@ -234,7 +242,7 @@ def subject_of(
     if gpus:
         profile = on_gpus(profile, numbers_of_gpus(gpus))
     grid = resolve(profile)
-    return ProfileSubject(profile.name, grid, grid.only(selection, option=option))
+    return ProfileSubject(profile.name, grid, grid.only(selection, option=option), cached=cached)
 
 
 def _program_grid(

@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.base import Engine
+from ftbench.execute.kept.answers import KeptAnswer
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
@@ -18,8 +21,10 @@ from ftbench.records.messages import Progress
 from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
 from ftbench.records.record import Device, Environment
+from ftbench.records.recorded import RecordedPredictions, RecordedRequest
 
 PREDICT = "ftbench.prediction.main"
+RECORDED = "ftbench.prediction.recorded"
 PREDICT_PROGRAM = "ftbench.prediction.programs"
 SEARCH = "ftbench.prediction.fit_search"
 TIMEOUT_S = 3600.0
@@ -35,20 +40,32 @@ def forecast(
     request: PredictRequest | ProgramRequest,
     engine: Engine,
     *,
+    kept: KeptAnswer | None = None,
     log_file: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Predictions:
-    """Return a worker's predictions; raises the worker's own error, and WorkerError if it has no answer."""
+    """Return a worker's predictions; raises the worker's own error, and WorkerError if it has no answer.
+
+    With `kept`, the predictions are kept there. It is not looked into: who does that need not import this module.
+    """
+    module = PREDICT_PROGRAM if isinstance(request, ProgramRequest) else PREDICT
+    asked: BaseModel = request
+    if kept is not None:
+        question = request.model_dump(mode="json")
+        module, asked = RECORDED, RecordedRequest(module=module, request=question)
     with tempfile.TemporaryDirectory(prefix="ftbench-") as scratch:
-        log = log_file or Path(scratch) / "predict.log"
         outcome = engine.run(
-            PREDICT_PROGRAM if isinstance(request, ProgramRequest) else PREDICT,
-            request.model_dump_json(),
-            log_file=log,
+            module,
+            asked.model_dump_json(),
+            log_file=log_file or Path(scratch) / "predict.log",
             timeout_s=TIMEOUT_S,
             on_progress=on_progress,
         )
-        return require_answer(outcome, "prediction", Predictions, log_file)
+        if kept is None:
+            return require_answer(outcome, "prediction", Predictions, log_file)
+        recorded = require_answer(outcome, "prediction", RecordedPredictions, log_file)
+    kept.keep(recorded.answer, recorded.read)
+    return recorded.answer
 
 
 def searched(

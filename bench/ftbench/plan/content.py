@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ftbench.base.errors import WorkloadError, nearest_name
 
+# A file that changed later than this may have another content than its hash says.
+FIRST_HASHED_AFTER_NS = time.time_ns()
 _KINDS = {
     stat.S_IFIFO: "a FIFO (a named pipe)",
     stat.S_IFSOCK: "a socket",

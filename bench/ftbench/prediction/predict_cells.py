@@ -122,6 +122,7 @@ def predict(
             *version_note(request.assume_torch),
         ),
         versions=patches.library_versions(),
+        data_at_hand=request.data_at_hand,
     )
 
 
@@ -241,6 +242,7 @@ class _Group:
             low, high = min(low, least), max(high, least) if self._outliers else high
         explained = compose(self._traces.at(shape)) if self._request.explain else None
         wanted = cell.cell_id in self._request.breakdown_of
+        listed = cell.cell_id in self._request.allocations_of
         return CellPrediction(
             cell_id=cell.cell_id,
             source="traced" if shape in self._traces.traced else "fitted",
@@ -255,9 +257,7 @@ class _Group:
             managed_bytes=self._traces.managed_bytes(shape),
             smallest_rank_bytes=self._smallest(shape, peak),
             breakdown=breakdown(self._traces.at(shape)) if wanted else None,
-            allocations=self._allocations(shape)
-            if cell.cell_id in self._request.allocations_of
-            else None,
+            allocations=self._allocations(shape) if listed else None,
         )
 
     def _allocations(self, shape: Shape) -> PredictedAllocations:

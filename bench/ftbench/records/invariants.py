@@ -24,6 +24,9 @@ from ftbench.records.record import (
 )
 from ftbench.records.scores import Score
 
+# What a table says instead of `ok` of a record with a figure that breaks an invariant.
+UNTRUSTED = "untrusted"
+
 Finding = tuple[str, str]  # the path of a figure in the measurement, and the reason not to trust it
 
 _ON_CARD = tuple(figure.reading for figure in READINGS if figure.place in ("torch", "card"))

@@ -304,7 +304,10 @@ class ProgramRequest(FrozenModel):
 
 
 class Predictions(FrozenModel):
-    """The answer: a prediction or a refusal for every cell, in their order."""
+    """The answer: a prediction or a refusal for every cell, in their order.
+
+    `data_at_hand` is that of the request, or False if the data were asked for and could not be fetched.
+    """
 
     cells: tuple[CellPrediction, ...]
     refused: tuple[Refused, ...] = ()
@@ -313,6 +316,7 @@ class Predictions(FrozenModel):
     largest_values: tuple[LargestValue, ...] = ()
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+    data_at_hand: bool = True
 
     def on_every_card(self) -> Predictions:
         """Return the same, with a cell that a card refuses refused as a whole, as comparisons need it."""

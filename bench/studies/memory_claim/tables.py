@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from ftbench.base.units import format_bytes
 from ftbench.records.prediction import CardPrediction
-from ftbench.report.elements.tables import ABSENT, Table
+from ftbench.report.elements.table import ABSENT, Table
 from studies.memory_claim.growth import (
     ClaimData,
     LengthDoubling,

@@ -12,7 +12,7 @@ from ftbench.plan.grid import axis_order
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import ACCURACY, HEADLINES, ScoreKind
 from ftbench.records.figures import FIGURES, FIRST, value_of, withheld_with
-from ftbench.records.invariants import untrusted_figures
+from ftbench.records.invariants import UNTRUSTED, untrusted_figures
 from ftbench.records.record import REMARKS, Measurement, Record
 
 # Beside the figures of a measurement: what was predicted, and what a record says of itself.
@@ -27,9 +27,6 @@ OF_RECORD = (
     "failure",
     "untrusted",
 )
-# What a table says instead of `ok` of a record with a figure that breaks an invariant.
-UNTRUSTED = "untrusted"
-
 # The column of the standard error of a run's headline score.
 SCORE_ERROR = "score_se"
 

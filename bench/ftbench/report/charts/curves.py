@@ -29,14 +29,8 @@ from ftbench.report.charts.scales import (
 from ftbench.report.charts.theme import CATEGORIES, finish, legend_columns
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
 from ftbench.report.elements.reasons import reason_words, weak_words
-from ftbench.report.elements.tables import (
-    FIGURE_WORDS,
-    axis_word,
-    figure_texts,
-    figure_unit,
-    format_figure,
-)
-from ftbench.report.elements.words import point_text
+from ftbench.report.elements.tables import figure_texts, figure_unit, format_figure
+from ftbench.report.elements.words import FIGURE_WORDS, axis_word, point_text
 
 if TYPE_CHECKING:
     import altair as alt

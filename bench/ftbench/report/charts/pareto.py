@@ -15,8 +15,8 @@ from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import NUMBER, Unit, titled, unit_of
 from ftbench.report.charts.theme import CATEGORIES, finish, legend_columns
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
-from ftbench.report.elements.tables import FIGURE_WORDS, figure_texts
-from ftbench.report.elements.words import point_text
+from ftbench.report.elements.tables import figure_texts
+from ftbench.report.elements.words import FIGURE_WORDS, point_text
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ftbench.base.units import SECONDS_PER_HOUR, byte_unit
-from ftbench.report.elements.tables import FIGURE_WORDS
+from ftbench.report.elements.words import FIGURE_WORDS
 
 # An axis whose largest value is this many times its smallest is logarithmic.
 _LOG_FROM = 8

@@ -21,8 +21,8 @@ from ftbench.report.charts.scales import (
 )
 from ftbench.report.charts.theme import finish
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure, Row
-from ftbench.report.elements.tables import FIGURE_WORDS, figure_texts, figure_unit, format_figure
-from ftbench.report.elements.words import point_text
+from ftbench.report.elements.tables import figure_texts, figure_unit, format_figure
+from ftbench.report.elements.words import FIGURE_WORDS, point_text
 
 if TYPE_CHECKING:
     from ftbench.report.charts.theme import AnyChart

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftbench.base.units import format_bytes, format_seconds
 from ftbench.estimation.calibrated_run import factor_of_cells
 from ftbench.records.calibration import Calibration, MemoryTiming, ProductTiming
-from ftbench.report.elements.tables import ABSENT, Table
+from ftbench.report.elements.table import ABSENT, Table
 
 _UPDATES = {"lists": "AdamW's update, fused", "elementwise": "AdamW's update, by operators"}
 

@@ -11,7 +11,7 @@ from ftbench.base.units import byte_unit, counted, format_bytes
 from ftbench.records.predicted_allocations import PredictedPart
 from ftbench.records.prediction import Predictions
 from ftbench.report.commands.prediction import figure_text
-from ftbench.report.elements.tables import ABSENT, Table
+from ftbench.report.elements.table import ABSENT, Table
 from ftbench.snapshot.frames import Frame
 from ftbench.snapshot.result import Comparison, Difference, Kind, Nearest
 

@@ -20,7 +20,8 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import SCORES
 from ftbench.records.figures import READINGS
 from ftbench.report.commands.estimate_sentences import absence_words, note_words, source_words
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word
 
 WORDS = {
     "time_s": "time",

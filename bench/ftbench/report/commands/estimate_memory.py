@@ -9,7 +9,7 @@ from ftbench.plan.gpus import Gpu
 from ftbench.plan.profile import TaskName
 from ftbench.records.prediction import CardPrediction, CellPrediction
 from ftbench.report.commands.prediction import VERDICT_WORDS, figure_text, moment_text, unit_of
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 # The first three words are those of `accelerate estimate-memory` and of its users.
 _ROLES = {"parameters": "weights", "optimizer state": "optimizer"}

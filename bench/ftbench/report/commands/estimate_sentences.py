@@ -12,8 +12,7 @@ from ftbench.estimation import reasons
 from ftbench.estimation.reasons import Absence, Note, SettingDifference, Source
 from ftbench.estimation.time_interval import LONGEST_ATTENTION, Gap
 from ftbench.report.elements.reasons import reason_words, weak_words
-from ftbench.report.elements.tables import axis_word
-from ftbench.report.elements.words import cost_word
+from ftbench.report.elements.words import axis_word, cost_word
 
 # Sources
 

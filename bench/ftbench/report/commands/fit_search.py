@@ -11,7 +11,8 @@ from ftbench.plan.grid import Grid
 from ftbench.plan.variants import changes_in_toml
 from ftbench.records.fit_search import FitAnswer, Judged
 from ftbench.report.commands.prediction import VERDICT_WORDS, figure_text
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word
 
 BATCH = "per_device_train_batch_size"
 LEGEND = (

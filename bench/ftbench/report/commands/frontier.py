@@ -14,7 +14,8 @@ from ftbench.execute.batch_search import ENFORCED, Row
 from ftbench.plan.grid import axis_order
 from ftbench.plan.settings import NOT_SEARCHED
 from ftbench.records.batch_probe import BatchProbe
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word
 from ftbench.report.render.csv_text import csv_text
 from ftbench.report.render.markdown import render_table
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-import pandas as pd
 from pydantic_core import to_jsonable_python
 
 from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING
@@ -33,10 +32,11 @@ from ftbench.report.commands.gate_sentences import (
     settings_words,
     versions_words,
 )
-from ftbench.report.document import Document
-from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import ABSENT, Table
+from ftbench.report.elements.table import ABSENT, Table
 from ftbench.report.render.markdown import escaped, table_text
+
+if TYPE_CHECKING:
+    from ftbench.report.document import Document
 
 ACCEPT = "`ftbench baseline update`"
 MOST_ROWS = 40  # lines of a comment's table: GitHub cuts a comment at 65,536 characters
@@ -171,6 +171,11 @@ def gate_markdown(result: GateResult) -> str:
 
 def gate_document(result: GateResult) -> Document:
     """Return the result as a report, for a page that is kept with a run of CI."""
+    import pandas as pd  # a page needs what a verdict does not
+
+    from ftbench.report.document import Document
+    from ftbench.report.elements.section import Section
+
     empty = pd.DataFrame()
     tables = (changes_table(result.changes),) if result.changes else ()
     sections = (

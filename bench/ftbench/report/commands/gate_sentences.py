@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ftbench.analysis.tables.cells_table import UNTRUSTED
 from ftbench.base.units import MIB, counted, format_bytes, format_ratio, format_seconds
 from ftbench.gating import reasons
 from ftbench.gating.attribution import ChangedPart
@@ -26,8 +25,9 @@ from ftbench.gating.result import (
     TimeChange,
 )
 from ftbench.plan.settings import setting
-from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS
-from ftbench.report.elements.words import point_text, score_word
+from ftbench.records.invariants import UNTRUSTED
+from ftbench.report.elements.table import ABSENT
+from ftbench.report.elements.words import FIGURE_WORDS, point_text, score_word
 
 MOST_CHANGED_PARTS = 8  # lines of an attribution; the rest are one
 _DTYPES = {

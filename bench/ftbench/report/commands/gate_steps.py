@@ -1,4 +1,4 @@
-"""What a failing test says of its training steps: the parts of a peak, and what grows from step to step."""
+"""What a failing test says of its training steps: the parts of a peak."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from ftbench.base.units import counted, format_bytes
 from ftbench.prediction.breakdown.parts import part_keys
 from ftbench.prediction.simulate.ignored_variables import ignored_variables
 from ftbench.prediction.trace.events import Trace
-from ftbench.records.prediction import Growth, MemoryBreakdown
-
-MOST_PARTS = 12  # lines of a table
+from ftbench.records.prediction import MemoryBreakdown
+from ftbench.report.commands.growth import MOST_PARTS
 
 
 def peak_lines(parts: MemoryBreakdown) -> Iterator[str]:
@@ -39,28 +38,6 @@ def reserved_lines(gpu: str, reserved_bytes: int, tensors_bytes: int) -> Iterato
     )
     if ignored := ignored_variables():
         yield ignored
-
-
-def growth_words(found: Growth) -> str:
-    """Return by how much the memory grows that steps keep."""
-    last = "the last step" if found.steps == 1 else f"the last {found.steps} steps"
-    than = "the one before" if found.steps == 1 else f"the {found.steps} before"
-    return (
-        f"steps keep ever more memory: {format_bytes(found.nbytes)} more ({found.nbytes:,} bytes) after {last} than"
-        f" after {than}"
-    )
-
-
-def growth_lines(found: Growth) -> Iterator[str]:
-    """Yield what grows, the largest part first."""
-    yield "what is kept from step to step:"
-    for part in found.parts[:MOST_PARTS]:
-        line = f" ({part.source})" if part.source else ""
-        named = ", ".join(filter(None, (part.role, part.module, part.operator)))
-        yield f"  {'+' + format_bytes(part.nbytes):>10}  {named}{line}"
-    if rest := found.parts[MOST_PARTS:]:
-        nbytes = sum(part.nbytes for part in rest)
-        yield f"  {'+' + format_bytes(nbytes):>10}  in {counted(len(rest), 'more part')}"
 
 
 def block_lines(trace: Trace) -> Iterator[str]:

@@ -10,7 +10,8 @@ from ftbench.plan.grid import Grid, axis_order
 from ftbench.plan.profile import Profile
 from ftbench.records.prediction import Predictions
 from ftbench.report.commands.prediction import figure_text, unit_of
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word
 
 
 def plan_table(

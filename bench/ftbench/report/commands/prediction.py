@@ -18,8 +18,9 @@ from ftbench.records.prediction import (
     PredictedBytes,
     Predictions,
 )
-from ftbench.report.commands.gate_steps import growth_lines, growth_words
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.commands.growth import growth_lines, growth_words
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word
 
 VERDICT_WORDS = {"fits": "fits", "does not fit": "no", "too close to call": "close"}
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -17,16 +17,18 @@ from ftbench.analysis.comparisons.side_by_side import (
     SideBySide,
     side_by_side,
 )
-from ftbench.analysis.tables.cells_table import UNTRUSTED
 from ftbench.base.errors import RunDirectoryError
 from ftbench.base.files import write_atomically
 from ftbench.base.units import counted, format_bytes, format_value
+from ftbench.records.invariants import UNTRUSTED
 from ftbench.records.run_directory import RunDirectory
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section, with_glossary
-from ftbench.report.elements.tables import ABSENT, Table, axis_word, figure_unit, format_figure
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.tables import figure_unit, format_figure
 from ftbench.report.elements.words import (
     NO_DIFFERENCE,
+    axis_word,
     cost_word,
     difference_text,
     point_text,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ftbench.analysis.fits import reasons
 from ftbench.analysis.fits.reasons import Reason, Weakness
 from ftbench.base.units import counted
-from ftbench.report.elements.tables import axis_word
+from ftbench.report.elements.words import axis_word
 
 
 @functools.singledispatch

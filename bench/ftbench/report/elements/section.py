@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.glossary import Term, terms_of
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,17 +21,9 @@ from ftbench.plan.scores import HEADLINES, SCORES
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import Record
-from ftbench.report.elements.table import ABSENT as ABSENT
-from ftbench.report.elements.table import Table as Table
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import FIGURE_WORDS, axis_word
 
-AXIS_WORDS = {
-    "max_length": "length",
-    "per_device_train_batch_size": "batch",
-    "train_size": "training examples",
-    "attn_implementation": "attention",
-    "environment_id": "environment",
-}
-FIGURE_WORDS = {figure.name: figure.word for figure in FIGURES if figure.word}
 _THREE_DIGITS = {"eval_loss", *(kind.column for kind in SCORES)}
 _MEMORY = (
     "peak_allocated_bytes",
@@ -41,11 +33,6 @@ _MEMORY = (
 _OPTIONAL = tuple(
     figure.name for figure in sorted(FIGURES, key=lambda one: one.narrow) if figure.narrow
 )
-
-
-def axis_word(name: str) -> str:
-    """Return the word that a table's head has for an axis."""
-    return AXIS_WORDS.get(name, name)
 
 
 def format_figure(name: str, value: Any, byte_unit: ByteUnit | None = None) -> str:

@@ -1,20 +1,36 @@
-"""Words: names of costs and scores; a difference or a ratio with its interval, and its verdict."""
+"""Words: names of axes, figures, costs and scores; a difference or a ratio with its interval, and its verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftbench.analysis.comparisons.contrast import Contrast
-from ftbench.analysis.fits.laws import Interval
 from ftbench.base.units import format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
-from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, axis_word
+from ftbench.records.figures import FIGURES
+from ftbench.report.elements.table import ABSENT
 
+if TYPE_CHECKING:
+    from ftbench.analysis.comparisons.contrast import Contrast
+    from ftbench.analysis.fits.laws import Interval
+
+AXIS_WORDS = {
+    "max_length": "length",
+    "per_device_train_batch_size": "batch",
+    "train_size": "training examples",
+    "attn_implementation": "attention",
+    "environment_id": "environment",
+}
+FIGURE_WORDS = {figure.name: figure.word for figure in FIGURES if figure.word}
 COST_WORDS = FIGURE_WORDS | {"total_s": "total time", "step_median_s": "step time"}
 NO_DIFFERENCE = "not distinguishable"
 NO_INTERVAL = "no interval: too few runs"
+
+
+def axis_word(name: str) -> str:
+    """Return the word that a table's head has for an axis."""
+    return AXIS_WORDS.get(name, name)
 
 
 def cost_word(cost: str) -> str:

@@ -24,7 +24,7 @@ from ftbench import __version__
 from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, ReportFigure, Row
 from ftbench.report.elements.glossary import FirstUses, Term
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.vega import script as vega_script
 
 # Tables from so many rows on can be filtered, and scroll inside the page.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 PACKAGES = ("array", "booktabs", "longtable", "textcomp")
 _SPECIAL = {

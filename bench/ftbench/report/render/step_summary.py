@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftbench.base.errors import ProfileError, RunDirectoryError
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.markdown import escaped, table_text
 
 if TYPE_CHECKING:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from ftbench.base.errors import RunDirectoryError
-from ftbench.base.files import write_atomically
+from ftbench.base.files import cache_folder, write_atomically
 
 _START = "window.vegaEmbed = vegaEmbed;"
 
@@ -20,7 +18,7 @@ def script() -> str:
 
     To make it takes two seconds of a processor; it depends on the version of vl-convert alone.
     """
-    file = _cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    file = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return file.read_text(encoding="utf-8")
     import vl_convert
@@ -30,10 +28,3 @@ def script() -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, made)
     return made
-
-
-def _cache_folder() -> Path:
-    """Return this program's folder in the user's cache folder (XDG base directories)."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
-    return (Path(named) if named else Path(home) / ".cache") / "ftbench"

@@ -9,8 +9,8 @@ from ftbench.analysis.fits.scaling import LENGTH_AND_BATCH, has_slope, slope_per
 from ftbench.base.units import ByteUnit, byte_unit, counted, format_bytes, format_value
 from ftbench.report.charts.learning import evaluation_words
 from ftbench.report.elements.reasons import reason_words, weak_words
-from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word
-from ftbench.report.elements.words import point_text
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import FIGURE_WORDS, axis_word, point_text
 from ftbench.report.sections.headlines import times
 
 NOTE = (

@@ -22,14 +22,15 @@ from ftbench.analysis.comparisons.contrast import (
 from ftbench.analysis.comparisons.guessing import GUESS, above_guessing
 from ftbench.analysis.fits.laws import Exponent, FitGroup, Interval, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import AxisSeries, series_along
-from ftbench.analysis.tables.cells_table import UNTRUSTED, headline_memory, headline_score
+from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 from ftbench.base.units import counted, format_ratio, format_value
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import ScoreKind
+from ftbench.records.invariants import UNTRUSTED
 from ftbench.report.charts.learning import evaluation_words
 from ftbench.report.elements.reasons import weak_words
-from ftbench.report.elements.tables import axis_word, figure_texts, memory_word
-from ftbench.report.elements.words import point_text
+from ftbench.report.elements.tables import figure_texts, memory_word
+from ftbench.report.elements.words import axis_word, point_text
 
 # Groups (methods, attention, ...) that have sentences of their own; the rest are in the tables.
 _MOST_GROUPS = 4

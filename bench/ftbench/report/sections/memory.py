@@ -9,7 +9,9 @@ import pandas as pd
 from ftbench.analysis.tables.cells_table import headline_memory
 from ftbench.base.units import counted, format_seconds
 from ftbench.records.record import Measurement, Record
-from ftbench.report.elements.tables import FIGURE_WORDS, Table, ledger
+from ftbench.report.elements.table import Table
+from ftbench.report.elements.tables import ledger
+from ftbench.report.elements.words import FIGURE_WORDS
 
 ON_CARD = (
     "Peak allocated is the headline: the most that tensors held at once, which hardly moves from run to run."

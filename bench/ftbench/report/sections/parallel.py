@@ -12,7 +12,9 @@ from ftbench.base.units import counted, format_ratio, format_seconds, format_val
 from ftbench.records.figures import READINGS
 from ftbench.records.record import Record
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import ABSENT, FIGURE_WORDS, Table, axis_word, figure_texts
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.tables import figure_texts
+from ftbench.report.elements.words import FIGURE_WORDS, axis_word
 
 HEADING = "Several processes"
 _NOTE = (

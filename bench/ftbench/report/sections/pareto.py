@@ -24,15 +24,11 @@ from ftbench.analysis.comparisons.pareto import (
 from ftbench.analysis.tables.cells_table import headline_memory, headline_score
 from ftbench.base.units import counted, format_value
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import (
-    ABSENT,
-    Table,
-    axis_word,
-    figure_texts,
-    memory_word,
-)
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.tables import figure_texts, memory_word
 from ftbench.report.elements.words import (
     NO_INTERVAL,
+    axis_word,
     cost_word,
     difference_text,
     point_text,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ftbench.base.units import counted, format_bytes, format_seconds
 from ftbench.records.record import Environment, Record
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 
 def environment_section(

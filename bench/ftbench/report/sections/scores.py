@@ -11,8 +11,8 @@ from ftbench.analysis.comparisons.guessing import above_guessing
 from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
-from ftbench.report.elements.words import score_word
+from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import axis_word, score_word
 
 HEADING = "Scores"
 _NOTE = (

@@ -11,10 +11,11 @@ from ftbench.analysis.comparisons.settings import Choice, ChoicePair, choices
 from ftbench.analysis.tables.cells_table import headline_score
 from ftbench.base.units import format_value
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import ABSENT, Table, axis_word
+from ftbench.report.elements.table import ABSENT, Table
 from ftbench.report.elements.words import (
     NO_DIFFERENCE,
     NO_INTERVAL,
+    axis_word,
     cost_word,
     difference_text,
     point_text,

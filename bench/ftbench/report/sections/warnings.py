@@ -10,7 +10,8 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.cell_names import naming_axes
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.record import REMARKS, Record
-from ftbench.report.elements.tables import Table, axis_word
+from ftbench.report.elements.table import Table
+from ftbench.report.elements.words import axis_word
 
 UNTRUSTED = "untrusted figure"
 

@@ -10,7 +10,7 @@ from ftbench.records.checkpoint import Checkpoint
 from ftbench.records.messages import ClassCount, DataFacts, Preparation
 from ftbench.records.record import Record
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 
 HEADING = "The workload"
 _FOLD_FROM = 12

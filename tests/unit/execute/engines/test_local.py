@@ -337,7 +337,9 @@ def test_a_script_without_a_guard_is_not_run_in_its_worker(tmp_path, isolation):
 
 def test_other_processes_of_the_program_start_as_ever(monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False
+    )
     name = "init_main_from_path"
     with _without_main("ours"):
         assert spawn.get_preparation_data("theirs")[name] == str(tmp_path / "script.py")

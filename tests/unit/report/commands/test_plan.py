@@ -2,7 +2,7 @@ from ftbench.base.errors import HubUnreachable
 from ftbench.plan import resolve
 from ftbench.plan.resolve import plan_grid
 from ftbench.report.commands.plan import plan_json, plan_table
-from ftbench.report.elements.tables import ABSENT
+from ftbench.report.elements.table import ABSENT
 from tests.factories import figure, predicted_cell, predictions, profile
 
 

@@ -29,7 +29,7 @@ from ftbench.report.commands.prediction import (
     predictions_table,
     timeline_chart,
 )
-from ftbench.report.elements.tables import ABSENT
+from ftbench.report.elements.table import ABSENT
 from tests.factories import (
     MIB,
     composition,

@@ -2,7 +2,8 @@ import pytest
 
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import cells_table, varying_axes
-from ftbench.report.elements.tables import ABSENT, along, cells, figure_texts, format_figure
+from ftbench.report.elements.table import ABSENT
+from ftbench.report.elements.tables import along, cells, figure_texts, format_figure
 from tests.factories import cell, measurement, record, run_warning
 
 

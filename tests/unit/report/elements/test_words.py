@@ -2,7 +2,7 @@ import pytest
 
 from ftbench.analysis.comparisons.contrast import contrast
 from ftbench.analysis.fits.laws import Interval
-from ftbench.report.elements.tables import ABSENT
+from ftbench.report.elements.table import ABSENT
 from ftbench.report.elements.words import (
     NO_DIFFERENCE,
     NO_INTERVAL,

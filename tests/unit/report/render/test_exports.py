@@ -11,7 +11,7 @@ from ftbench.analysis.fits.laws import Exponent, Fit, FitGroup, HeldOut, Interva
 from ftbench.records.record import Failure
 from ftbench.report.document import Document, build
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.exports import (
     SCHEMA_VERSION,
     dumped,

@@ -11,7 +11,7 @@ from ftbench.report.document import Document
 from ftbench.report.elements.figure import CHOSEN, Chart, ReportFigure
 from ftbench.report.elements.glossary import terms_of
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render import html
 
 HOSTILE = "</script><!-- <img src=x onerror=alert(1)> {{policy}} \u2028 ' \" & `"

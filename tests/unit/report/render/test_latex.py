@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.latex import (
     PACKAGES,
     escaped,

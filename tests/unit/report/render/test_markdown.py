@@ -3,7 +3,7 @@ import pytest
 
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.markdown import escaped, render
 
 TABLE = Table("Cells", ("a", "status"), (("1", "ok"), ("2", "a|b <script>")), (True, False))

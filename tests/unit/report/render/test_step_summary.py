@@ -6,7 +6,7 @@ import pytest
 from ftbench.base.errors import ProfileError, RunDirectoryError
 from ftbench.report.document import Document, build
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.step_summary import LIMIT_BYTES, VARIABLE, append, render
 from tests.factories import (
     cell,

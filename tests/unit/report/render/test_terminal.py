@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
-from ftbench.report.elements.tables import Table
+from ftbench.report.elements.table import Table
 from ftbench.report.render.terminal import show, show_table
 
 

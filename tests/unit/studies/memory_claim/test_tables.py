@@ -1,6 +1,6 @@
 """Tables: every figure where it belongs."""
 
-from ftbench.report.elements.tables import ABSENT
+from ftbench.report.elements.table import ABSENT
 from studies.memory_claim import tables
 from studies.memory_claim.names import MODELS, by_hand, settings_of, variant
 from tests.unit.studies.memory_claim.planted import BATCH, FLOOR, OVER, planted
