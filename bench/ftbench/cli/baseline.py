@@ -16,22 +16,19 @@ from ftbench.cli.options import (
     GpuOption,
     SetOption,
     attention_of,
-    gpus_of,
 )
 from ftbench.cli.subjects import (
     OF_PROFILES,
     ArgOption,
     GpusOption,
-    ProfileSubject,
-    ProgramSubject,
     StepsOption,
-    Subject,
     SubjectArgument,
-    baseline_name,
     refuse_options,
     subject_of,
 )
 from ftbench.plan.settings import differing
+from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject, baseline_name
 
 if TYPE_CHECKING:
     from ftbench.gating.baseline import Baseline, Measured
@@ -71,7 +68,7 @@ def write_baseline(
         )
     asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps, gpus=several)
     _refuse_runs(asked, runs)
-    found = _predicted_whole(asked, gpus_of(gpu), attention_of(attention))
+    found = _predicted_whole(asked, gpus_of(gpu or ()), attention_of(attention))
     if runs is not None:
         found = found.model_copy(update={"measured": _accepted(runs, asked)})
     write_baseline(found, path)

@@ -46,14 +46,13 @@ def calibrate(
     Writes calibration/DEVICE.json, which `estimate` and `predict` use from then on if they run in the same folder.
     Stop other work first: it would be measured, too.
     """
-    from ftbench.cli.progress import phases_on
     from ftbench.estimation.calibrated_run import with_cells
     from ftbench.execute.calibration import measure_kernels
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import choose_device
     from ftbench.records.calibration_files import FOLDER, make_folder, write_calibration
     from ftbench.report.commands.calibration import cells_table, kernels_table
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.render.terminal import phases_on, show_table
 
     placement = choose_device(device)
     folder = out or FOLDER
@@ -82,11 +81,12 @@ def calibrate(
 
 def _checked(found: Calibration, placement: Placement) -> tuple[list[CellCheck], int]:
     """Return the cells that check a calibration, and how many did not finish or could not be predicted."""
-    from ftbench.cli.progress import RunDisplay, phases_on
+    from ftbench.cli.progress import RunDisplay
     from ftbench.estimation.calibrated_run import cards_of, checks_of
     from ftbench.execute.calibration import run_cells, workload_in
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.grid import axis_order
+    from ftbench.report.render.terminal import phases_on
 
     engine = LocalEngine("spawn", placement.environment)
     console = open_console()

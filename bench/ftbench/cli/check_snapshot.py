@@ -15,12 +15,12 @@ from ftbench.cli.options import (
     JsonOption,
     SetOption,
     attention_of,
-    gpus_of,
     open_console,
     size_of,
     version_of,
 )
 from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, SubjectArgument, subject_of
+from ftbench.verbs.cards import gpus_of
 
 if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu
@@ -130,7 +130,7 @@ def check_snapshot(
 
 def _card(name: str | None) -> list[Gpu]:
     """Return the card that --gpu names; raises ProfileError if it names several."""
-    cards = gpus_of([name] if name else None)
+    cards = gpus_of([name] if name else ())
     if len(cards) > 1:
         raise ProfileError("a snapshot is of one card", where="--gpu", got=str(name))
     return cards

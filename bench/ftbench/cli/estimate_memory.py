@@ -14,10 +14,10 @@ from ftbench.cli.options import (
     JsonOption,
     SetOption,
     forecast_of,
-    gpus_of,
     open_console,
     version_of,
 )
+from ftbench.verbs.cards import gpus_of
 
 ModelArgument = Annotated[
     str,

@@ -17,10 +17,11 @@ from ftbench.cli.options import (
     SetOption,
     attention_of,
     open_console,
-    predictor,
     selection_of,
+    shown,
 )
 from ftbench.cli.subjects import GpusOption, numbers_of_gpus
+from ftbench.verbs.asking import predictor
 
 if TYPE_CHECKING:
     from ftbench.plan.cell import Cell
@@ -109,12 +110,11 @@ def _first_of(grid: Grid, cell: str | None) -> Cell:
 
 def _searched(request: FitRequest) -> FitAnswer:
     """Return a worker's answer; its progress is shown on stderr."""
-    from ftbench.cli.progress import phases_on
     from ftbench.execute.prediction_worker import processes, searched
 
     request = request.model_copy(update={"processes": processes()})
-    with phases_on(sys.stderr) as show:
-        return searched(request, predictor(), on_progress=show)
+    with shown() as on_progress:
+        return searched(request, predictor(), on_progress=on_progress)
 
 
 def _show(grid: Grid, cell: Cell, answer: FitAnswer, contradicting: int) -> None:

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftbench.base.errors import EXIT_FINDING, BaselineError, FtbenchError
+from ftbench.base.errors import EXIT_FINDING, FtbenchError
 from ftbench.cli.options import (
     JsonOption,
     NoCacheOption,
     OnlyOption,
     SetOption,
-    gpus_of,
     open_console,
     size_of,
 )
-from ftbench.cli.subjects import (
-    OF_PROFILES,
-    ArgOption,
-    GpusOption,
-    ProgramSubject,
-    StepsOption,
-    Subject,
-    baseline_name,
-    shown_name,
-    subject_of,
-)
+from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, subject_of
+from ftbench.verbs.gate import GateQuestion, judge
+from ftbench.verbs.subjects import shown_name
 
 if TYPE_CHECKING:
     from ftbench.gating.result import GateResult
@@ -126,23 +116,29 @@ def gate(
     is also shown on the run's summary page.
     """
     allowed = size_of(tolerance, "--tolerance") or 0
-    asked = _Asked(
+    of_subject = {"--set": overrides, "--only": only, "--arg": arguments, "--steps": steps}
+    question = GateQuestion(
         subject=subject,
-        overrides=overrides,
-        only=only,
-        arguments=arguments,
-        steps=steps,
-        gpus=several,
+        make_subject=lambda: subject_of(
+            subject,
+            only,
+            overrides=overrides,
+            arguments=arguments,
+            steps=steps,
+            gpus=several,
+            cached=not no_cache,
+        ),
+        given=of_subject | {"--gpus": several},
+        chosen=bool(only),
         file=file,
         runs=runs,
         base=base,
         require_time=require_time,
         tolerance_bytes=allowed,
         across_versions=across_versions,
-        cached=not no_cache,
     )
     try:
-        result = _judge(asked)
+        result = judge(question)
     except FtbenchError as error:  # files and summaries show it, too
         result = _nothing_to_judge(subject, error)
     if as_json:
@@ -153,126 +149,6 @@ def gate(
         show_result(result)
     _write(result, junit, comment, html)
     raise typer.Exit(result.exit_code)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """The arguments of `gate`: the figures to compare, and the tolerance."""
-
-    subject: str
-    overrides: list[str] | None
-    only: str | None
-    arguments: list[str] | None
-    steps: int | None
-    gpus: str | None
-    file: Path | None
-    runs: Path | None
-    base: Path | None
-    require_time: bool
-    tolerance_bytes: int
-    across_versions: bool
-    cached: bool
-
-    @property
-    def baseline(self) -> Path:
-        """Return the path of the baseline."""
-        from ftbench.gating.baseline_file import baseline_path
-
-        return self.file or baseline_path(baseline_name(self.subject))
-
-
-def _judge(asked: _Asked) -> GateResult:
-    if asked.subject.endswith(".json"):
-        return _judge_benchmarks(asked)
-    return _judge_predictions(asked) if asked.runs is None else _judge_runs(asked)
-
-
-def _refuse_options(what: str, given: Mapping[str, object]) -> None:
-    """Raise BaselineError if an option was given that does not apply to this comparison."""
-    for option, value in given.items():
-        if value:
-            raise BaselineError(f"{option} does not apply to {what}", where="gate")
-
-
-def _judge_benchmarks(asked: _Asked) -> GateResult:
-    """Return the comparison of the peaks in two JSON files of pytest-benchmark."""
-    from ftbench.gating.compare import compare_peaks
-    from ftbench.gating.pytest_benchmark import read_peaks
-
-    others: dict[str, object] = {
-        "--runs": asked.runs,
-        "--require-time": asked.require_time,
-        "--baseline": asked.file,
-    }
-    of_subjects = {"--arg": asked.arguments, "--steps": asked.steps}
-    others |= of_subjects | {"--set": asked.overrides, "--only": asked.only}
-    _refuse_options("benchmarks", others)
-    file = Path(asked.subject)
-    if asked.base is None:
-        raise BaselineError("nothing to compare with", where=str(file), expected="--base OLD.json")
-    return compare_peaks(
-        file.stem,
-        read_peaks(asked.base),
-        read_peaks(file),
-        tolerance_bytes=asked.tolerance_bytes,
-        across_versions=asked.across_versions,
-    )
-
-
-def _judge_runs(asked: _Asked) -> GateResult:
-    """Return the comparison of measured runs with those of --base, or with those in the baseline."""
-    from ftbench.gating.compare_runs import compare_measured
-    from ftbench.gating.measured_runs import read_kept_runs, read_runs
-
-    assert asked.runs is not None
-    both = {"--baseline with --base": asked.file and asked.base}
-    _refuse_options("measured runs", both | {"--tolerance": asked.tolerance_bytes})
-    subject = _subject(asked)
-    if isinstance(subject, ProgramSubject):
-        raise BaselineError(f"--runs {OF_PROFILES}", where="gate", got=subject.name)
-    grid, chosen = subject.whole, subject.grid.cells if asked.only else None
-    before = (
-        read_runs(asked.base, grid.cells, chosen)
-        if asked.base
-        else read_kept_runs(asked.baseline, grid.cells, chosen)
-    )
-    return compare_measured(
-        shown_name(asked.subject),
-        before,
-        read_runs(asked.runs, grid.cells, chosen, wanted=chosen or grid.cells),
-        across_versions=asked.across_versions,
-        require_time=asked.require_time,
-    )
-
-
-def _judge_predictions(asked: _Asked) -> GateResult:
-    """Return the comparison of predictions with the baseline."""
-    from ftbench.gating.baseline_file import read_baseline
-    from ftbench.gating.compare import compare
-
-    _refuse_options("predictions", {"--base": asked.base, "--require-time": asked.require_time})
-    before = read_baseline(asked.baseline)
-    gpus, subject = gpus_of(list(before.architectures)), _subject(asked)
-    found, refused = subject.baseline(gpus, before.attention_kernel)
-    return compare(
-        before.without(subject.left_out()),
-        found,
-        tolerance_bytes=asked.tolerance_bytes,
-        across_versions=asked.across_versions,
-        refused=refused,
-    )
-
-
-def _subject(asked: _Asked) -> Subject:
-    return subject_of(
-        asked.subject,
-        asked.only,
-        overrides=asked.overrides,
-        arguments=asked.arguments,
-        steps=asked.steps,
-        gpus=asked.gpus,
-        cached=asked.cached,
-    )
 
 
 def _nothing_to_judge(subject: str, error: FtbenchError) -> GateResult:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack, cast, get_args
 
 import typer
 
 from ftbench.base.errors import ProfileError
+from ftbench.verbs.asking import asked_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.gpus import Gpu
     from ftbench.plan.grid import Grid
     from ftbench.plan.profile import Profile
-    from ftbench.records.prediction import (
-        AttentionKernel,
-        Predictions,
-        PredictRequest,
-        ProgramRequest,
-    )
+    from ftbench.records.messages import Progress
+    from ftbench.records.prediction import AttentionKernel, Predictions
 
 PLAIN_WIDTH = 200  # columns if the output is not a terminal, so that a log is not wrapped
 
@@ -102,41 +99,6 @@ def resolved_grid(
     return loaded, resolve(loaded).only(selection, option=option)
 
 
-def gpus_of(names: list[str] | None) -> list[Gpu]:
-    """Return the cards that --gpu names, each once; `all` are those of the catalogue. Raises ProfileError."""
-    from ftbench.plan.gpus import find_gpu, load_gpus
-
-    found: dict[str, Gpu] = {}
-    for text in names or ():
-        gpus = load_gpus().values() if text == "all" else [find_gpu(text)]
-        found.update({gpu.name: gpu for gpu in gpus})
-    return list(found.values())
-
-
-def calibrated_gpus(names: list[str] | None) -> list[Gpu]:
-    """Return the cards that --gpu names, with the memory that `ftbench calibrate` measured on one of their kind.
-
-    Raises ProfileError; DamagedFile for a calibration that cannot be read.
-    """
-    from ftbench.estimation.calibrated_run import with_measured_memory
-    from ftbench.records.calibration_files import FOLDER, read_calibrations
-
-    found = gpus_of(names)
-    calibrations = read_calibrations(FOLDER) if found else ()
-    return [with_measured_memory(gpu, calibrations) for gpu in found]
-
-
-def with_calibration_note(predictions: Predictions, gpus: Sequence[Gpu]) -> Predictions:
-    """Return predictions with a note of the cards whose memory was measured by `ftbench calibrate`."""
-    from ftbench.estimation.calibrated_run import MEASURED_HERE
-
-    names = [gpu.name for gpu in gpus if gpu.context_source == MEASURED_HERE]
-    if not names:
-        return predictions
-    note = f"{', '.join(names)}: total memory and CUDA context are those that `ftbench calibrate` measured"
-    return predictions.model_copy(update={"notes": (*predictions.notes, note)})
-
-
 def attention_of(name: str | None) -> AttentionKernel | None:
     """Return the kernel that --attention names; raises ProfileError if there is no such kernel."""
     from ftbench.base.errors import nearest_name
@@ -165,14 +127,6 @@ def version_of(text: str | None) -> tuple[int, int] | None:
             "no version of torch", where="--assume-torch", got=text, expected="such as 1.10 or 2.6"
         )
     return int(major), int(minor)
-
-
-def predictor() -> LocalEngine:
-    """Return the engine of predictions; its workers see no card, since no card may influence them."""
-    from ftbench.execute.engines.local import LocalEngine
-    from ftbench.plan.devices import Placement
-
-    return LocalEngine("spawn", Placement(kind="cpu").environment)
 
 
 NoCacheOption = Annotated[
@@ -206,23 +160,14 @@ def forecast_of(
     from ftbench.records.prediction import PredictRequest
 
     request = PredictRequest(cells=grid.cells, gpus=tuple(gpus), **options)
-    return forecast_shown(request, cached=cached)
+    return asked_of(shown, cached=cached)(request)
 
 
-def forecast_shown(request: PredictRequest | ProgramRequest, *, cached: bool) -> Predictions:
-    """Return the predictions for a request; the progress of a worker is shown on stderr."""
-    from ftbench.execute.kept.answers import KeptAnswer, default_store
+def shown() -> AbstractContextManager[Callable[[Progress], None]]:
+    """Show the progress of a worker on stderr while the context is open."""
+    from ftbench.report.render.terminal import phases_on
 
-    store = default_store() if cached else None
-    kept = None if store is None else KeptAnswer(store, request)
-    if kept is not None and (found := kept.find()) is not None:
-        return found
-    from ftbench.cli.progress import phases_on  # what a worker needs takes half a second
-    from ftbench.execute.prediction_worker import forecast, processes
-
-    request = request.model_copy(update={"processes": processes()})
-    with phases_on(sys.stderr) as show:
-        return forecast(request, predictor(), kept=kept, on_progress=show)
+    return phases_on(sys.stderr)
 
 
 def size_of(text: str | None, option: str) -> int | None:

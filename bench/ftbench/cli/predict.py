@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from pathlib import Path
@@ -22,29 +21,27 @@ from ftbench.cli.options import (
     ProfileArgument,
     SetOption,
     attention_of,
-    calibrated_gpus,
     forecast_of,
     open_console,
     selection_of,
+    shown,
     version_of,
-    with_calibration_note,
 )
 from ftbench.cli.subjects import (
     ArgOption,
     GpusOption,
     LargestOption,
-    ProfileSubject,
-    ProgramSubject,
     StepsOption,
-    Subject,
     SubjectArgument,
     subject_of,
 )
+from ftbench.verbs.asking import asked_of
+from ftbench.verbs.cards import calibrated_gpus, with_calibration_note
+from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject
 
 if TYPE_CHECKING:
     from ftbench.estimation.estimate import Estimate
-    from ftbench.plan.gpus import Gpu
-    from ftbench.records.prediction import AttentionKernel, Predictions
+    from ftbench.records.prediction import Predictions
 
 TrainSizeOption = Annotated[
     int | None,
@@ -155,7 +152,7 @@ def predict(
         largest=largest,
         cached=not no_cache,
     )
-    gpus = calibrated_gpus(gpu)
+    gpus = calibrated_gpus(gpu or ())
     predictions = asked.predictions(
         gpus,
         attention=attention_of(attention),
@@ -232,7 +229,7 @@ def explain(
         option="--cell",
         cached=not no_cache,
     )
-    chosen, gpus = asked.first(), calibrated_gpus(gpu)
+    chosen, gpus = asked.first(), calibrated_gpus(gpu or ())
     predictions = chosen.predictions(
         gpus,
         explain=True,
@@ -298,22 +295,23 @@ def estimate(
     Without --gpu, the estimate is for the machine of the measured runs, or else for a calibrated CPU (`ftbench
     calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
     """
+    from ftbench.plan.profile_file import load_profile
     from ftbench.report.commands.estimate import estimate_json
+    from ftbench.verbs.estimate import estimated
 
     given = {
         "train_size": train_size,
         "max_length": max_length,
         "per_device_train_batch_size": batch,
     }
-    found = _estimated(
-        profile,
-        overrides,
+    found = estimated(
+        load_profile(profile, overrides or ()),
         given,
-        calibrated_gpus(gpu),
-        usd_per_hour,
+        calibrated_gpus(gpu or ()),
+        usd_per_hour or (),
         runs,
         attention_of(attention),
-        cached=not no_cache,
+        asked_of(shown, cached=not no_cache),
     )
     if as_json:
         print(json.dumps(estimate_json(found), indent=1))
@@ -321,57 +319,6 @@ def estimate(
         _show_estimate(found)
     if found.refused:
         raise typer.Exit(EXIT_FINDING)
-
-
-def _estimated(
-    profile: str,
-    overrides: list[str] | None,
-    given: dict[str, int | None],
-    gpus: list[Gpu],
-    usd_per_hour: list[float] | None,
-    runs: Path | None,
-    attention: AttentionKernel | None,
-    *,
-    cached: bool,
-) -> Estimate:
-    """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
-    from ftbench.estimation import estimate as estimates
-    from ftbench.estimation.calibrated_run import of_cpu, with_first
-    from ftbench.execute.ranks import require_one_process
-    from ftbench.plan.devices import cpu_name
-    from ftbench.plan.grid import Grid
-    from ftbench.plan.profile_file import load_profile
-    from ftbench.plan.sources import resolve_data, resolve_model
-    from ftbench.records.calibration_files import FOLDER, read_calibrations
-    from ftbench.report.commands.estimate import nothing_to_estimate_on
-
-    loaded = load_profile(profile, overrides or ())
-    calibrations = with_first(read_calibrations(FOLDER), cpu_name())
-    model, data = resolve_model(loaded.workload), resolve_data(loaded.workload)
-    target = estimates.target_of(loaded, model, data, given)
-    require_one_process((target.cell,), "estimate")
-    folder = runs or Path("results") / loaded.name
-    known = estimates.read_measured(folder, target, asked=runs is not None)
-    cards, on_cpu = estimates.devices_of(gpus, known, calibrations)
-    if not cards and not on_cpu:
-        raise nothing_to_estimate_on(known)
-    estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence) or 1)
-    predicted = functools.partial(
-        forecast_of, Grid(axes=(), cells=(target.cell,)), hypothetical=True, cached=cached
-    )
-    on_cards = (
-        predicted(cards, largest_batch=True, work=True, attention=attention) if cards else None
-    )
-    work = of_cpu(calibrations) is not None  # from which time follows
-    return estimates.estimate(
-        target,
-        gpus,
-        known,
-        on_cards=on_cards.on_every_card() if on_cards else None,
-        on_cpu=predicted((), on_cpu=True, work=work) if on_cpu else None,
-        usd_per_hour=usd_per_hour or (),
-        calibrations=calibrations,
-    )
 
 
 def _show_estimate(found: Estimate) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
@@ -24,14 +23,13 @@ from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Progress
 from ftbench.records.record import Record
 from ftbench.records.run_directory import Damaged
-from ftbench.report.elements.words import axis_word, score_word
+from ftbench.verbs.run_log import run_name, score_text
 
 REFRESHES_PER_S = 2.0  # the display must not take a core from the measured process
 SILENCE_S = (
     30.0  # a log has a line at least this often, so that nobody takes a long cell for a hang
 )
 _BAR_WIDTH = 16
-CENTRE = "the centre"
 
 
 class RunDisplay:
@@ -148,8 +146,7 @@ class RunDisplay:
         note = (
             f"{format_seconds(left)} left" if left is not None and self._done < self._jobs else ""
         )
-        scores = record.measurement.scores[:1] if record.measurement else ()
-        result = "".join(f", {score_word(score.name)} {score.value:.3f}" for score in scores)
+        result = score_text(record)
         suffix = f" ({note})" if note and self._live is None else ""
         self._say(
             f"[{self._done}/{self._jobs}] {self.name(job)}: {record.status},"
@@ -169,10 +166,7 @@ class RunDisplay:
 
     def name(self, job: Job) -> str:
         """Return a cell's name: its values on the axes that tell it apart."""
-        axes = self._names(job.cell)
-        values = [f"{axis_word(axis)} {job.cell.value(axis)}" for axis in axes] or [CENTRE]
-        runs = (("replicate", job.replicate), ("repeat", job.repeat))
-        return ", ".join([*values, *(f"{word} {number}" for word, number in runs if number)])
+        return run_name(job, self._names(job.cell))
 
     def set_aside(self, damaged: Damaged, kept: Path) -> None:
         """Show that a record could not be read, and its new path."""
@@ -204,14 +198,3 @@ class FrontierDisplay:
             ),
             soft_wrap=True,
         )
-
-
-@contextmanager
-def phases_on(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
-    """Show a worker's phase in one line that disappears at the end; nothing if `stream` is not a terminal."""
-    console = Console(file=stream)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("starting") as status:
-        yield lambda progress: status.update(progress.phase)

@@ -10,12 +10,11 @@ import typer
 
 from ftbench.base.errors import ProfileError
 from ftbench.cli.options import open_console
+from ftbench.verbs.results import DEFAULT_FORMATS
 
 if TYPE_CHECKING:
     from ftbench.records.run_directory import RunDirectory
     from ftbench.report.document import Document
-
-DEFAULT_FORMATS = ("md", "html", "csv")
 
 
 def report(

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftbench.base.errors import (
-    EXIT_FINDING,
-    ProfileError,
-    WorkloadError,
-)
+from ftbench.base.errors import EXIT_FINDING
 from ftbench.cli.ending import Interrupted
 from ftbench.cli.options import (
     OnlyOption,
@@ -22,11 +18,11 @@ from ftbench.cli.options import (
     SetOption,
     fail,
     open_console,
-    predictor,
     selection_of,
     size_of,
 )
-from ftbench.cli.report import DEFAULT_FORMATS, show_report
+from ftbench.cli.report import show_report
+from ftbench.verbs.results import DEFAULT_FORMATS
 
 if TYPE_CHECKING:
     from ftbench.records.run_directory import RunDirectory
@@ -80,47 +76,27 @@ def run(
     Cells that have a finished record in the run directory are not run again.
     """
     from ftbench.base.units import counted
-    from ftbench.execute.engines.base import make_engine
-    from ftbench.execute.jobs import plan_jobs
-    from ftbench.plan.devices import choose_device
-    from ftbench.plan.grid import axis_order, kept_cells
+    from ftbench.plan.grid import axis_order
     from ftbench.plan.profile_file import load_profile
-    from ftbench.plan.resolve import resolve
-    from ftbench.records.run_directory import RunDirectory
+    from ftbench.verbs.run import plan_run
 
     loaded = load_profile(profile, overrides or ())
-    selection = selection_of(only)
-    whole = resolve(loaded)
-    grid, kept = whole.only(selection), kept_cells(loaded, whole)
-    device = choose_device(loaded.run.device, processes=grid.most_processes)
-    directory = RunDirectory.create(out or Path("results") / loaded.name)
+    planned = plan_run(loaded, selection_of(only), out)
+    directory, grid = planned.directory, planned.grid
     if not sys.stdout.isatty():  # before the imports that take seconds
         print(f"{loaded.name}: {counted(len(grid.cells), 'cell')}, in {directory.path}", flush=True)
-    engine = make_engine(loaded.run, device)
-    if directory.record_count() < len(plan_jobs(loaded, grid)):
-        engine.warm_up()  # its server takes seconds to import torch; meanwhile this process imports its own
+    planned.warm_up()  # meanwhile this process imports its own
 
     from ftbench.cli.progress import RunDisplay
-    from ftbench.execute.runner import Runner
 
-    console = open_console()
-    display = RunDisplay(console, axis_order(axis.name for axis in grid.axes))
+    display = RunDisplay(open_console(), axis_order(axis.name for axis in grid.axes))
     with display, _ended_early(directory, "finished cells"):
-        runner = Runner(
-            loaded,
-            grid,
-            directory,
-            engine,
-            device,
+        records = planned.execute(
             display,
-            kept=kept,
-            predictor=predictor(),
-            keep_requests=keep_requests,
-        )
-        records = runner.run(
             allow_other_environment=allow_other_environment,
             rerun_noisy=rerun_noisy,
             skip_unfit=skip_unfit,
+            keep_requests=keep_requests,
         )
     show_report(directory, directory.path, DEFAULT_FORMATS)
     if any(record.status not in ("ok", "unfit") or record.untrusted for record in records):
@@ -189,10 +165,10 @@ def frontier(
 @contextlib.contextmanager
 def _ended_early(directory: RunDirectory, kept: str) -> Iterator[None]:
     """End the program if its user interrupts it; discard a directory whose workload is refused."""
+    from ftbench.verbs.run import discarded_if_refused
+
     try:
-        yield
-    except (ProfileError, WorkloadError):
-        directory.discard()  # nothing was run: nothing is left behind
-        raise
+        with discarded_if_refused(directory):
+            yield
     except Interrupted as error:
         fail(f"interrupted; {kept} are kept, run again to go on", error.exit_code)

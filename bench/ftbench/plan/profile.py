@@ -24,6 +24,8 @@ from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, 
 from ftbench.plan.parallel import ChosenStrategy, Parallel, Strategy
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 
+# The `reference` of a profile that was not read from a file.
+IN_PYTHON = "a mapping in Python"
 REQUIRED_AXES = ("max_length", "per_device_train_batch_size", "train_size")
 Attention = Literal[
     "eager",

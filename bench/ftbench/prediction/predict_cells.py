@@ -443,9 +443,11 @@ def _runner(stack: ExitStack, processes: int) -> Map:
     if processes <= 1:
         return lambda function, jobs: [function(job) for job in jobs]
     # OpenMP's threads do not survive a fork: after a large mask in this process, another's would wait for ever.
-    single = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"), **single)
-    stack.enter_context(pool)
+    pool = stack.enter_context(
+        ProcessPoolExecutor(
+            processes, get_context("fork"), initializer=torch.set_num_threads, initargs=(1,)
+        )
+    )
 
     def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
         # The function is pickled once per chunk, and may contain a workload's traces.

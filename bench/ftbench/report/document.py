@@ -21,7 +21,7 @@ from ftbench.analysis.tables.memory_table import memory_table
 from ftbench.analysis.tables.ranks_table import ranks_table
 from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import counted, format_flops, format_value
-from ftbench.plan.profile import Profile
+from ftbench.plan.profile import IN_PYTHON, Profile
 from ftbench.records.batch_probe import BatchProbe
 from ftbench.records.messages import Preparation
 from ftbench.records.prediction import LargestBatch
@@ -265,5 +265,9 @@ def _reasons(records: Sequence[Record]) -> set[str]:
 
 def _reproduction(profile: Profile) -> list[str]:
     """Return the command that makes this run directory again."""
+    if profile.reference == IN_PYTHON:
+        return [
+            "`ftbench.run(profile)`, in Python, with the settings of `profile.json` in the run directory"
+        ]
     overrides = "".join(f" --set {shlex.quote(text)}" for text in profile.overrides)
     return [f"`ftbench run {shlex.quote(profile.reference or profile.name)}{overrides}`"]

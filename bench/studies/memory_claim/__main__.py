@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 
 from ftbench.base.errors import PredictionError, RunDirectoryError
-from ftbench.cli.progress import phases_on
 from ftbench.execute.engines.base import Engine
 from ftbench.execute.engines.local import LocalEngine
 from ftbench.execute.prediction_worker import forecast, processes
@@ -27,6 +26,7 @@ from ftbench.plan.profile_file import load_profile
 from ftbench.plan.resolve import resolve
 from ftbench.records.messages import Progress
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest
+from ftbench.report.render.terminal import phases_on
 from ftbench.report.write import write_report
 from studies.memory_claim.growth import (
     ClaimData,

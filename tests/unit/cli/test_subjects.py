@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ftbench.base.errors import ProfileError
-from ftbench.cli.options import gpus_of
-from ftbench.cli.subjects import baseline_name, numbers_of_gpus, shown_name, subject_of
+from ftbench.verbs.cards import gpus_of
+from ftbench.cli.subjects import numbers_of_gpus, subject_of
+from ftbench.verbs.subjects import baseline_name, shown_name
 from ftbench.execute import prediction_worker
 from ftbench.plan.gpus import load_gpus
 from ftbench.records.prediction import Growth, ProgramRequest, Refused

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -16,6 +18,7 @@ from ftbench.base.text import printable
 from ftbench.report.elements.table import Table
 
 if TYPE_CHECKING:  # a document brings all of the analysis: a table of a plan needs none of it
+    from ftbench.records.messages import Progress
     from ftbench.report.document import Document
 
 _UNLIMITED = 10_000  # columns: a table is measured as if it had all the room it wants
@@ -93,3 +96,14 @@ def _rich_table(table: Table) -> RichTable:
     for row in table.rows:
         rendered.add_row(*map(Text, row))
     return rendered
+
+
+@contextmanager
+def phases_on(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
+    """Show a worker's phase in one line that disappears at the end; nothing if `stream` is not a terminal."""
+    console = Console(file=stream)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("starting") as status:
+        yield lambda progress: status.update(progress.phase)

@@ -1,0 +1,72 @@
+"""Profiles as Python callers give them: a name, a file, a dictionary, or one that was loaded."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftbench.base.errors import ProfileError
+from ftbench.plan.accelerate_config import with_accelerate_config
+from ftbench.plan.profile import IN_PYTHON, Profile
+from ftbench.plan.profile_file import apply_override, build_profile, load_profile
+
+ProfileLike = str | os.PathLike[str] | Mapping[str, Any] | Profile
+
+
+def profile_of(profile: ProfileLike, settings: Mapping[str, Any] | None = None) -> Profile:
+    """Return a validated profile, with `settings` in place of its own.
+
+    A profile is the name of one, the path of a TOML file, a mapping with the same keys as such a file, or a
+    `Profile`. The keys of `settings` are dotted, as in `{"training.learning_rate": 5e-5}`; `grid.AXIS` replaces
+    that axis. Raises ProfileError.
+    """
+    overrides = texts_of(settings or {})
+    if isinstance(profile, Profile):
+        if overrides:
+            raise ProfileError(
+                "this profile is loaded already",
+                where="settings",
+                expected="a name, a file or a mapping",
+            )
+        return profile
+    if not isinstance(profile, Mapping):
+        return load_profile(os.fspath(profile), overrides)
+    data = copy.deepcopy(dict(profile))
+    name = data.pop("name", "profile")
+    for override in overrides:
+        apply_override(data, override)
+    asked = {"name": name, "reference": IN_PYTHON, "overrides": overrides}
+    return build_profile({**with_accelerate_config(data, Path()), **asked}, where="profile")
+
+
+def texts_of(values: Mapping[str, Any]) -> list[str]:
+    """Return values as the command line has them, each `KEY=VALUE` with a TOML value; raises ProfileError."""
+    return [f"{key}={_toml(value, key)}" for key, value in values.items()]
+
+
+def _toml(value: Any, key: str) -> str:
+    """Return a value as TOML."""
+    if isinstance(value, Mapping):
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(name)} = {_toml(one, key)}" for name, one in value.items())
+            + "}"
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_toml(one, key) for one in value) + "]"
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, float):
+        return repr(value)  # TOML has inf and nan, too
+    if isinstance(value, bool | int | str):
+        return json.dumps(value, ensure_ascii=False)
+    raise ProfileError(
+        "no value of a profile",
+        where=key,
+        got=repr(value),
+        expected="a number, text, true or false, or a list or mapping of these",
+    )
