@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftbench.verbs.asking import Ask, asked_of
+from ftbench.verbs.asking import asked_of
 from ftbench.verbs.cards import calibrated_gpus
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.profiles import ProfileLike, profile_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu
     from ftbench.plan.profile import Profile
     from ftbench.records.prediction import AttentionKernel
+    from ftbench.verbs.asking import Ask
 
 
 @dataclasses.dataclass(frozen=True)

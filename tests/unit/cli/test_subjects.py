@@ -5,12 +5,12 @@ import json
 import pytest
 
 from ftbench.base.errors import ProfileError
-from ftbench.verbs.cards import gpus_of
 from ftbench.cli.subjects import numbers_of_gpus, subject_of
-from ftbench.verbs.subjects import baseline_name, shown_name
 from ftbench.execute import prediction_worker
 from ftbench.plan.gpus import load_gpus
 from ftbench.records.prediction import Growth, ProgramRequest, Refused
+from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.subjects import baseline_name, shown_name
 from tests.factories import breakdown, composition, figure, part, predicted_cell, predictions
 
 PEAK = 90 * 2**20

@@ -1,0 +1,86 @@
+"""The gate and estimates from Python, with planted answers of the worker."""
+
+import pytest
+
+import ftbench
+from ftbench.base.errors import BaselineError
+from ftbench.execute import prediction_worker
+from ftbench.gating.baseline_file import write_baseline
+from ftbench.verbs.predict import subject_for
+from tests.unit.test_cli_gate import Forecast
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    made = Forecast()
+
+    def forecast(request, engine, *, on_progress, kept=None):
+        return made(request, engine, on_progress=on_progress)
+
+    monkeypatch.setenv("FTBENCH_CACHE", "off")
+    monkeypatch.setattr(prediction_worker, "forecast", forecast)
+    return made
+
+
+@pytest.fixture
+def accepted(planted, tmp_path):
+    """A baseline of what is planted."""
+    subject = subject_for("smoke", (), None, None, None, None, cache=False)
+    found, refused = subject.baseline([], None)
+    assert not refused
+    file = tmp_path / "smoke.json"
+    write_baseline(found, file)
+    return file
+
+
+def test_what_did_not_move_is_ok(accepted):
+    verdict = ftbench.gate("smoke", baseline=accepted)
+    assert verdict.ok
+    assert verdict.to_pandas().empty
+    verdict.raise_if_failed()
+    assert "holds" in verdict._repr_html_()
+
+
+def test_a_byte_more_fails_and_names_its_part(accepted, planted):
+    planted.more_bytes = 512
+    verdict = ftbench.gate("smoke", baseline=accepted)
+    assert not verdict.ok
+    assert len(verdict.to_pandas()) >= 1
+    with pytest.raises(BaselineError, match="512"):
+        verdict.raise_if_failed()
+    assert "<table" in verdict._repr_html_()
+
+
+def test_a_tolerance_is_in_bytes(accepted, planted):
+    planted.more_bytes = 512
+    assert ftbench.gate("smoke", baseline=accepted, tolerance_bytes=512).ok
+
+
+def test_a_part_of_the_cells_is_compared_alone(accepted):
+    verdict = ftbench.gate("smoke", baseline=accepted, only={"max_length": 16})
+    assert verdict.ok
+    assert len(verdict.result.judged) == 2
+
+
+def test_without_a_baseline_there_is_nothing_to_compare(planted, tmp_path):
+    with pytest.raises(BaselineError):
+        ftbench.gate("smoke", baseline=tmp_path / "none.json")
+    with pytest.raises(BaselineError, match="require"):
+        ftbench.gate("smoke", baseline=tmp_path / "none.json", require_time=True)
+
+
+def test_benchmarks_refuse_what_belongs_to_profiles(tmp_path):
+    with pytest.raises(BaselineError, match="settings"):
+        ftbench.gate("new.json", base=tmp_path / "old.json", settings={"training.bf16": True})
+
+
+def test_an_estimate_has_a_row_per_device_and_figure(planted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = ftbench.estimate("smoke", gpu=["l4", "t4"], usd_per_hour=[0.8, 0.4], batch=2)
+    table = found.to_pandas()
+    assert set(table["device"]) == {"l4", "t4"}
+    assert {"time_s", "reserved_bytes", "cost_usd", "score"} <= set(table["figure"])
+    assert found.estimate.target.cell.per_device_train_batch_size == 2
+    assert found._repr_html_().count("<table") == 2
+    (request,) = planted.requests
+    assert (request.work, request.largest_batch, request.hypothetical) == (True, True, True)
