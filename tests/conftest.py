@@ -1,4 +1,4 @@
-"""What every test gets: no hub, and `gpu` tests only where there is a card."""
+"""What every test gets: no hub, no cache, and `gpu` tests only where there is a card."""
 
 import os
 
@@ -6,6 +6,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["FTBENCH_CACHE"] = (
+    "off"  # every prediction is made anew; tests of the cache have their own
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -45,6 +45,15 @@ def test_what_is_asked_often_loads_no_more_than_it_needs(module):
     assert loaded(module, ("scipy.stats", "evaluate", "altair")) == ""  # half a second each
 
 
+def test_a_prediction_from_the_cache_is_shown_without_what_makes_predictions():
+    modules = (
+        "ftbench.cli, ftbench.execute.kept.answers, ftbench.gating.compare, ftbench.plan.resolve,"
+        " ftbench.report.commands.gate, ftbench.report.commands.plan, ftbench.report.render.terminal"
+    )
+    not_needed = ("numpy", "pandas", "scipy", "torch", "ftbench.execute.engines.local")
+    assert loaded(modules, not_needed) == ""
+
+
 def test_only_the_command_line_prints_or_exits():
     for file in ROOT.rglob("*.py"):
         if file.relative_to(ROOT).parts[0] in ("cli", "__main__.py", "worker", "prediction"):

@@ -241,7 +241,7 @@ class Forecast:
         self.error = None
         self.refused = ()
 
-    def __call__(self, request, engine, *, on_progress):
+    def __call__(self, request, engine, *, kept, on_progress):
         if self.error is not None:
             raise self.error
         self.requests.append(request)

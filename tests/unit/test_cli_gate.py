@@ -36,7 +36,7 @@ class Forecast:
         self.refused = ""
         self.requests = []
 
-    def __call__(self, request, engine, *, on_progress):
+    def __call__(self, request, engine, *, kept, on_progress):
         self.requests.append(request)
         names = [gpu.name for gpu in request.gpus]
         made = predictions(request, *names, versions=self.versions)

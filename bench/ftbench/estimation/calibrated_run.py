@@ -10,7 +10,7 @@ from ftbench.base.errors import ProfileError
 from ftbench.estimation.calibrated_time import MeasuredSpeed
 from ftbench.estimation.roofline import STEP_S, seconds_beside
 from ftbench.plan.cell import Cell
-from ftbench.plan.gpus import UNKNOWN_CONTEXT_BYTES, Gpu, custom_gpu, find_gpu
+from ftbench.plan.gpus import MEASURED_HERE, UNKNOWN_CONTEXT_BYTES, Gpu, custom_gpu, find_gpu
 from ftbench.plan.schedule import Schedule
 from ftbench.records.calibration import Calibration, CellCheck
 from ftbench.records.prediction import CellWork, Predictions
@@ -28,7 +28,6 @@ _UNCHECKED_FACTOR = 1.4
 _MOST_CONTEXT_BYTES = UNKNOWN_CONTEXT_BYTES[1] * 3 // 2
 
 # The source of a context that was measured here.
-MEASURED_HERE = "measured by `ftbench calibrate`"
 
 
 def step_seconds(speed: MeasuredSpeed, work: CellWork) -> float:

@@ -44,6 +44,7 @@ CONTEXT_GROWTH_BYTES = 100 * MIB  # at least: a context grew by 94 MiB during on
 CONTEXT_PER_MULTIPROCESSOR_BYTES = (2 * MIB, round(6.5 * MIB))
 # For an unknown card: the range over all measured cards in gpus.toml, T4 to B200.
 UNKNOWN_CONTEXT_BYTES = (64 * MIB, 926 * MIB)
+MEASURED_HERE = "measured by `ftbench calibrate`"  # the source of a context
 ESTIMATED = (
     "estimated from the number of multiprocessors: 2 to 6.5 MiB each, as on the cards measured"
 )

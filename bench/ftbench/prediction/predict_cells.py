@@ -80,8 +80,7 @@ def predict(
     """
     request = request or PredictRequest(cells=tuple(cells), gpus=tuple(gpus))
     sequence_lengths = sequence_lengths or SequenceLengths()
-    workspaces = version_of_workspaces(request.assume_torch)
-    cards = [card_of(gpu, workspaces) for gpu in gpus]
+    cards = [card_of(gpu, version_of_workspaces(request.assume_torch)) for gpu in gpus]
     order = {card.name: place for place, card in enumerate(cards)}
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
     covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]

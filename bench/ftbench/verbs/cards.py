@@ -26,17 +26,20 @@ def calibrated_gpus(names: Sequence[str]) -> list[Gpu]:
 
     Raises ProfileError; DamagedFile for a calibration that cannot be read.
     """
-    from ftbench.estimation.calibrated_run import with_measured_memory
     from ftbench.records.calibration_files import FOLDER, read_calibrations
 
     found = gpus_of(names)
     calibrations = read_calibrations(FOLDER) if found else ()
+    if not calibrations:
+        return found
+    from ftbench.estimation.calibrated_run import with_measured_memory
+
     return [with_measured_memory(gpu, calibrations) for gpu in found]
 
 
 def with_calibration_note(predictions: Predictions, gpus: Sequence[Gpu]) -> Predictions:
     """Return predictions with a note of the cards whose memory was measured by `ftbench calibrate`."""
-    from ftbench.estimation.calibrated_run import MEASURED_HERE
+    from ftbench.plan.gpus import MEASURED_HERE
 
     names = [gpu.name for gpu in gpus if gpu.context_source == MEASURED_HERE]
     if not names:

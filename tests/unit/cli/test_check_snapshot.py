@@ -26,7 +26,7 @@ def loop(tmp_path, monkeypatch):
 def worker(monkeypatch):
     asked = []
 
-    def forecast(request, engine, *, on_progress):
+    def forecast(request, engine, *, kept, on_progress):
         asked.append(request)
         cards = tuple(predicted_card(gpu.name) for gpu in request.gpus)
         one = prediction(predicted(run(3)), cards=cards)

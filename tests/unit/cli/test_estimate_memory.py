@@ -15,7 +15,7 @@ from tests.factories import predictions
 def worker(monkeypatch):
     asked = []
 
-    def forecast(request, engine, *, on_progress):
+    def forecast(request, engine, *, kept, on_progress):
         asked.append(request)
         names = [gpu.name for gpu in request.gpus]
         return predictions(request, *names, explain=request.explain)
@@ -79,7 +79,7 @@ def test_what_cannot_be_is_an_error(worker, command, arguments, said):
 
 
 def test_a_refusal_of_the_prediction_is_an_error(monkeypatch, command):
-    def forecast(request, engine, *, on_progress):
+    def forecast(request, engine, *, kept, on_progress):
         reason = Refused(cell_id=request.cells[0].cell_id, reason="not covered")
         return predictions(request, cells=(), refused=(reason,))
 

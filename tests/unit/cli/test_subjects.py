@@ -25,7 +25,7 @@ class Worker:
         self.requests = []
         self.refused = ()
 
-    def __call__(self, request, engine, *, on_progress):
+    def __call__(self, request, engine, *, kept, on_progress):
         self.requests.append(request)
         tensors = figure(1, certainty="exact").model_copy(
             update={"value_bytes": PEAK + self.more_bytes}

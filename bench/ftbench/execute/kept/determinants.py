@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import ftbench
-from ftbench.base.importable import in_library
+from ftbench.base.importable import importable_names, in_library
 from ftbench.plan.devices import cpu_name
 
 FORMAT = 1  # of keys and of kept answers; another number makes all of them void
@@ -63,6 +63,9 @@ def _surroundings() -> dict[str, Any]:
     return {
         "python": [sys.version, sys.executable, sys.prefix, list(map(os.path.abspath, sys.path))],
         "packages": sorted(_packages()),
+        "modules": {
+            folder: importable_names(folder) for folder in sys.path if not has_packages(folder)
+        },
         "program": _own_sources(),
         "processor": [os.uname().machine, cpu_name(), len(os.sched_getaffinity(0))],
         "folder": os.getcwd(),  # noqa: PTH109 - of the files of programs, and of lines of code
@@ -81,7 +84,7 @@ def environment_of(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _packages() -> Iterator[tuple[str, int]]:
     """Yield the installed packages, with their versions in their names, and when each was installed."""
-    for folder in dict.fromkeys(filter(in_library_folder, sys.path)):
+    for folder in dict.fromkeys(filter(has_packages, sys.path)):
         try:
             with os.scandir(folder) as entries:
                 found = [entry for entry in entries if entry.name.endswith(_PACKAGES)]
@@ -90,7 +93,7 @@ def _packages() -> Iterator[tuple[str, int]]:
             continue
 
 
-def in_library_folder(folder: str) -> bool:
+def has_packages(folder: str) -> bool:
     """Return whether a folder has installed packages."""
     return in_library(f"{os.path.abspath(folder)}{os.sep}")  # noqa: PTH100
 

@@ -144,12 +144,8 @@ def _source_of(name: str) -> str:
 
 
 def _mapped_files() -> list[str]:
-    """Return the files that are mapped into this process's memory, such as shared libraries."""
+    """Return the shared libraries that are mapped into this process's memory."""
     with open("/proc/self/maps") as lines:  # noqa: PTH123
         names = [line.rstrip("\n").partition("/") for line in lines]
     found = dict.fromkeys(f"/{name}" for _, slash, name in names if slash)
-    return [
-        name
-        for name in found
-        if not name.startswith(_NOT_ON_DISK) and os.path.isfile(name)  # noqa: PTH113
-    ]
+    return [name for name in found if ".so" in name and os.path.isfile(name)]  # noqa: PTH113
