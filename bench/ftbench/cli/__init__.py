@@ -10,6 +10,7 @@ from ftbench import __version__
 from ftbench.cli import (
     baseline,
     calibrate,
+    catalogues,
     check_snapshot,
     ending,
     estimate_memory,
@@ -30,6 +31,7 @@ from ftbench.cli import (
 from ftbench.cli import (
     selfcheck as checking,
 )
+from ftbench.cli.summaries import summary_of
 
 app = typer.Typer(
     name="ftbench",
@@ -38,10 +40,13 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of every command
 )
 
 # In the order of --help: commands before a run, of a run, after it.
 for command in (
+    catalogues.profiles,
+    catalogues.gpus,
     planning.plan,
     planning.predict,
     planning.explain,
@@ -57,7 +62,7 @@ for command in (
     gating.gate,
     reporting.schema,
 ):
-    app.command()(command)
+    app.command(short_help=summary_of(command))(command)
 app.add_typer(baseline.baseline_app, name="baseline")
 
 
