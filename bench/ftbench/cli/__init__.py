@@ -12,6 +12,7 @@ from ftbench.cli import (
     calibrate,
     catalogues,
     check_snapshot,
+    doctor,
     ending,
     estimate_memory,
     fit_search,
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 # In the order of --help: commands before a run, of a run, after it.
 for command in (
+    doctor.doctor,
     catalogues.profiles,
     catalogues.gpus,
     planning.plan,
