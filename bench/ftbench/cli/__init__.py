@@ -16,6 +16,7 @@ from ftbench.cli import (
     ending,
     estimate_memory,
     fit_search,
+    init,
 )
 from ftbench.cli import (
     gate as gating,
@@ -47,6 +48,7 @@ app = typer.Typer(
 # In the order of --help: commands before a run, of a run, after it.
 for command in (
     doctor.doctor,
+    init.init,
     catalogues.profiles,
     catalogues.gpus,
     planning.plan,

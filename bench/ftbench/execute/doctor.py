@@ -89,7 +89,7 @@ def _torch(
             LOOK, request, log_file=log, timeout_s=_LOOK_S, on_progress=on_progress
         )
         try:
-            return require_answer(outcome, "worker that looks at torch", TorchFacts, None), None
+            return require_answer(outcome, "look at torch", TorchFacts, None), None
         except FtbenchError as error:
             last = (outcome.log_tail or "").strip().splitlines()[-1:]
             return None, ": ".join([error.what, *last])
