@@ -37,7 +37,7 @@ def test_the_parent_loads_no_heavy_package(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["ftbench.predict.main", "ftbench.report.commands.plan", "ftbench.report.render.terminal"],
+    ["ftbench.prediction.main", "ftbench.report.commands.plan", "ftbench.report.render.terminal"],
 )
 def test_what_is_asked_often_loads_no_more_than_it_needs(module):
     assert loaded(module, ("scipy.stats", "evaluate", "altair")) == ""  # half a second each

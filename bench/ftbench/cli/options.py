@@ -113,7 +113,7 @@ def calibrated_gpus(names: list[str] | None) -> list[Gpu]:
 
     Raises ProfileError; DamagedFile for a calibration that cannot be read.
     """
-    from ftbench.estimate.calibrated_run import with_measured_memory
+    from ftbench.estimation.calibrated_run import with_measured_memory
     from ftbench.records.calibration_files import FOLDER, read_calibrations
 
     found = gpus_of(names)
@@ -123,7 +123,7 @@ def calibrated_gpus(names: list[str] | None) -> list[Gpu]:
 
 def with_calibration_note(predictions: Predictions, gpus: Sequence[Gpu]) -> Predictions:
     """Return predictions with a note of the cards whose memory was measured by `ftbench calibrate`."""
-    from ftbench.estimate.calibrated_run import MEASURED_HERE
+    from ftbench.estimation.calibrated_run import MEASURED_HERE
 
     names = [gpu.name for gpu in gpus if gpu.context_source == MEASURED_HERE]
     if not names:

@@ -19,9 +19,9 @@ from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
 from ftbench.records.record import Device, Environment
 
-PREDICT = "ftbench.predict.main"
-PREDICT_PROGRAM = "ftbench.predict.programs"
-SEARCH = "ftbench.predict.fit_search"
+PREDICT = "ftbench.prediction.main"
+PREDICT_PROGRAM = "ftbench.prediction.programs"
+SEARCH = "ftbench.prediction.fit_search"
 TIMEOUT_S = 3600.0
 MOST_PROCESSES = 4
 
