@@ -11,10 +11,13 @@ from ftbench.cli import (
     baseline,
     cache,
     calibrate,
+    catalogues,
     check_snapshot,
+    doctor,
     ending,
     estimate_memory,
     fit_search,
+    init,
 )
 from ftbench.cli import (
     gate as gating,
@@ -31,6 +34,7 @@ from ftbench.cli import (
 from ftbench.cli import (
     selfcheck as checking,
 )
+from ftbench.cli.summaries import summary_of
 
 app = typer.Typer(
     name="ftbench",
@@ -39,10 +43,15 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of every command
 )
 
 # In the order of --help: commands before a run, of a run, after it.
 for command in (
+    doctor.doctor,
+    init.init,
+    catalogues.profiles,
+    catalogues.gpus,
     planning.plan,
     planning.predict,
     planning.explain,
@@ -59,7 +68,7 @@ for command in (
     reporting.schema,
     cache.cache,
 ):
-    app.command()(command)
+    app.command(short_help=summary_of(command))(command)
 app.add_typer(baseline.baseline_app, name="baseline")
 
 

@@ -26,6 +26,7 @@ from ftbench.cli.subjects import (
     refuse_options,
     subject_of,
 )
+from ftbench.cli.summaries import summary_of
 from ftbench.plan.settings import differing
 from ftbench.verbs.cards import gpus_of
 from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject, baseline_name
@@ -35,12 +36,10 @@ if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import AttentionKernel
 
-baseline_app = typer.Typer(
-    no_args_is_help=True, help="Write or update the baseline that `ftbench gate` compares with."
-)
+_SUMMARY = "Write or update the baseline that `ftbench gate` compares with."
+baseline_app = typer.Typer(no_args_is_help=True, help=_SUMMARY, short_help=_SUMMARY)
 
 
-@baseline_app.command("write")
 def write_baseline(
     subject: SubjectArgument,
     gpu: GpuOption = None,
@@ -76,7 +75,6 @@ def write_baseline(
     print(f"wrote {path}: {cells} cells in {len(found.groups)} groups")
 
 
-@baseline_app.command("update")
 def update_baseline(
     subject: SubjectArgument,
     gpu: GpuOption = None,
@@ -169,3 +167,7 @@ def _predicted_whole(
     found, refused = subject.baseline(gpus, kernel)
     require_all(refused)
     return found
+
+
+for name, command in {"write": write_baseline, "update": update_baseline}.items():
+    baseline_app.command(name, short_help=summary_of(command))(command)

@@ -85,13 +85,13 @@ def plan(
     no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the cells of a profile and their predicted memory.
+    """List the cells of a profile, their predicted memory, and what each length makes of the texts.
 
     Nothing is run. With a prediction, the data are read, and refused if a run would refuse them.
     """
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import plan_grid
-    from ftbench.report.commands.plan import plan_json, plan_table
+    from ftbench.report.commands.plan import plan_json, plan_table, texts_table
     from ftbench.report.render.terminal import show_table
 
     loaded = load_profile(profile, overrides or ())
@@ -115,7 +115,10 @@ def plan(
     if as_json:
         print(json.dumps(plan_json(loaded, grid, resolved=resolved, predicted=peaks), indent=1))
         return
-    show_table(open_console(), plan_table(loaded, grid, resolved=resolved, predicted=peaks))
+    console = open_console()
+    show_table(console, plan_table(loaded, grid, resolved=resolved, predicted=peaks))
+    if peaks is not None and (texts := texts_table(grid, peaks)) is not None:
+        show_table(console, texts)
 
 
 def predict(

@@ -27,13 +27,16 @@ Size = Annotated[
 Rate = Annotated[float, Field(gt=0)]
 
 # NVIDIA, CUDA GPU Compute Capability: https://developer.nvidia.com/cuda-gpus
-_CAPABILITIES = (
-    *((6, 0), (6, 1)),  # Pascal
-    *((7, 0), (7, 5)),  # Volta, Turing
-    *((8, 0), (8, 6), (8, 9)),  # Ampere, Ada
-    (9, 0),  # Hopper
-    *((10, 0), (10, 3), (12, 0)),  # Blackwell
-)
+_GENERATIONS: Mapping[tuple[int, int], str] = {
+    **dict.fromkeys(((6, 0), (6, 1)), "Pascal"),
+    (7, 0): "Volta",
+    (7, 5): "Turing",
+    **dict.fromkeys(((8, 0), (8, 6)), "Ampere"),
+    (8, 9): "Ada",
+    (9, 0): "Hopper",
+    **dict.fromkeys(((10, 0), (10, 3), (12, 0)), "Blackwell"),
+}
+_CAPABILITIES = tuple(_GENERATIONS)
 
 # The context of one card differs with the driver, the CUDA release and the kernels that a model loads.
 # With these margins, any one measurement covers all others of the same chip (a test checks this).
@@ -77,6 +80,11 @@ class Gpu(FrozenModel):
     spec_source: str = ""
     spec_check: str = ""
     note: str = ""
+
+    @property
+    def generation(self) -> str:
+        """Return NVIDIA's name of the generation that the card's chip belongs to."""
+        return _GENERATIONS[self.compute_capability]
 
     @property
     def context_low_bytes(self) -> int:

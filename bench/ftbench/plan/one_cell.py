@@ -58,7 +58,7 @@ def one_cell_data(shape: Shape, overrides: Sequence[str] = ()) -> dict[str, Any]
 
     An evaluation has the same batch as training: it then needs less memory. Raises ProfileError for an override.
     """
-    workload = {"task": shape.task, "model": shape.model, **_without_files(shape.model)}
+    workload = {"task": shape.task, "model": shape.model, **settings_of_model(shape.model)}
     if shape.tokenizer is not None:
         workload["tokenizer"] = shape.tokenizer
     point: dict[str, Any] = {
@@ -100,7 +100,7 @@ def one_cell_profile(data: Mapping[str, Any]) -> Profile:
     return profile
 
 
-def _without_files(model: str) -> dict[str, Any]:
+def settings_of_model(model: str) -> dict[str, Any]:
     """Return the settings of a model that is a config alone, or has no weights or no tokenizer."""
     settings: dict[str, Any] = {}
     path = Path(model).expanduser()
@@ -119,7 +119,7 @@ def _without_files(model: str) -> dict[str, Any]:
 def toml_text(data: Mapping[str, Any]) -> str:
     """Return a profile's data as TOML: plain keys first, then a table for each group of keys."""
     plain = {key: value for key, value in data.items() if not _is_table(value)}
-    parts = ["".join(f"{_key(key)} = {_value(value)}\n" for key, value in plain.items())]
+    parts = ["".join(f"{_key(key)} = {toml_value(value)}\n" for key, value in plain.items())]
     for name, value in data.items():
         if name in plain:
             continue
@@ -146,18 +146,21 @@ def _is_table(value: Any) -> bool:
     )
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as TOML writes it; a text without any character that could end its line."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(k)} = {_value(v)}' for k, v in value.items())} }}"
+        return f"{{ {', '.join(f'{_key(k)} = {toml_value(v)}' for k, v in value.items())} }}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(
         value, str
     ):  # TOML's basic strings have JSON's escapes, and DEL may not be there as it is
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value)  # TOML has inf and nan, JSON has not
     return json.dumps(value)
 
 
 def _key(name: str) -> str:
     plain = name.isascii() and name.replace("-", "_").isidentifier()
-    return name if plain else _value(name)
+    return name if plain else toml_value(name)

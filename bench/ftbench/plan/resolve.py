@@ -27,6 +27,11 @@ def plan_grid(profile: Profile, selection: Mapping[str, Any]) -> tuple[Grid, Hub
         return expand(profile, *_unresolved(profile)).only(selection), error
 
 
+def cell_count(profile: Profile) -> int:
+    """Return the number of cells of a profile; neither its model nor its data need be there."""
+    return len(expand(profile, *_unresolved(profile)).cells)
+
+
 def _unresolved(profile: Profile) -> tuple[ModelSource, DataSource]:
     """Return sources without a revision, sufficient for counting cells."""
     workload = profile.workload

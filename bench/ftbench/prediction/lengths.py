@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import datasets
 
 from ftbench.plan.cell import Cell
+from ftbench.records.token_facts import LengthFacts, token_facts
 from ftbench.worker.data.pools import load_pools, require_sizes
 from ftbench.worker.recipe.tokenizer import load_tokenizer
 from ftbench.worker.tasks.tasks import task_of
@@ -28,12 +29,13 @@ class SequenceLengths:
 
     Lengths are truncated at the `max_length` of the longest cell. `complete` means that they are those of all
     training examples, and no evaluation example is longer; else they are a sample, and the longest and the
-    shortest are unknown.
+    shortest are unknown. `by_length` is what each length of the cells makes of these examples.
     """
 
     labels: tuple[str, ...] = ("0", "1")
     lengths: tuple[int, ...] = ()
     complete: bool = True
+    by_length: tuple[LengthFacts, ...] = ()
 
     def padded(self, max_length: int) -> bool:
         """Return whether a batch of this length can contain padding."""
@@ -97,10 +99,21 @@ def read_lengths(cells: Sequence[Cell], *, hypothetical: bool = False) -> Sequen
     trained = max(cell.train_size for cell in cells)
     evaluated = cells[0].data.eval_size
 
+    # With one token more than the longest cell has, the texts that it cuts are told from those that just fit. A
+    # conversation is refused by its first tokens if the loss is of the assistant's alone: those stay as many.
+    beyond = 0 if cells[0].data.assistant_only_loss else 1
+
     def lengths(pool: datasets.Dataset, count: int) -> list[int]:
         sample = pool.select(range(min(count, SAMPLE, len(pool))))[:]
-        return encoded_lengths(task.encode(tokenizer, sample, max_length=longest, pad=False))
+        encoded = task.encode(tokenizer, sample, max_length=longest + beyond, pad=False)
+        return encoded_lengths(encoded)
 
-    train, evaluation = lengths(pools.train, trained), lengths(pools.evaluation, evaluated)
+    whole = lengths(pools.train, trained)
+    train, evaluation = (
+        [min(length, longest) for length in found]
+        for found in (whole, lengths(pools.evaluation, evaluated))
+    )
     complete = max(trained, evaluated) <= SAMPLE and max(evaluation) <= max(train)
-    return SequenceLengths(pools.labels, tuple(train), complete)
+    asked = {cell.max_length for cell in cells}
+    facts = token_facts(whole, asked, of=trained).by_length if beyond else ()
+    return SequenceLengths(pools.labels, tuple(train), complete, facts)

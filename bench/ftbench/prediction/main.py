@@ -40,7 +40,8 @@ def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[
         request=request,
         on_progress=lambda phase: emit(Progress(phase=phase)),
     )
-    return predictions.model_dump(mode="json")
+    told = predictions.model_copy(update={"by_length": sequence_lengths.by_length})
+    return told.model_dump(mode="json")
 
 
 def lengths_of(

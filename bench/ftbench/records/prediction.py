@@ -15,6 +15,7 @@ from ftbench.plan.gpus import Gpu
 from ftbench.plan.programs import Program, ProgramCell
 from ftbench.records.kernel_work import KernelWork
 from ftbench.records.predicted_allocations import PredictedAllocations
+from ftbench.records.token_facts import LengthFacts
 
 Certainty = Literal["exact", "simulated", "interval"]
 Verdict = Literal["fits", "does not fit", "too close to call"]
@@ -307,6 +308,9 @@ class Predictions(FrozenModel):
     """The answer: a prediction or a refusal for every cell, in their order.
 
     `data_at_hand` is that of the request, or False if the data were asked for and could not be fetched.
+
+    `by_length` is what each length of the cells makes of the training examples (at most 2,000 of them, drawn at
+    random); it is empty if no texts were read.
     """
 
     cells: tuple[CellPrediction, ...]
@@ -317,6 +321,7 @@ class Predictions(FrozenModel):
     notes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     data_at_hand: bool = True
+    by_length: tuple[LengthFacts, ...] = ()
 
     def on_every_card(self) -> Predictions:
         """Return the same, with a cell that a card refuses refused as a whole, as comparisons need it."""

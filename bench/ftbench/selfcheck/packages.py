@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Iterable, Mapping
+
+from ftbench.plan.known_versions import installed_version
 
 # Distributions that the page tells the version of, beside ftbench's own.
 SHOWN = (
@@ -43,7 +44,7 @@ class Needed:
 
 def versions() -> dict[str, str | None]:
     """Return the version of each package of `SHOWN`; None if it is missing."""
-    return {name: _version(name) for name in SHOWN}
+    return {name: installed_version(name) for name in SHOWN}
 
 
 def missing(needed: Iterable[Needed], there: Mapping[str, str | None]) -> list[str]:
@@ -62,10 +63,3 @@ def _numbers(version: str) -> tuple[int, int]:
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ftbench.base.errors import ProfileError
 from ftbench.plan.accelerate_config import with_accelerate_config
+from ftbench.plan.one_cell import toml_value
 from ftbench.plan.profile import IN_PYTHON, Profile
 from ftbench.plan.profile_file import apply_override, build_profile, load_profile
 
@@ -45,25 +45,19 @@ def profile_of(profile: ProfileLike, settings: Mapping[str, Any] | None = None) 
 
 def texts_of(values: Mapping[str, Any]) -> list[str]:
     """Return values as the command line has them, each `KEY=VALUE` with a TOML value; raises ProfileError."""
-    return [f"{key}={_toml(value, key)}" for key, value in values.items()]
+    return [f"{key}={toml_value(_plain(value, key))}" for key, value in values.items()]
 
 
-def _toml(value: Any, key: str) -> str:
-    """Return a value as TOML."""
+def _plain(value: Any, key: str) -> Any:
+    """Return a value as TOML can have it; raises ProfileError if there is no such value."""
     if isinstance(value, Mapping):
-        return (
-            "{"
-            + ", ".join(f"{json.dumps(name)} = {_toml(one, key)}" for name, one in value.items())
-            + "}"
-        )
+        return {str(name): _plain(one, key) for name, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_toml(one, key) for one in value) + "]"
+        return [_plain(one, key) for one in value]
     if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if isinstance(value, float):
-        return repr(value)  # TOML has inf and nan, too
-    if isinstance(value, bool | int | str):
-        return json.dumps(value, ensure_ascii=False)
+        return os.fspath(value)
+    if isinstance(value, bool | int | float | str):
+        return value
     raise ProfileError(
         "no value of a profile",
         where=key,

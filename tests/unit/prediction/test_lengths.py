@@ -164,4 +164,14 @@ def test_all_there_are_may_be_few(monkeypatch):
     with pytest.raises(WorkloadError, match="more examples than the data set has") as caught:
         read_lengths(cells())
     assert (caught.value.where, caught.value.got) == ("grid.train_size", "16")
-    assert read_lengths(cells(), hypothetical=True) == SequenceLengths(("a", "b"), (3, 4))
+    found = read_lengths(cells(), hypothetical=True)
+    assert (found.labels, found.lengths, found.complete) == (("a", "b"), (3, 4), True)
+
+
+def test_texts_that_a_length_cuts_are_told_from_those_that_just_fit(data):
+    # The first 100 texts have 3 to 102 tokens: 30 have at most 32, and 14 at most 16.
+    found = read_lengths(cells(train_size=[100])).by_length
+    assert [one.max_length for one in found] == [16, 32]
+    assert [one.cut for one in found] == [0.86, 0.7]
+    missing = sum(32 - length for length in range(3, 33))
+    assert found[1].padding == pytest.approx(missing / (100 * 32))

@@ -19,6 +19,7 @@ from typing import Literal
 Version = Literal[1, 2]
 _SERIAL = itertools.count()
 _REMOVAL_S = 5.0
+_NO_LIMIT = 1 << 62  # version 1 writes the largest number of pages
 _OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -36,15 +37,13 @@ class MemoryCgroup:
     @classmethod
     def own(cls, proc: Path = Path("/proc/self")) -> MemoryCgroup:
         """Return the group of this process; raises CgroupUnavailable."""
-        try:
-            lines = (proc / "cgroup").read_text().splitlines()
-            mounts = (proc / "mountinfo").read_text().splitlines()
-        except OSError as error:
-            raise CgroupUnavailable(f"{proc}: {error.strerror}") from error
-        group = _mounted(lines, mounts)
-        if group is None:
-            raise CgroupUnavailable("no control group with a memory controller is mounted")
-        return group
+        return cls(*_own(proc, "memory"))
+
+    def limit_bytes(self) -> int | None:
+        """Return the least memory limit of this group and of those around it; None without a limit."""
+        name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+        limits = [int(text) for text in _of_outer_groups(self.path, name) if text.isdecimal()]
+        return min((limit for limit in limits if limit < _NO_LIMIT), default=None)
 
     def make(self, limit_bytes: int) -> MemoryCgroup:
         """Return a new group inside this one with a limit of `limit_bytes`, including swap.
@@ -55,7 +54,7 @@ class MemoryCgroup:
             self.path / f"ftbench-{os.getpid()}-{next(_SERIAL)}", version=self.version
         )
         try:
-            if self.version == 2 and not _offers_memory(self.path / "cgroup.subtree_control"):
+            if self.version == 2 and not _offers(self.path / "cgroup.subtree_control", "memory"):
                 (self.path / "cgroup.subtree_control").write_text("+memory")
             group.path.mkdir()
         except OSError as error:
@@ -107,12 +106,59 @@ class MemoryCgroup:
                 time.sleep(0.01)
 
 
-def _mounted(lines: list[str], mounts: list[str]) -> MemoryCgroup | None:
+def processor_quota(proc: Path = Path("/proc/self")) -> float | None:
+    """Return the processors whose time this process may use, by the control groups around it; None without a limit.
+
+    That is a share of time, not of processors: after it is used up, all threads wait for the next period
+    (Documentation/scheduler/sched-bwc.rst).
+    """
+    try:
+        path, version = _own(proc, "cpu")
+    except CgroupUnavailable:
+        return None
+    if version == 2:
+        pairs = [text.split() for text in _of_outer_groups(path, "cpu.max")]
+    else:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        columns = [_of_outer_groups(path, name) for name in names]
+        pairs = [list(pair) for pair in zip(*columns, strict=False)]
+    shares = [int(pair[0]) / int(pair[1]) for pair in pairs if pair and pair[0].isdecimal()]
+    return min(shares, default=None)
+
+
+def _of_outer_groups(path: Path, name: str) -> list[str]:
+    """Return the texts of a file of a group and of those around it, as far as they are mounted."""
+    found = []
+    for group in (path, *path.parents):
+        try:
+            found.append((group / name).read_text().strip())
+        except OSError:
+            if (
+                found
+            ):  # above the mount point; a group at the root of all has no limits, nor files of them
+                break
+    return found
+
+
+def _own(proc: Path, controller: str) -> tuple[Path, Version]:
+    """Return the group of a process that has a controller; raises CgroupUnavailable."""
+    try:
+        lines = (proc / "cgroup").read_text().splitlines()
+        mounts = (proc / "mountinfo").read_text().splitlines()
+    except OSError as error:
+        raise CgroupUnavailable(f"{proc}: {error.strerror}") from error
+    group = _mounted(lines, mounts, controller)
+    if group is None:
+        raise CgroupUnavailable(f"no control group with a {controller} controller is mounted")
+    return group
+
+
+def _mounted(lines: list[str], mounts: list[str], controller: str) -> tuple[Path, Version] | None:
     """Return the group named in /proc/PID/cgroup, at its mount point from /proc/PID/mountinfo."""
     for line in lines:
         number, controllers, path = line.split(":", 2)
         version: Version = 2 if number == "0" and not controllers else 1
-        if version == 1 and "memory" not in controllers.split(","):
+        if version == 1 and controller not in controllers.split(","):
             continue
         for mount in mounts:
             left, _, right = mount.partition(" - ")
@@ -120,18 +166,18 @@ def _mounted(lines: list[str], mounts: list[str]) -> MemoryCgroup | None:
             root, point = left.split(" ")[3:5]
             if kind != ("cgroup2" if version == 2 else "cgroup"):
                 continue
-            if version == 1 and "memory" not in options.split(","):
+            if version == 1 and controller not in options.split(","):
                 continue
             if path != root and not path.startswith(root.rstrip("/") + "/"):
                 continue
-            group = MemoryCgroup(Path(point) / path.removeprefix(root).lstrip("/"), version)
-            if version == 1 or _offers_memory(group.path / "cgroup.controllers"):
-                return group
+            group = Path(point) / path.removeprefix(root).lstrip("/")
+            if version == 1 or _offers(group / "cgroup.controllers", controller):
+                return group, version
     return None
 
 
-def _offers_memory(file: Path) -> bool:
+def _offers(file: Path, controller: str) -> bool:
     try:
-        return "memory" in file.read_text().split()
+        return controller in file.read_text().split()
     except OSError:
         return False

@@ -5,18 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-_ALLOCATOR = (
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "PYTORCH_HIP_ALLOC_CONF",
-    "PYTORCH_NO_CUDA_MEMORY_CACHING",
-)
-_WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE")
+from ftbench.plan.memory_variables import ALLOCATOR, WORKSPACES
 
 
 def ignored_variables(environment: Mapping[str, str] = os.environ) -> str:
     """Return in a sentence which variables are set and have no effect on a prediction; empty if none is."""
-    found = [name for name in (*_ALLOCATOR, *_WORKSPACES) if environment.get(name)]
+    found = [name for name in (*ALLOCATOR, *WORKSPACES) if environment.get(name)]
     if not found:
         return ""
     is_are = "is" if len(found) == 1 else "are"

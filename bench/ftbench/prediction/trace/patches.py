@@ -22,10 +22,9 @@ from torch.jit import _builtins
 from torch.utils import _device
 
 from ftbench.base.errors import PatchError
+from ftbench.plan.known_versions import KNOWN
 from ftbench.prediction.trace.shown_device import place
 
-# The versions that the patches are tested with; the tests run under both versions of transformers.
-KNOWN = {"torch": ("2.13.0",), "transformers": ("5.23.0", "4.51.3")}
 TRACED_LIBRARIES = ("torch", "transformers", "accelerate")
 
 

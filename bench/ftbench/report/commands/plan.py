@@ -10,6 +10,7 @@ from ftbench.plan.grid import Grid, axis_order
 from ftbench.plan.profile import Profile
 from ftbench.records.prediction import Predictions
 from ftbench.report.commands.prediction import figure_text, unit_of
+from ftbench.report.commands.token_lengths import lengths_json, lengths_table
 from ftbench.report.elements.table import ABSENT, Table
 from ftbench.report.elements.words import axis_word
 
@@ -46,6 +47,15 @@ def plan_table(
     )
 
 
+def texts_table(grid: Grid, predicted: Predictions) -> Table | None:
+    """Return what each length makes of the training texts that were read; None if none were."""
+    if not predicted.by_length:
+        return None
+    padding = {cell.padding for cell in grid.cells if cell.packing == "none"}
+    to = "" if padding == {"max_length"} else ", if each is filled up to the length"
+    return lengths_table(f"Training texts at each length{to}", predicted.by_length)
+
+
 def _peak(cell: Cell, predicted: Predictions, unit: ByteUnit | None) -> str:
     found = predicted.of(cell.cell_id)
     return figure_text(found.tensors, unit) if found else ABSENT
@@ -69,6 +79,7 @@ def plan_json(
             }
             for cell in grid.cells
         ],
+        **({"lengths": lengths_json(predicted.by_length)} if predicted else {}),
     }
 
 

@@ -88,10 +88,14 @@ def _rich_table(table: Table) -> RichTable:
     for place, (column, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
         texts = [row[place] for row in table.rows]
         whole = texts if numeric else [word for text in texts for word in text.split()]
+        least = max(map(cell_len, [*whole, *column.split()]), default=0)
         rendered.add_column(
             Text(column),
             justify="right" if numeric else "left",
-            min_width=max(map(cell_len, [*whole, *column.split()]), default=0),
+            min_width=least,
+            # rich takes room from every column that it may wrap, and then finds the minimum of those that cannot
+            # spare any: the table got wider than the terminal.
+            no_wrap=least >= max(map(cell_len, [*texts, column]), default=0),
         )
     for row in table.rows:
         rendered.add_row(*map(Text, row))

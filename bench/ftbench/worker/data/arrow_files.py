@@ -44,6 +44,24 @@ def read_arrow(file: Path, columns: Mapping[str, str]) -> pa.Table:
     return _with_rows(table.select(list(columns)), file)
 
 
+def parquet_names(file: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file; raises WorkloadError."""
+    with opened(file) as stream:
+        try:
+            return list(pq.ParquetFile(pa.PythonFile(stream, mode="r")).schema_arrow.names)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file, _first_line(error)) from error
+
+
+def arrow_names(file: Path) -> list[str]:
+    """Return the names of the columns of an Arrow stream; raises WorkloadError."""
+    with opened(file) as stream:
+        try:
+            return list(pa.ipc.open_stream(stream).schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file, _first_line(error)) from error
+
+
 def _require(columns: Mapping[str, str], names: Sequence[str], file: Path) -> None:
     for name, setting in columns.items():
         require_column(name, setting, names, file.name)

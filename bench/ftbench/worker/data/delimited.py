@@ -56,6 +56,14 @@ def read_delimited(file: Path, columns: Mapping[str, str], reading: Reading) -> 
         return _read(file, columns, reading, dataclasses.replace(dialect, quoted=False))
 
 
+def read_header(file: Path, reading: Reading) -> list[str]:
+    """Return the names of a file's columns; raises WorkloadError if the file cannot be read."""
+    with opened_text(file, reading) as stream:
+        for _, header in _numbered_rows(file, _Dialect(_separator(file, reading)), stream):
+            return header
+    raise unreadable(file, "it is empty")
+
+
 class _QuoteError(WorkloadError):
     """A quote that does not end, or does not enclose a whole field."""
 

@@ -18,6 +18,7 @@ from ftbench.worker.data.columns import FILE, ROW, of_python, require_column
 from ftbench.worker.data.content import Reading, opened_text, unreadable
 
 _START = 4096
+_MOST_NAMES = 10_000
 _LINES = "JSON Lines, a list of objects, or an object with a list for each column"
 
 
@@ -31,7 +32,7 @@ def read_json(file: Path, columns: Mapping[str, str], reading: Reading) -> pa.Ta
     numbers: list[int] = []
     names: dict[str, None] = {}
     for number, row in _objects(file, reading):
-        if len(names) < 10_000:
+        if len(names) < _MOST_NAMES:
             names.update(dict.fromkeys(row))
         numbers.append(number)
         for name, column in values.items():
@@ -43,6 +44,18 @@ def read_json(file: Path, columns: Mapping[str, str], reading: Reading) -> pa.Ta
     arrays = [of_python(column, numbers, name, file) for name, column in values.items()]
     arrays += [pa.array(numbers, pa.int64()), pa.repeat(pa.scalar(file.name), len(numbers))]
     return pa.table(arrays, [*values, ROW, FILE])
+
+
+def json_names(file: Path, reading: Reading) -> list[str]:
+    """Return the keys of a file's rows, in the order in which they first occur; raises WorkloadError."""
+    names: dict[str, None] = {}
+    for _, row in _objects(file, reading):
+        names.update(dict.fromkeys(row))
+        if len(names) >= _MOST_NAMES:
+            break
+    if not names:
+        raise unreadable(file, "it is empty")
+    return list(names)
 
 
 def _objects(file: Path, reading: Reading) -> Iterator[tuple[int, dict[str, Any]]]:

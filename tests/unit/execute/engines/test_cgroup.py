@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup
+from ftbench.execute.engines.cgroup import CgroupUnavailable, MemoryCgroup, processor_quota
 
 V1 = "24 23 0:21 {root} {point} rw - cgroup cgroup rw,memory\n"
 V2 = "25 23 0:22 {root} {point} rw - cgroup2 cgroup2 rw\n"
@@ -99,3 +99,53 @@ def test_a_real_group_where_there_is_one():
     made.remove()
     assert not made.path.exists()
     made.remove()
+
+
+def test_the_least_limit_of_this_group_and_those_around_it(tmp_path):
+    files, group = version_2(tmp_path)
+    own = MemoryCgroup.own(files)
+    assert own.limit_bytes() is None
+    (group / "memory.max").write_text("max\n")
+    assert own.limit_bytes() is None
+    (group.parent / "memory.max").write_text(f"{3 * 2**30}\n")
+    assert own.limit_bytes() == 3 * 2**30
+    (group / "memory.max").write_text(f"{2**30}\n")
+    assert own.limit_bytes() == 2**30
+
+
+def test_version_1_writes_a_number_of_pages_for_no_limit(tmp_path):
+    files, group = version_1(tmp_path)
+    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert MemoryCgroup.own(files).limit_bytes() is None
+    (group.parent / "memory.limit_in_bytes").write_text("1073741824\n")
+    assert MemoryCgroup.own(files).limit_bytes() == 2**30
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "processors"),
+    [
+        ("max 100000", "max 100000", None),
+        ("150000 100000", "max 100000", 1.5),
+        ("400000 100000", "250000 100000", 2.5),
+    ],
+)
+def test_the_quota_of_processors_of_version_2(tmp_path, inner, outer, processors):
+    files, group = version_2(tmp_path)
+    (group / "cpu.max").write_text(inner + "\n")
+    (group.parent / "cpu.max").write_text(outer + "\n")
+    assert processor_quota(files) == processors
+
+
+@pytest.mark.parametrize(("quota", "processors"), [("-1", None), ("50000", 0.5)])
+def test_the_quota_of_processors_of_version_1(tmp_path, quota, processors):
+    group = tmp_path / "cpu" / "x"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text(quota + "\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    mount = V1.replace("rw,memory", "rw,cpu,cpuacct").format(root="/", point=tmp_path / "cpu")
+    files = proc(tmp_path / "proc", "9:cpu,cpuacct:/x\n", mount)
+    assert processor_quota(files) == processors
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path):
+    assert processor_quota(tmp_path) is None

@@ -1,7 +1,8 @@
 from ftbench.base.errors import HubUnreachable
 from ftbench.plan import resolve
 from ftbench.plan.resolve import plan_grid
-from ftbench.report.commands.plan import plan_json, plan_table
+from ftbench.records.token_facts import token_facts
+from ftbench.report.commands.plan import plan_json, plan_table, texts_table
 from ftbench.report.elements.table import ABSENT
 from tests.factories import figure, predicted_cell, predictions, profile
 
@@ -59,3 +60,24 @@ def test_a_plan_without_a_prediction_has_no_word_of_one():
     of = profile()
     grid, _ = plan_grid(of, {})
     assert all("predicted" not in cell for cell in plan_json(of, grid, resolved=True)["cells"])
+
+
+def test_a_plan_says_what_each_length_makes_of_the_texts():
+    of = profile()
+    grid, _ = plan_grid(of, {})
+    told = token_facts([8, 24], [16, 32], of=2).by_length
+    predicted = predictions(grid).model_copy(update={"by_length": told})
+    table = texts_table(grid, predicted)
+    assert table.rows == (("16", "50.0%", "25.0%"), ("32", "0.0%", "50.0%"))
+    data = plan_json(of, grid, resolved=True, predicted=predicted)
+    assert data["lengths"] == [
+        {"max_length": 16, "cut": 0.5, "padding": 0.25},
+        {"max_length": 32, "cut": 0.0, "padding": 0.5},
+    ]
+
+
+def test_a_plan_that_read_no_texts_says_nothing_of_them():
+    of = profile()
+    grid, _ = plan_grid(of, {})
+    assert texts_table(grid, predictions(grid)) is None
+    assert "lengths" not in plan_json(of, grid, resolved=True)

@@ -70,3 +70,21 @@ def test_a_long_text_is_broken_between_words():
     show_table(console, Table("T", ("cell", "what"), (("x", words),), (False, False)))
     text = console.file.getvalue()
     assert all(f"word{n}" in text for n in range(30))
+
+
+def test_a_table_that_fits_by_its_words_is_no_wider_than_the_console():
+    table = Table(
+        title="Room",
+        columns=("name", "text", "source"),
+        rows=(
+            ("a-name-of-twenty-eight-letter", "some words that may be wrapped " * 4, "a/source-of-19-signs"),
+            ("b", "few", "short"),
+        ),
+        numeric=(False, False, False),
+    )  # fmt: skip
+    for width in range(64, 100):
+        console = Console(file=io.StringIO(), width=width)
+        show_table(console, table)
+        lines = console.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert any("a/source-of-19-signs" in line for line in lines)
