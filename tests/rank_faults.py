@@ -17,7 +17,7 @@ from ftbench.records.run_directory import RunDirectory
 from tests.integration.conftest import SMALL
 
 RANKS = 2
-TIMEOUT_S = 8
+TIMEOUT_S = 25  # for the prepare stage, too, also beside other work
 _LENGTHS = tuple(range(16, 36, 2))
 _EXAMPLES = 32
 
