@@ -230,7 +230,9 @@ class Tracer(TorchDispatchMode):
             # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
-        compiler = set_eval_frame(None)  # what torch does in a call, so that it compiles no code of ours
+        compiler = set_eval_frame(
+            None
+        )  # what torch does in a call, so that it compiles no code of ours
         try:
             return self._dispatched(func, types, args, dict(kwargs or {}))
         finally:
