@@ -52,18 +52,18 @@ OF_LOOPS = "4.51.3"
 # The first release with all the attention code of the tables, of those that run with numpy 2.
 OF_TABLES = "4.44.2"
 OLD_TRANSFORMERS_TESTS = (
-    "tests/unit/predict/trace/test_tracer.py",
-    "tests/unit/predict/trace/test_autograd.py",
-    "tests/unit/predict/trace/test_module_path.py",
-    "tests/unit/predict/trace/test_scalar_answers.py",
-    "tests/unit/predict/trace/test_operators.py",
-    "tests/unit/predict/trace/test_attention.py",
-    "tests/unit/predict/trace/test_autocast.py",
-    "tests/unit/predict/trace/test_patches.py",
-    "tests/unit/predict/shapes/test_fit.py",
+    "tests/unit/prediction/trace/test_tracer.py",
+    "tests/unit/prediction/trace/test_autograd.py",
+    "tests/unit/prediction/trace/test_module_path.py",
+    "tests/unit/prediction/trace/test_scalar_answers.py",
+    "tests/unit/prediction/trace/test_operators.py",
+    "tests/unit/prediction/trace/test_attention.py",
+    "tests/unit/prediction/trace/test_autocast.py",
+    "tests/unit/prediction/trace/test_patches.py",
+    "tests/unit/prediction/shapes/test_fit.py",
     "tests/unit/worker/selfcheck/test_programs.py",
 )
-LONG_FILES = ("tests/unit/test_pytest_plugin.py", "tests/unit/predict/trace/test_tracer.py")
+LONG_FILES = ("tests/unit/test_pytest_plugin.py", "tests/unit/prediction/trace/test_tracer.py")
 NO_HUB = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FROM_SOURCE = NO_HUB | {"PYTHONPATH": "bench"}
 # Several processes of several threads share the cores in tests. A thread of OpenMP that waits by spinning takes

@@ -6,7 +6,7 @@ import tempfile
 
 import torch
 
-from ftbench.predict.trace import trace_trainer as trainer
+from ftbench.prediction.trace import trace_trainer as trainer
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory
 from ftbench.worker.measure.phases import PhaseBook
 from ftbench.worker.measure.steps import StepBook

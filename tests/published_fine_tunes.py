@@ -1,13 +1,13 @@
 """Published times of whole fine-tunes on GPUs, and the work of their steps. Facts, each with its source.
 
 The runs are from 2020 to 2023: eager attention, and optimizers that loop over parameters. Works are what
-`ftbench.predict.trace.work.count_work` gives for these shapes; tests/integration/test_estimate.py counts two again.
+`ftbench.prediction.trace.work.count_work` gives for these shapes; tests/integration/test_estimate.py counts two again.
 """
 
 import dataclasses
 
-from ftbench.estimate.card_speed import CardSpeed
-from ftbench.estimate.roofline import Rates
+from ftbench.estimation.card_speed import CardSpeed
+from ftbench.estimation.roofline import Rates
 from ftbench.plan.schedule import Schedule
 from ftbench.records.prediction import CellWork, PassWork
 from tests.published_kernels import kernels_of

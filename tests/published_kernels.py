@@ -46,9 +46,9 @@ def count(name: str) -> Any:
     """Return the `CellWork` of a published cell, from a trace."""
     from ftbench.plan.grid import expand
     from ftbench.plan.sources import resolve_model
-    from ftbench.predict.trace.trace_trainer import Batches
-    from ftbench.predict.trace.tracer import Target
-    from ftbench.predict.trace.work import count_work
+    from ftbench.prediction.trace.trace_trainer import Batches
+    from ftbench.prediction.trace.tracer import Target
+    from ftbench.prediction.trace.work import count_work
     from tests.factories import data_source, profile
 
     model, batch, length, config, training = CELLS[name]

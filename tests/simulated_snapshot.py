@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ftbench.predict.simulate.allocator import CachingAllocator
-from ftbench.predict.simulate.allocator_settings import AllocatorSettings
-from ftbench.predict.simulate.expandable_segments import ExpandablePool
-from ftbench.predict.simulate.segments import SMALL_SIZE, Block, SegmentPool
+from ftbench.prediction.simulate.allocator import CachingAllocator
+from ftbench.prediction.simulate.allocator_settings import AllocatorSettings
+from ftbench.prediction.simulate.expandable_segments import ExpandablePool
+from ftbench.prediction.simulate.segments import SMALL_SIZE, Block, SegmentPool
 from ftbench.records.predicted_allocations import PredictedAllocations
 
 OLDEST, TODAY = (2, 4), (2, 13)

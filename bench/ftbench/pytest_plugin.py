@@ -11,7 +11,7 @@
     def test_step_needs_no_more_than_it_did(gpu_memory):
         gpu_memory.compare("net", make_step)    # baseline: pytest --gpu-memory-update
 
-The steps run without data and without a GPU (`ftbench.predict.trace`): the figure is the peak of the bytes that
+The steps run without data and without a GPU (`ftbench.prediction.trace`): the figure is the peak of the bytes that
 tensors request, exact, and the same on every machine. torch is imported only when a test uses the fixture.
 """
 
@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    from ftbench.gate.baseline import Baseline
-    from ftbench.gate.result import GateResult
-    from ftbench.predict.trace.events import Trace
-    from ftbench.predict.trace.ranks import Ranks
+    from ftbench.gating.baseline import Baseline
+    from ftbench.gating.result import GateResult
+    from ftbench.prediction.trace.events import Trace
+    from ftbench.prediction.trace.ranks import Ranks
     from ftbench.records.prediction import Growth
 
     Step = Callable[[], Any]
@@ -86,7 +86,7 @@ class GpuMemory:
         the function that runs one step; `limit` is in bytes, or a text such as "2 GiB". With `gpu`, the name
         of a card in the catalogue, the figure is the simulated peak of that card's reserved memory. `steps` is
         the number of traced steps (3); to see a leak in every k-th step takes 2 k + 1 of them. With
-        `ranks=ftbench.predict.trace.ranks.Ranks(size=8)`, the steps are those of one rank of 8 GPUs, and a
+        `ranks=ftbench.prediction.trace.ranks.Ranks(size=8)`, the steps are those of one rank of 8 GPUs, and a
         `make_step(device, mesh)` gets the mesh of all.
         """
         __tracebackhide__ = True
@@ -153,8 +153,8 @@ class GpuMemory:
     def _result(self, found: Baseline, path: Path) -> GateResult | None:
         """Return the comparison with a baseline; None if this run writes it."""
         from ftbench.base.errors import BaselineError
-        from ftbench.gate.baseline_file import read_baseline, write_baseline
-        from ftbench.gate.compare import compare
+        from ftbench.gating.baseline_file import read_baseline, write_baseline
+        from ftbench.gating.compare import compare
 
         config = self._request.config
         if config.getoption("--gpu-memory-update"):
@@ -193,8 +193,8 @@ class GpuMemory:
     ) -> _Traced:
         __tracebackhide__ = True
         from ftbench.plan.gpus import find_gpu
-        from ftbench.predict.trace.steps import trace_steps
-        from ftbench.predict.trace.tracer import STEPS, Target
+        from ftbench.prediction.trace.steps import trace_steps
+        from ftbench.prediction.trace.tracer import STEPS, Target
 
         capability = (
             Target().compute_capability if gpu is None else find_gpu(gpu).compute_capability
@@ -211,7 +211,7 @@ class GpuMemory:
         return test.parent / FOLDER / test.stem / f"{name}.json"
 
     def _note_peak(self, found: Baseline) -> None:
-        from ftbench.gate.pytest_benchmark import PEAK, VERSIONS
+        from ftbench.gating.pytest_benchmark import PEAK, VERSIONS
 
         peak = found.groups[0].cells[0].tensors_bytes
         self._note({PEAK: peak, VERSIONS: found.versions})
@@ -253,8 +253,8 @@ def baseline_of_trace(
     name: str, trace: Trace, grown: Growth | None, count: int | None = None
 ) -> Baseline:
     """Return the baseline of traced steps; `count` is None for the usual number of them."""
-    from ftbench.gate.predicted import Steps, baseline_of_steps
-    from ftbench.predict.breakdown.parts import breakdown
+    from ftbench.gating.predicted import Steps, baseline_of_steps
+    from ftbench.prediction.breakdown.parts import breakdown
 
     kept = grown.nbytes if grown else 0
     steps = Steps(trace.peak_bytes, trace.peak_blocks, kept, count)
@@ -265,7 +265,7 @@ class _Traced:
     """The trace of a test's steps, and all that is said of it. `count` is None for the usual number of steps."""
 
     def __init__(self, name: str, trace: Trace, count: int | None) -> None:
-        from ftbench.predict.breakdown.growth import growth
+        from ftbench.prediction.breakdown.growth import growth
 
         self.trace = trace
         self.growth = growth(trace)
@@ -296,7 +296,7 @@ class _Traced:
         yield from growth_lines(self.growth)
 
     def result_lines(self, result: GateResult) -> Iterator[str]:
-        from ftbench.gate.result import BlocksChange, BytesChange
+        from ftbench.gating.result import BlocksChange, BytesChange
         from ftbench.report.commands.gate import lines
         from ftbench.report.commands.gate_steps import block_lines
 
@@ -311,8 +311,8 @@ class _Traced:
 def _reserved_bytes(trace: Trace, gpu: str) -> int:
     """Return the peak that a card's allocator would reserve."""
     from ftbench.plan.gpus import find_gpu
-    from ftbench.predict.simulate.cards import card_of
-    from ftbench.predict.simulate.simulation import simulate
+    from ftbench.prediction.simulate.cards import card_of
+    from ftbench.prediction.simulate.simulation import simulate
 
     return simulate(trace, runtime=card_of(find_gpu(gpu)).runtime).peak_reserved_bytes
 

@@ -12,8 +12,8 @@ from ftbench.base.units import KIB
 from ftbench.plan.grid import expand
 from ftbench.plan.profile import TaskName
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.trace.trace_trainer import trace_trainer
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.trace.trace_trainer import trace_trainer
+from ftbench.prediction.trace.tracer import Target
 from tests.architectures.configs import small_config
 from tests.cpu_peak import peak_of_training
 from tests.factories import data_source, profile

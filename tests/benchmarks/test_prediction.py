@@ -128,7 +128,7 @@ def distilbert(batch: int, length: int):
 
 
 def test_a_trace_of_three_steps():
-    from ftbench.predict.trace.tracer import trace
+    from ftbench.prediction.trace.tracer import trace
 
     def once() -> float:
         began = time.process_time()
@@ -145,8 +145,8 @@ def test_a_trace_of_three_steps():
 
 
 def test_a_fitted_cell():
-    from ftbench.predict.shapes.fit import fit_events
-    from ftbench.predict.trace.tracer import trace
+    from ftbench.prediction.shapes.fit import fit_events
+    from ftbench.prediction.trace.tracer import trace
 
     shapes = [(3, 40), (5, 72), (7, 200), (2, 136), (4, 328)]
     fitted = fit_events({shape: trace(distilbert(*shape)) for shape in shapes})

@@ -1,1 +1,1 @@
-"""A fake CUDA device, compiled when tests run: what the emulation in `ftbench.predict` is checked against."""
+"""A fake CUDA device, compiled when tests run: what the emulation in `ftbench.prediction` is checked against."""

@@ -20,7 +20,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ftbench.base.units import MIB
-from ftbench.predict.simulate.allocator import SimulatedOutOfMemory
+from ftbench.prediction.simulate.allocator import SimulatedOutOfMemory
 from tests.fake_cuda import build
 from tests.fake_cuda.environment import UUID
 from tests.simulated_snapshot import Recorder, snapshot_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftbench.predict.trace.events import Trace
+from ftbench.prediction.trace.events import Trace
 
 
 def plain(trace: Trace) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def begin() -> None:
     if names := os.environ.get(MISSING):
         hide(names.split(","))
     when_imported("torch", load_card, stand_in)
-    when_imported("ftbench.predict.simulate.workspaces.workspaces", after=no_workspaces)
-    when_imported("ftbench.predict.trace.attention", after=efficient_attention)
+    when_imported("ftbench.prediction.simulate.workspaces.workspaces", after=no_workspaces)
+    when_imported("ftbench.prediction.trace.attention", after=efficient_attention)
     when_imported("ftbench.worker.calibrate.memory_kernels", after=small_kernels)
     when_imported("ftbench.worker.calibrate.products", after=small_kernels)
     when_imported("ftbench.worker.calibrate.card", after=short_load)

@@ -20,7 +20,7 @@ _device = load()  # before torch
 
 import torch  # noqa: E402
 
-from ftbench.predict.trace import patches, tracer, tracer_mode  # noqa: E402
+from ftbench.prediction.trace import patches, tracer, tracer_mode  # noqa: E402
 from tests.fake_cuda.cases import Case, factory  # noqa: E402
 from tests.fake_cuda.plain import plain  # noqa: E402
 

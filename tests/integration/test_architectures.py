@@ -3,7 +3,7 @@
 import pytest
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.predict.predict_cells import predict
+from ftbench.prediction.predict_cells import predict
 from tests.architectures.configs import TYPES, small_config
 from tests.architectures.judge import AGREES, REFUSED, cell_of, judge
 from tests.integration.conftest import some_long

@@ -12,10 +12,10 @@ from torch.cuda import _memory_viz
 
 from ftbench.cli.subjects import subject_of
 from ftbench.plan.gpus import find_gpu
-from ftbench.predict.breakdown.allocations import predicted_allocations
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.trace.steps import trace_steps
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.breakdown.allocations import predicted_allocations
+from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.trace.steps import trace_steps
+from ftbench.prediction.trace.tracer import Target
 from ftbench.snapshot.compare import compare
 from ftbench.snapshot.history import history_of
 from ftbench.snapshot.snapshot_file import ALLOC, read_snapshot

@@ -4,8 +4,8 @@ import pytest
 
 from ftbench.plan.grid import expand
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.lengths import SequenceLengths
-from ftbench.predict.predict_cells import predict
+from ftbench.prediction.lengths import SequenceLengths
+from ftbench.prediction.predict_cells import predict
 from ftbench.records.prediction import PredictRequest
 from studies.memory_claim.growth import (
     BYTES_PER_PARAMETER,

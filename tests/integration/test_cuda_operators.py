@@ -1,6 +1,6 @@
 """The emulated card against a fake CUDA device: the same events, one by one.
 
-`ftbench.predict.trace.operators` says what torch does on a card; the oracle is torch itself, whose own C++ takes
+`ftbench.prediction.trace.operators` says what torch does on a card; the oracle is torch itself, whose own C++ takes
 its CUDA branches on the device of `tests/fake_cuda`. What neither sees: kernels' own workspaces.
 """
 
@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from ftbench.predict.trace import tracer
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace import tracer
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.fake_cuda.cases import Case, factory
 from tests.fake_cuda.plain import plain
 

@@ -6,12 +6,12 @@ import time
 import pytest
 import torch
 
-from ftbench.estimate.roofline import Rates, job_seconds
+from ftbench.estimation.roofline import Rates, job_seconds
 from ftbench.plan.schedule import Schedule
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.trace.trace_trainer import Batches
-from ftbench.predict.trace.tracer import Target
-from ftbench.predict.trace.work import count_work
+from ftbench.prediction.trace.trace_trainer import Batches
+from ftbench.prediction.trace.tracer import Target
+from ftbench.prediction.trace.work import count_work
 from ftbench.worker.measure.steps import example_flops
 from ftbench.worker.prepare.flops import fit_flops
 from ftbench.worker.recipe.model import load_model

@@ -6,9 +6,9 @@ layer, since a second one repeats the first (two are in the unit tests).
 
 import pytest
 
-from ftbench.predict.shapes.fit import fit_events
-from ftbench.predict.trace.trace_trainer import trace_trainer
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.shapes.fit import fit_events
+from ftbench.prediction.trace.trace_trainer import trace_trainer
+from ftbench.prediction.trace.tracer import Target
 from tests.integration.conftest import some_long
 from tests.traced import traced_cell
 

@@ -31,8 +31,8 @@ import pytest
 import torch
 
 from ftbench.base.units import KIB
-from ftbench.predict.trace import trace_trainer as trainer
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.trace import trace_trainer as trainer
+from ftbench.prediction.trace.tracer import Target
 from tests.cpu_peak import peak_of_training
 from tests.integration.conftest import some_long
 from tests.traced import LAYERS, traced_cell

@@ -9,8 +9,8 @@ from ftbench.plan.gpus import custom_gpu
 from ftbench.plan.grid import on_gpus
 from ftbench.plan.profile_file import build_profile, load_profile
 from ftbench.plan.resolve import resolve
-from ftbench.predict.lengths import SequenceLengths
-from ftbench.predict.predict_cells import predict
+from ftbench.prediction.lengths import SequenceLengths
+from ftbench.prediction.predict_cells import predict
 from tests.integration.conftest import ftbench
 
 pytestmark = pytest.mark.integration

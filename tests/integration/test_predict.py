@@ -9,9 +9,9 @@ from ftbench.plan.gpus import find_gpu
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.predict_cells import predict
-from ftbench.predict.simulate.simulation import simulate
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.predict_cells import predict
+from ftbench.prediction.simulate.simulation import simulate
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.architectures.configs import small_config
 from tests.architectures.judge import cell_of
 from tests.factories import data_source, profile_data

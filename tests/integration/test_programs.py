@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ftbench.predict.simulate.nccl import nccl_bytes
-from ftbench.predict.trace.tracer import trace
+from ftbench.prediction.simulate.nccl import nccl_bytes
+from ftbench.prediction.trace.tracer import trace
 from tests.integration.conftest import ftbench
 
 pytestmark = pytest.mark.integration
@@ -99,7 +99,7 @@ def test_a_factory_that_raises_is_an_error_of_the_user_with_the_line(folder):
 
 def test_a_program_needs_no_transformers(folder):
     """Its worker would take seconds longer, and the program may be run where they are not installed."""
-    code = "import sys, ftbench.predict.programs; sys.exit('transformers' in sys.modules)"
+    code = "import sys, ftbench.prediction.programs; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

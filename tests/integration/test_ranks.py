@@ -16,9 +16,9 @@ from torch.distributed.fsdp import BackwardPrefetch, MixedPrecision, ShardingStr
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from ftbench.predict.shapes.fit import fit_events
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.shapes.fit import fit_events
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.cpu_peak import peak_of_steps
 from tests.integration.conftest import some_long
 from tests.sharded import (

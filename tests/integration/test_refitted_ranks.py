@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from ftbench.plan.parallel import Parallel
-from ftbench.predict.lengths import SequenceLengths
-from ftbench.predict.shapes.shapes import ShapeTracer, trace_shapes
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.lengths import SequenceLengths
+from ftbench.prediction.shapes.shapes import ShapeTracer, trace_shapes
+from ftbench.prediction.trace.tracer import Target
 from tests.traced import traced_cell
 
 pytestmark = pytest.mark.integration

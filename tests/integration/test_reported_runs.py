@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftbench.predict.trace.steps import trace_steps
+from ftbench.prediction.trace.steps import trace_steps
 from tests import reported_runs
 from tests.integration.conftest import some_long
 

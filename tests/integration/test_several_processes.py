@@ -5,9 +5,9 @@ import pytest
 from ftbench.base.errors import PredictionError
 from ftbench.plan.parallel import Parallel
 from ftbench.plan.settings import SETTINGS
-from ftbench.predict.predict_cells import predict
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.trace_trainer import trace_trainer
+from ftbench.prediction.predict_cells import predict
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.trace_trainer import trace_trainer
 from tests.integration.conftest import ftbench
 from tests.traced import traced_cell
 

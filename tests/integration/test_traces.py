@@ -27,8 +27,8 @@ def printed(script, **environment):
 
 HASHES = """
 import hashlib, json
-from ftbench.predict.trace.tracer import Target
-from ftbench.predict.trace.trace_trainer import trace_trainer
+from ftbench.prediction.trace.tracer import Target
+from ftbench.prediction.trace.trace_trainer import trace_trainer
 from tests.traced import traced_cell
 
 def hashed(trace):
@@ -63,7 +63,7 @@ SEVEN_BILLION = """
 import json, resource, sys, time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from ftbench.predict.trace.tracer import trace
+from ftbench.prediction.trace.tracer import trace
 
 def factory(device):
     config = LlamaConfig(attn_implementation="sdpa", use_cache=False)  # the defaults are Llama 7B's

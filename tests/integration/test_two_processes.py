@@ -13,9 +13,9 @@ import pytest
 from torch.nn.parallel import distributed
 
 from ftbench.base.units import KIB
-from ftbench.predict.trace.process_group import OneRank
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace.process_group import OneRank
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.two_processes import CASES, RANKS, STEPS
 
 pytestmark = pytest.mark.integration

@@ -36,11 +36,11 @@ class Subject(NamedTuple):
 
 MODULES = {
     "records": Subject("records/*", ("tests/unit/records",)),
-    "gate": Subject("gate/*", ("tests/unit/gate",)),
-    "predict/simulate": Subject("predict/simulate/*", ("tests/unit/predict/simulate",)),
-    "predict/shapes": Subject(
-        "predict/shapes/*",
-        ("tests/unit/predict/shapes",),
+    "gate": Subject("gating/*", ("tests/unit/gating",)),
+    "prediction/simulate": Subject("prediction/simulate/*", ("tests/unit/prediction/simulate",)),
+    "prediction/shapes": Subject(
+        "prediction/shapes/*",
+        ("tests/unit/prediction/shapes",),
         # They trace a real model.
         (
             "test_a_model_at_any_shape_is_its_own_trace_event_by_event",

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftbench.gate.baseline_file import read_baseline, write_baseline
-from ftbench.gate.compare import compare
+from ftbench.gating.baseline_file import read_baseline, write_baseline
+from ftbench.gating.compare import compare
 from tests.mutations import timing
 from tests.mutations.changes import HARMLESS, PLANTED
 from tests.mutations.sharded_changes import SHARDED_PLANTED

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ftbench.gate.compare_runs import FALSE_ALARMS, slowdown, told_apart
+from ftbench.gating.compare_runs import FALSE_ALARMS, slowdown, told_apart
 from ftbench.records.run_directory import RunDirectory
 
 RECORDED = Path(__file__).with_name("recorded_times.csv")
-FIGURES = ("step_min_s", "total_s")  # the first of each kind of `ftbench.gate.measured_runs.TIMES`
+FIGURES = (
+    "step_min_s",
+    "total_s",
+)  # the first of each kind of `ftbench.gating.measured_runs.TIMES`
 PAIRS, DRAWS, PLANTED = 20, 2000, 1.05
 FOUND_AT_LEAST = 0.9
 _SEED = 6

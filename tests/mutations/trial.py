@@ -2,10 +2,10 @@
 
 import functools
 
-from ftbench.gate.compare import compare
-from ftbench.predict.breakdown.growth import growth
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.tracer import trace
+from ftbench.gating.compare import compare
+from ftbench.prediction.breakdown.growth import growth
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.tracer import trace
 from ftbench.pytest_plugin import baseline_of_trace
 from tests.mutations.subjects import sharded_subject, subject
 

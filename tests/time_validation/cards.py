@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from ftbench.estimate.card_speed import CardSpeed
+from ftbench.estimation.card_speed import CardSpeed
 
 _GEFORCE = ("GTX ", "RTX 20", "RTX 30", "RTX 40", "RTX 50")
 _LAPTOP = ("Max-Q", "Laptop")

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import least_squares
 
-from ftbench.estimate.kernel_time import Steps
-from ftbench.estimate.time_constants import TimeConstants
+from ftbench.estimation.kernel_time import Steps
+from ftbench.estimation.time_constants import TimeConstants
 
 # Start, and standard deviation in logarithms.
 PRIORS: Mapping[str, tuple[float, float]] = {

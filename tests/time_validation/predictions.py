@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ftbench.base.errors import FtbenchError, PredictionError
-from ftbench.estimate.kernel_time import Step, Steps
-from ftbench.estimate.roofline import Rates, step_seconds
-from ftbench.estimate.time_constants import load_interval_factors, load_time_constants
-from ftbench.estimate.time_interval import gaps_of, interval_of, least_seconds
+from ftbench.estimation.kernel_time import Step, Steps
+from ftbench.estimation.roofline import Rates, step_seconds
+from ftbench.estimation.time_constants import load_interval_factors, load_time_constants
+from ftbench.estimation.time_interval import gaps_of, interval_of, least_seconds
 from tests.time_validation import fit
 from tests.time_validation.cards import cards
 from tests.time_validation.workloads import StepWorks, workload_of

@@ -7,7 +7,7 @@
     half_{model}_{length}_{eager|sdpa}                    transformers' model pages: a float16 model, plain descent
     vit_{size}_{patch}_{pixels}                           timm's vision transformers under autocast
 
-Traces of two batch sizes and two depths give every other (`ftbench.predict.trace.kernel_calls`).
+Traces of two batch sizes and two depths give every other (`ftbench.prediction.trace.kernel_calls`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from unittest import mock
 from ftbench.base.errors import PredictionError
 from ftbench.plan.grid import expand
 from ftbench.plan.sources import resolve_model
-from ftbench.predict.trace.events import EVALUATION
-from ftbench.predict.trace.kernel_calls import (
+from ftbench.prediction.trace.events import EVALUATION
+from ftbench.prediction.trace.kernel_calls import (
     KernelCall,
     calls_at_batch,
     calls_at_depth,
     kernel_work,
 )
-from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
-from ftbench.predict.trace.tracer import STEPS, Target, trace
-from ftbench.predict.trace.work import WorkCounter
+from ftbench.prediction.trace.trace_trainer import Batches, trace_trainer
+from ftbench.prediction.trace.tracer import STEPS, Target, trace
+from ftbench.prediction.trace.work import WorkCounter
 from ftbench.records.prediction import PassWork
 from tests.factories import data_source, profile
 from tests.time_validation import models

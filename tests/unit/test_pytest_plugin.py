@@ -5,11 +5,11 @@ import json
 import pytest
 
 # A test run inside this process imports again what was not imported before it, and torch cannot be imported twice.
-import ftbench.gate.baseline_file
-import ftbench.gate.compare
-import ftbench.gate.pytest_benchmark
-import ftbench.predict.predict_cells
-import ftbench.predict.simulate.cards
+import ftbench.gating.baseline_file
+import ftbench.gating.compare
+import ftbench.gating.pytest_benchmark
+import ftbench.prediction.predict_cells
+import ftbench.prediction.simulate.cards
 import ftbench.report.commands.gate_steps  # noqa: F401
 
 pytest_plugins = ["pytester"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ftbench.predict.simulate.simulation import Simulated
-from ftbench.predict.trace.events import Trace
+from ftbench.prediction.simulate.simulation import Simulated
+from ftbench.prediction.trace.events import Trace
 
 FIGURES = ("allocated", "reserved")
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""The loop that the published cells were measured with, written as a factory for `ftbench.predict.trace`.
+"""The loop that the published cells were measured with, written as a factory for `ftbench.prediction.trace`.
 
 Source: the artefact of xMem (Middleware '25, github.com/Stone-ResearchLife/xMem): a plain loop over a
 causal language model or an encoder-decoder with random weights, in float32, on lines of wikitext

@@ -17,11 +17,11 @@ import pandas as pd
 import transformers
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.predict.shapes.fit import FitError, fit_events
-from ftbench.predict.simulate.cards import Card, card_of
-from ftbench.predict.simulate.simulation import SCENARIOS, simulate_all
-from ftbench.predict.trace.events import Trace
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.shapes.fit import FitError, fit_events
+from ftbench.prediction.simulate.cards import Card, card_of
+from ftbench.prediction.simulate.simulation import SCENARIOS, simulate_all
+from ftbench.prediction.trace.events import Trace
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.loop import ITERATIONS, MAX_LENGTH, load_architecture, published_loop
 
 TORCH = (2, 6)  # what the published cells were measured with

@@ -34,7 +34,7 @@ from ftbench.cli.subjects import (
 from ftbench.plan.settings import differing
 
 if TYPE_CHECKING:
-    from ftbench.gate.baseline import Baseline, Measured
+    from ftbench.gating.baseline import Baseline, Measured
     from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import AttentionKernel
 
@@ -60,7 +60,7 @@ def write_baseline(
     With --gpu, the baseline also has the predicted figures for these cards; with --runs, the measured
     figures of these runs.
     """
-    from ftbench.gate.baseline_file import baseline_path, write_baseline
+    from ftbench.gating.baseline_file import baseline_path, write_baseline
 
     path = file or baseline_path(baseline_name(subject))
     if path.exists():
@@ -99,13 +99,13 @@ def update_baseline(
     Cards and attention kernel stay as in the baseline unless --gpu or --attention names others. A file in an
     older format is converted.
     """
-    from ftbench.gate.baseline_file import (
+    from ftbench.gating.baseline_file import (
         baseline_path,
         baseline_text,
         read_baseline,
         write_baseline,
     )
-    from ftbench.gate.compare import compare
+    from ftbench.gating.compare import compare
 
     path = file or baseline_path(baseline_name(subject))
     before = read_baseline(path)
@@ -148,7 +148,7 @@ def _refuse_runs(subject: Subject, runs: Path | None) -> None:
 
 def _accepted(path: Path, subject: Subject) -> Measured:
     """Return the runs of a run directory for a baseline; raises BaselineError if they are not complete."""
-    from ftbench.gate.measured_runs import measured_of, read_runs
+    from ftbench.gating.measured_runs import measured_of, read_runs
     from ftbench.report.commands.gate_sentences import reason_words
 
     assert isinstance(subject, ProfileSubject)
@@ -167,7 +167,7 @@ def _predicted_whole(
     subject: Subject, gpus: Sequence[Gpu], kernel: AttentionKernel | None
 ) -> Baseline:
     """Return the predictions of all cells of a subject; raises BaselineError if some cannot be predicted."""
-    from ftbench.gate.predicted import require_all
+    from ftbench.gating.predicted import require_all
 
     found, refused = subject.baseline(gpus, kernel)
     require_all(refused)

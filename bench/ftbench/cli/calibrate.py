@@ -47,7 +47,7 @@ def calibrate(
     Stop other work first: it would be measured, too.
     """
     from ftbench.cli.progress import phases_on
-    from ftbench.estimate.calibrated_run import with_cells
+    from ftbench.estimation.calibrated_run import with_cells
     from ftbench.execute.calibration import measure_kernels
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.devices import choose_device
@@ -83,7 +83,7 @@ def calibrate(
 def _checked(found: Calibration, placement: Placement) -> tuple[list[CellCheck], int]:
     """Return the cells that check a calibration, and how many did not finish or could not be predicted."""
     from ftbench.cli.progress import RunDisplay, phases_on
-    from ftbench.estimate.calibrated_run import cards_of, checks_of
+    from ftbench.estimation.calibrated_run import cards_of, checks_of
     from ftbench.execute.calibration import run_cells, workload_in
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.plan.grid import axis_order

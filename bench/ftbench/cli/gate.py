@@ -36,7 +36,7 @@ from ftbench.cli.subjects import (
 )
 
 if TYPE_CHECKING:
-    from ftbench.gate.result import GateResult
+    from ftbench.gating.result import GateResult
 
 FileOption = Annotated[
     Path | None,
@@ -176,7 +176,7 @@ class _Asked:
     @property
     def baseline(self) -> Path:
         """Return the path of the baseline."""
-        from ftbench.gate.baseline_file import baseline_path
+        from ftbench.gating.baseline_file import baseline_path
 
         return self.file or baseline_path(baseline_name(self.subject))
 
@@ -196,8 +196,8 @@ def _refuse_options(what: str, given: Mapping[str, object]) -> None:
 
 def _judge_benchmarks(asked: _Asked) -> GateResult:
     """Return the comparison of the peaks in two JSON files of pytest-benchmark."""
-    from ftbench.gate.compare import compare_peaks
-    from ftbench.gate.pytest_benchmark import read_peaks
+    from ftbench.gating.compare import compare_peaks
+    from ftbench.gating.pytest_benchmark import read_peaks
 
     others: dict[str, object] = {
         "--runs": asked.runs,
@@ -221,8 +221,8 @@ def _judge_benchmarks(asked: _Asked) -> GateResult:
 
 def _judge_runs(asked: _Asked) -> GateResult:
     """Return the comparison of measured runs with those of --base, or with those in the baseline."""
-    from ftbench.gate.compare_runs import compare_measured
-    from ftbench.gate.measured_runs import read_kept_runs, read_runs
+    from ftbench.gating.compare_runs import compare_measured
+    from ftbench.gating.measured_runs import read_kept_runs, read_runs
 
     assert asked.runs is not None
     both = {"--baseline with --base": asked.file and asked.base}
@@ -247,8 +247,8 @@ def _judge_runs(asked: _Asked) -> GateResult:
 
 def _judge_predictions(asked: _Asked) -> GateResult:
     """Return the comparison of predictions with the baseline."""
-    from ftbench.gate.baseline_file import read_baseline
-    from ftbench.gate.compare import compare
+    from ftbench.gating.baseline_file import read_baseline
+    from ftbench.gating.compare import compare
 
     _refuse_options("predictions", {"--base": asked.base, "--require-time": asked.require_time})
     before = read_baseline(asked.baseline)
@@ -276,8 +276,8 @@ def _subject(asked: _Asked) -> Subject:
 
 
 def _nothing_to_judge(subject: str, error: FtbenchError) -> GateResult:
-    from ftbench.gate.reasons import Failed
-    from ftbench.gate.result import GateResult
+    from ftbench.gating.reasons import Failed
+    from ftbench.gating.result import GateResult
 
     return GateResult(shown_name(subject), (), unjudged=(Failed(str(error)),))
 

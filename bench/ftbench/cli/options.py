@@ -124,7 +124,7 @@ def calibrated_gpus(names: list[str] | None) -> list[Gpu]:
     calibrations = read_calibrations(FOLDER) if found else ()
     if not calibrations:
         return found
-    from ftbench.estimate.calibrated_run import with_measured_memory
+    from ftbench.estimation.calibrated_run import with_measured_memory
 
     return [with_measured_memory(gpu, calibrations) for gpu in found]
 

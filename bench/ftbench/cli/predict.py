@@ -42,7 +42,7 @@ from ftbench.cli.subjects import (
 )
 
 if TYPE_CHECKING:
-    from ftbench.estimate.estimate import Estimate
+    from ftbench.estimation.estimate import Estimate
     from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import AttentionKernel, Predictions
 
@@ -335,8 +335,8 @@ def _estimated(
     cached: bool,
 ) -> Estimate:
     """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
-    from ftbench.estimate import estimate as estimates
-    from ftbench.estimate.calibrated_run import of_cpu, with_first
+    from ftbench.estimation import estimate as estimates
+    from ftbench.estimation.calibrated_run import of_cpu, with_first
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.devices import cpu_name
     from ftbench.plan.grid import Grid

@@ -16,9 +16,9 @@ from ftbench.base.errors import ProfileError
 from ftbench.cli.options import forecast_of, forecast_shown, selection_of
 
 if TYPE_CHECKING:
-    from ftbench.gate.baseline import Baseline
-    from ftbench.gate.places import Place
-    from ftbench.gate.predicted import RefusedGroup
+    from ftbench.gating.baseline import Baseline
+    from ftbench.gating.places import Place
+    from ftbench.gating.predicted import RefusedGroup
     from ftbench.plan.gpus import Gpu
     from ftbench.plan.grid import Grid
     from ftbench.plan.programs import ProgramGrid
@@ -113,7 +113,7 @@ class ProfileSubject:
         self, gpus: Sequence[Gpu], kernel: AttentionKernel | None
     ) -> tuple[Baseline, tuple[RefusedGroup, ...]]:
         """Return the baseline of the chosen cells, and the groups that cannot be predicted."""
-        from ftbench.gate.predicted import baseline_of, refused_groups, select
+        from ftbench.gating.predicted import baseline_of, refused_groups, select
 
         selection = select(self.whole, self.grid.cells)
         predictions = forecast_of(
@@ -129,7 +129,7 @@ class ProfileSubject:
 
     def left_out(self) -> frozenset[Place]:
         """Return the places of the cells that are not chosen."""
-        from ftbench.gate.predicted import select
+        from ftbench.gating.predicted import select
 
         return select(self.whole, self.grid.cells).left_out
 
@@ -196,7 +196,7 @@ class ProgramSubject:
         self, gpus: Sequence[Gpu], kernel: AttentionKernel | None
     ) -> tuple[Baseline, tuple[RefusedGroup, ...]]:
         """Return the baseline of the chosen cells, and those that cannot be predicted."""
-        from ftbench.gate.predicted_programs import baseline_of_program, refused_of_program
+        from ftbench.gating.predicted_programs import baseline_of_program, refused_of_program
 
         predictions = self.predictions(gpus, attention=kernel, parts=True).on_every_card()
         found = baseline_of_program(self.whole, predictions, gpus, attention_kernel=kernel)
@@ -204,7 +204,7 @@ class ProgramSubject:
 
     def left_out(self) -> frozenset[Place]:
         """Return the places of the cells that are not chosen."""
-        from ftbench.gate.predicted_programs import places_left_out
+        from ftbench.gating.predicted_programs import places_left_out
 
         return places_left_out(self.whole, self.grid)
 

@@ -23,10 +23,10 @@ from ftbench.records.prediction import CellPrediction, Predictions, PredictReque
 from ftbench.records.record import Device, Environment
 from ftbench.records.recorded import RecordedPredictions, RecordedRequest
 
-PREDICT = "ftbench.predict.main"
-RECORDED = "ftbench.predict.recorded"
-PREDICT_PROGRAM = "ftbench.predict.programs"
-SEARCH = "ftbench.predict.fit_search"
+PREDICT = "ftbench.prediction.main"
+RECORDED = "ftbench.prediction.recorded"
+PREDICT_PROGRAM = "ftbench.prediction.programs"
+SEARCH = "ftbench.prediction.fit_search"
 TIMEOUT_S = 3600.0
 MOST_PROCESSES = 4
 

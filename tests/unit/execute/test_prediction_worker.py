@@ -66,7 +66,7 @@ def test_a_program_has_a_worker_of_its_own():
     engine = FakeEngine(outcome(answer=ANSWER.model_dump(mode="json")))
     assert forecast(request, engine) == ANSWER
     ((asked, text, _),) = engine.asked
-    assert asked == PREDICT_PROGRAM == "ftbench.predict.programs"
+    assert asked == PREDICT_PROGRAM == "ftbench.prediction.programs"
     assert ProgramRequest.model_validate_json(text) == request
 
 

@@ -8,8 +8,8 @@ import pytest
 import tests.mutants.__main__ as session
 
 DIFF = """\
---- src/ftbench/gate/compare.py
-+++ src/ftbench/gate/compare.py
+--- src/ftbench/gating/compare.py
++++ src/ftbench/gating/compare.py
 @@ -3,5 +3,5 @@
      one = 1
      other = {many}
@@ -18,7 +18,7 @@ DIFF = """\
      return one"""
 
 
-def mutant(code, before="a < b", after="a <= b", file="src/ftbench/gate/compare.py"):
+def mutant(code, before="a < b", after="a <= b", file="src/ftbench/gating/compare.py"):
     diff = DIFF.replace("{before}", before).replace("{after}", after) if code in (0, 33) else ""
     return {"name": "x", "code": code, "file": file, "line": 10, "diff": diff}
 
@@ -32,7 +32,7 @@ def test_survivors_are_named_by_file_and_line(capsys):
     # The function begins at line 10, the hunk at its third, and the change two lines on.
     first, *rest = printed(capsys, mutant(1), mutant(36), mutant(0), mutant(1))
     assert first.startswith("gate: 3 / 4 (75.0 %)")
-    assert rest == ["gate/compare.py:14", "  - a < b", "  + a <= b"]
+    assert rest == ["gating/compare.py:14", "  - a < b", "  + a <= b"]
 
 
 def test_mutants_that_no_test_reaches_survive_and_those_not_tried_are_not_counted(capsys):
@@ -48,7 +48,7 @@ def test_mutants_that_no_test_reaches_survive_and_those_not_tried_are_not_counte
     ],
 )
 def test_equivalent_mutants_are_not_counted(capsys, monkeypatch, before, after):
-    monkeypatch.setitem(session.EQUIVALENT, ("gate/compare.py", "a < b", "a == b"), "why")
+    monkeypatch.setitem(session.EQUIVALENT, ("gating/compare.py", "a < b", "a == b"), "why")
     (only,) = printed(capsys, mutant(1), mutant(0, before, after))
     assert only.startswith("gate: 1 / 1 ")
     assert "1 equivalent" in only
@@ -72,11 +72,11 @@ def test_every_module_has_sources_and_tests(name):
 
 def test_a_copy_of_the_tree_is_configured_and_the_checkout_is_not_touched(tmp_path):
     before = sorted(path.name for path in session.ROOT.iterdir())
-    session._copy(session.MODULES["predict/shapes"], tmp_path)
-    assert (tmp_path / "src/ftbench/predict/shapes/fit.py").is_file()
-    assert (tmp_path / "tests/unit/predict/shapes/test_fit.py").is_file()
+    session._copy(session.MODULES["prediction/shapes"], tmp_path)
+    assert (tmp_path / "src/ftbench/prediction/shapes/fit.py").is_file()
+    assert (tmp_path / "tests/unit/prediction/shapes/test_fit.py").is_file()
 
     found = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["mutmut"]
-    assert found["only_mutate"] == ["src/ftbench/predict/shapes/*"]
+    assert found["only_mutate"] == ["src/ftbench/prediction/shapes/*"]
     assert json.dumps(found["pytest_add_cli_args"]).count("not test_") == 3
     assert sorted(path.name for path in session.ROOT.iterdir()) == before

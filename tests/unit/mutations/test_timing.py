@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ftbench.gate.compare_runs import FALSE_ALARMS
+from ftbench.gating.compare_runs import FALSE_ALARMS
 from tests.mutations.timing import judged_times
 
 

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from ftbench.base.errors import PredictionError
-from ftbench.estimate.kernel_time import Steps
-from ftbench.estimate.time_constants import load_time_constants
+from ftbench.estimation.kernel_time import Steps
+from ftbench.estimation.time_constants import load_time_constants
 from ftbench.plan.gpus import load_gpus
 from tests.time_validation import fit
 from tests.time_validation.__main__ import main
 from tests.time_validation.cards import cards
 from tests.time_validation.predictions import COLUMNS
 from tests.time_validation.workloads import workload_of
-from tests.unit.estimate.test_kernel_time import moved, product, step
+from tests.unit.estimation.test_kernel_time import moved, product, step
 
 
 @pytest.mark.parametrize(

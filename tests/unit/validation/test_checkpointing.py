@@ -8,10 +8,10 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from transformers import AutoConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from ftbench.predict.trace.events import Kind
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.sharding_parts import ALL_GATHER
-from ftbench.predict.trace.tracer import trace
+from ftbench.prediction.trace.events import Kind
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.sharding_parts import ALL_GATHER
+from ftbench.prediction.trace.tracer import trace
 from tests.validation.fms.checkpointing import checkpointed_around_units
 
 LAYERS, WIDTH, INNER, CARDS = 4, 64, 4096, 2

@@ -3,9 +3,9 @@
 import torch
 
 from ftbench.plan.gpus import find_gpu
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import simulate_all
-from ftbench.predict.trace.tracer import trace
+from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.simulate.simulation import simulate_all
+from ftbench.prediction.trace.tracer import trace
 from tests.validation.columns import columns, unsplit_bytes
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, GPTBigCodeForCausalLM, LlamaForCausalLM
 
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.columns import COLUMNS
 from tests.validation.fms import predictions
 from tests.validation.fms.heads import (

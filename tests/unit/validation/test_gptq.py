@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
-from ftbench.predict.trace.tracer import trace
+from ftbench.prediction.trace.tracer import trace
 from tests.unit.validation.test_fms import ROW
 from tests.validation.fms.gptq import GptqLinear, gptq_base
 from tests.validation.fms.rows import cell_of, reason_against, run_of

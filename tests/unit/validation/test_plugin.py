@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, LlamaForCausalLM, MistralForCausalLM
 
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.fms import kernels
 from tests.validation.fms.attention import attention_as_published
 from tests.validation.fms.fused_lora import fuse

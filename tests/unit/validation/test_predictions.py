@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ftbench.base.errors import ProfileError
-from ftbench.predict.simulate.simulation import simulate_all
+from ftbench.prediction.simulate.simulation import simulate_all
 from tests.validation import predictions as module
 from tests.validation.predictions import predict_rows
 

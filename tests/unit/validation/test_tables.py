@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.columns import COLUMNS
 from tests.validation.tables import predictions
 from tests.validation.tables.gpt import Gpt

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 
 _REPEATING = ("mistral", "mixtral")
 _INTERFACE_SINCE = (4, 48)

@@ -16,7 +16,7 @@ from typing import Any
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 
 _PACKED = 8  # weights of 4 bits in an integer of 32
 _SHARDED = ("qweight", "qzeros")

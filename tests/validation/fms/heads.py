@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 from tests.validation.fms import kernels
 
 Conversion = Literal["of the logits", "in the loss", "none"]

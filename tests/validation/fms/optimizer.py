@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 from tests.validation.fms import kernels
 from tests.validation.fms.fused_lora import fuse
 

@@ -15,12 +15,12 @@ import transformers
 
 from ftbench.base.errors import FtbenchError
 from ftbench.plan.gpus import find_gpu
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import simulate_all
-from ftbench.predict.trace.events import Trace
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.trace_trainer import Batches, trace_trainer
-from ftbench.predict.trace.tracer import Target
+from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.simulate.simulation import simulate_all
+from ftbench.prediction.trace.events import Trace
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.trace_trainer import Batches, trace_trainer
+from ftbench.prediction.trace.tracer import Target
 from tests.validation.columns import Figures, columns, unsplit_bytes
 from tests.validation.fms.attention import attention_as_published
 from tests.validation.fms.checkpointing import checkpointed_around_units

@@ -20,7 +20,7 @@ import transformers
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 
 
 @contextlib.contextmanager

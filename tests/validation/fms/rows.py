@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Profile
 from ftbench.plan.resolve import resolve
-from ftbench.predict.trace.trace_trainer import COVERED_OPTIMIZERS
+from ftbench.prediction.trace.trace_trainer import COVERED_OPTIMIZERS
 
 MODELS = Path(__file__).with_name("models")
 # The hub's other names of a shape, in lower case.

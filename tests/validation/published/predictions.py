@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import Simulated, simulate_all
-from ftbench.predict.trace.events import Trace
-from ftbench.predict.trace.ranks import Ranks
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.simulate.simulation import Simulated, simulate_all
+from ftbench.prediction.trace.events import Trace
+from ftbench.prediction.trace.ranks import Ranks
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.columns import Figures, columns
 from tests.validation.jobs import with_predictions
 from tests.validation.measured import printed

@@ -1,4 +1,4 @@
-"""Loops: the steps of the published tables, as factories for `ftbench.predict.trace`."""
+"""Loops: the steps of the published tables, as factories for `ftbench.prediction.trace`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from ftbench.predict.trace import patches
+from ftbench.prediction.trace import patches
 from tests.validation.tables.gpt import Gpt
 from tests.validation.tables.rows import COURSE, Run, config_of
 

@@ -11,9 +11,9 @@ import pandas as pd
 import transformers
 
 from ftbench.base.errors import FtbenchError
-from ftbench.predict.simulate.cards import card_of
-from ftbench.predict.simulate.simulation import simulate_all
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.simulate.simulation import simulate_all
+from ftbench.prediction.trace.tracer import Target, trace
 from tests.validation.columns import Figures, columns, unsplit_bytes
 from tests.validation.jobs import with_predictions
 from tests.validation.measured import Printed, printed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftbench.base.units import format_bytes, format_seconds
-from ftbench.estimate.calibrated_run import factor_of_cells
+from ftbench.estimation.calibrated_run import factor_of_cells
 from ftbench.records.calibration import Calibration, MemoryTiming, ProductTiming
 from ftbench.report.elements.table import ABSENT, Table
 

@@ -14,8 +14,8 @@ from ftbench.base.units import (
     format_bytes,
     format_seconds,
 )
-from ftbench.estimate.answers import EstimatedFigure
-from ftbench.estimate.estimate import DeviceEstimate, Estimate, MeasuredRuns
+from ftbench.estimation.answers import EstimatedFigure
+from ftbench.estimation.estimate import DeviceEstimate, Estimate, MeasuredRuns
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import SCORES
 from ftbench.records.figures import READINGS

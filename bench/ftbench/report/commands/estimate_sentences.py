@@ -8,9 +8,9 @@ from typing import Any
 from ftbench.analysis.fits.reasons import Reason as FitReason
 from ftbench.analysis.tables.cells_table import ABSENT_SETTING
 from ftbench.base.units import counted, format_ratio
-from ftbench.estimate import reasons
-from ftbench.estimate.reasons import Absence, Note, SettingDifference, Source
-from ftbench.estimate.time_interval import LONGEST_ATTENTION, Gap
+from ftbench.estimation import reasons
+from ftbench.estimation.reasons import Absence, Note, SettingDifference, Source
+from ftbench.estimation.time_interval import LONGEST_ATTENTION, Gap
 from ftbench.report.elements.reasons import reason_words, weak_words
 from ftbench.report.elements.words import axis_word, cost_word
 

@@ -10,7 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from ftbench.base.errors import EXIT_BAD_INPUT, EXIT_FINDING
 from ftbench.base.units import counted
-from ftbench.gate.result import (
+from ftbench.gating.result import (
     BlocksChange,
     BytesChange,
     Change,

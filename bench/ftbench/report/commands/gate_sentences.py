@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ftbench.base.units import MIB, counted, format_bytes, format_ratio, format_seconds
-from ftbench.gate import reasons
-from ftbench.gate.attribution import ChangedPart
-from ftbench.gate.places import CellKey, NamedSteps, Place
-from ftbench.gate.reasons import Reason, SettingChange, Side, VersionChange
-from ftbench.gate.result import (
+from ftbench.gating import reasons
+from ftbench.gating.attribution import ChangedPart
+from ftbench.gating.places import CellKey, NamedSteps, Place
+from ftbench.gating.reasons import Reason, SettingChange, Side, VersionChange
+from ftbench.gating.result import (
     Attribution,
     BlocksChange,
     BytesChange,

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ftbench.base.units import counted, format_bytes
-from ftbench.predict.breakdown.parts import part_keys
-from ftbench.predict.simulate.ignored_variables import ignored_variables
-from ftbench.predict.trace.events import Trace
+from ftbench.prediction.breakdown.parts import part_keys
+from ftbench.prediction.simulate.ignored_variables import ignored_variables
+from ftbench.prediction.trace.events import Trace
 from ftbench.records.prediction import MemoryBreakdown
 from ftbench.report.commands.growth import MOST_PARTS
 

@@ -1,6 +1,6 @@
 """The training loops of the self-check: seeded models from configurations, nothing is downloaded.
 
-A prediction traces the same file (`predict/programs.py`), so it imports nothing of ftbench. transformers is
+A prediction traces the same file (`prediction/programs.py`), so it imports nothing of ftbench. transformers is
 imported where a model of it is made: a loop of an own module needs torch alone.
 """
 

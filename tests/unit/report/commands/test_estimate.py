@@ -5,9 +5,9 @@ import json
 import pytest
 
 from ftbench.analysis.fits.reasons import TooFewSizes
-from ftbench.estimate.answers import EstimatedFigure
-from ftbench.estimate.estimate import DeviceEstimate, Estimate, MeasuredRuns, target_of
-from ftbench.estimate.reasons import (
+from ftbench.estimation.answers import EstimatedFigure
+from ftbench.estimation.estimate import DeviceEstimate, Estimate, MeasuredRuns, target_of
+from ftbench.estimation.reasons import (
     FromPrediction,
     HourlyPrice,
     MayNotFit,

@@ -6,8 +6,8 @@ import pytest
 
 from ftbench.analysis.fits.laws import HeldOut
 from ftbench.analysis.fits.reasons import NoneHeldOut, OneValueOf, TooFewCells
-from ftbench.estimate import reasons
-from ftbench.estimate.reasons import SettingDifference
+from ftbench.estimation import reasons
+from ftbench.estimation.reasons import SettingDifference
 from ftbench.report.commands.estimate_sentences import absence_words, note_words, source_words
 
 BEYOND = HeldOut("extrapolation", 2, 0.11, 0.2, 0.5)

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from ftbench.base.units import MIB
-from ftbench.gate.attribution import ChangedPart
-from ftbench.gate.places import NamedSteps, Place
-from ftbench.gate.reasons import Failed, VersionChange
-from ftbench.gate.result import (
+from ftbench.gating.attribution import ChangedPart
+from ftbench.gating.places import NamedSteps, Place
+from ftbench.gating.reasons import Failed, VersionChange
+from ftbench.gating.result import (
     Attribution,
     BytesChange,
     FitChange,

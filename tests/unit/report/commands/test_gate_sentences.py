@@ -5,11 +5,11 @@ import typing
 import pytest
 
 from ftbench.base.units import MIB
-from ftbench.gate import reasons
-from ftbench.gate.attribution import ChangedPart
-from ftbench.gate.places import NamedSteps, Place
-from ftbench.gate.reasons import Reason
-from ftbench.gate.result import (
+from ftbench.gating import reasons
+from ftbench.gating.attribution import ChangedPart
+from ftbench.gating.places import NamedSteps, Place
+from ftbench.gating.reasons import Reason
+from ftbench.gating.result import (
     Attribution,
     BytesChange,
     Change,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ftbench.predict.trace.tracer import Target, trace
-from ftbench.predict.trace.work import WorkCounter
+from ftbench.prediction.trace.tracer import Target, trace
+from ftbench.prediction.trace.work import WorkCounter
 from ftbench.worker.calibrate import card, products
 from ftbench.worker.calibrate.memory_kernels import elements_for, optimizer_of, update_timings
 from ftbench.worker.calibrate.products import shapes_for

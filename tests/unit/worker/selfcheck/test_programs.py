@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ftbench.predict.trace.tracer import Target, trace
+from ftbench.prediction.trace.tracer import Target, trace
 from ftbench.selfcheck.rows import CELLS
 from ftbench.worker.selfcheck.programs import make_step
 
