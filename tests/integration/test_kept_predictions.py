@@ -56,8 +56,8 @@ def workers(monkeypatch):
 
 
 @pytest.fixture
-def ask(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path / "cache"))
+def ask(monkeypatch, tmp_path, tmp_path_factory, capsys):
+    monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path)
 
     def asked(*arguments):

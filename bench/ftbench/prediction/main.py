@@ -32,6 +32,7 @@ def _predict(request: PredictRequest, emit: Callable[[Progress], None]) -> dict[
     import_peft_alone()
     from ftbench.prediction.predict_cells import predict  # imports torch and transformers
 
+    gc.freeze()  # the Trainer has all garbage collected: it need not look at every object of torch
     request, sequence_lengths = lengths_of(request, emit)
     predictions = predict(
         request.cells,

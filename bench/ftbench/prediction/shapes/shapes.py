@@ -192,29 +192,35 @@ def trace_shapes(
     """
     regular = sorted(shape for shape in shapes if shape_tracer.regular(shape))
     if not every_batch and len(regular) <= FEWEST_TRACES:
-        wanted = sorted(shapes)
-        return ShapeTraces(
-            None, {}, dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
-        )
+        return ShapeTraces(None, {}, _traced(shape_tracer, sorted(shapes), run))
     asked = _Asked.of(shape_tracer, shapes, every_batch=every_batch)
     fitted = [one for one in alike if one.everywhere is not None]
-    if fitted and (found := _from_those_alike(shape_tracer, asked, run, fitted)) is not None:
-        return found
-    wanted = list(dict.fromkeys([*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd]))
-    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
+    traces: dict[Shape, Trace] = {}
+    if fitted:
+        traces = _traced(shape_tracer, asked.pairs_and_odd, run)
+        if (found := _from_those_alike(asked, traces, fitted)) is not None:
+            return found
+    wanted = [*asked.fit_from, *asked.check, *asked.ones_fit_from, *asked.odd]
+    traces |= _traced(shape_tracer, [shape for shape in wanted if shape not in traces], run)
     one_row = shape_tracer.one_row
     everywhere = _fit(traces, asked.fit_from, asked.check, one_row=one_row)
     of_one = None
     if asked.ones:
         of_one = _fit(traces, asked.ones_fit_from[:-1], asked.ones_fit_from[-1:], one_row=one_row)
     ones_left = [one for one in asked.ones if of_one is None and one not in traces]
-    traces |= dict(zip(ones_left, run(shape_tracer.trace, ones_left), strict=True))
+    traces |= _traced(shape_tracer, ones_left, run)
     traced = {shape: traces[shape] for shape in (*asked.odd, *asked.ones) if shape in traces}
     if everywhere is None:
         by_length = _by_length(shape_tracer, regular, asked.apart, traced, run)
         return dataclasses.replace(by_length, of_one=of_one)
     fits, _ = _fits_of(shape_tracer, asked.apart, run)
     return ShapeTraces(everywhere, fits, traced, of_one)
+
+
+def _traced(shape_tracer: ShapeTracer, shapes: Iterable[Shape], run: Map) -> dict[Shape, Trace]:
+    """Return the trace of each shape."""
+    wanted = list(dict.fromkeys(shapes))
+    return dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,24 +257,34 @@ class _Asked:
         )
         return cls(fit_from, check, ones, ones_fit_from, odd, apart)
 
+    @property
+    def pairs(self) -> list[tuple[Shape, Shape]]:
+        """Return two shapes for each fit, one to correct a fit of a workload alike, and one to check that.
+
+        They are as far apart as the shapes that are asked for.
+        """
+        found = [(self.fit_from[0], self.check[0])]
+        found += [((_FIT_BATCHES[0], length), (_CHECK, length)) for length in self.apart]
+        if self.ones:
+            found.append((self.ones_fit_from[0], self.ones_fit_from[-1]))
+        return found
+
+    @property
+    def pairs_and_odd(self) -> list[Shape]:
+        """Return the shapes that are traced to correct fits of a workload alike."""
+        return [*itertools.chain(*self.pairs), *self.odd]
+
 
 def _from_those_alike(
-    shape_tracer: ShapeTracer, asked: _Asked, run: Map, alike: Sequence[ShapeTraces]
+    asked: _Asked, traces: dict[Shape, Trace], alike: Sequence[ShapeTraces]
 ) -> ShapeTraces | None:
-    """Return the traces, from fits of a workload alike and two traces for each; None if none of them serves.
-
-    The two shapes are as far apart as those that are asked for.
-    """
-    pairs = [(asked.fit_from[0], asked.check[0])]
-    pairs += [((_FIT_BATCHES[0], length), (_CHECK, length)) for length in asked.apart]
-    if asked.ones:
-        pairs.append((asked.ones_fit_from[0], asked.ones_fit_from[-1]))
-    wanted = list(dict.fromkeys([*itertools.chain(*pairs), *asked.odd]))
-    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
+    """Return the traces, from fits of a workload alike and two traces for each; None if none of them serves."""
     for other in alike:
         known = [other.everywhere, *map(other.fitted, asked.apart)]
         known += [other.of_one] * bool(asked.ones)
-        fits = [_corrected(fit, traces, *pair) for fit, pair in zip(known, pairs, strict=True)]
+        fits = [
+            _corrected(fit, traces, *pair) for fit, pair in zip(known, asked.pairs, strict=True)
+        ]
         if None in fits:
             continue
         of_one = fits.pop() if asked.ones else None
@@ -302,7 +318,7 @@ def _by_length(
     """Return the traces if lengths differ in more than sizes: each length is fitted by itself."""
     fits, traces = _fits_of(shape_tracer, {length for _, length in regular}.union(apart), run)
     left = [shape for shape in regular if fits[shape[1]] is None and shape not in traces]
-    traces |= dict(zip(left, run(shape_tracer.trace, left), strict=True))
+    traces |= _traced(shape_tracer, left, run)
     rest = {shape: traces[shape] for shape in regular if fits[shape[1]] is None}
     return ShapeTraces(None, fits, traced | rest)
 
@@ -313,7 +329,7 @@ def _fits_of(
     """Return the fit for all batch sizes at each length, None if there is none, and the traces."""
     batches = (*_FIT_BATCHES, _CHECK)
     wanted = [(batch, length) for length in sorted(lengths) for batch in batches]
-    traces = dict(zip(wanted, run(shape_tracer.trace, wanted), strict=True))
+    traces = _traced(shape_tracer, wanted, run)
     fits = {
         length: _fit(
             traces,

@@ -4,12 +4,15 @@ A trace has no data, but a model may read a mask or count tokens, and make tenso
 answer. Several different batches of the traced shape (`example_batches`) are followed beside the trace: each
 operator whose tensors are all known runs on the values of every one of them. An answer holds only if it is the same
 for all of them; what depends on one document's words, or on how much padding it has, has no answer.
+
+Large values, such as masks of every pair of tokens, are computed when they are asked for, which they seldom are.
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +24,13 @@ aten = torch.ops.aten
 
 # The values of one tensor, in every batch that is followed.
 Values = tuple[torch.Tensor, ...]
+# Returns values when they are asked for; None if there are none after all.
+Later = Callable[[], Values | None]
 
 # Larger tensors are not followed: at this size an operator takes some hundredths of a second per batch.
 _MOST_ELEMENTS = 2**24
+# The values of larger tensors, and all that follows from them, are computed when they are asked for.
+_MOST_AT_ONCE = 2**16
 _RANDOM = torch.Tag.nondeterministic_seeded
 # Operators without tensors as arguments, whose results are known.
 _CONSTANTS = frozenset(
@@ -47,7 +54,8 @@ class BatchValues:
     """Follows the values of tensors, by their storages. Tensors that were never known have no values."""
 
     def __init__(self) -> None:
-        self._storages: dict[int, Values] = {}  # a storage -> its values, one flat tensor per batch
+        # A storage -> its values, one flat tensor per batch.
+        self._storages: dict[int, Values | _Deferred] = {}
         self._watched: dict[int, weakref.ref[Any]] = {}
         self._batches = 0
 
@@ -75,19 +83,29 @@ class BatchValues:
 
     def _of(self, tensor: torch.Tensor) -> Values | None:
         """Return a tensor's values, where no mode is active: turning modes off takes longer than the rest."""
+        later = self._later(tensor)
+        return None if later is None else later()
+
+    def _later(self, tensor: torch.Tensor) -> Later | None:
+        """Return a function for the values that a tensor has now; None if they are not known."""
         if not isinstance(tensor, FakeTensor):
-            return (tensor,) * self._batches
+            real = (tensor,) * self._batches
+            return lambda: real
         kept = self._storages.get(tensor.untyped_storage()._cdata)
         if kept is None:
             constant = tensor.constant  # of a Python number in arithmetic, which torch knows itself
-            return None if constant is None else self._copies(constant)
-        size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
-        return tuple(
-            torch.empty(0, dtype=tensor.dtype, device="cpu").set_(
-                base.untyped_storage(), offset, size, stride
+            copies = None if constant is None else self._copies(constant)
+            return None if copies is None else lambda: copies
+        dtype, *layout = _layout(tensor)
+
+        def views() -> Values | None:
+            bases = kept.values() if isinstance(kept, _Deferred) else kept
+            return bases and tuple(
+                torch.empty(0, dtype=dtype, device="cpu").set_(base.untyped_storage(), *layout)
+                for base in bases
             )
-            for base in kept
-        )
+
+        return views
 
     def _copies(self, constant: torch.Tensor) -> Values:
         """Return a constant for each batch; copies, since an operator may write to them."""
@@ -114,6 +132,11 @@ class BatchValues:
         if func in _LIFTS:  # torch writes to a constant's data itself
             self._keep(output, self._copies(args[0]))
             return
+        if writes:
+            self._settle()
+        elif self._is_deferred(args, kwargs, output):
+            self._defer(func, args, kwargs, output)
+            return
         results = self.results(func, args, kwargs) or ()
         if not results and writes:
             self._forget_written(func, args, kwargs)
@@ -125,24 +148,66 @@ class BatchValues:
         """Return an operator's results in every batch; None if an argument is not known, or the operator fails."""
         if not self._batches:
             return None
+        later = self._results_later(func, args, kwargs)
+        return None if later is None else later()
+
+    def _results_later(
+        self, func: Any, args: Any, kwargs: Any
+    ) -> Callable[[], tuple[Any, ...] | None] | None:
+        """Return a function that runs an operator on the values that its arguments have now; None without them."""
         leaves, structure = tree_flatten((args, kwargs))
-        found = []
-        with _disable_current_modes(), torch.no_grad():
+        batches = self._batches
+        with _disable_current_modes():
             known = [
-                self._of(leaf)
+                self._later(leaf)
                 if isinstance(leaf, torch.Tensor)
-                else (_on_host(leaf),) * self._batches
+                else functools.partial(_repeated, _on_host(leaf), batches)
                 for leaf in leaves
             ]
-            if any(values is None for values in known):
-                return None
-            for batch in range(self._batches):
-                args, kwargs = tree_unflatten([values[batch] for values in known], structure)  # type: ignore[index]
+        if any(later is None for later in known):
+            return None
+
+        def results() -> tuple[Any, ...] | None:
+            with _disable_current_modes(), torch.no_grad():
+                values = [later() for later in known if later is not None]
+                if any(of is None for of in values):
+                    return None
                 try:
-                    found.append(func(*args, **kwargs))
+                    return tuple(
+                        _run(func, tree_unflatten([of[batch] for of in values if of], structure))
+                        for batch in range(batches)
+                    )
                 except Exception:  # the step itself raises what is to be raised
                     return None
-        return tuple(found)
+
+        return results
+
+    def _is_deferred(self, args: Any, kwargs: Any, output: Any) -> bool:
+        """Return whether the values of an operator's results are computed when they are asked for."""
+        made = [leaf for leaf in tree_leaves(output) if isinstance(leaf, FakeTensor)]
+        if sum(tensor.numel() for tensor in made) > _MOST_AT_ONCE:
+            return True
+        kept = self._storages
+        return any(
+            isinstance(kept.get(leaf.untyped_storage()._cdata), _Deferred)
+            for leaf in _tensors_of((*args, *kwargs.values()))
+            if isinstance(leaf, FakeTensor)
+        )
+
+    def _defer(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
+        later = self._results_later(func, args, kwargs)
+        if later is None:
+            return
+        results = functools.cache(later)
+        for place, tensor in enumerate(tree_leaves(output)):
+            if isinstance(tensor, FakeTensor) and tensor.numel() <= _MOST_ELEMENTS:
+                self._note(tensor, _Deferred(results, place, tensor))
+
+    def _settle(self) -> None:
+        """Compute all values that are not yet: an operator is going to write to some that they follow from."""
+        for values in list(self._storages.values()):
+            if isinstance(values, _Deferred):
+                values.values()
 
     def _followed(self, func: Any, tensors: Sequence[torch.Tensor]) -> bool:
         if not tensors:
@@ -187,11 +252,14 @@ class BatchValues:
                     self._storages.pop(leaf.untyped_storage()._cdata, None)
 
     def _keep(self, tensor: torch.Tensor, values: Values) -> None:
+        layout = _layout(tensor)
+        if all(_laid_out_as(layout, value) for value in values):
+            self._note(tensor, values)
+
+    def _note(self, tensor: torch.Tensor, values: Values | _Deferred) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._storages:  # a view, or the result of an operator in place
-            return
-        if not all(_laid_out_alike(tensor, value) for value in values):
             return
         self._storages[key] = values
 
@@ -200,6 +268,38 @@ class BatchValues:
             self._watched.pop(key, None)
 
         self._watched[key] = weakref.ref(storage, freed)
+
+
+class _Deferred:
+    """The values of one of an operator's results, which are computed when they are first asked for."""
+
+    def __init__(
+        self,
+        results: Callable[[], tuple[Any, ...] | None],
+        place: int,
+        tensor: torch.Tensor,
+    ) -> None:
+        """Make the values of the result at this place among all; they must be laid out as this tensor is."""
+        self._results = results
+        self._place = place
+        self._layout = _layout(tensor)
+
+    def values(self) -> Values | None:
+        """Return the values; None if the operator fails on them, or lays them out in another way."""
+        results = self._results()
+        if results is None:
+            return None
+        values = tuple(tree_leaves(result)[self._place] for result in results)
+        return values if all(_laid_out_as(self._layout, value) for value in values) else None
+
+
+def _run(func: Any, arguments: Any) -> Any:
+    args, kwargs = arguments
+    return func(*args, **kwargs)
+
+
+def _repeated(value: Any, times: int) -> tuple[Any, ...]:
+    return (value,) * times
 
 
 def _tensors_of(arguments: tuple[Any, ...]) -> list[torch.Tensor]:
@@ -222,13 +322,14 @@ def _whole(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous() and tensor.numel() * tensor.element_size() == size
 
 
-def _laid_out_alike(tensor: torch.Tensor, value: Any) -> bool:
+def _layout(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.storage_offset(), tensor.size(), tensor.stride()
+
+
+def _laid_out_as(layout: tuple[Any, ...], value: Any) -> bool:
     return (
         isinstance(value, torch.Tensor)
         and value.numel() <= _MOST_ELEMENTS
         and value.untyped_storage().nbytes() <= _MOST_ELEMENTS * value.element_size()
-        and value.dtype == tensor.dtype
-        and value.size() == tensor.size()
-        and value.stride() == tensor.stride()
-        and value.storage_offset() == tensor.storage_offset()
+        and _layout(value) == layout
     )

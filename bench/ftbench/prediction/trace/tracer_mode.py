@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch._C._dynamo.eval_frame import set_eval_frame
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -216,6 +217,11 @@ class Tracer(TorchDispatchMode):
 
     # Observation of operators.
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return whether torch is to turn its compiler off in every call, which takes longer than most calls."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -224,7 +230,13 @@ class Tracer(TorchDispatchMode):
             # Two of three calls are this one; without this shortcut they take a tenth of a trace's time.
             in_kernel = tensor.fake_mode.in_kernel_invocation
             return torch.device("meta") if in_kernel else tensor.fake_device
-        return self._dispatched(func, types, args, dict(kwargs or {}))
+        compiler = set_eval_frame(
+            None
+        )  # what torch does in a call, so that it compiles no code of ours
+        try:
+            return self._dispatched(func, types, args, dict(kwargs or {}))
+        finally:
+            set_eval_frame(compiler)
 
     def _dispatched(
         self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
