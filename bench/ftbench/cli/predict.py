@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError, WorkloadError
+from ftbench.cli.completion import selections
 from ftbench.cli.options import (
     AssumeTorchOption,
     AttentionOption,
@@ -40,6 +41,8 @@ from ftbench.cli.subjects import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ftbench.estimate.estimate import Estimate
     from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import AttentionKernel, Predictions
@@ -56,11 +59,12 @@ BatchOption = Annotated[
     int | None, typer.Option("--batch", metavar="N", min=1, help="Training examples per batch.")
 ]
 PricesOption = Annotated[
-    list[float] | None,
+    list[str] | None,
     typer.Option(
         "--usd-per-hour",
-        metavar="USD",
-        help="The price of a device: give one for all devices, or one for each --gpu.",
+        metavar="USD|CARD=USD",
+        help="The price of a device: one for all, one for each --gpu, or l4=0.71."
+        "  [default: dated list prices]",
     ),
 ]
 RunsOption = Annotated[
@@ -163,13 +167,13 @@ def predict(
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
-        _show_predictions(asked, predictions, [card.name for card in gpus])
+        _show_predictions(asked, predictions, gpus)
     if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
 
 
-def _show_predictions(asked: Subject, predictions: Predictions, names: list[str]) -> None:
-    """Show the table of cells, the largest batches or values, and the notes."""
+def _show_predictions(asked: Subject, predictions: Predictions, gpus: list[Gpu]) -> None:
+    """Show the table of cells, the largest batches or values, and the notes; many cards in a table of their own."""
     from ftbench.report.commands.prediction import (
         LEGEND,
         growth_notes,
@@ -178,13 +182,18 @@ def _show_predictions(asked: Subject, predictions: Predictions, names: list[str]
         notes_lines,
         predictions_table,
     )
+    from ftbench.report.commands.prediction_cards import MOST_COLUMNS, many_cards_table
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
+    many = len(gpus) > MOST_COLUMNS
+    names = [] if many else [card.name for card in gpus]
     show_table(console, predictions_table(asked.grid, predictions, names))
-    if isinstance(asked, ProfileSubject) and predictions.largest:
+    if many:
+        show_table(console, many_cards_table(asked.grid, predictions, gpus))
+    elif isinstance(asked, ProfileSubject) and predictions.largest:
         show_table(console, largest_table(asked.grid, predictions, names))
-    if isinstance(asked, ProgramSubject) and predictions.largest_values:
+    elif isinstance(asked, ProgramSubject) and predictions.largest_values:
         show_table(console, largest_values_table(asked.grid, predictions, names))
     for line in growth_notes(asked.grid, predictions):
         console.print(line, soft_wrap=True, markup=False)
@@ -199,6 +208,7 @@ def explain(
         typer.Option(
             "--cell",
             metavar="KEY=VALUE,...",
+            autocompletion=selections,
             help="The cell, by its values on the axes.  [default: the first cell]",
         ),
     ] = None,
@@ -289,10 +299,13 @@ def estimate(
     """Estimate time, memory, cost and accuracy of a run.
 
     Each figure has an interval. For an option that is not given, the largest value of the profile is taken.
-    Without --gpu, the estimate is for the machine of the measured runs, or else for a calibrated CPU (`ftbench
-    calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
+    Several cards (or --gpu all) are ranked in one table. Without --gpu, the estimate is for the machine of the
+    measured runs, or else for a calibrated CPU (`ftbench calibrate`). For a card without measured runs or a
+    calibration, time is an interval from a model of kernels.
     """
+    from ftbench.estimate.ranking import ranked
     from ftbench.report.commands.estimate import estimate_json
+    from ftbench.report.commands.estimate_ranking import ranking_json
 
     given = {
         "train_size": train_size,
@@ -303,7 +316,8 @@ def estimate(
         profile, overrides, given, calibrated_gpus(gpu), usd_per_hour, runs, attention_of(attention)
     )
     if as_json:
-        print(json.dumps(estimate_json(found), indent=1))
+        ranking = ranking_json(ranked(found))
+        print(json.dumps(estimate_json(found) | {"ranking": ranking}, indent=1))
     else:
         _show_estimate(found)
     if found.refused:
@@ -315,13 +329,14 @@ def _estimated(
     overrides: list[str] | None,
     given: dict[str, int | None],
     gpus: list[Gpu],
-    usd_per_hour: list[float] | None,
+    usd_per_hour: list[str] | None,
     runs: Path | None,
     attention: AttentionKernel | None,
 ) -> Estimate:
     """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
     from ftbench.estimate import estimate as estimates
     from ftbench.estimate.calibrated_run import of_cpu, with_first
+    from ftbench.estimate.prices import given_prices, prices_of
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.devices import cpu_name
     from ftbench.plan.grid import Grid
@@ -340,7 +355,9 @@ def _estimated(
     cards, on_cpu = estimates.devices_of(gpus, known, calibrations)
     if not cards and not on_cpu:
         raise nothing_to_estimate_on(known)
-    estimates.prices_of(usd_per_hour or (), len(gpus) or len(known.evidence) or 1)
+    prices = given_prices(usd_per_hour or ())
+    measured = [estimates.card_of_device(one.device) for one in known.evidence]
+    prices_of(prices, gpus or measured or [None])  # before anything is predicted
     grid = Grid(axes=(), cells=(target.cell,))
     on_cards = (
         forecast_of(
@@ -356,21 +373,37 @@ def _estimated(
         known,
         on_cards=on_cards.on_every_card() if on_cards else None,
         on_cpu=forecast_of(grid, (), on_cpu=True, work=work, hypothetical=True) if on_cpu else None,
-        usd_per_hour=usd_per_hour or (),
+        prices=prices,
         calibrations=calibrations,
     )
 
 
+def _show_ranking(console: Console, found: Estimate) -> None:
+    """Show several devices in one table, the best first, with what cannot be told apart."""
+    from ftbench.estimate.ranking import ranked
+    from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
+    from ftbench.report.render.terminal import show_table
+
+    ranking = ranked(found)
+    show_table(console, ranking_table(ranking))
+    console.print()
+    for line in ranking_lines(ranking, found.score):
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _show_estimate(found: Estimate) -> None:
-    """Show an estimate: its run, one table per device, and the notes."""
+    """Show an estimate: its run, several devices side by side, one table each unless they are many, and notes."""
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
     from ftbench.report.commands.estimate_sentences import note_words
+    from ftbench.report.commands.prediction_cards import MOST_COLUMNS
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
     for line in headline(found):
         console.print(line, soft_wrap=True)
-    for device in found.devices:
+    if len(found.devices) > 1:
+        _show_ranking(console, found)
+    for device in found.devices if len(found.devices) <= MOST_COLUMNS else ():
         show_table(console, device_table(device, found.score))
         for note in device.notes:
             console.print(f"(!) {note_words(note)}", soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import ProfileError
+from ftbench.cli.completion import profiles
 from ftbench.cli.options import forecast_of, predictor, selection_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ SubjectArgument = Annotated[
     typer.Argument(
         metavar="PROFILE|FILE.py:FACTORY",
         help="A profile's name or TOML file; or a function that builds a training step.",
+        autocompletion=profiles,
     ),
 ]
 ArgOption = Annotated[
