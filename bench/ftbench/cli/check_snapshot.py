@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import PredictionError, ProfileError
+from ftbench.cli.completion import selections
 from ftbench.cli.options import (
     AssumeTorchOption,
     AttentionOption,
@@ -39,6 +40,7 @@ CellOption = Annotated[
     typer.Option(
         "--cell",
         metavar="KEY=VALUE,...",
+        autocompletion=selections,
         help="The cell that was run, by its values on the axes.  [default: the only cell]",
     ),
 ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ftbench.base.errors import PredictionError
+from ftbench.cli.completion import tasks
 from ftbench.cli.options import (
     AssumeTorchOption,
     GpuOption,
@@ -27,7 +28,10 @@ ModelArgument = Annotated[
     ),
 ]
 TaskOption = Annotated[
-    str, typer.Option("--task", metavar="NAME", help="The task, as a profile names it.")
+    str,
+    typer.Option(
+        "--task", metavar="NAME", help="The task, as a profile names it.", autocompletion=tasks
+    ),
 ]
 LengthOption = Annotated[
     int, typer.Option("--length", metavar="N", min=1, help="The length of all texts, in tokens.")

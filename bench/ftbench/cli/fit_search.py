@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import EXIT_FINDING, ProfileError
+from ftbench.cli.completion import cards, selections
 from ftbench.cli.options import (
     AttentionOption,
     ExpandableOption,
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
     from ftbench.records.fit_search import FitAnswer, FitRequest
 
 CardOption = Annotated[
-    str, typer.Option("--gpu", metavar="NAME", help="The card: its name, or a size such as 24GiB.")
+    str,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="The card: its name, or a size such as 24GiB.",
+        autocompletion=cards,
+    ),
 ]
 OverOption = Annotated[
     list[str] | None,
@@ -52,6 +59,7 @@ def fit_search(
         typer.Option(
             "--cell",
             metavar="KEY=VALUE,...",
+            autocompletion=selections,
             help="The cell that is to fit, by its values on the axes.  [default: the first cell]",
         ),
     ] = None,

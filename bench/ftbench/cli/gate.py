@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import EXIT_FINDING, FtbenchError
+from ftbench.cli.completion import profiles
 from ftbench.cli.options import (
     JsonOption,
     NoCacheOption,
@@ -48,6 +49,7 @@ GatedArgument = Annotated[
         metavar="PROFILE|FILE.py:FACTORY",
         help="A profile's name or TOML file; a function that builds a training step; or a JSON file of"
         " pytest-benchmark.",
+        autocompletion=profiles,
     ),
 ]
 BaseOption = Annotated[

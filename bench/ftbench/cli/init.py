@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from ftbench.base.errors import ProfileError, nearest_name
+from ftbench.cli.completion import tasks
 from ftbench.cli.options import SetOption, open_console
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ OutOption = Annotated[
 ]
 TaskOption = Annotated[
     str | None,
-    typer.Option("--task", metavar="NAME", help="The task.  [default: what the columns fit]"),
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="The task.  [default: what the columns fit]",
+        autocompletion=tasks,
+    ),
 ]
 TextOption = Annotated[
     list[str] | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack, cast, 
 import typer
 
 from ftbench.base.errors import ProfileError
+from ftbench.cli.completion import cards, profiles, selections
 from ftbench.verbs.asking import asked_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 200  # columns if the output is not a terminal, so that a log is not wrapped
 
 ProfileArgument = Annotated[
-    str, typer.Argument(metavar="PROFILE", help="A name under profiles/, or a path to a TOML file.")
+    str,
+    typer.Argument(
+        metavar="PROFILE",
+        help="A name under profiles/, or a path to a TOML file.",
+        autocompletion=profiles,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -40,6 +46,7 @@ OnlyOption = Annotated[
         "--only",
         metavar="KEY=VALUE,...",
         help="Only the cells with these values on the axes, such as max_length=512.",
+        autocompletion=selections,
     ),
 ]
 JsonOption = Annotated[
@@ -53,6 +60,7 @@ GpuOption = Annotated[
         "--gpu",
         metavar="NAME",
         help="A card by its name, such as t4, a memory size, such as 24GiB, or all; repeatable.",
+        autocompletion=cards,
     ),
 ]
 AttentionOption = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.base.errors import EXIT_FINDING, FtbenchError, PredictionError, WorkloadError
+from ftbench.cli.completion import selections
 from ftbench.cli.options import (
     AssumeTorchOption,
     AttentionOption,
@@ -40,7 +41,10 @@ from ftbench.verbs.cards import calibrated_gpus, with_calibration_note
 from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ftbench.estimation.estimate import Estimate
+    from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import Predictions
 
 TrainSizeOption = Annotated[
@@ -55,11 +59,12 @@ BatchOption = Annotated[
     int | None, typer.Option("--batch", metavar="N", min=1, help="Training examples per batch.")
 ]
 PricesOption = Annotated[
-    list[float] | None,
+    list[str] | None,
     typer.Option(
         "--usd-per-hour",
-        metavar="USD",
-        help="The price of a device: give one for all devices, or one for each --gpu.",
+        metavar="USD|CARD=USD",
+        help="The price of a device: one for all, one for each --gpu, or l4=0.71."
+        "  [default: dated list prices]",
     ),
 ]
 RunsOption = Annotated[
@@ -166,13 +171,13 @@ def predict(
     if as_json:
         print(json.dumps(predictions_json(asked.grid, predictions, asked.name), indent=1))
     else:
-        _show_predictions(asked, predictions, [card.name for card in gpus])
+        _show_predictions(asked, predictions, gpus)
     if predictions.refused or predictions.refused_cards:
         raise typer.Exit(EXIT_FINDING)
 
 
-def _show_predictions(asked: Subject, predictions: Predictions, names: list[str]) -> None:
-    """Show the table of cells, the largest batches or values, and the notes."""
+def _show_predictions(asked: Subject, predictions: Predictions, gpus: list[Gpu]) -> None:
+    """Show the table of cells, the largest batches or values, and the notes; many cards in a table of their own."""
     from ftbench.report.commands.prediction import (
         LEGEND,
         growth_notes,
@@ -181,13 +186,18 @@ def _show_predictions(asked: Subject, predictions: Predictions, names: list[str]
         notes_lines,
         predictions_table,
     )
+    from ftbench.report.commands.prediction_cards import MOST_COLUMNS, many_cards_table
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
+    many = len(gpus) > MOST_COLUMNS
+    names = [] if many else [card.name for card in gpus]
     show_table(console, predictions_table(asked.grid, predictions, names))
-    if isinstance(asked, ProfileSubject) and predictions.largest:
+    if many:
+        show_table(console, many_cards_table(asked.grid, predictions, gpus))
+    elif isinstance(asked, ProfileSubject) and predictions.largest:
         show_table(console, largest_table(asked.grid, predictions, names))
-    if isinstance(asked, ProgramSubject) and predictions.largest_values:
+    elif isinstance(asked, ProgramSubject) and predictions.largest_values:
         show_table(console, largest_values_table(asked.grid, predictions, names))
     for line in growth_notes(asked.grid, predictions):
         console.print(line, soft_wrap=True, markup=False)
@@ -202,6 +212,7 @@ def explain(
         typer.Option(
             "--cell",
             metavar="KEY=VALUE,...",
+            autocompletion=selections,
             help="The cell, by its values on the axes.  [default: the first cell]",
         ),
     ] = None,
@@ -295,11 +306,14 @@ def estimate(
     """Estimate time, memory, cost and accuracy of a run.
 
     Each figure has an interval. For an option that is not given, the largest value of the profile is taken.
-    Without --gpu, the estimate is for the machine of the measured runs, or else for a calibrated CPU (`ftbench
-    calibrate`). For a card without measured runs or a calibration, time is an interval from a model of kernels.
+    Several cards (or --gpu all) are ranked in one table. Without --gpu, the estimate is for the machine of the
+    measured runs, or else for a calibrated CPU (`ftbench calibrate`). For a card without measured runs or a
+    calibration, time is an interval from a model of kernels.
     """
+    from ftbench.estimation.ranking import ranked
     from ftbench.plan.profile_file import load_profile
     from ftbench.report.commands.estimate import estimate_json
+    from ftbench.report.commands.estimate_ranking import ranking_json
     from ftbench.verbs.estimate import estimated
 
     given = {
@@ -317,23 +331,40 @@ def estimate(
         asked_of(shown, cached=not no_cache),
     )
     if as_json:
-        print(json.dumps(estimate_json(found), indent=1))
+        ranking = ranking_json(ranked(found))
+        print(json.dumps(estimate_json(found) | {"ranking": ranking}, indent=1))
     else:
         _show_estimate(found)
     if found.refused:
         raise typer.Exit(EXIT_FINDING)
 
 
+def _show_ranking(console: Console, found: Estimate) -> None:
+    """Show several devices in one table, the best first, with what cannot be told apart."""
+    from ftbench.estimation.ranking import ranked
+    from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
+    from ftbench.report.render.terminal import show_table
+
+    ranking = ranked(found)
+    show_table(console, ranking_table(ranking))
+    console.print()
+    for line in ranking_lines(ranking, found.score):
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _show_estimate(found: Estimate) -> None:
-    """Show an estimate: its run, one table per device, and the notes."""
+    """Show an estimate: its run, several devices side by side, one table each unless they are many, and notes."""
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
     from ftbench.report.commands.estimate_sentences import note_words
+    from ftbench.report.commands.prediction_cards import MOST_COLUMNS
     from ftbench.report.render.terminal import show_table
 
     console = open_console()
     for line in headline(found):
         console.print(line, soft_wrap=True)
-    for device in found.devices:
+    if len(found.devices) > 1:
+        _show_ranking(console, found)
+    for device in found.devices if len(found.devices) <= MOST_COLUMNS else ():
         show_table(console, device_table(device, found.score))
         for note in device.notes:
             console.print(f"(!) {note_words(note)}", soft_wrap=True)

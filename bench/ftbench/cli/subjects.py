@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ftbench.base.errors import ProfileError
+from ftbench.cli.completion import profiles
 from ftbench.cli.options import selection_of, shown
 from ftbench.verbs.asking import asked_of
 from ftbench.verbs.subjects import Subject, profile_subject, program_subject
@@ -21,6 +22,7 @@ SubjectArgument = Annotated[
     typer.Argument(
         metavar="PROFILE|FILE.py:FACTORY",
         help="A profile's name or TOML file; or a function that builds a training step.",
+        autocompletion=profiles,
     ),
 ]
 ArgOption = Annotated[

@@ -11,6 +11,7 @@ from ftbench.estimation.calibrated_run import factor_of_cells, run_seconds
 from ftbench.estimation.calibrated_time import MeasuredSpeed
 from ftbench.estimation.card_speed import speed_of
 from ftbench.estimation.evidence import Curves, Evidence, fixed_differences
+from ftbench.estimation.prices import Price
 from ftbench.estimation.reasons import (
     Absence,
     CalibratedTimes,
@@ -84,13 +85,14 @@ class EstimatedFigure:
 
 
 def costs(
-    time: EstimatedFigure, usd_per_hour: float | None, evidence: Evidence | None
+    time: EstimatedFigure, price: Price | None, evidence: Evidence | None
 ) -> list[EstimatedFigure]:
     """Return time, and the figures that follow from it."""
     hours = time.times("device_hours", 1 / SECONDS_PER_HOUR, OneDevice())
     cost = EstimatedFigure("cost_usd", absent=NoPrice())
-    if usd_per_hour is not None:
-        cost = hours.times("cost_usd", float(usd_per_hour), HourlyPrice(usd_per_hour))
+    if price is not None:
+        paid = HourlyPrice(price.usd_per_hour, price.listed)
+        cost = hours.times("cost_usd", float(price.usd_per_hour), paid)
     power = evidence.power() if evidence else None
     energy = EstimatedFigure("energy_j", absent=NoEnergy() if evidence else NoRunOnDevice())
     if power is not None:
@@ -240,6 +242,8 @@ def card_time(
             gaps=time.gaps,
             steps=known.steps,
             cards=known.cards,
+            host_share=time.host_share,
+            beside_share=time.beside_share,
         ),
     )
 

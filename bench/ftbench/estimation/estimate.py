@@ -34,6 +34,7 @@ from ftbench.estimation.evidence import (
     evidence_for,
     workload_differences,
 )
+from ftbench.estimation.prices import GivenPrices, Price, prices_of
 from ftbench.estimation.reasons import (
     CalibratedTimes,
     CalibratedWithOtherTorch,
@@ -76,7 +77,7 @@ class DeviceEstimate:
     """The costs of a run on one device."""
 
     device: str
-    usd_per_hour: float | None
+    price: Price | None
     figures: tuple[EstimatedFigure, ...]
     verdict: str | None = None
     largest: LargestBatch | None = None
@@ -144,31 +145,12 @@ def _largest(name: str, options: Sequence[Any]) -> Any:
     return max(options) if numbers and name != "seed" else options[0]
 
 
-def prices_of(usd_per_hour: Sequence[float], devices: int) -> list[float | None]:
-    """Return a price for each device: one for all, or one each; raises ProfileError."""
-    for price in usd_per_hour:
-        if not 0 < price < float("inf"):
-            raise ProfileError(
-                "not a price", where="--usd-per-hour", got=str(price), expected="a number above 0"
-            )
-    if not usd_per_hour:
-        return [None] * devices
-    if len(usd_per_hour) not in (1, devices):
-        raise ProfileError(
-            "as many prices as devices, or one for all",
-            where="--usd-per-hour",
-            got=str(len(usd_per_hour)),
-            expected=f"1 or {devices}" if devices > 1 else "1",
-        )
-    return [*usd_per_hour] * (devices if len(usd_per_hour) == 1 else 1)
-
-
 def on_card(
     target: TargetRun,
     gpu: Gpu,
     predictions: Predictions,
     *,
-    usd_per_hour: float | None,
+    price: Price | None,
     evidence: Evidence | None,
     calibration: Calibration | None = None,
 ) -> DeviceEstimate:
@@ -189,9 +171,9 @@ def on_card(
         notes.insert(0, MayNotFit(certain=card.verdict == "does not fit"))
     return DeviceEstimate(
         device=gpu.name,
-        usd_per_hour=usd_per_hour,
+        price=price,
         figures=(
-            *costs(time, usd_per_hour, evidence),
+            *costs(time, price, evidence),
             *(_card_memory(card) if card else [EstimatedFigure("reserved_bytes", absent=refused)]),
         ),
         verdict=card.verdict if card else None,
@@ -205,7 +187,7 @@ def on_measured_device(
     evidence: Evidence,
     predictions: Predictions | None,
     *,
-    usd_per_hour: float | None,
+    price: Price | None,
     calibration: Calibration | None = None,
 ) -> DeviceEstimate:
     """Return the costs of a run on the machine that runs were measured on; `calibration` is of its CPU.
@@ -233,8 +215,8 @@ def on_measured_device(
             memory.append(EstimatedFigure(name, absent=fit))
     return DeviceEstimate(
         device=evidence.device.name,
-        usd_per_hour=usd_per_hour,
-        figures=(*costs(time, usd_per_hour, evidence), *memory),
+        price=price,
+        figures=(*costs(time, price, evidence), *memory),
         notes=tuple(notes),
     )
 
@@ -244,7 +226,7 @@ def on_calibrated_cpu(
     calibration: Calibration,
     predictions: Predictions | None,
     *,
-    usd_per_hour: float | None,
+    price: Price | None,
 ) -> DeviceEstimate:
     """Return the costs of a run on a CPU that was calibrated, and on which no run was measured."""
     found = predictions.of(target.cell.cell_id) if predictions else None
@@ -254,9 +236,9 @@ def on_calibrated_cpu(
     )
     return DeviceEstimate(
         device=calibration.device.name,
-        usd_per_hour=usd_per_hour,
+        price=price,
         figures=(
-            *costs(time or EstimatedFigure("time_s", absent=NotCalibrated()), usd_per_hour, None),
+            *costs(time or EstimatedFigure("time_s", absent=NotCalibrated()), price, None),
             *memory,
         ),
     )
@@ -364,7 +346,7 @@ def estimate(
     *,
     on_cards: Predictions | None,
     on_cpu: Predictions | None,
-    usd_per_hour: Sequence[float],
+    prices: GivenPrices,
     calibrations: Sequence[Calibration] = (),
 ) -> Estimate:
     """Return the costs of a run on these cards; without any, on the devices that runs were measured on.
@@ -379,20 +361,19 @@ def estimate(
     if not where and cpu is not None:
         where = [(None, None)]
     devices = []
-    for (gpu, evidence), price in zip(where, prices_of(usd_per_hour, len(where)), strict=True):
+    of_each = prices_of(prices, [gpu for gpu, _ in where])
+    for (gpu, evidence), price in zip(where, of_each, strict=True):
         if gpu is not None and on_cards is not None:
             known = of_card(gpu, calibrations)
             devices.append(
-                on_card(
-                    target, gpu, on_cards, usd_per_hour=price, evidence=evidence, calibration=known
-                )
+                on_card(target, gpu, on_cards, price=price, evidence=evidence, calibration=known)
             )
         elif evidence is None and cpu is not None:
-            devices.append(on_calibrated_cpu(target, cpu, on_cpu, usd_per_hour=price))
+            devices.append(on_calibrated_cpu(target, cpu, on_cpu, price=price))
         elif evidence is not None:
             same = cpu if cpu and cpu.device.name == evidence.device.name else None
             devices.append(
-                on_measured_device(target, evidence, on_cpu, usd_per_hour=price, calibration=same)
+                on_measured_device(target, evidence, on_cpu, price=price, calibration=same)
             )
     works = [one.work for found in predictions for one in found.cells if one.work is not None]
     job = schedule_of(target.cell)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ftbench.analysis.fits import reasons as fits
 from ftbench.analysis.fits.laws import HeldOut
 from ftbench.estimation.time_interval import Gap
-from ftbench.plan.gpus import Dtype
+from ftbench.plan.gpus import Dtype, ListPrice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,8 @@ class KernelTimes:
     """The model of kernels, with these rates of a card, and the factor up and down of its interval.
 
     `gaps` are where the run lies outside the evidence: `steps` published step times on `cards` kinds of card.
+    `host_share` is the host's time in parts of a step's, near one if the card waits for it; `beside_share` is what
+    the start and the checkpoints take of the whole run.
     """
 
     dtype: Dtype
@@ -71,6 +73,8 @@ class KernelTimes:
     gaps: tuple[Gap, ...]
     steps: int
     cards: int
+    host_share: float = 0.0
+    beside_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +97,10 @@ class OneDevice:
 
 @dataclasses.dataclass(frozen=True)
 class HourlyPrice:
-    """The device-hours times a price."""
+    """The device-hours times a price; `listed` is the list price that it is, None if it was given."""
 
     usd_per_hour: float
+    listed: ListPrice | None = None
 
 
 @dataclasses.dataclass(frozen=True)

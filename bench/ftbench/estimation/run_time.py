@@ -38,11 +38,17 @@ class RunOnCard:
 
 @dataclasses.dataclass(frozen=True)
 class RunTime:
-    """The seconds of a run, the factor up and down of its kernels' time, and why that is wider than usual."""
+    """The seconds of a run, the factor up and down of its kernels' time, and why that is wider than usual.
+
+    `host_share` is the host's time in parts of a step's, `beside_share` that of start and checkpoints in parts of
+    the run's.
+    """
 
     seconds: Interval
     factor: float
     gaps: tuple[Gap, ...]
+    host_share: float
+    beside_share: float
 
 
 def has_kernels(work: CellWork) -> bool:
@@ -76,7 +82,8 @@ def run_times(runs: list[RunOnCard]) -> list[RunTime]:
         seconds = Interval(
             max(value + beside.value, low), low, max(value * factor + beside.high, low)
         )
-        found.append(RunTime(seconds, factor, gaps))
+        share = beside.value / seconds.value
+        found.append(RunTime(seconds, factor, gaps, host_share=shares[i], beside_share=share))
     return found
 
 

@@ -57,6 +57,14 @@ NOMINAL_SHARE = 0.90
 _BARE_SIZE = re.compile(r"\s*[\d.]+\s*([KMGT]i?)?B\s*", re.IGNORECASE)
 
 
+class ListPrice(FrozenModel):
+    """What a provider asked for an hour of a card, on demand: USD, the day it was read, and where."""
+
+    usd_per_hour: Rate
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    source: Name
+
+
 class Gpu(FrozenModel):
     """One kind of card. `gpus.toml` explains each field and how its figure was found."""
 
@@ -79,6 +87,7 @@ class Gpu(FrozenModel):
     l2_bytes: Size | None = Field(None, description="The second-level cache.")
     spec_source: str = ""
     spec_check: str = ""
+    list_price: ListPrice | None = None
     note: str = ""
 
     @property

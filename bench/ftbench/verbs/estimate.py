@@ -48,20 +48,34 @@ class EstimatedRun:
         columns = ["device", "figure", "value", "low", "high", "interval", "source", "absent"]
         return pd.DataFrame(rows, columns=columns)
 
+    @property
+    def best(self) -> str | None:
+        """Return the device that is best by money or time, among those that fit; None if none does."""
+        from ftbench.estimation.ranking import ranked
+
+        best = ranked(self.estimate).best
+        return best.device if best else None
+
     def _repr_html_(self) -> str:
+        from ftbench.estimation.ranking import ranked
         from ftbench.report.commands.estimate import device_table, headline
+        from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
         from ftbench.report.commands.estimate_sentences import note_words
 
-        found = self.estimate
+        found, lines = self.estimate, [*headline(self.estimate)]
         tables = [device_table(device, found.score) for device in found.devices]
-        return page_of(tables, [*headline(found), *map(note_words, found.notes)])
+        if len(found.devices) > 1:
+            ranking = ranked(found)
+            tables = [ranking_table(ranking), *tables]
+            lines += ranking_lines(ranking, found.score)
+        return page_of(tables, [*lines, *map(note_words, found.notes)])
 
 
 def estimate(
     profile: ProfileLike,
     *,
     gpu: str | Sequence[str] = (),
-    usd_per_hour: float | Sequence[float] = (),
+    usd_per_hour: float | Sequence[float] | Mapping[str, float] = (),
     train_size: int | None = None,
     max_length: int | None = None,
     batch: int | None = None,
@@ -75,9 +89,9 @@ def estimate(
     `train_size` (examples), `max_length` (tokens) and `batch` (examples per device) select the run; without one,
     the largest value of the profile is taken. `gpu` names cards of the catalogue; without it, the estimate is for
     the machine of the measured runs in `runs` (`results/NAME` if that exists), or for a calibrated CPU.
-    `usd_per_hour` is the price of all devices, or of each. Raises ProfileError, WorkloadError, RunDirectoryError.
+    `usd_per_hour` is the price of all devices, of each in order, or of cards by name; without one, dated list
+    prices are taken. Raises ProfileError, WorkloadError and RunDirectoryError.
     """
-    prices = (usd_per_hour,) if isinstance(usd_per_hour, int | float) else tuple(usd_per_hour)
     given = {
         "train_size": train_size,
         "max_length": max_length,
@@ -88,7 +102,7 @@ def estimate(
             profile_of(profile, settings),
             given,
             calibrated_gpus((gpu,) if isinstance(gpu, str) else gpu),
-            prices,
+            _price_texts(usd_per_hour),
             None if runs is None else Path(runs),
             attention,
             asked_of(cached=cache),
@@ -100,14 +114,18 @@ def estimated(
     profile: Profile,
     given: Mapping[str, int | None],
     gpus: Sequence[Gpu],
-    usd_per_hour: Sequence[float],
+    usd_per_hour: Sequence[str],
     runs: Path | None,
     attention: AttentionKernel | None,
     ask: Ask,
 ) -> Estimate:
-    """Return the estimate of the run that the values of axes select, on cards or on the devices that are known."""
+    """Return the estimate of the run that the values of axes select, on cards or on the devices that are known.
+
+    `usd_per_hour` has prices as `given_prices` reads them, `ask` answers what must be predicted.
+    """
     from ftbench.estimation import estimate as estimates
     from ftbench.estimation.calibrated_run import of_cpu, with_first
+    from ftbench.estimation.prices import given_prices, prices_of
     from ftbench.execute.ranks import require_one_process
     from ftbench.plan.devices import cpu_name
     from ftbench.plan.sources import resolve_data, resolve_model
@@ -124,7 +142,9 @@ def estimated(
     cards, on_cpu = estimates.devices_of(gpus, known, calibrations)
     if not cards and not on_cpu:
         raise nothing_to_estimate_on(known)
-    estimates.prices_of(usd_per_hour, len(gpus) or len(known.evidence) or 1)
+    prices = given_prices(usd_per_hour)
+    measured = [estimates.card_of_device(one.device) for one in known.evidence]
+    prices_of(prices, gpus or measured or [None])  # before anything is predicted
     asked = PredictRequest(cells=(target.cell,), hypothetical=True)
     of_cards = {"gpus": tuple(cards), "largest_batch": True, "work": True, "attention": attention}
     of_this_cpu = {
@@ -137,6 +157,15 @@ def estimated(
         known,
         on_cards=ask(asked.model_copy(update=of_cards)).on_every_card() if cards else None,
         on_cpu=ask(asked.model_copy(update=of_this_cpu)) if on_cpu else None,
-        usd_per_hour=usd_per_hour,
+        prices=prices,
         calibrations=calibrations,
     )
+
+
+def _price_texts(usd_per_hour: float | Sequence[float] | Mapping[str, float]) -> tuple[str, ...]:
+    """Return prices as the command line has them."""
+    if isinstance(usd_per_hour, int | float):
+        return (str(usd_per_hour),)
+    if isinstance(usd_per_hour, Mapping):
+        return tuple(f"{card}={price}" for card, price in usd_per_hour.items())
+    return tuple(map(str, usd_per_hour))

@@ -15,6 +15,7 @@ from ftbench.estimation.answers import (
     score,
 )
 from ftbench.estimation.evidence import Evidence
+from ftbench.estimation.prices import Price
 from ftbench.estimation.reasons import (
     CurveOfRuns,
     FollowsFromTime,
@@ -75,7 +76,7 @@ def evidence(*fits, outside=(), refused=()):
 
 
 def test_money_is_hours_times_the_price_at_both_ends():
-    time, hours, cost, _ = costs(TIME, 0.8, None)
+    time, hours, cost, _ = costs(TIME, Price(0.8), None)
     assert time is TIME
     assert (hours.value, hours.low, hours.high) == pytest.approx((2, 1, 3))
     assert (cost.value, cost.low, cost.high) == pytest.approx((1.6, 0.8, 2.4))
@@ -90,7 +91,7 @@ def test_without_a_price_there_is_no_money():
 
 def test_what_follows_from_an_absent_time_is_absent():
     few = TooFewCells(1, 4)
-    _, hours, cost, energy = costs(EstimatedFigure("time_s", absent=few), 0.8, None)
+    _, hours, cost, energy = costs(EstimatedFigure("time_s", absent=few), Price(0.8), None)
     assert {one.value for one in (hours, cost, energy)} == {None}
     assert hours.absent == cost.absent == FollowsFromTime(few)
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from ftbench.base.errors import ProfileError, RunDirectoryError
+from ftbench.base.errors import RunDirectoryError
 from ftbench.estimation.estimate import (
     MeasuredRuns,
     devices_of,
     estimate,
-    prices_of,
     read_measured,
     target_of,
 )
+from ftbench.estimation.prices import given_prices
 from ftbench.estimation.reasons import (
     CalibratedTimes,
     CalibratedWithOtherTorch,
@@ -118,27 +118,6 @@ def test_other_axes_are_those_of_one_block():
     assert "max_steps" not in settings
     assert "bf16" not in settings
     assert {"learning_rate", "bf16", "max_steps"} <= found.assumed.keys()
-
-
-# Prices
-
-
-def test_one_price_is_for_all_devices():
-    assert prices_of([0.8], 3) == [0.8] * 3
-    assert prices_of([0.8, 2.0], 2) == [0.8, 2.0]
-    assert prices_of([], 2) == [None, None]
-
-
-@pytest.mark.parametrize("given", [[0.0], [-1.0], [float("nan")], [float("inf")]])
-def test_a_price_is_a_number_above_nothing(given):
-    with pytest.raises(ProfileError, match="not a price"):
-        prices_of(given, 1)
-
-
-def test_as_many_prices_as_devices():
-    with pytest.raises(ProfileError, match="as many prices") as refused:
-        prices_of([1.0, 2.0], 3)
-    assert refused.value.expected == "1 or 3"
 
 
 # Which runs
@@ -264,7 +243,7 @@ def on(of, *gpus, known=None, price=(), cards=None, cpu=None, calibrations=()):
         known or MeasuredRuns(),
         on_cards=cards or (predictions(of, *gpus) if gpus else None),
         on_cpu=cpu,
-        usd_per_hour=price,
+        prices=given_prices(price),
         calibrations=calibrations,
     )
 
@@ -275,7 +254,7 @@ def figures(found):
 
 def test_on_a_card_that_was_not_measured_time_is_a_roofline():
     of = target(train_size=1000, max_length=16, per_device_train_batch_size=8)
-    found = on(of, "l4", price=[0.8])
+    found = on(of, "l4", price=["0.8"])
     (card,) = found.devices
     its = figures(card)
     assert its["time_s"].interval == "bounds"
@@ -288,10 +267,10 @@ def test_on_a_card_that_was_not_measured_time_is_a_roofline():
 
 
 def test_every_card_has_its_own():
-    found = on(target(train_size=1000), "l4", "t4", price=[1, 2])
+    found = on(target(train_size=1000), "l4", "t4", price=["1", "2"])
     slow, fast = figures(found.devices[1])["time_s"], figures(found.devices[0])["time_s"]
     assert slow.low > fast.low
-    assert [one.usd_per_hour for one in found.devices] == [1, 2]
+    assert [one.price.usd_per_hour for one in found.devices] == [1, 2]
 
 
 def test_on_a_card_that_was_measured_time_is_a_fit(tmp_path):
@@ -316,7 +295,7 @@ def test_runs_that_give_no_fit_leave_the_roofline_and_say_why(tmp_path):
 def test_without_a_card_it_is_the_machine_that_was_measured(tmp_path):
     of = target(train_size=128, max_length=32, per_device_train_batch_size=8)
     known = read_measured(written(tmp_path, PROCESSOR, train_pool=200), of, asked=True)
-    (here,) = on(of, known=known, price=[0.1], cpu=predictions(of)).devices
+    (here,) = on(of, known=known, price=["0.1"], cpu=predictions(of)).devices
     its = figures(here)
     assert here.device == "a processor"
     assert its["tensors_bytes"].interval == "exact"
@@ -341,7 +320,7 @@ def test_a_run_that_may_not_fit_says_so_first(verdict, certain):
 def test_a_run_that_is_not_predicted_has_no_figures_but_reasons():
     of = target(train_size=64)
     refused = Refused(cell_id=of.cell.cell_id, reason="training.optim: not covered")
-    found = on(of, "l4", cards=Predictions(cells=(), refused=(refused,)), price=[1])
+    found = on(of, "l4", cards=Predictions(cells=(), refused=(refused,)), price=["1"])
     its = figures(found.devices[0])
     assert found.refused == "training.optim: not covered"
     assert its["time_s"].absent == its["reserved_bytes"].absent == NotPredicted(found.refused)

@@ -14,11 +14,8 @@ from tests.unit.test_cli_gate import Forecast
 def planted(monkeypatch):
     made = Forecast()
 
-    def forecast(request, engine, *, on_progress, kept=None):
-        return made(request, engine, on_progress=on_progress)
-
     monkeypatch.setenv("FTBENCH_CACHE", "off")
-    monkeypatch.setattr(prediction_worker, "forecast", forecast)
+    monkeypatch.setattr(prediction_worker, "forecast", made)
     return made
 
 
@@ -81,6 +78,18 @@ def test_an_estimate_has_a_row_per_device_and_figure(planted, monkeypatch, tmp_p
     assert set(table["device"]) == {"l4", "t4"}
     assert {"time_s", "reserved_bytes", "cost_usd", "score"} <= set(table["figure"])
     assert found.estimate.target.cell.per_device_train_batch_size == 2
-    assert found._repr_html_().count("<table") == 2
+    assert found._repr_html_().count("<table") == 3  # the ranking, and one per device
+    assert found.best in {"l4", "t4"}
     (request,) = planted.requests
     assert (request.work, request.largest_batch, request.hypothetical) == (True, True, True)
+
+
+def test_a_price_is_of_all_devices_or_of_a_card(planted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def prices(**given):
+        found = ftbench.estimate("smoke", gpu=["l4", "t4"], **given).estimate
+        return {one.device: one.usd_per_hour for one in found.devices}
+
+    assert prices(usd_per_hour=0.5) == {"l4": 0.5, "t4": 0.5}
+    assert prices(usd_per_hour={"l4": 0.7, "t4": 0.3}) == {"l4": 0.7, "t4": 0.3}

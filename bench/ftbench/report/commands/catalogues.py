@@ -101,17 +101,18 @@ def gpus_table(cards: Sequence[Gpu]) -> Table:
             gpu.generation,
             ".".join(map(str, gpu.compute_capability)),
             _scaled(gpu.tdp_watts, 1),
+            f"{gpu.list_price.usd_per_hour:.2f}" if gpu.list_price else ABSENT,
         )
         for gpu in cards
     ]
     return Table(
-        title="Cards: memory in GiB, bandwidth in GB/s, arithmetic in TFLOP/s, power in W",
+        title="Cards: memory in GiB, bandwidth in GB/s, arithmetic in TFLOP/s, power in W, one list price",
         columns=(
             *("card", "memory", "bandwidth", *_RATES),
-            *("generation", "capability", "power"),
+            *("generation", "capability", "power", "USD per hour"),
         ),
         rows=tuple(rows),
-        numeric=(False, True, True, *(True for _ in _RATES), False, True, True),
+        numeric=(False, True, True, *(True for _ in _RATES), False, True, True, True),
         optional=("capability", "power"),
     )
 

@@ -75,7 +75,7 @@ def device_table(device: DeviceEstimate, score: EstimatedFigure) -> Table:
         sure, may = device.largest.certain, device.largest.possible
         source = "at this length, predicted"
         rows.append(("largest batch", f"{sure:,}", f"{sure:,}", f"{may:,}", "simulated", source))
-    price = f", {device.usd_per_hour:g} USD per hour" if device.usd_per_hour else ""
+    price = f", {device.price.usd_per_hour:g} USD per hour" if device.price else ""
     return Table(
         title=f"On {device.device}{price}",
         columns=("figure", "value", "low", "high", "interval", "source"),
@@ -146,7 +146,10 @@ def _device_json(device: DeviceEstimate) -> dict[str, Any]:
     largest = device.largest
     return {
         "device": device.device,
-        "usd_per_hour": device.usd_per_hour,
+        "usd_per_hour": device.price and device.price.usd_per_hour,
+        "list_price": device.price
+        and device.price.listed
+        and device.price.listed.model_dump(mode="json"),
         "figures": {figure.name: _answer_json(figure) for figure in device.figures},
         "verdict": device.verdict,
         "largest_batch": largest and {"certain": largest.certain, "possible": largest.possible},

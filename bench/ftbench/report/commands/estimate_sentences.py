@@ -80,7 +80,9 @@ def _(_source: reasons.OneDevice) -> str:
 
 @source_words.register
 def _(source: reasons.HourlyPrice) -> str:
-    return f"hours x {source.usd_per_hour:g} USD"
+    listed = source.listed
+    of = f", {listed.source.partition(';')[0]} on {listed.date}" if listed else ""
+    return f"hours x {source.usd_per_hour:g} USD{of}"
 
 
 @source_words.register
@@ -175,7 +177,7 @@ def _(why: reasons.RateUnknown) -> str:
 
 @absence_words.register
 def _(_why: reasons.NoPrice) -> str:
-    return "no --usd-per-hour was given"
+    return "no --usd-per-hour was given, and the catalogue has no list price"
 
 
 @absence_words.register

@@ -8,7 +8,7 @@ field is missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftbench.base.errors import WorkloadError, nearest_name
+from ftbench.base.text import joined
 
 # Columns of a table that has been read: the number of the row as the file shows it, and the file.
 ROW, FILE = "\0row", "\0file"
@@ -211,12 +212,6 @@ def rows_named(table: pa.Table, mask: pa.ChunkedArray) -> str:
     )
     more = len(chosen) - len(first)
     return f"{words}, and {more:,} more" if more else words
-
-
-def joined(words: Iterable[str]) -> str:
-    """Return words as a list in a sentence: `3, 8 and 12`."""
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def combined(tables: Sequence[pa.Table], files: Sequence[str]) -> pa.Table:

@@ -16,10 +16,11 @@ from transformers import (
 )
 
 from ftbench.base.errors import WorkloadError, nearest_name
+from ftbench.base.text import joined
 from ftbench.plan.sources import ModelSource
 from ftbench.records.first_look import ColumnFacts, ColumnsRequest, DataColumns, Kind, ModelFacts
 from ftbench.records.messages import Progress
-from ftbench.worker.data.columns import is_text, joined, missing
+from ftbench.worker.data.columns import is_text, missing
 from ftbench.worker.data.content import WHERE, Reading
 from ftbench.worker.data.find_splits import find_splits
 from ftbench.worker.data.headers import column_names

@@ -7,6 +7,7 @@ import pytest
 from ftbench.analysis.fits.reasons import TooFewSizes
 from ftbench.estimation.answers import EstimatedFigure
 from ftbench.estimation.estimate import DeviceEstimate, Estimate, MeasuredRuns, target_of
+from ftbench.estimation.prices import Price
 from ftbench.estimation.reasons import (
     FromPrediction,
     HourlyPrice,
@@ -42,7 +43,7 @@ LARGEST = LargestBatch(
 def device(**changes):
     fields = {
         "device": "l4",
-        "usd_per_hour": 0.8,
+        "price": Price(0.8),
         "figures": (TIME, EstimatedFigure("cost_usd", 1.6, 0.8, 19.2, "bounds", HourlyPrice(0.8))),
         "verdict": "fits",
         "largest": LARGEST,
@@ -103,7 +104,7 @@ def test_every_figure_has_a_row():
 
 
 def test_a_machine_has_no_verdict():
-    table = device_table(device(verdict=None, largest=None, usd_per_hour=None), ACCURACY)
+    table = device_table(device(verdict=None, largest=None, price=None), ACCURACY)
     assert [row[0] for row in table.rows] == ["time", "money", "accuracy"]
     assert table.title == "On l4"
 

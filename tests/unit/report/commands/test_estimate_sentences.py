@@ -77,7 +77,7 @@ def test_where_a_figure_comes_from(source, words):
             reasons.RateUnknown("t4", "bf16", ("fp32", "fp16")),
             "the catalogue has no speed of t4 in bf16, only in fp32, fp16",
         ),
-        (reasons.NoPrice(), "no --usd-per-hour was given"),
+        (reasons.NoPrice(), "no --usd-per-hour was given, and the catalogue has no list price"),
         (reasons.NoEnergy(), "the runs on this device did not measure energy"),
         (reasons.NoRunOnDevice(), "no run on this device was measured"),
         (

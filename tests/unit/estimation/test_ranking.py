@@ -1,0 +1,81 @@
+import pytest
+
+from ftbench.estimation.answers import EstimatedFigure
+from ftbench.estimation.estimate import DeviceEstimate, Estimate
+from ftbench.estimation.prices import Price
+from ftbench.estimation.ranking import ranked
+from ftbench.estimation.reasons import KernelTimes, NoPrice
+from tests.unit.report.commands.test_estimate import ACCURACY, FOUND
+
+HOUR = 3600.0
+
+
+def kernels(host=0.1, beside=0.1):
+    return KernelTimes("fp32", 1e13, 1e12, 1.4, (), 159, 22, host_share=host, beside_share=beside)
+
+
+def device(name, hours, *, usd=None, width=1.5, verdict="fits", source=None):
+    """A device where the run takes so many hours, up and down by a factor."""
+    ends = (hours, hours / width, hours * width)
+    time = EstimatedFigure("time_s", *(HOUR * n for n in ends), "90 %", source or kernels())
+    cost = EstimatedFigure("cost_usd", absent=NoPrice())
+    if usd is not None:
+        cost = EstimatedFigure("cost_usd", *(usd * n for n in ends), "90 %", source or kernels())
+    return DeviceEstimate(name, Price(usd) if usd else None, (time, cost), verdict)
+
+
+def ranking(*devices):
+    return ranked(Estimate(FOUND.target, FOUND.job, None, devices, ACCURACY))
+
+
+def order(found):
+    return [one.device for one in found.devices]
+
+
+def test_without_prices_the_fastest_is_the_first():
+    found = ranking(device("slow", 9.0), device("fast", 1.0), device("medium", 3.0))
+    assert (found.by, order(found)) == ("time_s", ["fast", "medium", "slow"])
+    assert (found.best.device, found.tied) == ("fast", ())
+
+
+def test_with_prices_the_cheapest_is_the_first_and_those_without_are_last():
+    found = ranking(
+        device("free", 0.5), device("fast", 1.0, usd=9.0), device("cheap", 3.0, usd=1.0)
+    )
+    assert (found.by, order(found)) == ("cost_usd", ["cheap", "fast", "free"])
+    assert found.tied == ()  # 9 / 1.5 is more than 3 x 1.5
+
+
+def test_devices_whose_intervals_reach_the_first_are_not_distinguishable():
+    found = ranking(device("a", 1.0), device("b", 2.0), device("c", 2.3), device("d", 1.2))
+    assert order(found) == ["a", "d", "b", "c"]
+    assert found.tied == ("d", "b")  # 2.0 / 1.5 is less than 1.5, 2.3 / 1.5 is more
+    assert found.causes == ("uncertain",)
+
+
+def test_a_device_that_the_run_does_not_fit_on_is_last_and_never_tied():
+    found = ranking(device("small", 1.0, verdict="does not fit"), device("large", 1.1))
+    assert order(found) == ["large", "small"]
+    assert (found.best.device, found.tied) == ("large", ())
+
+
+@pytest.mark.parametrize("devices", [[], [device("a", 1.0, verdict="does not fit")]])
+def test_where_it_fits_nowhere_there_is_no_best(devices):
+    assert ranking(*devices).best is None
+
+
+@pytest.mark.parametrize(
+    ("host", "beside", "causes"),
+    [
+        (0.9, 0.1, ("host-bound",)),
+        (0.1, 0.9, ("too small",)),
+        (0.9, 0.9, ("host-bound", "too small")),
+        (0.2, 0.2, ("uncertain",)),
+    ],
+)
+def test_causes_are_those_of_all_that_are_tied(host, beside, causes):
+    source = kernels(host, beside)
+    found = ranking(device("a", 1.0, source=source), device("b", 1.1, source=source))
+    assert found.causes == causes
+    mixed = ranking(device("a", 1.0, source=source), device("b", 1.1))
+    assert mixed.causes == ("uncertain",)

@@ -1,0 +1,78 @@
+from ftbench.estimation.answers import EstimatedFigure
+from ftbench.estimation.ranking import ranked
+from ftbench.plan.gpus import load_gpus
+from ftbench.records.prediction import LargestBatch
+from ftbench.report.commands.estimate_ranking import ranking_json, ranking_lines, ranking_table
+from ftbench.report.commands.prediction_cards import many_cards_table
+from ftbench.report.elements.table import ABSENT
+from tests.factories import grid, predictions
+from tests.unit.estimation.test_ranking import device, ranking
+from tests.unit.report.commands.test_estimate import ACCURACY, FOUND
+
+SCORE = EstimatedFigure("accuracy", 0.9, 0.85, 0.95, "95 %")
+
+
+def test_one_row_per_device_with_intervals():
+    table = ranking_table(ranking(device("b", 2.0, usd=1.0), device("a", 1.0, usd=1.0)))
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    (a, _) = table.rows
+    assert a[1:3] == ("fits", ABSENT)
+    assert a[3] == "1 h 00 min (40 min 00 s to 1 h 30 min)"
+    assert a[4:] == ("1.00", "$1.00 ($0.67 to $1.50)")
+    assert len(table.numeric) == len(table.columns)
+
+
+def test_the_lines_name_the_best_and_what_is_tied_with_it():
+    found = ranking(device("a", 1.0, usd=1.0), device("b", 1.1, usd=1.0), device("c", 1.0))
+    lines = "\n".join(ranking_lines(found, SCORE))
+    assert "a, money $1.00" in lines
+    assert "by money: b." in lines
+    assert "--usd-per-hour c=USD" in lines
+    assert "accuracy 0.900 (0.850 to 0.950)" in lines
+    assert "list price" not in lines  # all of them were given
+    data = ranking_json(found)
+    assert data == {
+        "by": "cost_usd",
+        "order": ["a", "b", "c"],
+        "best": "a",
+        "not_distinguishable": ["b"],
+        "causes": ["uncertain"],
+    }
+
+
+def test_list_prices_are_told_with_their_dates():
+    lines = list(ranking_lines(ranked(FOUND), ACCURACY))
+    assert not any("list prices" in line for line in lines)
+    listed = next(gpu.list_price for gpu in load_gpus().values() if gpu.list_price)
+    from ftbench.estimation.prices import Price
+
+    priced = device("a", 1.0, usd=1.0)
+    import dataclasses
+
+    priced = dataclasses.replace(priced, price=Price(1.0, listed))
+    assert any(listed.date in line for line in ranking_lines(ranking(priced), ACCURACY))
+
+
+def test_where_it_fits_nowhere():
+    (line,) = ranking_lines(ranking(device("a", 1.0, verdict="does not fit")), ACCURACY)
+    assert "No device" in line
+
+
+def test_many_cards_are_rows():
+    of, gpus = grid(), list(load_gpus().values())[:6]
+    largest = tuple(
+        LargestBatch(
+            cell_id=of.cells[0].cell_id,
+            gpu=gpus[0].name,
+            max_length=length,
+            certain=batch,
+            possible=batch,
+            reserved=None,
+        )
+        for length, batch in ((16, 80), (32, 40))
+    )
+    table = many_cards_table(of, predictions(of, *(g.name for g in gpus), largest=largest), gpus)
+    assert [row[0] for row in table.rows] == [gpu.name for gpu in gpus]
+    cells = len(of.cells)
+    assert table.rows[0][2:] == (f"{cells} of {cells}", ABSENT, ABSENT, "40 to 80")
+    assert table.rows[1][-1] == ABSENT
