@@ -120,7 +120,9 @@ class FileLog:
             self._note("file", name, stamp_of(name))
 
     def _note(self, kind: str, name: str, value: Stamp | str | None = None) -> None:
-        name = name.encode(errors="replace").decode()  # no such file: what depends on it is not kept
+        name = name.encode(
+            errors="replace"
+        ).decode()  # no such file: what depends on it is not kept
         if (kind, name) not in self._seen:
             self._seen.add((kind, name))
             os.write(self._descriptor, f"{json.dumps([kind, name, value])}\n".encode())
