@@ -1,12 +1,16 @@
 """How long the command line takes to answer."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.report import show
 
 FTBENCH = str(Path(sys.executable).with_name("ftbench"))
+FROM_THE_CACHE_S = 1.5
 
 
 def test_help(benchmark):
@@ -39,3 +43,16 @@ def test_plan_with_predictions(benchmark):
         rounds=3,
     )
     show("ftbench plan quick", {"median of 3": f"{benchmark.stats.stats.median:.1f} s"})
+
+
+@pytest.mark.parametrize(
+    "asked", [("plan", "quick"), ("predict", "quick"), ("explain", "quick"), ("gate", "memory")]
+)
+def test_predictions_from_the_cache(benchmark, tmp_path, asked):
+    environment = os.environ | {"FTBENCH_CACHE": str(tmp_path)}
+    given = {"check": True, "capture_output": True, "env": environment}
+    subprocess.run([FTBENCH, *asked], **given)
+    benchmark.pedantic(subprocess.run, ([FTBENCH, *asked],), given, rounds=5)
+    seconds = benchmark.stats.stats.median
+    show(f"ftbench {' '.join(asked)}, again", {"median of 5": seconds, "bar": FROM_THE_CACHE_S})
+    assert seconds <= FROM_THE_CACHE_S

@@ -32,6 +32,8 @@ _MOST_ELEMENTS = 2**24
 # The values of larger tensors, and all that follows from them, are computed when they are asked for.
 _MOST_AT_ONCE = 2**16
 _RANDOM = torch.Tag.nondeterministic_seeded
+# Deferred values that follow from so many others are computed: each is a few calls deep.
+_DEEPEST = 50
 # Operators without tensors as arguments, whose results are known.
 _CONSTANTS = frozenset(
     {
@@ -185,23 +187,27 @@ class BatchValues:
     def _is_deferred(self, args: Any, kwargs: Any, output: Any) -> bool:
         """Return whether the values of an operator's results are computed when they are asked for."""
         made = [leaf for leaf in tree_leaves(output) if isinstance(leaf, FakeTensor)]
-        if sum(tensor.numel() for tensor in made) > _MOST_AT_ONCE:
-            return True
-        kept = self._storages
-        return any(
-            isinstance(kept.get(leaf.untyped_storage()._cdata), _Deferred)
-            for leaf in _tensors_of((*args, *kwargs.values()))
-            if isinstance(leaf, FakeTensor)
-        )
+        large = sum(tensor.numel() for tensor in made) > _MOST_AT_ONCE
+        return large or self._depth(args, kwargs) > 0
+
+    def _depth(self, args: Any, kwargs: Any) -> int:
+        """Return the depth of the deferred values among arguments; 0 if there are none."""
+        tensors = _tensors_of((*args, *kwargs.values()))
+        fakes = [one for one in tensors if isinstance(one, FakeTensor)]
+        kept = [self._storages.get(one.untyped_storage()._cdata) for one in fakes]
+        return max((one.depth for one in kept if isinstance(one, _Deferred)), default=0)
 
     def _defer(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
         later = self._results_later(func, args, kwargs)
         if later is None:
             return
-        results = functools.cache(later)
+        results, depth = functools.cache(later), 1 + self._depth(args, kwargs)
         for place, tensor in enumerate(tree_leaves(output)):
             if isinstance(tensor, FakeTensor) and tensor.numel() <= _MOST_ELEMENTS:
-                self._note(tensor, _Deferred(results, place, tensor))
+                deferred = _Deferred(results, place, tensor, depth % _DEEPEST)
+                self._note(tensor, deferred)
+                if depth == _DEEPEST:  # its values begin anew
+                    deferred.values()
 
     def _settle(self) -> None:
         """Compute all values that are not yet: an operator is going to write to some that they follow from."""
@@ -278,19 +284,27 @@ class _Deferred:
         results: Callable[[], tuple[Any, ...] | None],
         place: int,
         tensor: torch.Tensor,
+        depth: int,
     ) -> None:
-        """Make the values of the result at this place among all; they must be laid out as this tensor is."""
-        self._results = results
+        """Make the values of the result at this place among all; they must be laid out as this tensor is.
+
+        `depth` is the number of values, each computed from the one before, that may have to be computed first.
+        """
+        self._results: Callable[[], tuple[Any, ...] | None] | None = results
         self._place = place
         self._layout = _layout(tensor)
+        self._values: Values | None = None
+        self.depth = depth
 
     def values(self) -> Values | None:
         """Return the values; None if the operator fails on them, or lays them out in another way."""
-        results = self._results()
-        if results is None:
-            return None
-        values = tuple(tree_leaves(result)[self._place] for result in results)
-        return values if all(_laid_out_as(self._layout, value) for value in values) else None
+        if self._results is not None:
+            results = self._results()
+            self._results = None  # with it go the values that only these follow from
+            values = tuple(tree_leaves(result)[self._place] for result in results or ())
+            if results and all(_laid_out_as(self._layout, value) for value in values):
+                self._values = values
+        return self._values
 
 
 def _run(func: Any, arguments: Any) -> Any:

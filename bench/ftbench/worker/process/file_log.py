@@ -109,8 +109,8 @@ class FileLog:
         name = _absolute("." if path is None else path)
         if name is None or in_library(f"{name}{os.sep}"):
             return
-        importing = any(part in sys._getframe(3).f_code.co_filename for part in _IMPORTERS)
-        if not importing:
+        caller = sys._getframe(2).f_code.co_filename  # below the hook
+        if not any(importer in caller for importer in _IMPORTERS):
             self._note("beyond", f"a list of {name}")
         elif ("folder", name) not in self._seen:
             self._note("folder", name, importable_names(name))
@@ -120,6 +120,9 @@ class FileLog:
             self._note("file", name, stamp_of(name))
 
     def _note(self, kind: str, name: str, value: Stamp | str | None = None) -> None:
+        name = name.encode(
+            errors="replace"
+        ).decode()  # no such file: what depends on it is not kept
         if (kind, name) not in self._seen:
             self._seen.add((kind, name))
             os.write(self._descriptor, f"{json.dumps([kind, name, value])}\n".encode())

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ftbench.base.errors import PredictionError
+from ftbench.prediction.trace import batch_values
 from ftbench.prediction.trace.tracer import Target, tracing
 
 MASKS = ((1, 1, 1, 0), (1, 1, 0, 0))
@@ -112,3 +113,63 @@ def test_a_later_batch_is_known_like_the_first():
             tracer.batch_values.know(mask, values)
             assert tracer.batch_values.numbers(mask.sum()) == {3, 2}
             del mask
+
+
+LARGE = 300  # tokens: a mask of every pair has more elements than are computed at once
+
+
+def pairs(tokens):
+    return tokens[:, :, None] == tokens[:, None, :]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (lambda tokens: int(pairs(tokens).sum()), LARGE**2),
+        (lambda tokens: pairs(tokens).logical_not().nonzero(), (0, 3)),
+        (lambda tokens: bool((pairs(tokens)[:, 1:, :-1] & True).all()), True),
+        # Written to after others followed from it, and after a view of it was made.
+        (lambda tokens: _written_later(tokens), LARGE**2),
+        (lambda tokens: _written_through_a_view(tokens), LARGE**2 - LARGE),
+        (lambda tokens: _after_many(tokens, 200), LARGE**2 * 200),
+    ],
+)
+def test_large_values_are_answered_as_well(question, answer, device):
+    assert asked(question, device, tokens=((7,) * LARGE, (9,) * LARGE)) == answer
+
+
+def _written_later(tokens):
+    first = pairs(tokens).long()
+    second = first + 0
+    first.mul_(0)
+    return int(second.sum()) + int(first.sum())
+
+
+def _written_through_a_view(tokens):
+    mask = pairs(tokens).long()
+    mask[:, 0].mul_(0)
+    return int(mask.sum())
+
+
+def _after_many(tokens, number):
+    found = pairs(tokens).long() * 0
+    for _ in range(number):
+        found = found + 1
+    return int(found.sum())
+
+
+def test_large_values_are_not_computed_unless_a_model_asks(monkeypatch):
+    run = []
+    original = batch_values._run
+    monkeypatch.setattr(
+        batch_values, "_run", lambda func, arguments: run.append(func) or original(func, arguments)
+    )
+
+    def question(tokens):
+        mask = (pairs(tokens) | True).logical_not()
+        return tuple(mask.shape)
+
+    assert asked(question, tokens=((7,) * LARGE, (9,) * LARGE)) == (1, LARGE, LARGE)
+    computed = {str(func) for func in run}
+    assert not computed & {"aten.eq.Tensor", "aten.bitwise_or.Scalar", "aten.logical_not.default"}

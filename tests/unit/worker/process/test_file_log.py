@@ -94,6 +94,13 @@ except FileNotFoundError:
     assert own(read_by(body), tmp_path) == {"config.json": None}
 
 
+def test_a_name_that_is_no_text_is_noted_as_one_that_changed(read_by, tmp_path):
+    (tmp_path / os.fsdecode(b"a\xff")).write_text("a")
+    ((name, stamp),) = own(read_by("open(b'a\\xff').close()"), tmp_path).items()
+    assert stamp is not None
+    assert not (tmp_path / name).exists()
+
+
 def test_of_a_file_that_is_read_twice_the_first_stamp_counts(read_by, tmp_path):
     (tmp_path / "a.txt").write_text("a")
     body = """
