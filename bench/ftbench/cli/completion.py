@@ -65,8 +65,8 @@ def selections(ctx: typer.Context, incomplete: str) -> list[str]:
 def _profile_of(ctx: typer.Context) -> str:
     """Return the profile that is already typed.
 
-    An option without its value ends the parsing of a command line before its arguments have their names. The profile
-    is the last of them (`check-snapshot` has a file before it).
+    An option without its value ends the parsing of a command line before its arguments have their names. The
+    profile is the last of them (`check-snapshot` has a file before it).
     """
     named = ctx.params.get("profile") or ctx.params.get("subject")
     return str(named or next(reversed(ctx.args), ""))

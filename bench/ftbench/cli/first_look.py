@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ftbench.starter.columns import Given, Roles, Unclear
 
 _TIMING_S = 60.0  # timing the steps of a model, at most about
-_NEVER = "no terminal to ask in, and --yes guesses nothing that two columns fit"
+_NEVER = "nobody who could be asked"
 
 
 class Look:
@@ -81,7 +83,7 @@ class Look:
         request = ColumnsRequest(
             data=resolve_data(workload), model=resolve_model(workload), train_split=self._split
         )
-        with phases_on(sys.stderr) as show:
+        with phases_on(sys.stderr) as show, _told_by_set():
             return columns_of(request, self.engine, show)
 
     def workload(self, roles: Roles) -> dict[str, object]:
@@ -123,8 +125,19 @@ class Look:
             batch=BATCH,
             seconds=_TIMING_S,
         )
-        with phases_on(sys.stderr) as show:
+        with phases_on(sys.stderr) as show, _told_by_set():
             return texts_of(request, self.engine, show)
+
+
+@contextlib.contextmanager
+def _told_by_set() -> Iterator[None]:
+    """Let a hint at a key of the profile, which is not written yet, name the option that has it here."""
+    try:
+        yield
+    except WorkloadError as error:
+        if error.hint and "[workload]" in error.hint:
+            error.hint += " of a profile; here: --set workload.KEY=VALUE"
+        raise
 
 
 def _workload(settings: dict[str, object]) -> Workload:
