@@ -53,13 +53,13 @@ class Look:
     def roles(self, given: Given, console: Console, *, ask: bool) -> Roles:
         """Return the roles of the columns: given, guessed, or asked for. Raises ProfileError if that is unclear."""
         from ftbench.report.commands.first_look import columns_table
-        from ftbench.report.render.terminal import show_table
+        from ftbench.report.render.terminal import show_line, show_table
         from ftbench.starter.columns import Unclear, guess
 
         self.found = found = self._columns()
         show_table(console, columns_table(found))
         for note in found.notes:
-            console.print(note, soft_wrap=True, markup=False)
+            show_line(console, note)
         _require_header(found, given)
         roles = guess(found, given)
         while ask and isinstance(roles, Unclear):
@@ -70,7 +70,7 @@ class Look:
         if ask and not (given.text and (given.label or given.completion)):
             roles = _confirmed(roles, found)
         console.print()
-        console.print(f"{_said(roles)}.", soft_wrap=True, markup=False)
+        show_line(console, f"{_said(roles)}.")
         return roles
 
     def _columns(self) -> DataColumns:
