@@ -20,7 +20,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from ftbench.execute.engines.local import LocalEngine
     from ftbench.report.commands.doctor import doctor_json, doctor_table, mending_lines
     from ftbench.report.commands.doctor_findings import diagnose, nothing_runs
-    from ftbench.report.render.terminal import phases_on, show_table
+    from ftbench.report.render.terminal import phases_on, show_line, show_table
 
     with phases_on(sys.stderr) as show:
         facts = examine(LocalEngine("spawn", ENVIRONMENT), on_progress=show)
@@ -32,6 +32,6 @@ def doctor(as_json: JsonOption = False) -> None:
         show_table(console, doctor_table(findings))
         console.print()
         for line in mending_lines(findings):
-            console.print(line, soft_wrap=True, markup=False)
+            show_line(console, line)
     if nothing_runs(facts):
         raise typer.Exit(EXIT_FINDING)

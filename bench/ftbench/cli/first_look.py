@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ftbench.verbs.starter.columns import Given, Roles, Unclear
 
 _TIMING_S = 60.0  # timing the steps of a model, at most about
-_NEVER = "no terminal to ask in, and --yes guesses nothing that two columns fit"
+_NEVER = "nobody who could be asked"
 
 
 class Look:
@@ -51,13 +53,13 @@ class Look:
     def roles(self, given: Given, console: Console, *, ask: bool) -> Roles:
         """Return the roles of the columns: given, guessed, or asked for. Raises ProfileError if that is unclear."""
         from ftbench.report.commands.first_look import columns_table
-        from ftbench.report.render.terminal import show_table
+        from ftbench.report.render.terminal import show_line, show_table
         from ftbench.verbs.starter.columns import Unclear, guess
 
         self.found = found = self._columns()
         show_table(console, columns_table(found))
         for note in found.notes:
-            console.print(note, soft_wrap=True, markup=False)
+            show_line(console, note)
         _require_header(found, given)
         roles = guess(found, given)
         while ask and isinstance(roles, Unclear):
@@ -68,7 +70,7 @@ class Look:
         if ask and not (given.text and (given.label or given.completion)):
             roles = _confirmed(roles, found)
         console.print()
-        console.print(f"{_said(roles)}.", soft_wrap=True, markup=False)
+        show_line(console, f"{_said(roles)}.")
         return roles
 
     def _columns(self) -> DataColumns:
@@ -81,7 +83,7 @@ class Look:
         request = ColumnsRequest(
             data=resolve_data(workload), model=resolve_model(workload), train_split=self._split
         )
-        with phases_on(sys.stderr) as show:
+        with phases_on(sys.stderr) as show, _told_by_set():
             return columns_of(request, self.engine, show)
 
     def workload(self, roles: Roles) -> dict[str, object]:
@@ -123,8 +125,19 @@ class Look:
             batch=BATCH,
             seconds=_TIMING_S,
         )
-        with phases_on(sys.stderr) as show:
+        with phases_on(sys.stderr) as show, _told_by_set():
             return texts_of(request, self.engine, show)
+
+
+@contextlib.contextmanager
+def _told_by_set() -> Iterator[None]:
+    """Let a hint at a key of the profile, which is not written yet, name the option that has it here."""
+    try:
+        yield
+    except WorkloadError as error:
+        if error.hint and "[workload]" in error.hint:
+            error.hint += " of a profile; here: --set workload.KEY=VALUE"
+        raise
 
 
 def _workload(settings: dict[str, object]) -> Workload:

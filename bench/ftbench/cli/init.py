@@ -209,7 +209,7 @@ def _write(look: Look, roles: Roles, file: Path, minutes: float, console: Consol
         time_line,
         tokens_table,
     )
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.render.terminal import show_line, show_table
     from ftbench.verbs.starter.first_grid import SLOWEST
     from ftbench.verbs.starter.profile_text import Starter, profile_text
 
@@ -233,7 +233,7 @@ def _write(look: Look, roles: Roles, file: Path, minutes: float, console: Consol
         f"wrote {file}. Go on with:",
         *(f"  {c}" for c in next_commands(shown, f"results/{file.stem}")),
     ):
-        console.print(line, soft_wrap=True, markup=False)
+        show_line(console, line)
 
 
 def _fitting(

@@ -343,13 +343,13 @@ def _show_ranking(console: Console, found: Estimate) -> None:
     """Show several devices in one table, the best first, with what cannot be told apart."""
     from ftbench.estimation.ranking import ranked
     from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.render.terminal import show_line, show_table
 
     ranking = ranked(found)
     show_table(console, ranking_table(ranking))
     console.print()
     for line in ranking_lines(ranking, found.score):
-        console.print(line, soft_wrap=True, markup=False)
+        show_line(console, line)
 
 
 def _show_estimate(found: Estimate) -> None:

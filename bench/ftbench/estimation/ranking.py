@@ -13,6 +13,7 @@ By = Literal["cost_usd", "time_s"]
 # Why devices do not differ more: the host that starts kernels decides on all of them; or a run is mostly its start
 # and its checkpoints; or nothing of that kind, and the intervals are as wide as they are.
 Cause = Literal["host-bound", "too small", "uncertain"]
+_ORDER = {"fits": 0, "too close to call": 1, "does not fit": 2}
 _MOST = 0.5  # a share of a time that is most of it
 
 
@@ -65,11 +66,11 @@ def ranked(found: Estimate) -> Ranking:
     return dataclasses.replace(ranking, tied=tuple(one.device for one in tied), causes=causes)
 
 
-def _key(device: DeviceEstimate, by: By) -> tuple[bool, bool, float, float]:
+def _key(device: DeviceEstimate, by: By) -> tuple[int, bool, float, float]:
     """Return what devices are ordered by: whether it fits and the figure is known; the figure, the time."""
     value, time = _value(device, by), _value(device, "time_s")
     return (
-        device.verdict == "does not fit",
+        _ORDER.get(device.verdict or "fits", 0),
         value is None,
         value if value is not None else 0.0,
         time if time is not None else float("inf"),

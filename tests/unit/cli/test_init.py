@@ -204,4 +204,12 @@ def test_a_grid_that_takes_longer_than_it_may_is_the_smallest(looked_at, tmp_pat
     run()
     made = load_profile(str(tmp_path / "reviews.toml"))
     assert len(made.grid) == 1
-    assert "more than 5 minutes" in capsys.readouterr().out
+    assert "more than --minutes 5" in capsys.readouterr().out
+
+
+def test_a_hint_at_a_key_of_the_profile_names_the_option_that_has_it():
+    hint = 'encoding = "cp1252", under [workload]'
+    with pytest.raises(WorkloadError) as error, first_look._told_by_set():
+        raise WorkloadError("cannot be read", hint=hint)
+    assert error.value.hint.startswith(hint)
+    assert "--set workload." in error.value.hint

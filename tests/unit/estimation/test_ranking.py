@@ -59,6 +59,12 @@ def test_a_device_that_the_run_does_not_fit_on_is_last_and_never_tied():
     assert (found.best.device, found.tied) == ("large", ())
 
 
+def test_a_device_that_the_run_may_not_fit_on_comes_behind_those_it_fits_on():
+    found = ranking(device("perhaps", 1.0, verdict="too close to call"), device("sure", 9.0))
+    assert order(found) == ["sure", "perhaps"]
+    assert found.tied == ("perhaps",)
+
+
 @pytest.mark.parametrize("devices", [[], [device("a", 1.0, verdict="does not fit")]])
 def test_where_it_fits_nowhere_there_is_no_best(devices):
     assert ranking(*devices).best is None

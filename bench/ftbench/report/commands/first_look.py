@@ -96,7 +96,7 @@ def time_line(cells: int, seconds: float | None, slowest: float, minutes: float)
         f" {format_seconds(slowest * seconds)} (steps timed here, then counted by the schedule)."
     )
     if slowest * seconds > minutes * 60:
-        return f"{line} That is more than {minutes:g} minutes: no smaller grid shows anything."
+        return f"{line} That is more than --minutes {minutes:g}, and there is no smaller grid."
     return line
 
 

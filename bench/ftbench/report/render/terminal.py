@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -69,6 +70,21 @@ def show_table(console: Console, table: Table, *, titled: bool = True) -> None:
     if left_out:
         names = ", ".join(reversed(left_out))
         console.print(Text(f"not shown for lack of room: {names}", style="dim"))
+
+
+def show_line(console: Console, text: str) -> None:
+    """Print a line of prose: broken between words on a terminal, under its own indentation; else as it is."""
+    line = printable(text)
+    if console.is_terminal:
+        indent = line[: len(line) - len(line.lstrip())]
+        line = textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    console.print(Text(line), soft_wrap=True)
 
 
 def _width(console: Console, table: Table, *, comfortable: bool) -> int:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftbench.records.first_look import StepTime, TextsRequest
 from ftbench.records.messages import Progress
 from ftbench.worker.measure.device import measure_matmul, synchronizer
+from ftbench.worker.process.failures import status_of
 from ftbench.worker.recipe.model import load_model
 from ftbench.worker.tasks.tasks import task_of
 
@@ -51,7 +52,7 @@ def time_steps(
     """Return the times of steps at these lengths, as many as fit into the request's seconds.
 
     A length whose steps would take too long by the device's matrix peak, or by the length before, is not begun, nor
-    are longer ones. Raises
+    are longer ones; and one for which memory does not suffice has no time. Raises
     WorkloadError if the model cannot be loaded.
     """
     emit(Progress(phase="loading the model"))
@@ -75,7 +76,12 @@ def time_steps(
             break
         emit(Progress(phase=f"timing steps at length {length}"))
         started = time.perf_counter()
-        times.append(steps.at(length))
+        try:
+            times.append(steps.at(length))
+        except (RuntimeError, MemoryError) as error:
+            if status_of(error) != "oom":
+                raise
+            break  # nor would a longer one have room
         left -= time.perf_counter() - started
         expected = times[-1].step_s * _TWICE
     return Timed(tuple(times), parameters, load_s)

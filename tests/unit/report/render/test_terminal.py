@@ -7,7 +7,7 @@ from rich.console import Console
 from ftbench.report.document import Document
 from ftbench.report.elements.section import Section
 from ftbench.report.elements.table import Table
-from ftbench.report.render.terminal import show, show_table
+from ftbench.report.render.terminal import show, show_line, show_table
 
 
 def shown(width, terminal=False):
@@ -88,3 +88,17 @@ def test_a_table_that_fits_by_its_words_is_no_wider_than_the_console():
         lines = console.file.getvalue().splitlines()
         assert max(map(len, lines)) <= width
         assert any("a/source-of-19-signs" in line for line in lines)
+
+
+def test_a_line_of_prose_is_broken_between_words_on_a_terminal_only():
+    text = "    some words that are longer than the console is wide"
+    shown_on = {}
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), width=24, force_terminal=terminal)
+        show_line(console, text)
+        shown_on[terminal] = console.file.getvalue()
+    assert shown_on[False] == f"{text}\n"
+    lines = shown_on[True].splitlines()
+    assert len(lines) > 2
+    assert all(len(line) <= 24 and line.startswith("    ") for line in lines)
+    assert " ".join(shown_on[True].split()) == text.strip()

@@ -8,7 +8,7 @@ from ftbench.base.errors import WorkloadError
 from ftbench.plan.profile import Workload
 from ftbench.plan.sources import resolve_data, resolve_model
 from ftbench.records.first_look import TextFacts, TextsRequest
-from ftbench.worker.first_look import texts
+from ftbench.worker.first_look import step_time, texts
 from tests.small_model import small_encoder
 from tests.unit.worker.data.sources import written
 
@@ -85,6 +85,26 @@ def test_a_model_that_reads_less(tmp_path):
     found = facts(model, written(tmp_path / "t.csv", content))
     assert found.limit == 40
     assert [time.max_length for time in found.times] == [32]
+
+
+@pytest.mark.parametrize(("message", "lengths"), [("out of memory", [32, 64]), ("other", None)])
+def test_a_length_that_memory_does_not_suffice_for_has_no_time(
+    encoder, tmp_path, monkeypatch, message, lengths
+):
+    at = step_time._Steps.at
+
+    def limited(steps, length):
+        if length > 64:
+            raise RuntimeError(message)
+        return at(steps, length)
+
+    monkeypatch.setattr(step_time._Steps, "at", limited)
+    file = written(tmp_path / "t.csv", csv(rows([30] * 40), [n % 2 for n in range(40)]))
+    if lengths is None:
+        with pytest.raises(RuntimeError, match=message):
+            facts(encoder, file)
+        return
+    assert [time.max_length for time in facts(encoder, file).times] == lengths
 
 
 def test_words_with_tags_have_no_classes(encoder, tmp_path):
