@@ -23,11 +23,11 @@ from ftbench.prediction.breakdown.parts import breakdown
 from ftbench.prediction.lengths import SequenceLengths
 from ftbench.prediction.shapes.fit import Shape
 from ftbench.prediction.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
-from ftbench.prediction.simulate.cards import Card, card_of, on_card, verdict_of
+from ftbench.prediction.simulate.cards import Card, card_of, on_card
 from ftbench.prediction.simulate.ignored_variables import ignored_variables
 from ftbench.prediction.simulate.nccl import SEVERAL_PROCESSES
 from ftbench.prediction.simulate.older_torch import version_note, version_of_workspaces
-from ftbench.prediction.simulate.simulation import Simulated, simulate_all
+from ftbench.prediction.simulate.simulation import Replays, replays_of
 from ftbench.prediction.trace import patches
 from ftbench.prediction.trace.bitsandbytes_package import managed_notes
 from ftbench.prediction.trace.eight_bit_products import MOST_OUTLIER_COLUMNS
@@ -306,7 +306,7 @@ class _Simulator:
             *([] if self.without_outliers is None else [self.without_outliers.at(shape)]),
         ]
         cards = [card.with_communicators(traces[0].communicators) for card in self.cards]
-        return tuple(on_card(card, self._simulated(traces, card)) for card in cards)
+        return tuple(on_card(card, self._replays(traces, card).simulated()) for card in cards)
 
     def largest_batch(self, job: tuple[int, Cell, Card]) -> LargestBatch:
         """Return the largest batch of a length on a card, by bisection below the limit that tensors alone set.
@@ -322,22 +322,19 @@ class _Simulator:
         top = last(lambda batch: fitted.peak_bytes(batch, length) <= limit, LARGEST_BATCH)
 
         @functools.cache  # the two searches overlap, and the result is needed once more
-        def simulated(batch: int) -> Simulated:
+        def replays(batch: int) -> Replays:
             if batch == 1:
-                return self._simulated([self.shape_tracer.trace((1, length))], card)
+                return self._replays([self.shape_tracer.trace((1, length))], card)
             other = self.without_outliers and self.without_outliers.fitted(length)
             orders = _other_orders(self.shape_traces, (batch, length), self.varying, cell.packing)
             more = [other.at(batch, length)] if other else []
-            return self._simulated([fitted.at(batch, length), *orders, *more], card)
+            return self._replays([fitted.at(batch, length), *orders, *more], card)
 
-        def verdict(batch: int) -> str:
-            return verdict_of(simulated(batch))
-
-        possible = last_from_above(lambda batch: verdict(batch) != "does not fit", top)
-        certain = last_from_above(lambda batch: verdict(batch) == "fits", possible)
+        possible = last_from_above(lambda batch: replays(batch).any_fits, top)
+        certain = last_from_above(lambda batch: replays(batch).all_fit, possible)
         reserved = None
         if certain:
-            reserved = on_card(card, simulated(certain)).reserved
+            reserved = on_card(card, replays(certain).simulated()).reserved
         return LargestBatch(
             cell_id=cell.cell_id,
             gpu=card.name,
@@ -347,8 +344,8 @@ class _Simulator:
             reserved=reserved,
         )
 
-    def _simulated(self, traces: list[Trace], card: Card) -> Simulated:
-        return simulate_all(
+    def _replays(self, traces: list[Trace], card: Card) -> Replays:
+        return replays_of(
             traces,
             card.runtime,
             card.capacities,

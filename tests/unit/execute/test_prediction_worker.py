@@ -10,6 +10,7 @@ from ftbench.execute.engines.base import Outcome
 from ftbench.execute.prediction_worker import (
     PREDICT,
     PREDICT_PROGRAM,
+    RECORDED,
     does_not_fit,
     forecast,
     gpu_of,
@@ -18,6 +19,7 @@ from ftbench.execute.prediction_worker import (
 from ftbench.plan.gpus import capacity_bytes, find_gpu
 from ftbench.plan.programs import Program, program_grid
 from ftbench.records.prediction import PredictRequest, ProgramRequest
+from ftbench.records.recorded import FilesRead, RecordedRequest
 from tests.factories import (
     MIB,
     cell,
@@ -49,6 +51,35 @@ class FakeEngine:
         self.asked.append((module, request, log_file))
         log_file.write_text("the log")
         return self.ended
+
+
+class Kept:
+    """In the place of a kept answer: what is to be kept."""
+
+    def __init__(self):
+        self.given = []
+
+    def keep(self, answer, read):
+        self.given.append((answer, read))
+
+
+def test_an_answer_is_kept_with_the_files_that_were_read():
+    read = FilesRead(files={"/model.py": (1, 2, 3), "/absent.py": None}, beyond=("os.system",))
+    answer = {"answer": ANSWER.model_dump(mode="json"), "read": read.model_dump(mode="json")}
+    engine, kept = FakeEngine(outcome(answer=answer)), Kept()
+    assert forecast(REQUEST, engine, kept=kept) == ANSWER
+    assert kept.given == [(ANSWER, read)]
+    ((module, request, _),) = engine.asked
+    asked = RecordedRequest.model_validate_json(request)
+    assert (module, asked.module) == (RECORDED, PREDICT)
+    assert PredictRequest.model_validate(asked.request) == REQUEST
+
+
+def test_an_error_is_not_kept():
+    kept = Kept()
+    with pytest.raises(PredictionError):
+        forecast(REQUEST, FakeEngine(outcome(refusal=PredictionError("no"))), kept=kept)
+    assert kept.given == []
 
 
 def test_an_answer_is_read():

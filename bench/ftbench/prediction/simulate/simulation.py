@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from ftbench.prediction.simulate.allocator_settings import AllocatorSettings
@@ -155,6 +155,43 @@ class Simulated:
         return min(first, *values), max(first, *values)
 
 
+class Replays:
+    """The replays of a trace's scenarios, each made when it is first looked at.
+
+    Whether all of them fit, or any does, is often known after the first.
+    """
+
+    def __init__(self, replays: Iterator[Replay]) -> None:
+        self._made: list[Replay] = []
+        self._left = replays
+
+    def __iter__(self) -> Iterator[Replay]:
+        """Yield the replays in their order."""
+        yield from self._made
+        for played in self._left:
+            self._made.append(played)
+            yield played
+
+    @property
+    def all_fit(self) -> bool:
+        """Return whether no replay runs out of memory."""
+        return not any(played.out_of_memory for played in self)
+
+    @property
+    def any_fits(self) -> bool:
+        """Return whether a replay does not run out of memory."""
+        return not all(played.out_of_memory for played in self)
+
+    def simulated(self) -> Simulated:
+        """Return all of them."""
+        replays = tuple(self)
+        failed = [played.out_of_memory for played in replays]
+        verdict: Literal["never", "always", "sometimes"] = "sometimes"
+        if all(failed) or not any(failed):
+            verdict = "always" if failed[0] else "never"
+        return Simulated(replays, verdict)
+
+
 def simulate_all(
     traces: Iterable[Trace],
     runtime: Runtime,
@@ -163,26 +200,42 @@ def simulate_all(
     expandable_segments: bool = False,
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> Simulated:
-    """Return the traces of one cell (one per order of lengths) under every scenario.
+    """Return the traces of one cell under every scenario, as `replays_of` makes them."""
+    return replays_of(
+        traces,
+        runtime,
+        capacities,
+        expandable_segments=expandable_segments,
+        scenarios=scenarios,
+    ).simulated()
+
+
+def replays_of(
+    traces: Iterable[Trace],
+    runtime: Runtime,
+    capacities: Sequence[int | None] = (None,),
+    *,
+    expandable_segments: bool = False,
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Replays:
+    """Return the replays of one cell's traces (one per order of lengths) under every scenario.
 
     `capacities` are the limits of a process's reserved memory: the likeliest first, then the ends. A limit that
     the unlimited replay does not reach changes nothing, so most traces are replayed once per scenario.
     """
-    replays: list[Replay] = []
-    for trace in traces:
-        made: dict[tuple[bool, bool], Requests] = {}
-        for scenario in _with_late_reuse(scenarios) if trace.shared else scenarios:
-            key = scenario.workspaces, scenario.late_reuse
-            if key not in made:
-                used = runtime if scenario.workspaces else None
-                made[key] = requests(trace, used, late_reuse=scenario.late_reuse)
-            settings = AllocatorSettings(None, scenario.address_order, expandable_segments)
-            replays += _under_limits(made[key], settings, capacities)
-    failed = [played.out_of_memory for played in replays]
-    verdict: Literal["never", "always", "sometimes"] = "sometimes"
-    if all(failed) or not any(failed):
-        verdict = "always" if failed[0] else "never"
-    return Simulated(tuple(replays), verdict)
+
+    def replays() -> Iterator[Replay]:
+        for trace in traces:
+            made: dict[tuple[bool, bool], Requests] = {}
+            for scenario in _with_late_reuse(scenarios) if trace.shared else scenarios:
+                key = scenario.workspaces, scenario.late_reuse
+                if key not in made:
+                    used = runtime if scenario.workspaces else None
+                    made[key] = requests(trace, used, late_reuse=scenario.late_reuse)
+                settings = AllocatorSettings(None, scenario.address_order, expandable_segments)
+                yield from _under_limits(made[key], settings, capacities)
+
+    return Replays(replays())
 
 
 def _with_late_reuse(scenarios: Sequence[Scenario]) -> list[Scenario]:
@@ -191,14 +244,14 @@ def _with_late_reuse(scenarios: Sequence[Scenario]) -> list[Scenario]:
 
 def _under_limits(
     made: Requests, settings: AllocatorSettings, capacities: Sequence[int | None]
-) -> list[Replay]:
-    """Return the replays under each limit, in their order; limits that are not reached share one replay."""
+) -> Iterator[Replay]:
+    """Yield the replays under each limit, in their order; limits that are not reached share one replay."""
     unlimited = _played(made, settings)
-    found: dict[int | None, Replay] = {}
+    seen: set[int | None] = set()
     for capacity in capacities:
-        if capacity is None or capacity >= unlimited.peak_reserved_bytes:
-            found.setdefault(None, unlimited)
-        elif capacity not in found:
-            limited = dataclasses.replace(settings, capacity_bytes=capacity)
-            found[capacity] = _played(made, limited)
-    return list(found.values())
+        reached = capacity if capacity and capacity < unlimited.peak_reserved_bytes else None
+        if reached in seen:
+            continue
+        seen.add(reached)
+        limited = dataclasses.replace(settings, capacity_bytes=reached)
+        yield unlimited if reached is None else _played(made, limited)

@@ -2,10 +2,12 @@
 
 import pytest
 
+from ftbench.prediction.simulate import simulation as module
 from ftbench.prediction.simulate.allocator_settings import AllocatorSettings
 from ftbench.prediction.simulate.simulation import (
     SCENARIOS,
     Scenario,
+    replays_of,
     requests,
     simulate,
     simulate_all,
@@ -285,3 +287,21 @@ def test_blocks_of_two_streams_do_not_share_memory():
     assert trace.streams == (1, 0)
     assert simulate(trace).peak_reserved_bytes == 40 * MIB
     assert trace.peak_bytes == 20 * MIB
+
+
+def test_no_more_is_replayed_than_an_answer_needs(monkeypatch):
+    trace = order_dependent()
+    whole = simulate_all([trace], A100)
+    played = []
+    original = module.replay
+    monkeypatch.setattr(module, "replay", lambda *a, **k: played.append(1) or original(*a, **k))
+    found = replays_of([trace], A100)
+    assert found.any_fits
+    assert len(played) == 1  # fits in the first scenario
+    assert found.all_fit
+    assert found.simulated() == whole
+    assert len(played) == len(SCENARIOS)  # each once
+    small = replays_of([trace], A100, (1,))
+    assert not small.all_fit
+    assert len(played) == len(SCENARIOS) + 2  # without a limit, and under it
+    assert not small.any_fits
