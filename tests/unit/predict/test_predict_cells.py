@@ -10,7 +10,7 @@ from ftbench.predict import predict_cells as module
 from ftbench.predict.lengths import SequenceLengths
 from ftbench.predict.predict_cells import predict
 from ftbench.predict.shapes import shapes as shape_traces
-from ftbench.predict.simulate.cards import card_of
+from ftbench.predict.simulate.cards import card_of, verdict_of
 from ftbench.predict.simulate.simulation import simulate_all
 from ftbench.predict.trace.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
 from ftbench.records.prediction import PredictRequest
@@ -430,7 +430,7 @@ SMALL = dataclasses.replace(card_of(find_gpu("t4")), name="small", capacity=(900
 
 def verdict(batch, length, card=SMALL):
     simulated = simulate_all([trained(batch, *[length] * 3)], card.runtime, card.capacities)
-    return module.verdict_of(simulated)
+    return verdict_of(simulated)
 
 
 @pytest.mark.parametrize(
