@@ -12,7 +12,7 @@ from ftbench.prediction import predict_cells as module
 from ftbench.prediction.lengths import SequenceLengths
 from ftbench.prediction.predict_cells import predict
 from ftbench.prediction.shapes import shapes as shape_traces
-from ftbench.prediction.simulate.cards import card_of
+from ftbench.prediction.simulate.cards import card_of, verdict_of
 from ftbench.prediction.simulate.simulation import simulate_all
 from ftbench.prediction.trace.events import BACKWARD, FORWARD, SETUP, Kernel, Site, TraceBuilder
 from ftbench.records.prediction import PredictRequest
@@ -448,7 +448,7 @@ SMALL = dataclasses.replace(card_of(find_gpu("t4")), name="small", capacity=(900
 
 def verdict(batch, length, card=SMALL):
     simulated = simulate_all([trained(batch, *[length] * 3)], card.runtime, card.capacities)
-    return module.verdict_of(simulated)
+    return verdict_of(simulated)
 
 
 @pytest.mark.parametrize(
