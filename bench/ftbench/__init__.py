@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from ftbench.verbs.estimate import estimate
     from ftbench.verbs.gate import gate
     from ftbench.verbs.predict import predict
-    from ftbench.verbs.results import open_results as open  # noqa: A004 - asked for as `ftbench.open`
+    from ftbench.verbs.results import open as open  # noqa: A004 - `ftbench.open`
     from ftbench.verbs.run import run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "estimate", "gate", "open", "predict", "run"]
+# Without `open`, so that a star import leaves Python's own alone.
+__all__ = ["__version__", "estimate", "gate", "predict", "run"]
 
 _VERBS = {
     "estimate": ("ftbench.verbs.estimate", "estimate"),
     "gate": ("ftbench.verbs.gate", "gate"),
-    "open": ("ftbench.verbs.results", "open_results"),
+    "open": ("ftbench.verbs.results", "open"),
     "predict": ("ftbench.verbs.predict", "predict"),
     "run": ("ftbench.verbs.run", "run"),
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import site
 import sysconfig
 
 _MODULES = (".py", ".pyc", ".so")
+_SHARED_LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
 @functools.cache
@@ -24,6 +26,11 @@ def library_folders() -> tuple[str, ...]:
 def in_library(path: str) -> bool:
     """Return whether an absolute path leads into Python's own library or an installed package."""
     return path.startswith(library_folders())
+
+
+def is_shared_library(path: str) -> bool:
+    """Return whether a file has the name of a shared library, also with its version: `libx.so`, `libx.so.1.2`."""
+    return _SHARED_LIBRARY.search(path) is not None
 
 
 def importable_names(folder: str) -> str:

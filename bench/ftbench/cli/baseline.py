@@ -15,7 +15,6 @@ from ftbench.cli.options import (
     AttentionOption,
     GpuOption,
     SetOption,
-    attention_of,
 )
 from ftbench.cli.subjects import (
     OF_PROFILES,
@@ -29,6 +28,7 @@ from ftbench.cli.subjects import (
 from ftbench.cli.summaries import summary_of
 from ftbench.plan.settings import differing
 from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.given import attention_of
 from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject, baseline_name
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from ftbench.cli.options import (
     AttentionOption,
     JsonOption,
     SetOption,
-    attention_of,
     open_console,
     size_of,
     version_of,
 )
 from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, SubjectArgument, subject_of
 from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.given import attention_of
 
 if TYPE_CHECKING:
     from ftbench.plan.gpus import Gpu

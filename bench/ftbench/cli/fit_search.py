@@ -16,13 +16,13 @@ from ftbench.cli.options import (
     JsonOption,
     ProfileArgument,
     SetOption,
-    attention_of,
     open_console,
     selection_of,
     shown,
 )
 from ftbench.cli.subjects import GpusOption, numbers_of_gpus
 from ftbench.verbs.asking import predictor
+from ftbench.verbs.given import attention_of
 
 if TYPE_CHECKING:
     from ftbench.plan.cell import Cell

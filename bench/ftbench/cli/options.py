@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict, Unpack
 
 import typer
 
@@ -105,23 +105,6 @@ def resolved_grid(
     selection = selection_of(only, option=option)
     loaded = load_profile(profile, overrides or ())
     return loaded, resolve(loaded).only(selection, option=option)
-
-
-def attention_of(name: str | None) -> AttentionKernel | None:
-    """Return the kernel that --attention names; raises ProfileError if there is no such kernel."""
-    from ftbench.base.errors import nearest_name
-    from ftbench.records.prediction import AttentionKernel
-
-    kernels = get_args(AttentionKernel)
-    if name is None or name in kernels:
-        return cast("AttentionKernel | None", name)
-    raise ProfileError(
-        "no such attention kernel",
-        where="--attention",
-        got=name,
-        expected=f"one of {', '.join(kernels)}",
-        nearest=nearest_name(name, kernels),
-    )
 
 
 def version_of(text: str | None) -> tuple[int, int] | None:

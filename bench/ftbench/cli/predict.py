@@ -21,7 +21,6 @@ from ftbench.cli.options import (
     OnlyOption,
     ProfileArgument,
     SetOption,
-    attention_of,
     forecast_of,
     open_console,
     selection_of,
@@ -38,6 +37,7 @@ from ftbench.cli.subjects import (
 )
 from ftbench.verbs.asking import asked_of
 from ftbench.verbs.cards import calibrated_gpus, with_calibration_note
+from ftbench.verbs.given import attention_of
 from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from ftbench.base.errors import ProfileError
 from ftbench.cli.completion import profiles
 from ftbench.cli.options import selection_of, shown
 from ftbench.verbs.asking import asked_of
+from ftbench.verbs.given import MOST_GPUS
 from ftbench.verbs.subjects import Subject, profile_subject, program_subject
 
 SubjectArgument = Annotated[
@@ -57,7 +58,6 @@ GpusOption = Annotated[
     ),
 ]
 
-_MOST_GPUS = 65_536
 _OF_PROGRAMS = "applies to FILE.py:FACTORY only"
 OF_PROFILES = "applies to profiles only"
 
@@ -108,12 +108,12 @@ def numbers_of_gpus(text: str) -> tuple[int, ...]:
         found = tuple(dict.fromkeys(numbers))
     except ValueError:
         found = ()
-    if not found or min(found) < 1 or max(found) > _MOST_GPUS:
+    if not found or min(found) < 1 or max(found) > MOST_GPUS:
         raise ProfileError(
             "not a number of GPUs",
             where="--gpus",
             got=text,
-            expected=f"8, or 1,2,4, or 1..8; each from 1 to {_MOST_GPUS:,}",
+            expected=f"8, or 1,2,4, or 1..8; each from 1 to {MOST_GPUS:,}",
         )
     return found
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ftbench.verbs.asking import asked_of
 from ftbench.verbs.cards import calibrated_gpus
+from ftbench.verbs.given import attention_of, names_of, price_texts, whole_of
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.profiles import ProfileLike, profile_of
 
@@ -74,11 +75,11 @@ class EstimatedRun:
 def estimate(
     profile: ProfileLike,
     *,
-    gpu: str | Sequence[str] = (),
-    usd_per_hour: float | Sequence[float] | Mapping[str, float] = (),
-    train_size: int | None = None,
-    max_length: int | None = None,
-    batch: int | None = None,
+    gpu: str | Sequence[str] | None = None,
+    usd_per_hour: float | str | Sequence[float] | Mapping[str, float] = (),
+    train_size: SupportsIndex | None = None,
+    max_length: SupportsIndex | None = None,
+    batch: SupportsIndex | None = None,
     runs: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     attention: AttentionKernel | None = None,
@@ -93,18 +94,18 @@ def estimate(
     prices are taken. Raises ProfileError, WorkloadError and RunDirectoryError.
     """
     given = {
-        "train_size": train_size,
-        "max_length": max_length,
-        "per_device_train_batch_size": batch,
+        "train_size": whole_of("train_size", train_size),
+        "max_length": whole_of("max_length", max_length),
+        "per_device_train_batch_size": whole_of("batch", batch),
     }
     return EstimatedRun(
         estimated(
             profile_of(profile, settings),
             given,
-            calibrated_gpus((gpu,) if isinstance(gpu, str) else gpu),
-            _price_texts(usd_per_hour),
+            calibrated_gpus(names_of(gpu)),
+            price_texts(usd_per_hour),
             None if runs is None else Path(runs),
-            attention,
+            attention_of(attention, where="attention"),
             asked_of(cached=cache),
         )
     )
@@ -160,12 +161,3 @@ def estimated(
         prices=prices,
         calibrations=calibrations,
     )
-
-
-def _price_texts(usd_per_hour: float | Sequence[float] | Mapping[str, float]) -> tuple[str, ...]:
-    """Return prices as the command line has them."""
-    if isinstance(usd_per_hour, int | float):
-        return (str(usd_per_hour),)
-    if isinstance(usd_per_hour, Mapping):
-        return tuple(f"{card}={price}" for card, price in usd_per_hour.items())
-    return tuple(map(str, usd_per_hour))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.base.errors import BaselineError
+from ftbench.plan.profile import Profile
 from ftbench.verbs.cards import gpus_of
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.predict import subject_for
+from ftbench.verbs.profiles import UNNAMED
 from ftbench.verbs.subjects import ProgramSubject, Subject, baseline_name, shown_name
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
 
     from ftbench.gating.result import GateResult
@@ -110,7 +111,7 @@ def gate(
     directory `base`. Raises BaselineError, ProfileError, WorkloadError and PredictionError; a figure that moved
     is no error, but in the verdict.
     """
-    name = subject if isinstance(subject, str) else getattr(subject, "name", "profile")
+    name = _name_of(subject)
     question = GateQuestion(
         subject=name,
         make_subject=lambda: subject_for(
@@ -126,6 +127,15 @@ def gate(
         across_versions=across_versions,
     )
     return GateVerdict(judge(question))
+
+
+def _name_of(subject: ProfileLike) -> str:
+    """Return the name by which a subject's baseline is looked for."""
+    if isinstance(subject, Profile):
+        return subject.name
+    if isinstance(subject, Mapping):
+        return str(subject.get("name", UNNAMED))
+    return os.fspath(subject)
 
 
 def judge(question: GateQuestion) -> GateResult:

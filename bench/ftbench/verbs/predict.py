@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ftbench.base.errors import ProfileError
 from ftbench.verbs.asking import asked_of
 from ftbench.verbs.cards import calibrated_gpus, with_calibration_note
+from ftbench.verbs.given import attention_of, gpus_numbers, names_of, whole_of
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.profiles import ProfileLike, profile_of, texts_of
 from ftbench.verbs.subjects import Subject, profile_subject, program_subject
@@ -68,8 +69,8 @@ class PredictedGrid:
 def predict(
     subject: ProfileLike,
     *,
-    gpu: str | Sequence[str] = (),
-    gpus: int | Sequence[int] = (),
+    gpu: str | Sequence[str] | None = None,
+    gpus: SupportsIndex | Sequence[SupportsIndex] = (),
     settings: Mapping[str, Any] | None = None,
     only: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -85,9 +86,11 @@ def predict(
     cells by their values on the axes. Raises ProfileError, WorkloadError and PredictionError.
     """
     asked = subject_for(subject, gpus, settings, only, arguments, steps, cache=cache)
-    cards = calibrated_gpus((gpu,) if isinstance(gpu, str) else gpu)
+    cards = calibrated_gpus(names_of(gpu))
     predictions = asked.predictions(
-        cards, attention=attention, expandable_segments=expandable_segments
+        cards,
+        attention=attention_of(attention, where="attention"),
+        expandable_segments=expandable_segments,
     )
     predictions = with_calibration_note(predictions, cards)
     return PredictedGrid(asked.name, asked.grid, predictions, tuple(card.name for card in cards))
@@ -95,7 +98,7 @@ def predict(
 
 def subject_for(
     subject: ProfileLike,
-    gpus: int | Sequence[int],
+    gpus: SupportsIndex | Sequence[SupportsIndex],
     settings: Mapping[str, Any] | None,
     only: Mapping[str, Any] | None,
     arguments: Mapping[str, Any] | None,
@@ -106,13 +109,19 @@ def subject_for(
     """Return the subject that a Python caller names; raises ProfileError and WorkloadError."""
     from ftbench.plan.programs import is_program
 
-    numbers = (gpus,) if isinstance(gpus, int) else tuple(gpus)
+    numbers = gpus_numbers(gpus)
     ask = asked_of(cached=cache)
     if isinstance(subject, str) and is_program(subject):
         _refuse(subject, settings=settings)
         texts = texts_of(arguments or {})
         return program_subject(
-            subject, only or {}, numbers, ask, arguments=texts, steps=steps, option="only"
+            subject,
+            only or {},
+            numbers,
+            ask,
+            arguments=texts,
+            steps=whole_of("steps", steps),
+            option="only",
         )
     _refuse("a profile", arguments=arguments, steps=steps)
     return profile_subject(profile_of(subject, settings), only or {}, numbers, ask, option="only")

@@ -14,6 +14,7 @@ from ftbench.plan.one_cell import toml_value
 from ftbench.plan.profile import IN_PYTHON, Profile
 from ftbench.plan.profile_file import apply_override, build_profile, load_profile
 
+UNNAMED = "profile"  # the name of a mapping without one
 ProfileLike = str | os.PathLike[str] | Mapping[str, Any] | Profile
 
 
@@ -36,7 +37,7 @@ def profile_of(profile: ProfileLike, settings: Mapping[str, Any] | None = None) 
     if not isinstance(profile, Mapping):
         return load_profile(os.fspath(profile), overrides)
     data = copy.deepcopy(dict(profile))
-    name = data.pop("name", "profile")
+    name = data.pop("name", UNNAMED)
     for override in overrides:
         apply_override(data, override)
     asked = {"name": name, "reference": IN_PYTHON, "overrides": overrides}
@@ -50,6 +51,8 @@ def texts_of(values: Mapping[str, Any]) -> list[str]:
 
 def _plain(value: Any, key: str) -> Any:
     """Return a value as TOML can have it; raises ProfileError if there is no such value."""
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(name): _plain(one, key) for name, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

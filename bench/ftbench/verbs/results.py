@@ -107,7 +107,7 @@ class Results:
         return page_of([cells(cells_table(records, axes), axes)])
 
 
-def open_results(path: str | os.PathLike[str]) -> Results:
+def open(path: str | os.PathLike[str]) -> Results:  # noqa: A001 - asked for as `ftbench.open`
     """Return the results in a directory that `ftbench run` wrote; raises RunDirectoryError if it is not one."""
     return Results(RunDirectory.open(Path(path)))
 

@@ -1,12 +1,14 @@
 """The gate and estimates from Python, with planted answers of the worker."""
 
+import numpy as np
 import pytest
 
 import ftbench
-from ftbench.base.errors import BaselineError
+from ftbench.base.errors import BaselineError, FtbenchError, ProfileError
 from ftbench.execute import prediction_worker
 from ftbench.gating.baseline_file import write_baseline
 from ftbench.verbs.predict import subject_for
+from tests.factories import profile_data
 from tests.unit.test_cli_gate import Forecast
 
 
@@ -92,4 +94,30 @@ def test_a_price_is_of_all_devices_or_of_a_card(planted, monkeypatch, tmp_path):
         return {one.device: one.price.usd_per_hour for one in found.devices}
 
     assert prices(usd_per_hour=0.5) == {"l4": 0.5, "t4": 0.5}
+    assert prices(usd_per_hour="l4=0.25")["l4"] == 0.25
+    assert prices(usd_per_hour=np.float32(0.5)) == {"l4": 0.5, "t4": 0.5}
     assert prices(usd_per_hour={"l4": 0.7, "t4": 0.3}) == {"l4": 0.7, "t4": 0.3}
+
+
+@pytest.mark.parametrize(
+    "given", [{"batch": 0}, {"train_size": -1}, {"max_length": 1.5}, {"attention": "flashh"}]
+)
+def test_what_cannot_be_is_named(planted, monkeypatch, tmp_path, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProfileError, match=next(iter(given))):
+        ftbench.estimate("smoke", gpu="l4", **given)
+
+
+def test_numbers_may_be_numpy_s(planted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = ftbench.estimate("smoke", gpu="l4", train_size=np.int64(64))
+    assert found.estimate.target.cell.train_size == 64
+
+
+def test_a_subject_s_baseline_is_looked_for_by_its_name(planted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    data = {**profile_data(), "name": "mine"}
+    for subject, name in ((data, "mine"), (tmp_path / "sub" / "new.json", "new")):
+        with pytest.raises(FtbenchError) as raised:
+            ftbench.gate(subject)
+        assert name in str(raised.value)

@@ -89,6 +89,11 @@ def test_a_notebook_shows_a_row_per_cell(asked):
         ("smoke", {"only": {"max_lengt": 16}}, "max_length"),
         ("smoke", {"arguments": {"batch": 2}}, "arguments"),
         (PROGRAM, {"settings": {"training.bf16": True}}, "settings"),
+        (PROGRAM, {"steps": 0}, "steps"),
+        ("smoke", {"gpus": 0}, "gpus"),
+        ("smoke", {"gpus": [1, -1]}, "gpus"),
+        ("smoke", {"gpus": "2"}, "gpus"),
+        ("smoke", {"attention": "flashh"}, "flash"),
     ],
 )
 def test_what_is_wrong_is_named(asked, subject, options, said):

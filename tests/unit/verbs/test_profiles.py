@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ftbench.base.errors import ProfileError
@@ -63,6 +64,7 @@ def test_values_are_toml(value):
 
 def test_paths_are_texts_and_tuples_lists():
     assert texts_of({"a": Path("x/y"), "b": (1, 2)}) == ['a="x/y"', "b=[1, 2]"]
+    assert texts_of({"a": np.int64(3), "b": np.array([1, 2])}) == ["a=3", "b=[1, 2]"]
 
 
 @pytest.mark.parametrize("value", [None, object(), {1, 2}])

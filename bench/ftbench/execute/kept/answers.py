@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ftbench.base.files import cache_folder, stamp_of
 from ftbench.base.frozen import FrozenModel
-from ftbench.base.importable import in_library
+from ftbench.base.importable import in_library, is_shared_library
 from ftbench.execute.kept.determinants import key_of
 from ftbench.execute.kept.fingerprints import fingerprints_of, unchanged
 from ftbench.execute.kept.store import Store
@@ -88,7 +88,9 @@ def _lasts(request: Request, answer: Predictions, read: FilesRead) -> bool:
 def _only_modules(read: FilesRead) -> bool:
     """Return whether a program's own code read nothing but modules: of other files, not every reading is seen."""
     own = [path for path, stamp in read.files.items() if stamp and not in_library(path)]
-    return not read.beyond and all(".so" in path or path.endswith((".py", ".pyc")) for path in own)
+    return not read.beyond and all(
+        is_shared_library(one) or one.endswith((".py", ".pyc")) for one in own
+    )
 
 
 def _hashed_files(request: Request) -> frozenset[str]:

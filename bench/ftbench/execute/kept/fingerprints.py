@@ -13,13 +13,12 @@ from pathlib import Path
 
 import ftbench
 from ftbench.base.files import stamp_of
-from ftbench.base.importable import importable_names, in_library
+from ftbench.base.importable import importable_names, in_library, is_shared_library
 from ftbench.records.recorded import FilesRead
 
 Fingerprints = dict[str, str]
 _FOLDER = os.sep  # at the end of the name of a folder
 _ABSENT = "absent"
-_SHARED_LIBRARY = ".so"
 _OURS = f"{Path(ftbench.__file__).parent}{os.sep}"  # part of every key
 
 
@@ -55,7 +54,7 @@ def _of_file(path: str) -> str:
     stamp = stamp_of(path)
     if stamp is None:
         return _ABSENT
-    if in_library(path) or _SHARED_LIBRARY in path:
+    if in_library(path) or is_shared_library(path):
         return f"{stamp[0]} {stamp[1]}"
     try:
         with open(path, "rb") as stream:  # noqa: PTH123

@@ -1,25 +1,36 @@
 """A log of the files that a process and its forks read, by Python's audit events.
 
 Python raises an event before it opens a file, lists a folder, loads an extension, starts a program or connects
-(PEP 578; the table is in the documentation of `sys.audit`). Native code raises none: of that, only the files that
-are mapped at the end are known. A hook cannot be removed, so this is for a process that answers once.
+(PEP 578; the table is in the documentation of `sys.audit`). It raises none for `os.stat`, which `os.path.exists`
+calls, nor when multiprocessing spawns a process: these two functions are wrapped. Native code raises none: of that,
+only the files that are mapped at the end are known. A hook cannot be removed, so this is for a process that answers
+once.
 """
 
 from __future__ import annotations
 
+import _posixsubprocess
+import functools
 import importlib.util
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
+import ftbench
 from ftbench.base.files import Stamp, stamp_of
-from ftbench.base.importable import importable_names, in_library
+from ftbench.base.importable import importable_names, in_library, is_shared_library
 from ftbench.records.recorded import FilesRead
 
 _IMPORTERS = ("<frozen importlib._bootstrap_external>", f"{os.sep}importlib{os.sep}")
-_WRITES = os.O_WRONLY | os.O_RDWR
+_MAKES = (
+    os.O_CREAT | os.O_TRUNC
+)  # opened for both without these, a file is read as well: `numpy.memmap`
+_BETWEEN = tuple(f"{os.sep}{name}.py" for name in ("genericpath", "posixpath", "pathlib", "os"))
+_OURS = f"{os.path.dirname(ftbench.__file__)}{os.sep}"  # noqa: PTH120
 _NOT_ON_DISK = ("/proc/", "/sys/", "/dev/")
 # After one of these, an answer may depend on anything.
 _BEYOND = frozenset(
@@ -46,7 +57,7 @@ class FileLog:
         self._descriptor = os.memfd_create("ftbench-files-read")
         self._seen: set[tuple[str, str]] = set()
         self._written: set[str] = set()
-        self._asleep = False
+        self._thread = threading.local()  # in it, `asleep` while the log itself opens files
         handlers: Mapping[str, Callable[..., None]] = {
             "open": self._opened,
             "import": self._loaded,
@@ -58,14 +69,31 @@ class FileLog:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event in _BEYOND:
                 self._note("beyond", event)
-            elif event in handlers and not self._asleep:
-                self._asleep = True  # what the log itself does is no event
+            elif event in handlers and not self._asleep():
+                self._thread.asleep = True  # what the log itself does is no event
                 try:
                     handlers[event](*arguments)
                 finally:
-                    self._asleep = False
+                    self._thread.asleep = False
 
         sys.addaudithook(hook)
+        self._wrap(os, "stat", self._asked)
+        self._wrap(_posixsubprocess, "fork_exec", lambda *_: self._note("beyond", "spawn"))
+
+    def _asleep(self) -> bool:
+        return getattr(self._thread, "asleep", False)
+
+    def _wrap(self, module: Any, name: str, noted: Callable[..., None]) -> None:
+        """Note the calls of a function for which Python raises no event."""
+        function = getattr(module, name)
+
+        @functools.wraps(function)
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if not self._asleep():
+                noted(*arguments)
+            return function(*arguments, **options)
+
+        setattr(module, name, wrapped)
 
     def read(self) -> FilesRead:
         """Return what was read so far; of a file that was opened several times, the first."""
@@ -89,13 +117,21 @@ class FileLog:
 
     def _opened(self, path: Any, _mode: Any, flags: Any) -> None:
         name = _absolute(path)
-        if name is None or name.startswith(_NOT_ON_DISK):
+        if name is None:
             return
-        if flags & _WRITES:
+        if name.startswith(_NOT_ON_DISK):
+            if _by_own_code():
+                self._note("beyond", name)
+        elif flags & os.O_WRONLY or (flags & os.O_RDWR and flags & _MAKES):
             self._written.add(name)
             self._note("made", name)
         elif name not in self._written:
             self._file(_source_of(name))
+
+    def _asked(self, path: Any = None, *_: Any) -> None:
+        name = _absolute(path)
+        if name is not None and _by_own_code():
+            self._note("beyond", f"whether there is {name}")
 
     def _loaded(self, _module: Any, filename: Any, *_: Any) -> None:
         if name := _absolute(filename):
@@ -135,6 +171,17 @@ def _absolute(path: Any) -> str | None:
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - thousands of them
 
 
+def _by_own_code() -> bool:
+    """Return whether a file is asked for by code that is neither a library's nor ftbench's."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file != __file__ and not file.endswith(_BETWEEN) and not file.startswith("<"):
+            return not in_library(file) and not file.startswith(_OURS)
+        frame = frame.f_back
+    return False
+
+
 def _source_of(name: str) -> str:
     """Return the file that bytecode was made of, as which it is checked by Python; other files as they are."""
     if not name.endswith(".pyc"):
@@ -151,4 +198,4 @@ def _mapped_files() -> list[str]:
     with open("/proc/self/maps") as lines:  # noqa: PTH123
         names = [line.rstrip("\n").partition("/") for line in lines]
     found = dict.fromkeys(f"/{name}" for _, slash, name in names if slash)
-    return [name for name in found if ".so" in name and os.path.isfile(name)]  # noqa: PTH113
+    return [name for name in found if is_shared_library(name) and os.path.isfile(name)]  # noqa: PTH113

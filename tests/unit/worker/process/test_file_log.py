@@ -131,3 +131,57 @@ def test_what_reaches_further_is_noted(read_by, body, event):
 def test_shared_libraries_are_noted(read_by):
     files = read_by("import numpy")["files"]
     assert any("multiarray" in name and ".so" in name for name in files)
+
+
+@pytest.fixture
+def read_by_a_module(read_by, tmp_path):
+    """What a module of the user's own reads when it is imported."""
+
+    def run(body):
+        code = tmp_path / "code"
+        code.mkdir(exist_ok=True)
+        (code / "mine.py").write_text(f"import os, pathlib\n{body}\n")
+        return read_by(f"sys.path.insert(0, {str(code)!r}); import mine")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        "os.path.exists('a.txt')",
+        "os.path.getsize('a.txt')",
+        "pathlib.Path('a.txt').is_file()",
+        "os.stat('a.txt')",
+        "open('/proc/meminfo').read()",
+        "import multiprocessing.util as u; u.spawnv_passfds(b'/bin/true', [b'true'], [])",
+    ],
+)
+def test_what_own_code_asks_beyond_its_files_is_noted(read_by_a_module, tmp_path, asks):
+    (tmp_path / "a.txt").write_text("text")
+    assert read_by_a_module(asks)["beyond"]
+    assert not read_by_a_module("width = 3")["beyond"]
+
+
+def test_what_libraries_ask_is_not(read_by):
+    body = (
+        "import logging.config, tempfile; tempfile.gettempdir(); open('/proc/self/status').close()"
+    )
+    assert not read_by(body)["beyond"]
+
+
+def test_a_file_that_is_opened_for_both_is_read(read_by, tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"1234")
+    found = own(read_by("open('a.bin', 'r+b').close(); open('made.txt', 'w+').close()"), tmp_path)
+    assert list(found) == ["a.bin"]
+
+
+def test_files_of_all_threads_are_noted(read_by, tmp_path):
+    for number in range(200):
+        (tmp_path / f"{number}.txt").write_text("x")
+    body = (
+        "from concurrent.futures import ThreadPoolExecutor as Pool\n"
+        "names = [f'{n}.txt' for n in range(200)]\n"
+        "with Pool(8) as pool: list(pool.map(lambda name: open(name).close(), names))"
+    )
+    assert len(own(read_by(body), tmp_path)) == 200
