@@ -6,7 +6,7 @@ from ftbench.plan.profile_file import build_profile
 from ftbench.records.messages import ClassCount
 from ftbench.verbs.starter.first_grid import grids
 from ftbench.verbs.starter.profile_text import Starter, profile_data, profile_text
-from tests.unit.starter.test_first_grid import facts
+from tests.unit.verbs.starter.test_first_grid import facts
 
 WORKLOAD = {
     "task": "text-classification",
