@@ -68,7 +68,7 @@ class Look:
         if isinstance(roles, Unclear):
             raise _unclear(roles)
         if ask and not (given.text and (given.label or given.completion)):
-            roles = _confirmed(roles, found)
+            roles = _confirmed(roles, found, given)
         console.print()
         show_line(console, f"{_said(roles)}.")
         return roles
@@ -197,7 +197,7 @@ def _asked(question: str, options: tuple[str, ...], *, default: str | None) -> s
         print(f"no such column: {answer}")
 
 
-def _confirmed(roles: Roles, found: DataColumns) -> Roles:
+def _confirmed(roles: Roles, found: DataColumns, given: Given) -> Roles:
     """Return the roles after the user has seen them, and perhaps named other columns."""
     from ftbench.verbs.starter.columns import Given, Unclear, guess
 
@@ -210,7 +210,7 @@ def _confirmed(roles: Roles, found: DataColumns) -> Roles:
     completion = roles.completion and _asked("Completions?", names, default=roles.completion)
     if (text, label, completion) == (roles.text[0], roles.label, roles.completion):
         return roles
-    again = guess(found, Given(text=(text,), label=label, completion=completion))
+    again = guess(found, Given(given.task, text=(text,), label=label, completion=completion))
     if isinstance(again, Unclear):
         raise _unclear(again)
     return again
