@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TIMING_S = 60.0  # timing the steps of a model, at most about
 _NEVER = "nobody who could be asked"
+_NONE = "none"
 
 
 class Look:
@@ -171,21 +172,30 @@ def _unclear(unclear: Unclear) -> ProfileError:
             where=unclear.option,
             hint="a file of another form may help: one row per text, with names in the first row",
         )
+    hint = f"{unclear.option} {shlex.quote(unclear.options[0])}"
+    if unclear.otherwise is not None:
+        hint += (
+            f"; or --task {unclear.otherwise.task}, if there is none: {_said(unclear.otherwise)}"
+        )
     return ProfileError(
         f"several columns may be the {unclear.role}, and there is {_NEVER}"
         if len(unclear.options) > 1
         else f"no column is the {unclear.role} beyond doubt, and there is {_NEVER}",
         where=unclear.option,
         expected=f"one of {', '.join(unclear.options)}",
-        hint=f"{unclear.option} {shlex.quote(unclear.options[0])}",
+        hint=hint,
     )
 
 
 def _answered(unclear: Unclear, given: Given) -> Given:
-    """Return what the user says about a role; asks until it is one of the columns."""
+    """Return what the user says about a role; asks until it is one of the columns, or none if there need not be."""
     if not unclear.options:
         raise _unclear(unclear)
-    answer = _asked(f"Which column is the {unclear.role}?", unclear.options, default=None)
+    none = (_NONE,) if unclear.otherwise is not None else ()
+    question = f"Which column is the {unclear.role}?"
+    answer = _asked(question, (*unclear.options, *none), default=None)
+    if unclear.otherwise is not None and answer not in unclear.options:
+        return given.with_option("--task", unclear.otherwise.task)
     return given.with_option(unclear.option, answer)
 
 

@@ -22,9 +22,9 @@ _MOST = 0.5  # a share of a time that is most of it
 class Ranking:
     """Devices in order: those that the run fits on, those that it may fit on, those that it does not.
 
-    Each of these classes is ordered by money if a device of the first class that is not empty has a price, else by
-    time. `tied` are those behind the first whose interval reaches the first one's; `causes` say why. Devices that do
-    not fit, or without a figure, are never tied.
+    Each of these classes is ordered by money if a device of the first class that is not empty has a price, else
+    by time. `tied` are those behind the first whose interval reaches the first one's; `causes` say why. Devices
+    that do not fit, or without a figure, are never tied.
     """
 
     by: By

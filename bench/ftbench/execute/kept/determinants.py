@@ -1,7 +1,7 @@
 """Determinants: all that an answer of a predicting worker depends on and that is known before it is asked.
 
-What it reads meanwhile is known only afterwards (`fingerprints.py`). Rather too much is part of a key than too little:
-a question that is asked anew costs seconds, an answer that no longer holds is wrong.
+What it reads meanwhile is known only afterwards (`fingerprints.py`). Rather too much is part of a key than too
+little: a question that is asked anew costs seconds, an answer that no longer holds is wrong.
 """
 
 from __future__ import annotations

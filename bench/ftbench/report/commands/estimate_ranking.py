@@ -108,7 +108,7 @@ def _price_lines(ranking: Ranking) -> Iterator[str]:
 
 
 def ranking_json(ranking: Ranking) -> dict[str, Any]:
-    """Return the order of the devices as JSON data; `best` is null if the run fits on none, or its time is unknown."""
+    """Return the order of the devices as JSON data; `best` is null if there is none, as in `Ranking`."""
     return {
         "by": ranking.by,
         "order": [one.device for one in ranking.devices],
