@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TIMING_S = 60.0  # timing the steps of a model, at most about
 _NEVER = "nobody who could be asked"
+_NONE = "none"
 
 
 class Look:
@@ -68,7 +69,7 @@ class Look:
         if isinstance(roles, Unclear):
             raise _unclear(roles)
         if ask and not (given.text and (given.label or given.completion)):
-            roles = _confirmed(roles, found)
+            roles = _confirmed(roles, found, given)
         console.print()
         show_line(console, f"{_said(roles)}.")
         return roles
@@ -171,21 +172,30 @@ def _unclear(unclear: Unclear) -> ProfileError:
             where=unclear.option,
             hint="a file of another form may help: one row per text, with names in the first row",
         )
+    hint = f"{unclear.option} {shlex.quote(unclear.options[0])}"
+    if unclear.otherwise is not None:
+        hint += (
+            f"; or --task {unclear.otherwise.task}, if there is none: {_said(unclear.otherwise)}"
+        )
     return ProfileError(
         f"several columns may be the {unclear.role}, and there is {_NEVER}"
         if len(unclear.options) > 1
         else f"no column is the {unclear.role} beyond doubt, and there is {_NEVER}",
         where=unclear.option,
         expected=f"one of {', '.join(unclear.options)}",
-        hint=f"{unclear.option} {shlex.quote(unclear.options[0])}",
+        hint=hint,
     )
 
 
 def _answered(unclear: Unclear, given: Given) -> Given:
-    """Return what the user says about a role; asks until it is one of the columns."""
+    """Return what the user says about a role; asks until it is one of the columns, or none if there need not be."""
     if not unclear.options:
         raise _unclear(unclear)
-    answer = _asked(f"Which column is the {unclear.role}?", unclear.options, default=None)
+    none = (_NONE,) if unclear.otherwise is not None else ()
+    question = f"Which column is the {unclear.role}?"
+    answer = _asked(question, (*unclear.options, *none), default=None)
+    if unclear.otherwise is not None and answer not in unclear.options:
+        return given.with_option("--task", unclear.otherwise.task)
     return given.with_option(unclear.option, answer)
 
 
@@ -197,7 +207,7 @@ def _asked(question: str, options: tuple[str, ...], *, default: str | None) -> s
         print(f"no such column: {answer}")
 
 
-def _confirmed(roles: Roles, found: DataColumns) -> Roles:
+def _confirmed(roles: Roles, found: DataColumns, given: Given) -> Roles:
     """Return the roles after the user has seen them, and perhaps named other columns."""
     from ftbench.verbs.starter.columns import Given, Unclear, guess
 
@@ -210,7 +220,7 @@ def _confirmed(roles: Roles, found: DataColumns) -> Roles:
     completion = roles.completion and _asked("Completions?", names, default=roles.completion)
     if (text, label, completion) == (roles.text[0], roles.label, roles.completion):
         return roles
-    again = guess(found, Given(text=(text,), label=label, completion=completion))
+    again = guess(found, Given(given.task, text=(text,), label=label, completion=completion))
     if isinstance(again, Unclear):
         raise _unclear(again)
     return again

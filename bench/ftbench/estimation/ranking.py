@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from ftbench.estimation.answers import EstimatedFigure
@@ -19,10 +20,11 @@ _MOST = 0.5  # a share of a time that is most of it
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Devices in order, by money if the best has a price, else by time.
+    """Devices in order: those that the run fits on, those that it may fit on, those that it does not.
 
-    `tied` are those behind the first whose interval reaches the first one's; `causes` say why. Devices that do not
-    fit, or without a figure, are at the end and never tied.
+    Each of these classes is ordered by money if a device of the first class that is not empty has a price, else
+    by time. `tied` are those behind the first whose interval reaches the first one's; `causes` say why. Devices
+    that do not fit, or without a figure, are never tied.
     """
 
     by: By
@@ -36,6 +38,11 @@ class Ranking:
         first = self.devices[0] if self.devices else None
         usable = first is not None and first.verdict != "does not fit" and _value(first, self.by)
         return first if usable else None
+
+    @property
+    def usable(self) -> tuple[DeviceEstimate, ...]:
+        """Return the devices that the run fits on, or may fit on."""
+        return tuple(one for one in self.devices if one.verdict != "does not fit")
 
 
 def figure_of(device: DeviceEstimate, name: str) -> EstimatedFigure | None:
@@ -51,11 +58,7 @@ def _value(device: DeviceEstimate, name: str) -> float | None:
 
 def ranked(found: Estimate) -> Ranking:
     """Return the ranking of an estimate's devices."""
-    priced = any(
-        _value(one, "cost_usd") is not None and one.verdict != "does not fit"
-        for one in found.devices
-    )
-    by: By = "cost_usd" if priced else "time_s"
+    by: By = "cost_usd" if _any_priced(found.devices) else "time_s"
     order = sorted(found.devices, key=lambda one: _key(one, by))
     ranking = Ranking(by, tuple(order), (), ())
     best = ranking.best
@@ -66,11 +69,24 @@ def ranked(found: Estimate) -> Ranking:
     return dataclasses.replace(ranking, tied=tuple(one.device for one in tied), causes=causes)
 
 
+def _any_priced(devices: Sequence[DeviceEstimate]) -> bool:
+    """Return whether money is known for a device of the best class of fit that is not empty."""
+    best = min(map(_fit, devices), default=0)
+    return best < _ORDER["does not fit"] and any(
+        _value(one, "cost_usd") is not None for one in devices if _fit(one) == best
+    )
+
+
+def _fit(device: DeviceEstimate) -> int:
+    """Return how badly the run fits on a device; where memory is not known, as where it fits."""
+    return _ORDER.get(device.verdict or "fits", 0)
+
+
 def _key(device: DeviceEstimate, by: By) -> tuple[int, bool, float, float]:
     """Return what devices are ordered by: whether it fits and the figure is known; the figure, the time."""
     value, time = _value(device, by), _value(device, "time_s")
     return (
-        _ORDER.get(device.verdict or "fits", 0),
+        _fit(device),
         value is None,
         value if value is not None else 0.0,
         time if time is not None else float("inf"),

@@ -9,6 +9,7 @@ from ftbench.plan.profile_file import load_profile
 from ftbench.records.first_look import ColumnFacts, DataColumns, ModelFacts, StepTime, TextFacts
 from ftbench.records.messages import ClassCount
 from ftbench.records.token_facts import USUAL_LENGTHS, token_facts
+from ftbench.verbs.starter.columns import Given, Roles, guess
 
 MODEL = ModelFacts(model_type="bert", decoder=False, encoder_decoder=False)
 
@@ -129,6 +130,46 @@ def test_what_two_columns_fit_is_refused_with_the_options_if_nobody_can_be_asked
     assert asked == []
     run(label="topic")
     assert asked[0]["label_column"] == "topic"
+
+
+SPLIT = column("split", distinct=2, rarest=300, words=1.0)
+
+
+def test_a_doubtful_label_is_refused_with_both_readings_if_nobody_can_be_asked(looked_at):
+    looked_at(column("text"), SPLIT)
+    with pytest.raises(ProfileError) as error:
+        run(yes=True)
+    assert error.value.where == "--label"
+    assert "--label split" in error.value.hint
+    assert "--task masked-lm" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "task"), [("none", "masked-lm"), ("split", "text-classification")]
+)
+def test_a_doubtful_label_may_be_answered_with_none(monkeypatch, answer, task):
+    found = DataColumns(
+        columns=(column("text"), SPLIT), splits=("train",), train_split="train", model=MODEL
+    )
+    monkeypatch.setattr(first_look.typer, "prompt", lambda *_, **__: answer)
+    unclear = guess(found, Given())
+    assert guess(found, first_look._answered(unclear, Given())).task == task
+
+
+def test_another_column_named_when_asked_leaves_the_task_that_was_given(monkeypatch):
+    answers = iter(["summary", "stars"])
+    monkeypatch.setattr(first_look.typer, "prompt", lambda *_, **__: next(answers))
+    roles = first_look._confirmed(
+        Roles("text-regression", ("text",), "stars"),
+        DataColumns(
+            columns=(column("text"), column("summary"), LABEL),
+            splits=("train",),
+            train_split="train",
+            model=MODEL,
+        ),
+        Given(task="text-regression"),
+    )
+    assert roles == Roles("text-regression", ("summary",), "stars")
 
 
 def test_a_file_without_names_of_columns_is_refused(looked_at):

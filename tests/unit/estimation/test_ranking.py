@@ -65,6 +65,28 @@ def test_a_device_that_the_run_may_not_fit_on_comes_behind_those_it_fits_on():
     assert found.tied == ("perhaps",)
 
 
+def test_a_device_without_a_price_that_the_run_fits_on_is_the_best_before_a_priced_one_it_may_not_fit_on():
+    found = ranking(device("perhaps", 1.0, usd=1.0, verdict="too close to call"), device("sure", 9))
+    assert (found.by, order(found), found.best.device) == ("time_s", ["sure", "perhaps"], "sure")
+    assert found.tied == ("perhaps",)
+
+
+def test_a_price_where_the_run_fits_orders_by_money_whatever_the_others_have():
+    found = ranking(
+        device("perhaps", 1.0, usd=1.0, verdict="too close to call"),
+        device("unpriced", 1.0),
+        device("priced", 9.0, usd=2.0),
+        device("never", 0.1, usd=0.1, verdict="does not fit"),
+    )
+    assert (found.by, order(found)) == ("cost_usd", ["priced", "unpriced", "perhaps", "never"])
+
+
+def test_of_devices_of_which_none_surely_holds_the_run_the_cheapest_is_the_best():
+    close = "too close to call"
+    found = ranking(device("a", 1.0, verdict=close), device("b", 2.0, usd=1.0, verdict=close))
+    assert (found.by, found.best.device) == ("cost_usd", "b")
+
+
 @pytest.mark.parametrize("devices", [[], [device("a", 1.0, verdict="does not fit")]])
 def test_where_it_fits_nowhere_there_is_no_best(devices):
     assert ranking(*devices).best is None

@@ -59,7 +59,7 @@ def ranking_lines(ranking: Ranking, score: EstimatedFigure) -> Iterator[str]:
     """
     best = ranking.best
     if best is None:
-        yield "No device: the run fits on none of them, or nothing is known of its time."
+        yield _no_best(ranking)
         return
     of = WORDS[ranking.by]
     yield f"{_BEST[ranking.by]}: {best.device}, {of} {_with_interval(best, ranking.by)}."
@@ -69,15 +69,31 @@ def ranking_lines(ranking: Ranking, score: EstimatedFigure) -> Iterator[str]:
             f"Not distinguishable from it by {of}: {joined(ranking.tied)}. Their intervals reach that of"
             f" {best.device}: {why}."
         )
-    unpriced = [one.device for one in ranking.devices if one.price is None]
-    if ranking.by == "cost_usd" and unpriced:
-        yield f"Without a price, and so last: {joined(unpriced)}. --usd-per-hour {unpriced[0]}=USD gives one."
+    yield from _unpriced_lines(ranking)
     if score.value is not None:
         value, low, high = (
             figure_text(score.name, n) for n in (score.value, score.low, score.high)
         )
         yield f"On each of them: {WORDS.get(score.name, score.name)} {value} ({low} to {high})."
     yield from _price_lines(ranking)
+
+
+def _no_best(ranking: Ranking) -> str:
+    """Return why no device is the best."""
+    timeless = [one.device for one in ranking.usable if figure_of(one, ranking.by) is None]
+    if timeless:
+        return f"No best device: nothing is known of the run's time on {joined(timeless)}."
+    return "No device: the run fits on none of them."
+
+
+def _unpriced_lines(ranking: Ranking) -> Iterator[str]:
+    """Yield which devices a price would move, if others have one."""
+    unpriced = [one.device for one in ranking.usable if one.price is None]
+    if unpriced and len(unpriced) < len(ranking.usable):
+        yield (
+            f"Without a price, and so not compared by money: {joined(unpriced)}."
+            f" --usd-per-hour {unpriced[0]}=USD gives one."
+        )
 
 
 def _price_lines(ranking: Ranking) -> Iterator[str]:
@@ -92,7 +108,7 @@ def _price_lines(ranking: Ranking) -> Iterator[str]:
 
 
 def ranking_json(ranking: Ranking) -> dict[str, Any]:
-    """Return the order of the devices as JSON data; `best` is null if the run fits on none of them."""
+    """Return the order of the devices as JSON data; `best` is null if there is none, as in `Ranking`."""
     return {
         "by": ranking.by,
         "order": [one.device for one in ranking.devices],

@@ -7,7 +7,9 @@ have in common to single names, and to values at last. What two columns fit equa
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from ftbench.base.errors import ProfileError, nearest_name
 from ftbench.plan.profile import TaskName
@@ -20,12 +22,26 @@ _TEXTS = (
 )
 _LABELS = (
     *("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion"),
-    *("rating", "stars", "polarity", "gold_label", "score", "y"),
+    *("rating", "stars", "polarity", "gold_label", "score", "grade", "y"),
+)
+# Names of labels and of nothing else. Beside a prompt and its answer, a topic or a score only describes them, but a
+# label may be what is to be learned.
+_SURE_LABELS = ("label", "labels", "gold_label", "class")
+# Last words of the names of columns whose values repeat as those of classes do, but which are seldom what is to be
+# learned.
+_NO_LABELS = frozenset(
+    (
+        *("split", "subset", "fold", "partition", "source", "url", "link", "file", "path"),
+        *("date", "datetime", "time", "timestamp", "at", "year", "month", "day", "hour"),
+        *("lang", "language", "locale", "version", "author", "user", "username", "filename"),
+        *("id", "ids", "uid", "userid"),
+    )
 )
 _PAIRS = (
     *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2")),
     *(("question1", "question2"), ("text1", "text2"), ("text_a", "text_b"), ("text", "text_pair")),
     *(("query", "passage"), ("query", "document"), ("question", "sentence"), ("question", "passage")),
+    ("question", "answer"),
 )  # fmt: skip
 _COMPLETIONS = (
     *(("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("prompt", "output")),
@@ -55,15 +71,17 @@ class Given:
     completion: str | None = None
     messages: str | None = None
 
-    def with_option(self, option: str, column: str) -> Given:
-        """Return the same with a column for one more option of the command line."""
+    def with_option(self, option: str, value: str) -> Given:
+        """Return the same with a column, or a task, for one more option of the command line."""
+        if option == "--task":
+            return dataclasses.replace(self, task=cast("TaskName", value))
         if option == "--text":
-            return dataclasses.replace(self, text=(column,))
+            return dataclasses.replace(self, text=(value,))
         if option == "--label":
-            return dataclasses.replace(self, label=column)
+            return dataclasses.replace(self, label=value)
         if option == "--completion":
-            return dataclasses.replace(self, completion=column)
-        return dataclasses.replace(self, messages=column)
+            return dataclasses.replace(self, completion=value)
+        return dataclasses.replace(self, messages=value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +107,15 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class Unclear:
-    """A role that several columns fit, or none: the option that decides it, and the columns to choose from."""
+    """A role that several columns fit, or none: the option that decides it, and the columns to choose from.
+
+    `otherwise` are the roles of the columns if none of them has this one; None if one has to.
+    """
 
     role: str
     option: str
     options: tuple[str, ...]
+    otherwise: Roles | None = None
 
 
 def guess(found: DataColumns, given: Given) -> Roles | Unclear:
@@ -112,10 +134,10 @@ def guess(found: DataColumns, given: Given) -> Roles | Unclear:
     if given.completion is not None or (given.label is None and given.task not in _LABELLED):
         completed = _completed(columns, given, found.model)
         if completed is not None:
-            return completed
+            return _beside_labels(columns, given, completed)
     if given.task in _UNLABELLED:
         return _plain(columns, given, found.model)
-    label = _label(columns, given)
+    label = _label(columns, given, found.model)
     if isinstance(label, Unclear):
         return label
     if label is None and given.task is None:
@@ -206,6 +228,21 @@ def _completed(
     return Roles(task, (prompt,), None, completion)
 
 
+def _beside_labels(
+    columns: Mapping[str, ColumnFacts], given: Given, completed: Roles | Unclear
+) -> Roles | Unclear:
+    """Return the roles of prompts and completions; unclear if labels beside them may be what is to be learned."""
+    if given.task is not None or given.completion is not None or isinstance(completed, Unclear):
+        return completed
+    read = (*completed.text, completed.completion)
+    labels = [
+        one.name
+        for one in _called(columns, _SURE_LABELS)
+        if one.name not in read and _could_be_label(one)
+    ]
+    return Unclear("label", "--label", tuple(labels), completed) if labels else completed
+
+
 def _named_pair(
     columns: Mapping[str, ColumnFacts], pairs: Iterable[tuple[str, str]]
 ) -> tuple[str, str] | None:
@@ -232,7 +269,9 @@ def _others(columns: Mapping[str, ColumnFacts], text: Sequence[str]) -> tuple[st
     return tuple(name for name in _of_kind(columns, "text") if name not in text)
 
 
-def _label(columns: Mapping[str, ColumnFacts], given: Given) -> ColumnFacts | Unclear | None:
+def _label(
+    columns: Mapping[str, ColumnFacts], given: Given, model: ModelFacts
+) -> ColumnFacts | Unclear | None:
     """Return the column of the labels; None if no column looks like one."""
     if given.label is not None:
         return _checked(columns[given.label])
@@ -241,16 +280,34 @@ def _label(columns: Mapping[str, ColumnFacts], given: Given) -> ColumnFacts | Un
     hinted = [one for one in called if _could_be_label(one)]
     if hinted and (len(hinted) == 1 or hinted[0].name.lower() == _LABELS[0]):
         return hinted[0]
-    if len(hinted) > 1:
-        return Unclear("label", "--label", tuple(one.name for one in hinted))
+    if hinted:
+        return Unclear("label", "--label", _names(hinted))
     classes = [one for one in usable.values() if _holds_classes(one, called_so=False)]
-    if not classes:
-        classes = [one for one in usable.values() if one.kind == "number" and not _is_id(one)] or [
-            one for one in called if one.distinct == 1
-        ]
-    if len(classes) > 1:
-        return Unclear("label", "--label", tuple(one.name for one in classes))
-    return _checked(classes[0]) if classes else None
+    numbers = [one for one in usable.values() if one.kind == "number" and not _is_id(one)]
+    likely = [one for one in classes if one.rarest > 1 and not _called_otherwise(one)]
+    if not likely and given.task == "text-regression":
+        likely = [one for one in numbers if not _called_otherwise(one)]
+    if len(likely) > 1:
+        return Unclear("label", "--label", _names(likely))
+    likely = likely or [one for one in called if one.distinct == 1]
+    if likely:
+        return _checked(likely[0])
+    doubtful = classes or numbers
+    if not doubtful:
+        return None
+    return Unclear("label", "--label", _names(doubtful), _unlabelled(columns, given, model))
+
+
+def _names(columns: Iterable[ColumnFacts]) -> tuple[str, ...]:
+    return tuple(one.name for one in columns)
+
+
+def _unlabelled(
+    columns: Mapping[str, ColumnFacts], given: Given, model: ModelFacts
+) -> Roles | None:
+    """Return the roles of the columns without a label; None if the task needs one, or they are unclear."""
+    found = _plain(columns, given, model) if given.task is None else None
+    return found if isinstance(found, Roles) else None
 
 
 def _checked(label: ColumnFacts) -> ColumnFacts:
@@ -296,6 +353,12 @@ def _holds_classes(column: ColumnFacts, *, called_so: bool) -> bool:
 def _is_id(column: ColumnFacts) -> bool:
     name = column.name.strip().lower()
     return name in _IDS or name.endswith(("_id", " id", "-id"))
+
+
+def _called_otherwise(column: ColumnFacts) -> bool:
+    """Return whether the name of a column says that it is no label: `date`, `lang`, `user_name`, `userId`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column.name) or [""]
+    return words[-1].lower() in _NO_LABELS or "".join(words).lower() in _NO_LABELS
 
 
 def _possible_labels(columns: Mapping[str, ColumnFacts]) -> tuple[str, ...]:

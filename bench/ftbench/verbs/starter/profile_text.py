@@ -92,7 +92,8 @@ def _workload_lines(workload: Mapping[str, Any], starter: Starter) -> Iterator[s
 def _comments(facts: TextFacts) -> dict[str, str]:
     """Return what was found in the data, by the key that it stands beside."""
     left_out = facts.left_out
-    pools = f"{counted(facts.eval_pool, 'example')} ({facts.eval_split}); {facts.train_pool:,} to train on"
+    split = toml_value(facts.eval_split)
+    pools = f"{counted(facts.eval_pool, 'example')} ({split}); {facts.train_pool:,} to train on"
     seen = f"{counted(facts.duplicates, 'text')} of all rows seen before"
     if facts.contradictions:
         seen += f", {facts.contradictions:,} with another label"

@@ -1,3 +1,5 @@
+import dataclasses
+
 from ftbench.estimation.answers import EstimatedFigure
 from ftbench.estimation.ranking import ranked
 from ftbench.plan.gpus import load_gpus
@@ -47,8 +49,6 @@ def test_list_prices_are_told_with_their_dates():
     from ftbench.estimation.prices import Price
 
     priced = device("a", 1.0, usd=1.0)
-    import dataclasses
-
     priced = dataclasses.replace(priced, price=Price(1.0, listed))
     assert any(listed.date in line for line in ranking_lines(ranking(priced), ACCURACY))
 
@@ -56,6 +56,33 @@ def test_list_prices_are_told_with_their_dates():
 def test_where_it_fits_nowhere():
     (line,) = ranking_lines(ranking(device("a", 1.0, verdict="does not fit")), ACCURACY)
     assert "No device" in line
+
+
+def test_a_device_without_a_time_is_not_said_not_to_fit():
+    timeless = dataclasses.replace(device("a", 1.0), figures=())
+    small = device("small", 1.0, verdict="does not fit")
+    (line,) = ranking_lines(ranking(timeless, small), ACCURACY)
+    assert "fits on none" not in line
+    assert "on a." in line
+    assert "small" not in line
+
+
+def test_a_price_is_asked_for_only_where_it_would_change_the_order():
+    found = ranking(
+        device("a", 1.0, usd=1.0), device("b", 1.0), device("c", 1.0, verdict="does not fit")
+    )
+    (line,) = (one for one in ranking_lines(found, SCORE) if "--usd-per-hour" in one)
+    assert "b=USD" in line
+    assert "c" not in line.split(".")[0].split(": ")[1].split()
+    assert "last" not in line
+
+
+def test_a_priced_device_it_may_not_fit_on_leaves_the_other_the_best():
+    close = device("rtx", 1.0, usd=1.0, verdict="too close to call")
+    lines = "\n".join(ranking_lines(ranking(close, device("l4", 1.0)), SCORE))
+    assert "No device" not in lines
+    assert "Fastest: l4" in lines
+    assert "--usd-per-hour l4=USD" in lines
 
 
 def test_many_cards_are_rows():

@@ -51,6 +51,12 @@ def test_nor_does_the_name_of_a_class_or_of_a_device():
     assert read == profile_data(made.workload, made.grid)
 
 
+def test_nor_does_the_name_of_an_evaluation_split():
+    made = starter(eval_split=EVIL)
+    read = tomllib.loads(profile_text(made, command="ftbench init reviews.csv"))
+    assert read == profile_data(made.workload, made.grid)
+
+
 def test_what_was_found_stands_beside_the_settings():
     workload = {**WORKLOAD, "drop_duplicates": True, "drop_rows_without_text": True}
     made = starter(

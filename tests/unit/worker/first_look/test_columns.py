@@ -149,6 +149,56 @@ def test_numbers_of_classes_beside_missing_ones_are_whole(tmp_path):
     assert (found.kind, found.missing, found.distinct) == ("whole", 6, 3)
 
 
+OTHERS = {
+    "split": lambda n: ("train", "test")[n % 2],
+    "date": lambda n: f"2024-0{n % 4 + 1}",
+    "created_at": lambda n: f"2024-0{n % 4 + 1}",
+    "lang": lambda n: ("en", "de")[n % 2],
+    "year": lambda n: 2000 + n % 4,
+    "userId": lambda n: f"u{n % 4}",
+    "fold": lambda n: n % 5,
+    "timestamp": lambda n: n / 7,
+    "weight": lambda n: n / 7,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_column_that_need_not_be_a_label_is_asked_about(tmp_path, name):
+    file = written(tmp_path / "t.csv", table(("text", text), (name, OTHERS[name])))
+    alone = Roles("masked-lm", ("text",))
+    assert guessed(file) == Unclear("label", "--label", (name,), otherwise=alone)
+    assert guessed(file, Given(task="masked-lm")) == alone
+    assert guessed(file, Given(label=name)).label == name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_beside_a_label_it_is_no_label(tmp_path, name):
+    for called in ("label", "mood"):
+        of = (("text", text), (name, OTHERS[name]), (called, label))
+        file = written(tmp_path / f"{called}.csv", table(*of))
+        assert guessed(file) == Roles("text-classification", ("text",), called)
+
+
+@pytest.mark.parametrize("name", ["mood", "user_intent", "q7"])
+def test_values_that_are_classes_are_labels_whatever_they_are_called(tmp_path, name):
+    file = written(tmp_path / "t.csv", table(("text", text), (name, lambda n: "abcde"[n % 5])))
+    assert guessed(file) == Roles("text-classification", ("text",), name)
+
+
+def test_a_value_that_occurs_once_makes_classes_doubtful(tmp_path):
+    file = written(
+        tmp_path / "t.csv",
+        table(("text", text), ("mood", lambda n: "c" if n == 7 else "ab"[n % 2])),
+    )
+    assert guessed(file).options == ("mood",)
+
+
+def test_numbers_are_measured_if_the_task_says_so(tmp_path):
+    file = written(tmp_path / "t.csv", table(("text", text), ("weight", lambda n: n / 7)))
+    found = guessed(file, Given(task="text-regression"))
+    assert found == Roles("text-regression", ("text",), "weight")
+
+
 def test_one_class_is_refused_and_another_column_is_named(tmp_path):
     file = written(tmp_path / "t.csv", table(("text", text), ("label", lambda n: "same")))
     with pytest.raises(ProfileError, match="only one value") as error:
@@ -261,6 +311,26 @@ def test_prompts_with_completions(tmp_path):
 def test_an_answer_that_is_a_class_is_a_label(tmp_path):
     file = written(tmp_path / "t.csv", table(("question", text), ("answer", label)))
     assert guessed(file) == Roles("text-classification", ("question",), "answer")
+
+
+def test_answers_with_labels_may_be_completions_or_pairs_of_texts(tmp_path):
+    file = written(
+        tmp_path / "t.csv", table(("question", text), ("answer", text), ("label", lambda n: n % 2))
+    )
+    completed = Roles("causal-lm", ("question",), completion="answer")
+    assert guessed(file) == Unclear("label", "--label", ("label",), otherwise=completed)
+    pair = Roles("text-classification", ("question", "answer"), "label")
+    assert guessed(file, Given(label="label")) == pair
+    assert guessed(file, Given(task="text-classification")) == pair
+    assert guessed(file, Given(task="causal-lm")) == completed
+    assert guessed(file, Given(completion="answer", text=("question",))) == completed
+
+
+@pytest.mark.parametrize("names", [("input", "target"), ("instruction", "response", "category")])
+def test_what_is_said_of_a_prompt_is_no_label(tmp_path, names):
+    rows = table(*((name, text if n < 2 else label) for n, name in enumerate(names)))
+    found = guessed(written(tmp_path / "t.csv", rows))
+    assert found == Roles("causal-lm", names[:1], completion=names[1])
 
 
 def test_conversations(tmp_path):
