@@ -117,7 +117,6 @@ def gate(
     --base, memory, accuracy and time are compared with those of other runs. On GitHub Actions, the verdict
     is also shown on the run's summary page.
     """
-    allowed = size_of(tolerance, "--tolerance") or 0
     of_subject = {"--set": overrides, "--only": only, "--arg": arguments, "--steps": steps}
     question = GateQuestion(
         subject=subject,
@@ -136,7 +135,7 @@ def gate(
         runs=runs,
         base=base,
         require_time=require_time,
-        tolerance_bytes=allowed,
+        tolerance_bytes=size_of(tolerance, "--tolerance") or 0,
         across_versions=across_versions,
     )
     try:

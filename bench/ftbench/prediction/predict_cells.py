@@ -5,12 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
-from typing import Any
-
-import torch
 
 from ftbench.base.errors import PredictionError, ProfileError, WorkloadError
 from ftbench.plan.cell import Cell
@@ -20,6 +15,7 @@ from ftbench.prediction.bisection import last, last_from_above
 from ftbench.prediction.breakdown.allocations import predicted_allocations
 from ftbench.prediction.breakdown.composition import compose
 from ftbench.prediction.breakdown.parts import breakdown
+from ftbench.prediction.forks import runner
 from ftbench.prediction.lengths import SequenceLengths
 from ftbench.prediction.shapes.fit import Shape
 from ftbench.prediction.shapes.shapes import Map, ShapeTracer, ShapeTraces, trace_shapes
@@ -85,7 +81,7 @@ def predict(
     refused = {cell.cell_id: reason for cell in cells if (reason := _refusal(cell)) is not None}
     covered = [cell for cell in dict.fromkeys(cells) if cell.cell_id not in refused]
     with ExitStack() as stack:
-        run = _runner(stack, request.processes)
+        run = runner(stack, request.processes)
         found: dict[str, CellPrediction] = {}
         not_on: list[RefusedCards] = []
         largest: list[LargestBatch] = []
@@ -432,22 +428,3 @@ def _notes(
     if request.gpus and (ignored := ignored_variables()):
         notes.append(ignored)
     return tuple(notes)
-
-
-def _runner(stack: ExitStack, processes: int) -> Map:
-    """Return a function that runs jobs in this process, or in processes forked from it, which has torch loaded."""
-    if processes <= 1:
-        return lambda function, jobs: [function(job) for job in jobs]
-    # OpenMP's threads do not survive a fork: after a large mask in this process, another's would wait for ever.
-    pool = stack.enter_context(
-        ProcessPoolExecutor(
-            processes, get_context("fork"), initializer=torch.set_num_threads, initargs=(1,)
-        )
-    )
-
-    def run(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-        # The function is pickled once per chunk, and may contain a workload's traces.
-        chunk = max(1, len(jobs) // (8 * processes))
-        return list(pool.map(function, jobs, chunksize=chunk))
-
-    return run

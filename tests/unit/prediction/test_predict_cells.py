@@ -1,10 +1,8 @@
 """Predictions of cells: which share traces, what is refused, which batch is the largest. Planted traces."""
 
 import dataclasses
-from contextlib import ExitStack
 
 import pytest
-import torch
 
 from ftbench.base.errors import PredictionError, WorkloadError
 from ftbench.plan.gpus import find_gpu
@@ -199,22 +197,6 @@ def test_processes_come_to_the_same():
     of = cells(max_length=[16, 32, 64, 128], per_device_train_batch_size=[1, 2, 4, 8])
     alone, shared = (asking(of, "t4", "l4", processes=n, largest_batch=True) for n in (1, 2))
     assert alone == shared
-
-
-def threads(_):
-    return torch.get_num_threads()
-
-
-def test_a_forked_process_has_one_thread():
-    """OpenMP's threads do not survive a fork: work of two threads would wait for ever for the second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with ExitStack() as stack:
-            assert module._runner(stack, 2)(threads, range(4)) == [1, 1, 1, 1]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_where_it_does_not_fit():
