@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ftbench import cli
-from ftbench.cli import options
+from ftbench.verbs import asking
 from tests.integration.conftest import SMALL
 
 pytestmark = pytest.mark.integration
@@ -42,8 +42,8 @@ class Workers:
 
     def __init__(self, monkeypatch):
         self.started = 0
-        self._predictor = options.predictor
-        monkeypatch.setattr(options, "predictor", self)
+        self._predictor = asking.predictor
+        monkeypatch.setattr(asking, "predictor", self)
 
     def __call__(self):
         self.started += 1
