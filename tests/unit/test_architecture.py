@@ -54,6 +54,12 @@ def test_a_prediction_from_the_cache_is_shown_without_what_makes_predictions():
     assert loaded(modules, not_needed) == ""
 
 
+def test_the_command_line_starts_without_what_single_commands_need():
+    """Its help, and completion in a shell at every press of a key, would wait for it."""
+    heavy = ("pydantic", "pandas", "numpy", "ftbench.plan.profile", "ftbench.records.record")
+    assert loaded("ftbench.cli", heavy) == ""
+
+
 def test_only_the_command_line_prints_or_exits():
     for file in ROOT.rglob("*.py"):
         if file.relative_to(ROOT).parts[0] in ("cli", "__main__.py", "worker", "prediction"):

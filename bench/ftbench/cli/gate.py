@@ -23,7 +23,6 @@ from ftbench.cli.options import (
     size_of,
 )
 from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, subject_of
-from ftbench.verbs.gate import GateQuestion, judge
 from ftbench.verbs.subjects import shown_name
 
 if TYPE_CHECKING:
@@ -117,6 +116,8 @@ def gate(
     --base, memory, accuracy and time are compared with those of other runs. On GitHub Actions, the verdict
     is also shown on the run's summary page.
     """
+    from ftbench.verbs.gate import GateQuestion, judge  # what they need takes half a second
+
     of_subject = {"--set": overrides, "--only": only, "--arg": arguments, "--steps": steps}
     question = GateQuestion(
         subject=subject,
@@ -143,13 +144,17 @@ def gate(
     except FtbenchError as error:  # files and summaries show it, too
         result = _nothing_to_judge(subject, error)
     if as_json:
-        from ftbench.report.commands.gate import gate_json
-
-        print(json.dumps(gate_json(result), indent=1))
+        _print_json(result)
     else:
         show_result(result)
     _write(result, junit, comment, html)
     raise typer.Exit(result.exit_code)
+
+
+def _print_json(result: GateResult) -> None:
+    from ftbench.report.commands.gate import gate_json
+
+    print(json.dumps(gate_json(result), indent=1))
 
 
 def _nothing_to_judge(subject: str, error: FtbenchError) -> GateResult:

@@ -10,7 +10,6 @@ import typer
 
 from ftbench.base.errors import ProfileError
 from ftbench.cli.options import open_console
-from ftbench.verbs.results import DEFAULT_FORMATS
 
 if TYPE_CHECKING:
     from ftbench.records.run_directory import RunDirectory
@@ -57,6 +56,7 @@ def report(
     Given two run directories, it compares them side by side, and writes files only with --out or --format.
     """
     from ftbench.records.run_directory import RunDirectory
+    from ftbench.verbs.results import DEFAULT_FORMATS
 
     if len(run_dirs) > 2:
         raise ProfileError(
@@ -102,6 +102,7 @@ def _side_by_side(
     """Show two run directories side by side, and write the comparison if a folder or formats are given."""
     from ftbench.report.commands.side_by_side import build, load_side_by_side, writers
     from ftbench.report.write import write_report
+    from ftbench.verbs.results import DEFAULT_FORMATS
 
     nowhere = formats is not None and set(formats) != {"step-summary"} and folder is None
     if nowhere or (folder is not None and folder.resolve() in (a.path.resolve(), b.path.resolve())):

@@ -22,7 +22,6 @@ from ftbench.cli.options import (
     size_of,
 )
 from ftbench.cli.report import show_report
-from ftbench.verbs.results import DEFAULT_FORMATS
 
 if TYPE_CHECKING:
     from ftbench.records.run_directory import RunDirectory
@@ -78,6 +77,7 @@ def run(
     from ftbench.base.units import counted
     from ftbench.plan.grid import axis_order
     from ftbench.plan.profile_file import load_profile
+    from ftbench.verbs.results import DEFAULT_FORMATS
     from ftbench.verbs.run import plan_run
 
     loaded = load_profile(profile, overrides or ())
