@@ -8,41 +8,16 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import typer
 
 from ftbench.cli import app
 from ftbench.plan.profile_file import load_profile, parse_selection, profile_names
+from tests.documents import DOCUMENTS, FENCE, ROOT, anchors, links, name_of, prose
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_WORDS = 1500  # of the README, as `wc -w` counts them
-EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def prose(text):
-    """Return a document without its blocks of code."""
-    return FENCE.sub("", text)
-
-
-def anchors(text):
-    """Return what GitHub names the headings of a document."""
-    slugs, found = {}, set()
-    for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
-        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        found.add(f"{slug}-{slugs[slug]}" if slug in slugs else slug)
-        slugs[slug] = slugs.get(slug, 0) + 1
-    return found
-
-
-def links(text):
-    """Return the targets of a document's links and pictures that lead into this repository."""
-    text = prose(text)
-    found = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
-    return [link for link in found if "://" not in link]
+EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 
 
 def leads_somewhere(document, link):
