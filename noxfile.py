@@ -351,7 +351,7 @@ def screenshot(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation site in .nox/site/html, with its reference made from the code; warnings are errors."""
+    """Build the documentation site in .nox/site/html; its reference is made from the code; warnings are errors."""
     pages, built = SITE / "pages", SITE / "html"
     python = str(shared_environment(session) / "python")
     session.run(python, "-m", "tests.site", str(pages), env=FROM_SOURCE, external=True)

@@ -66,9 +66,9 @@ from ftbench.plan.profile import REQUIRED_AXES, GridBlock, Profile
 from ftbench.plan.schedule import Schedule, schedule_of
 from ftbench.plan.sources import DataSource, ModelSource
 from ftbench.records.calibration import Calibration
+from ftbench.records.environment import Device
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.prediction import CardPrediction, LargestBatch, Predictions
-from ftbench.records.record import Device
 from ftbench.records.run_directory import RunDirectory
 
 
