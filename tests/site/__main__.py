@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tests.site.pages import copy_pages
+from tests.site.reference import PAGES, write_reference
 
 
 def main():
@@ -12,7 +13,8 @@ def main():
     parser.add_argument("folder", type=Path, help="the folder of the pages; it is emptied before")
     folder = parser.parse_args().folder
     copied = copy_pages(folder)
-    print(f"{folder}: {copied} documents and linked files")
+    write_reference(folder / "reference")
+    print(f"{folder}: {copied} documents and linked files, {len(PAGES)} pages of reference")
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ class Workload(FrozenModel):
     model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
     weights: Literal["pretrained", "random"] = Field(
         "pretrained",
-        description="`pretrained`, or `random`: the architecture alone, whose cost is real and whose scores mean nothing.",
+        description="`pretrained`; or `random`, the architecture alone: its cost is real, its scores mean nothing.",
     )
     weights_format: Literal["safetensors", "any"] = Field(
         "safetensors", description="`any` also reads pickled weights (torch.load, weights only)."
