@@ -1,12 +1,15 @@
 """The command line as Markdown, from the program itself."""
 
 import inspect
+import re
 
 import typer
 
 from ftbench.cli import app
-from ftbench.report.elements.table import Table
+from ftbench.report.elements.table import ABSENT, Table
 from ftbench.report.render.markdown import escaped, table_text
+
+_HELP = re.compile(r"(.*?)((?: \[[^\[\]]*\])*)")
 
 
 def commands_page():
@@ -43,11 +46,14 @@ def _paragraphs(command):
 def _parameters(command, context):
     """Return the table of a command's arguments and options, as its help has them; none if it has none."""
     records = [one.get_help_record(context) for one in command.params]
-    rows = tuple(
-        (f"`{names.strip()}`", " ".join(meaning.split()))
-        for names, meaning in filter(None, records)
-    )
-    table = Table(
-        title="", columns=("argument or option", "meaning"), rows=rows, numeric=(False, False)
-    )
+    rows = tuple(_row(*record) for record in records if record)
+    columns = ("argument or option", "meaning", "default")
+    table = Table(title="", columns=columns, rows=rows, numeric=(False,) * 3)
     return [table_text(table)] if rows else []
+
+
+def _row(names, meaning):
+    """Return the row of an option: its help ends in brackets with what is required, a default, or a limit."""
+    text, limits = _HELP.fullmatch(" ".join(meaning.split())).groups()
+    found = re.findall(r"\[(?:default: )?([^\[\]]*)\]", limits)
+    return f"`{names.strip()}`", text, "; ".join(found) or ABSENT

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 
 import pytest
@@ -15,6 +16,7 @@ import typer
 from ftbench.cli import app
 from ftbench.plan.profile_file import load_profile, parse_selection, profile_names
 from tests.documents import DOCUMENTS, FENCE, ROOT, anchors, links, name_of, prose
+from tests.site.reference import PAGES
 
 MOST_WORDS = 1500  # of the README, as `wc -w` counts them
 EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -105,12 +107,29 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS
 
 
+def linked_from(document):
+    """Return the files that a document links to."""
+    found = links(document.read_text())
+    return {(document.parent / link.partition("#")[0]).resolve() for link in found}
+
+
 def test_the_readme_leads_to_every_document():
-    linked = {
-        (ROOT / link.partition("#")[0]).resolve()
-        for link in links((ROOT / "README.md").read_text())
-    }
-    assert [document.name for document in DOCUMENTS[1:] if document not in linked] == []
+    index = ROOT / "docs" / "index.md"
+    assert {index, ROOT / "docs" / "tutorial.md"} <= linked_from(ROOT / "README.md")
+    listed = linked_from(index) | {index, ROOT / "README.md"}
+    assert [name_of(document) for document in DOCUMENTS if document not in listed] == []
+
+
+def test_every_page_has_its_place_on_the_site():
+    def places(nav):
+        for entry in nav:
+            for inside in entry.values():
+                yield from [inside] if isinstance(inside, str) else places(inside)
+
+    config = tomllib.loads((ROOT / "zensical.toml").read_text())
+    found = list(places(config["project"]["nav"]))
+    wanted = {*map(name_of, DOCUMENTS), "CHANGELOG.md", *(f"reference/{name}.md" for name in PAGES)}
+    assert sorted(found) == sorted(wanted)
 
 
 @EVERY_DOCUMENT

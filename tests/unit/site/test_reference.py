@@ -13,6 +13,8 @@ from ftbench.records.environment import Environment
 from ftbench.records.figures import FIGURES
 from ftbench.records.record import Record
 from ftbench.report.elements.glossary import TERMS
+from ftbench.report.elements.table import ABSENT
+from tests.site.commands import _row
 from tests.site.models import models_of, undescribed
 from tests.site.reference import PAGES, write_reference
 from tests.site.tables import meaning_of_figure
@@ -76,6 +78,19 @@ def test_every_command_and_every_option_is_there(pages):
         given = [option for one in command.params for option in one.opts if option[0] == "-"]
         assert [option for option in given if option not in told] == []
         assert [one.name for one in command.params if not getattr(one, "help", None)] == []
+
+
+@pytest.mark.parametrize(
+    ("told", "row"),
+    [
+        ("Steps.  [default: 3]  [x>=1]", ("`--n`", "Steps.", "3; x>=1")),
+        ("A file.  [required]", ("`--n`", "A file.", "required")),
+        ("Minutes.  [default: 5.0; x>=0.1]", ("`--n`", "Minutes.", "5.0; x>=0.1")),
+        ("Yes, or [no].", ("`--n`", "Yes, or [no].", ABSENT)),
+    ],
+)
+def test_a_default_or_a_limit_has_a_column_of_its_own(told, row):
+    assert _row("--n", told) == row
 
 
 def test_the_keys_of_a_profile_are_those_of_its_file(pages):
