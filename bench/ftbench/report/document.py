@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
+from ftbench.analysis.comparisons.decision import decision
 from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import (
@@ -36,6 +37,7 @@ from ftbench.report.charts.surfaces import surfaces
 from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.section import Section, with_glossary
 from ftbench.report.elements.tables import along, cells
+from ftbench.report.sections.decision import decision_words
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats
 from ftbench.report.sections.memory import memory_section
@@ -106,7 +108,12 @@ def build(
     axes = separating_axes(table, varying_axes(records))
     scores = scores_table(records)
     inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
-    found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
+    methods = [record.cell.method for record in records]
+    found = (
+        *decision_words(decision(table, axes), table, axes, methods),
+        *headlines(table, axes, groups, fitted_curves),
+        *_damage(damaged),
+    )
     sections = [
         Section("What was found", found),
         Section("Memory and time", figures=tuple(surfaces(inputs))),
