@@ -46,8 +46,8 @@ class Table:
     def merged(self, column: str, *, counted: str | None = None) -> Table:
         """Return the table with one row for all that differ only in a column, which has their values together.
 
-        They may differ in `counted` as well, which has the first row's text and how many more there are. A table with
-        `keys` has none afterwards, and one without the column stays as it is.
+        They may differ in `counted` as well, which has the first row's text and how many more there are. The
+        result has no `keys`; a table without the column stays as it is.
         """
         names = self.columns
         if column not in names:
