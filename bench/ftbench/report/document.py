@@ -108,14 +108,8 @@ def build(
     axes = separating_axes(table, varying_axes(records))
     scores = scores_table(records)
     inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
-    methods = [record.cell.method for record in records]
-    found = (
-        *decision_words(decision(table, axes), table, axes, methods),
-        *headlines(table, axes, groups, fitted_curves),
-        *_damage(damaged),
-    )
     sections = [
-        Section("What was found", found),
+        Section("What was found", (*_found(inputs), *_damage(damaged))),
         Section("Memory and time", figures=tuple(surfaces(inputs))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(inputs),
@@ -149,6 +143,14 @@ def build(
         curves=fitted_curves,
         stats=tuple(stats(table, axes)),
     )
+
+
+def _found(inputs: ChartInputs) -> Iterator[str]:
+    """Yield the decision, and below it what was found."""
+    table, axes = inputs.table, inputs.axes
+    methods = [record.cell.method for record in inputs.records]
+    yield from decision_words(decision(table, axes), table, axes, methods)
+    yield from headlines(table, axes, inputs.groups, inputs.curves)
 
 
 _SCALING_NOTE = (
