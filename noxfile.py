@@ -362,6 +362,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def tutorial(session: nox.Session) -> None:
+    """Run the commands of docs/tutorial.md in a fresh environment, and print how long each takes (ten minutes)."""
+    programs = shared_environment(session)
+    command = (str(programs / "python"), "-m", "tests.tutorial", *session.posargs)
+    session.run(*command, env=NO_HUB, external=True)
+
+
+@nox.session(venv_backend="none")
 def compat(session: nox.Session) -> None:
     """Run the tests of prediction that need no Trainer under the oldest transformers it works with."""
     programs = validation_environment(session)

@@ -139,5 +139,5 @@ def test_an_answer_from_the_cache_needs_no_torch(tmp_path):
     ]
     assert runs[0].stdout == runs[1].stdout
     loaded = {line.rpartition("|")[2].strip() for line in runs[1].stderr.splitlines()}
-    assert "ftbench.execute.kept.answers" in loaded
+    assert "ftbench.execute.kept.kept_answer" in loaded
     assert not loaded & {"torch", "numpy", "pandas", "ftbench.execute.engines.local"}

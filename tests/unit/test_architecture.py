@@ -47,7 +47,7 @@ def test_what_is_asked_often_loads_no_more_than_it_needs(module):
 
 def test_a_prediction_from_the_cache_is_shown_without_what_makes_predictions():
     modules = (
-        "ftbench.cli, ftbench.execute.kept.answers, ftbench.gating.compare, ftbench.plan.resolve,"
+        "ftbench.cli, ftbench.execute.kept.kept_answer, ftbench.gating.compare, ftbench.plan.resolve,"
         " ftbench.report.commands.gate, ftbench.report.commands.plan, ftbench.report.render.terminal"
     )
     not_needed = ("numpy", "pandas", "scipy", "torch", "ftbench.execute.engines.local")

@@ -414,7 +414,7 @@ def test_plan_shows_what_is_predicted(planted, command):
     code, out, err = command("plan", "smoke")
     assert (code, err) == (0, "ftbench: a note\n")
     assert "predicted GPU peak (tensors)" in out
-    assert out.count("90.0 MiB") == 4
+    assert out.count("90.0 MiB") == 2  # cells that differ only in training examples are one row
     assert planted.requests[0].gpus == ()
 
 

@@ -20,7 +20,7 @@ def cache(
     nothing changes that they depend on. The variable FTBENCH_CACHE names another folder, or is `off`.
     """
     from ftbench.base.units import counted, format_bytes
-    from ftbench.execute.kept.answers import FOLDER_VARIABLE, OFF, default_store
+    from ftbench.execute.kept.kept_answer import FOLDER_VARIABLE, OFF, default_store
 
     store = default_store()
     if store is None:

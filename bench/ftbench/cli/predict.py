@@ -43,7 +43,9 @@ from ftbench.verbs.subjects import ProfileSubject, ProgramSubject, Subject
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ftbench.estimation.answers import EstimatedFigure
     from ftbench.estimation.estimate import Estimate
+    from ftbench.estimation.ranking import Ranking
     from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import Predictions
 
@@ -313,7 +315,7 @@ def estimate(
     from ftbench.estimation.ranking import ranked
     from ftbench.plan.profile_file import load_profile
     from ftbench.report.commands.estimate import estimate_json
-    from ftbench.report.commands.estimate_ranking import ranking_json
+    from ftbench.report.commands.estimate_ranking import decision_lines, ranking_json
     from ftbench.verbs.estimate import estimated
 
     given = {
@@ -331,39 +333,43 @@ def estimate(
         asked_of(shown, cached=not no_cache),
     )
     if as_json:
-        ranking = ranking_json(ranked(found))
-        print(json.dumps(estimate_json(found) | {"ranking": ranking}, indent=1))
+        ranking = ranked(found)
+        more = {"decision": [*decision_lines(found, ranking)], "ranking": ranking_json(ranking)}
+        print(json.dumps(more | estimate_json(found), indent=1))
     else:
         _show_estimate(found)
     if found.refused:
         raise typer.Exit(EXIT_FINDING)
 
 
-def _show_ranking(console: Console, found: Estimate) -> None:
-    """Show several devices in one table, the best first, with what cannot be told apart."""
-    from ftbench.estimation.ranking import ranked
+def _show_ranking(console: Console, ranking: Ranking, score: EstimatedFigure) -> None:
+    """Show several devices in one table, the best first, with where prices are from."""
     from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
     from ftbench.report.render.terminal import show_line, show_table
 
-    ranking = ranked(found)
     show_table(console, ranking_table(ranking))
     console.print()
-    for line in ranking_lines(ranking, found.score):
+    for line in ranking_lines(ranking, score):
         show_line(console, line)
 
 
 def _show_estimate(found: Estimate) -> None:
-    """Show an estimate: its run, several devices side by side, one table each unless they are many, and notes."""
+    """Show an estimate: the decision, its run, devices side by side, one table each unless they are many, notes."""
+    from ftbench.estimation.ranking import ranked
     from ftbench.report.commands.estimate import LEGEND, device_table, headline
+    from ftbench.report.commands.estimate_ranking import decision_lines
     from ftbench.report.commands.estimate_sentences import note_words
     from ftbench.report.commands.prediction_cards import MOST_COLUMNS
-    from ftbench.report.render.terminal import show_table
+    from ftbench.report.render.terminal import show_line, show_table
 
-    console = open_console()
+    console, ranking = open_console(), ranked(found)
+    for line in decision_lines(found, ranking):
+        show_line(console, line)
+    console.print()
     for line in headline(found):
         console.print(line, soft_wrap=True)
     if len(found.devices) > 1:
-        _show_ranking(console, found)
+        _show_ranking(console, ranking, found.score)
     for device in found.devices if len(found.devices) <= MOST_COLUMNS else ():
         show_table(console, device_table(device, found.score))
         for note in device.notes:

@@ -69,6 +69,7 @@ from ftbench.records.calibration import Calibration
 from ftbench.records.environment import Device
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.prediction import CardPrediction, LargestBatch, Predictions
+from ftbench.records.record import Record
 from ftbench.records.run_directory import RunDirectory
 
 
@@ -105,6 +106,7 @@ class Estimate:
     notes: tuple[Note, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     refused: str | None = None  # why the run could not be predicted
+    measured: tuple[Record, ...] = ()  # the finished runs of the same workload, of any cell
 
 
 def target_of(
@@ -265,11 +267,12 @@ def card_of_device(device: Device) -> Gpu | None:
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredRuns:
-    """The evidence of a run directory for a run: by device, and for its score; with notes."""
+    """The evidence of a run directory for a run: by device, and for its score; all its finished runs."""
 
     evidence: tuple[Evidence, ...] = ()
     curves: Curves = ()
     notes: tuple[Note, ...] = ()
+    records: tuple[Record, ...] = ()
 
 
 def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns:
@@ -305,6 +308,7 @@ def read_measured(path: Path, target: TargetRun, *, asked: bool) -> MeasuredRuns
         evidence=tuple(evidence_for(target.cell, finished, directory.environments())),
         curves=curves_for(target.cell, finished),
         notes=(*notes, *_pool_notes(directory, target.cell)),
+        records=tuple(finished),
     )
 
 
@@ -394,6 +398,7 @@ def estimate(
         notes=(*measured.notes, *dict.fromkeys(notes)),
         versions=predictions[0].versions if predictions else (),
         refused=refusals[0] if refusals else None,
+        measured=measured.records,
     )
 
 

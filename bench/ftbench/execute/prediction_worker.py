@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ftbench.base.errors import PredictionError, ProfileError
 from ftbench.base.units import format_bytes
 from ftbench.execute.engines.base import Engine
-from ftbench.execute.kept.answers import KeptAnswer
+from ftbench.execute.kept.kept_answer import KeptAnswer
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu

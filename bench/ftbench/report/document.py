@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT, separating_axes
+from ftbench.analysis.comparisons.decision import decision
 from ftbench.analysis.fits.laws import FitGroup, LearningCurve, Refusal
 from ftbench.analysis.tables.axis_series import series_along
 from ftbench.analysis.tables.cells_table import (
@@ -37,6 +38,7 @@ from ftbench.report.charts.surfaces import surfaces
 from ftbench.report.elements.figure import ReportFigure
 from ftbench.report.elements.section import Section, with_glossary
 from ftbench.report.elements.tables import along, cells
+from ftbench.report.sections.decision import decision_words
 from ftbench.report.sections.fits import NOTE, fit_tables, learning_section, refusals
 from ftbench.report.sections.headlines import headlines, stats
 from ftbench.report.sections.memory import memory_section
@@ -107,9 +109,8 @@ def build(
     axes = separating_axes(table, varying_axes(records))
     scores = scores_table(records)
     inputs = ChartInputs(table, axes, records, groups, fitted_curves, samples)
-    found = (*headlines(table, axes, groups, fitted_curves), *_damage(damaged))
     sections = [
-        Section("What was found", found),
+        Section("What was found", (*_found(inputs), *_damage(damaged))),
         Section("Memory and time", figures=tuple(surfaces(inputs))),
         Section("The largest batch", figures=tuple(largest(tries, predicted))),
         _scaling(inputs),
@@ -143,6 +144,14 @@ def build(
         curves=fitted_curves,
         stats=tuple(stats(table, axes)),
     )
+
+
+def _found(inputs: ChartInputs) -> Iterator[str]:
+    """Yield the decision, and below it what was found."""
+    table, axes = inputs.table, inputs.axes
+    methods = [record.cell.method for record in inputs.records]
+    yield from decision_words(decision(table, axes), table, axes, methods)
+    yield from headlines(table, axes, inputs.groups, inputs.curves)
 
 
 _SCALING_NOTE = (

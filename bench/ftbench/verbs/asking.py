@@ -27,7 +27,7 @@ def asked_of(show: Show = silently, *, cached: bool = True) -> Ask:
     """Return a function that answers requests: from the cache if it may and can, else by a worker."""
 
     def ask(request: PredictRequest | ProgramRequest) -> Predictions:
-        from ftbench.execute.kept.answers import KeptAnswer, default_store
+        from ftbench.execute.kept.kept_answer import KeptAnswer, default_store
 
         store = default_store() if cached else None
         kept = None if store is None else KeptAnswer(store, request)

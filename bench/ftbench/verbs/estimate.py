@@ -60,13 +60,17 @@ class EstimatedRun:
     def _repr_html_(self) -> str:
         from ftbench.estimation.ranking import ranked
         from ftbench.report.commands.estimate import device_table, headline
-        from ftbench.report.commands.estimate_ranking import ranking_lines, ranking_table
+        from ftbench.report.commands.estimate_ranking import (
+            decision_lines,
+            ranking_lines,
+            ranking_table,
+        )
         from ftbench.report.commands.estimate_sentences import note_words
 
-        found, lines = self.estimate, [*headline(self.estimate)]
+        found, ranking = self.estimate, ranked(self.estimate)
+        lines = [*decision_lines(found, ranking), *headline(found)]
         tables = [device_table(device, found.score) for device in found.devices]
         if len(found.devices) > 1:
-            ranking = ranked(found)
             tables = [ranking_table(ranking), *tables]
             lines += ranking_lines(ranking, found.score)
         return page_of(tables, [*lines, *map(note_words, found.notes)])

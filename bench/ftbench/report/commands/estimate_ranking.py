@@ -1,4 +1,4 @@
-"""Several devices side by side: one table, the best first, and a sentence on those that cannot be told from it."""
+"""The decision of an estimate in a sentence; and several devices side by side in one table, the best first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 from ftbench.base.text import joined
 from ftbench.estimation.answers import EstimatedFigure
-from ftbench.estimation.estimate import DeviceEstimate
+from ftbench.estimation.estimate import DeviceEstimate, Estimate
 from ftbench.estimation.ranking import By, Cause, Ranking, figure_of
+from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.report.commands.estimate import WORDS, figure_text
 from ftbench.report.commands.prediction import VERDICT_WORDS
 from ftbench.report.elements.table import ABSENT, Table
+from ftbench.report.elements.words import point_text
+from ftbench.report.sections.decision import decision_of
 
-_BEST: dict[By, str] = {"cost_usd": "Cheapest", "time_s": "Fastest"}
+_BEST: dict[By, str] = {"cost_usd": "the cheapest", "time_s": "the fastest"}
 _CAUSES: dict[Cause, str] = {
     "host-bound": "the host that starts kernels takes most of each step, and no card makes it faster",
     "too small": "start and checkpoints take most of the run, which is too small to tell cards apart",
@@ -52,23 +55,46 @@ def _with_interval(device: DeviceEstimate, name: str) -> str:
     return f"{value} ({low} to {high})"
 
 
-def ranking_lines(ranking: Ranking, score: EstimatedFigure) -> Iterator[str]:
-    """Yield the best device, those that are not distinguishable from it and why, and where prices are from.
+def decision_lines(found: Estimate, ranking: Ranking) -> Iterator[str]:
+    """Yield the decision: which device for which run, and why, with those that are not distinguishable from it.
 
-    The score, which no device changes, is among them if it is known.
+    After it the decision that the measured runs of the workload allow, if they do.
     """
+    cell = found.target.cell
+    run = point_text({name: cell.facets[name] for name in (*REQUIRED_AXES, "method")})
     best = ranking.best
-    if best is None:
-        yield _no_best(ranking)
+    yield _no_best(ranking) if best is None else f"{_taken(best, ranking, run)}."
+    measured = decision_of(found.measured)
+    if measured:
+        yield f"By the runs that were measured: {measured[0][:1].lower()}{measured[0][1:]}"
+
+
+def _taken(best: DeviceEstimate, ranking: Ranking, run: str) -> str:
+    """Return that a device is to be taken, or that a run fits on the only one, with its time and money."""
+    costs = [
+        f"{WORDS[name]} {_with_interval(best, name)}"
+        for name in dict.fromkeys((ranking.by, "time_s"))
+        if figure_of(best, name) is not None
+    ]
+    of = f"for {run}: {' and '.join(costs)}"
+    doubt = (
+        ", if it fits, which is too close to call" if best.verdict == "too close to call" else ""
+    )
+    if len(ranking.devices) == 1:
+        return f"Take {best.device}{doubt}, {of}"
+    if not ranking.tied:
+        return f"Take {best.device}{doubt}, {_BEST[ranking.by]} {of}"
+    why = "; ".join(_CAUSES[cause] for cause in ranking.causes)
+    return (
+        f"Take {best.device}{doubt}, {_BEST[ranking.by]} {of}; not distinguishable from it by"
+        f" {WORDS[ranking.by]}: {joined(ranking.tied)} ({why})"
+    )
+
+
+def ranking_lines(ranking: Ranking, score: EstimatedFigure) -> Iterator[str]:
+    """Yield the score, which no device changes, the devices without a price, and where prices are from."""
+    if ranking.best is None:
         return
-    of = WORDS[ranking.by]
-    yield f"{_BEST[ranking.by]}: {best.device}, {of} {_with_interval(best, ranking.by)}."
-    if ranking.tied:
-        why = "; ".join(_CAUSES[cause] for cause in ranking.causes)
-        yield (
-            f"Not distinguishable from it by {of}: {joined(ranking.tied)}. Their intervals reach that of"
-            f" {best.device}: {why}."
-        )
     yield from _unpriced_lines(ranking)
     if score.value is not None:
         value, low, high = (
@@ -82,8 +108,10 @@ def _no_best(ranking: Ranking) -> str:
     """Return why no device is the best."""
     timeless = [one.device for one in ranking.usable if figure_of(one, ranking.by) is None]
     if timeless:
-        return f"No best device: nothing is known of the run's time on {joined(timeless)}."
-    return "No device: the run fits on none of them."
+        return f"No decision: nothing is known of the run's time on {joined(timeless)}."
+    if not ranking.devices:
+        return "No decision: there is no device to decide on."
+    return f"No device: the run does not fit on {joined(one.device for one in ranking.devices)}."
 
 
 def _unpriced_lines(ranking: Ranking) -> Iterator[str]:

@@ -18,7 +18,10 @@ from ftbench.report.elements.words import axis_word
 def plan_table(
     profile: Profile, grid: Grid, *, resolved: bool, predicted: Predictions | None = None
 ) -> Table:
-    """Return one row per cell, with the predicted peak of its tensors on a GPU if there is one."""
+    """Return the cells, with the predicted peak of their tensors on a GPU if there is one.
+
+    Cells that differ only in training examples, which move no byte, are one row.
+    """
     axes = axis_order(axis.name for axis in grid.axes)
     unit = unit_of(one.tensors for one in predicted.cells) if predicted else None
     rows = [
@@ -31,7 +34,7 @@ def plan_table(
     ]
     counts = (("replicates", profile.run.replicates), ("repeats", profile.run.repeats))
     runs = "".join(f", {count} {word} each" for word, count in counts if count > 1)
-    return Table(
+    every = Table(
         title=f"{profile.name}: {counted(len(rows), 'cell')}{runs}",
         columns=(
             *(["cell"] if resolved else []),
@@ -45,6 +48,7 @@ def plan_table(
             *([True] if predicted else []),
         ),
     )
+    return every.merged(axis_word("train_size"), counted="cell")
 
 
 def texts_table(grid: Grid, predicted: Predictions) -> Table | None:

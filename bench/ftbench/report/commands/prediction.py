@@ -56,7 +56,10 @@ def figure_text(figure: PredictedBytes, unit: ByteUnit | None = None) -> str:
 
 
 def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[str]) -> Table:
-    """Return one row per cell: its axes, the exact peak of its tensors, and the peak on each card."""
+    """Return the axes of each cell, the exact peak of its tensors, and the peak on each card.
+
+    Cells that differ only in training examples, which move no byte, are one row.
+    """
     axes = grid.axis_names
     refused = {one.cell_id: one.reason for one in predictions.refused}
     unit = unit_of(one.tensors for one in predictions.cells)
@@ -79,12 +82,13 @@ def predictions_table(grid: AnyGrid, predictions: Predictions, gpus: Sequence[st
         )
         smallest = [_smallest_text(found, unit)] * several
         rows.append((*own, figure_text(found.tensors, unit), *smallest, *cards))
-    return Table(
+    every = Table(
         title="Predicted peak GPU memory" + " of a rank" * several,
         columns=(*_axis_words(grid), "tensors", *["smallest rank"] * several, *gpus),
         rows=tuple(rows),
         numeric=tuple(True for _ in range(len(axes) + 1 + several + len(gpus))),
     )
+    return every.merged(axis_word("train_size")) if isinstance(grid, Grid) else every
 
 
 def _smallest_text(found: CellPrediction, unit: ByteUnit) -> str:

@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 ABSENT = "–"  # noqa: RUF001 - an en dash, as tables have it
+# So many values are all named where rows of a table are merged.
+_MOST_TOGETHER = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +42,35 @@ class Table:
             numeric=pick(self.numeric),
             keys=tuple(map(pick, self.keys)),
         )
+
+    def merged(self, column: str, *, counted: str | None = None) -> Table:
+        """Return the table with one row for all that differ only in a column, which has their values together.
+
+        They may differ in `counted` as well, which has the first row's text and how many more there are. The
+        result has no `keys`; a table without the column stays as it is.
+        """
+        names = self.columns
+        if column not in names:
+            return self
+        apart = {names.index(name) for name in (column, counted) if name in names}
+        groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for row in self.rows:
+            same = tuple(text for place, text in enumerate(row) if place not in apart)
+            groups.setdefault(same, []).append(row)
+
+        def text(place: int, rows: list[tuple[str, ...]]) -> str:
+            first, *more = [row[place] for row in rows]
+            if place not in apart or not more:
+                return first
+            return _together(first, *more) if names[place] == column else f"{first} +{len(more)}"
+
+        rows = (tuple(text(n, group) for n in range(len(names))) for group in groups.values())
+        return dataclasses.replace(self, rows=tuple(rows), keys=())
+
+
+def _together(*texts: str) -> str:
+    """Return the values of a merged cell: all of a few, the first and the last of many."""
+    texts = tuple(dict.fromkeys(texts))
+    if len(texts) <= _MOST_TOGETHER:
+        return ", ".join(texts)
+    return f"{texts[0]} … {texts[-1]} ({len(texts)})"

@@ -4,14 +4,26 @@ from ftbench.estimation.answers import EstimatedFigure
 from ftbench.estimation.ranking import ranked
 from ftbench.plan.gpus import load_gpus
 from ftbench.records.prediction import LargestBatch
-from ftbench.report.commands.estimate_ranking import ranking_json, ranking_lines, ranking_table
+from ftbench.report.commands.estimate_ranking import (
+    decision_lines,
+    ranking_json,
+    ranking_lines,
+    ranking_table,
+)
 from ftbench.report.commands.prediction_cards import many_cards_table
 from ftbench.report.elements.table import ABSENT
 from tests.factories import grid, predictions
+from tests.unit.analysis.comparisons.test_pareto import single
 from tests.unit.estimation.test_ranking import device, ranking
 from tests.unit.report.commands.test_estimate import ACCURACY, FOUND
 
 SCORE = EstimatedFigure("accuracy", 0.9, 0.85, 0.95, "95 %")
+
+
+def decided(ranking, measured=()):
+    """Return the decision on the run of `FOUND`, with its devices in this order."""
+    of = dataclasses.replace(FOUND, devices=ranking.devices, measured=tuple(measured))
+    return "\n".join(decision_lines(of, ranking))
 
 
 def test_one_row_per_device_with_intervals():
@@ -26,9 +38,10 @@ def test_one_row_per_device_with_intervals():
 
 def test_the_lines_name_the_best_and_what_is_tied_with_it():
     found = ranking(device("a", 1.0, usd=1.0), device("b", 1.1, usd=1.0), device("c", 1.0))
+    assert decided(found).startswith("Take a, the cheapest for length 512, batch 8, ")
+    assert "training examples 25,000, method full: money $1.00 ($0.67 to $1.50)" in decided(found)
+    assert "by money: b (" in decided(found)
     lines = "\n".join(ranking_lines(found, SCORE))
-    assert "a, money $1.00" in lines
-    assert "by money: b." in lines
     assert "--usd-per-hour c=USD" in lines
     assert "accuracy 0.900 (0.850 to 0.950)" in lines
     assert "list price" not in lines  # all of them were given
@@ -54,14 +67,37 @@ def test_list_prices_are_told_with_their_dates():
 
 
 def test_where_it_fits_nowhere():
-    (line,) = ranking_lines(ranking(device("a", 1.0, verdict="does not fit")), ACCURACY)
-    assert "No device" in line
+    found = ranking(device("a", 1.0, verdict="does not fit"))
+    assert "No device" in decided(found)
+    assert "on a." in decided(found)
+    assert not list(ranking_lines(found, SCORE))
+
+
+def test_one_device_is_the_decision_without_a_comparison():
+    text = decided(ranking(device("a", 1.0, usd=1.0)))
+    assert text.startswith("Take a, for length 512")
+    assert "money $1.00" in text
+    assert "time 1 h 00 min" in text
+    assert "cheapest" not in text
+
+
+def test_the_decision_of_measured_runs_stands_below_that_on_devices():
+    runs = [*single(16, 0.5, 10.0), *single(32, 0.9, 20.0)]
+    device_line, runs_line = decided(ranking(device("a", 1.0)), runs).splitlines()
+    assert device_line.startswith("Take a")
+    assert "training examples 16, method full: accuracy 0.500" in runs_line  # of 8 examples
+    assert "training examples 32 (0.900) costs more" in runs_line
+
+
+def test_a_device_it_may_not_fit_on_is_taken_with_that_doubt():
+    (line,) = decided(ranking(device("a", 1.0, verdict="too close to call"))).splitlines()
+    assert "too close to call" in line
 
 
 def test_a_device_without_a_time_is_not_said_not_to_fit():
     timeless = dataclasses.replace(device("a", 1.0), figures=())
     small = device("small", 1.0, verdict="does not fit")
-    (line,) = ranking_lines(ranking(timeless, small), ACCURACY)
+    line = decided(ranking(timeless, small))
     assert "fits on none" not in line
     assert "on a." in line
     assert "small" not in line
@@ -79,9 +115,9 @@ def test_a_price_is_asked_for_only_where_it_would_change_the_order():
 
 def test_a_priced_device_it_may_not_fit_on_leaves_the_other_the_best():
     close = device("rtx", 1.0, usd=1.0, verdict="too close to call")
-    lines = "\n".join(ranking_lines(ranking(close, device("l4", 1.0)), SCORE))
-    assert "No device" not in lines
-    assert "Fastest: l4" in lines
+    found = ranking(close, device("l4", 1.0))
+    assert decided(found).startswith("Take l4, the fastest for ")
+    lines = "\n".join(ranking_lines(found, SCORE))
     assert "--usd-per-hour l4=USD" in lines
 
 

@@ -17,6 +17,18 @@ def test_a_plan_lists_every_cell_by_id():
     assert "2 replicates each" in table.title
 
 
+def test_cells_that_differ_only_in_training_examples_are_one_row():
+    of = profile(
+        grid=[{"max_length": [16, 32], "train_size": [64, 128], "per_device_train_batch_size": [4]}]
+    )
+    grid, _ = plan_grid(of, {})
+    table = plan_table(of, grid, resolved=True, predicted=predictions(grid))
+    assert [row[1] for row in table.rows] == ["16", "32"]
+    assert {row[table.columns.index("training examples")] for row in table.rows} == {"64, 128"}
+    assert table.rows[0][0] == f"{grid.cells[0].cell_id} +1"
+    assert table.title == "test: 4 cells"
+
+
 def test_a_plan_as_json():
     of = profile()
     grid, _ = plan_grid(of, {"max_length": 32})

@@ -3,8 +3,8 @@
 import pytest
 
 from ftbench.base.files import stamp_of
-from ftbench.execute.kept import answers
-from ftbench.execute.kept.answers import KeptAnswer, default_store
+from ftbench.execute.kept import kept_answer
+from ftbench.execute.kept.kept_answer import KeptAnswer, default_store
 from ftbench.execute.kept.store import Store
 from ftbench.plan.programs import Program, program_grid
 from ftbench.records.prediction import PredictRequest, ProgramRequest, Refused, RefusedCards
@@ -21,7 +21,7 @@ OF_PROGRAM = ProgramRequest(program=PROGRAM, cells=program_grid(PROGRAM, ()).cel
 @pytest.fixture(autouse=True)
 def no_sources(monkeypatch):
     """The model and the data of a made-up cell are in no file."""
-    monkeypatch.setattr(answers, "_hashed_files", lambda _: frozenset())
+    monkeypatch.setattr(kept_answer, "_hashed_files", lambda _: frozenset())
 
 
 @pytest.fixture
@@ -97,10 +97,10 @@ def test_a_program_that_looks_further_is_not_kept(store, event):
 def test_a_model_that_changed_after_its_revision_was_made_is_not_kept(store, tmp_path, monkeypatch):
     weights = tmp_path / "model.safetensors"
     weights.write_text("new")  # later than this process began to hash files
-    monkeypatch.setattr(answers, "_hashed_files", lambda _: frozenset({str(weights)}))
+    monkeypatch.setattr(kept_answer, "_hashed_files", lambda _: frozenset({str(weights)}))
     KeptAnswer(store, REQUEST).keep(ANSWER, NOTHING)
     assert store.usage().entries == 0
-    monkeypatch.setattr(answers, "FIRST_HASHED_AFTER_NS", stamp_of(str(weights))[2] + 1)
+    monkeypatch.setattr(kept_answer, "FIRST_HASHED_AFTER_NS", stamp_of(str(weights))[2] + 1)
     KeptAnswer(store, REQUEST).keep(ANSWER, NOTHING)
     assert store.usage().entries == 1
 
