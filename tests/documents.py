@@ -12,6 +12,16 @@ DOCUMENTS = [
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+def blocks(document, language):
+    """Return a document's blocks of code in a language, each with the number of its first line."""
+    text = document.read_text()
+    return [
+        (text.count("\n", 0, found.start()) + 2, found[2])
+        for found in FENCE.finditer(text)
+        if found[1] == language
+    ]
+
+
 def name_of(document):
     """Return a document's name within the repository, such as docs/gate.md."""
     return document.relative_to(ROOT).as_posix()
