@@ -95,15 +95,15 @@ def _paragraphs(model):
 
 
 def _fields_table(model, left_out):
-    """Return one row per field: its name in the file, its type, its default, and what it is."""
+    """Return one row per field: its name in the file, what it is, its type and its default."""
     rows = tuple(
-        (f"`{field.alias or name}`", _words(field.annotation), _default(field), field.description)
+        (f"`{field.alias or name}`", field.description, _words(field.annotation), _default(field))
         for name, field in model.model_fields.items()
         if name not in left_out
     )
     return Table(
         title=model.__name__,
-        columns=("field", "type", "default", "meaning"),
+        columns=("field", "meaning", "type", "default"),
         rows=rows,
         numeric=(False,) * 4,
     )

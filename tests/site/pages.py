@@ -12,7 +12,11 @@ class LostLinkError(Exception):
     """A link of a page leads nowhere, or to a folder, which has no page."""
 
 
-def with_linked(documents=(*DOCUMENTS, ROOT / "CHANGELOG.md")):
+# Files of the site that are no documents to these tests: the history, and the style.
+FURTHER = (ROOT / "CHANGELOG.md", ROOT / "docs" / "site.css")
+
+
+def with_linked(documents=(*DOCUMENTS, *FURTHER)):
     """Return the paths of the documents and of all files that they link to, directly or not."""
     found, left = set(), list(documents)
     while left:

@@ -3,7 +3,7 @@
 import typing
 
 from ftbench.plan.gpus import load_gpus
-from ftbench.plan.settings import ARGUMENTS, AXES, EVERYTHING, WORKLOAD
+from ftbench.plan.settings import ARGUMENTS, AXES, EVERYTHING, WORKLOAD, Quantity
 from ftbench.records.figures import FIGURES
 from ftbench.records.measurement import Measurement, RankMeasurement
 from ftbench.report.commands.catalogues import gpus_table, list_profiles, profiles_table
@@ -12,7 +12,7 @@ from ftbench.report.elements.table import ABSENT, Table
 from ftbench.report.render.markdown import escaped, table_text
 
 _PLACES = {"torch": "torch's allocator", "card": "the card", "host": "the host"}
-_QUANTITIES = ("memory", "rss", "step_time", "run_time", "accuracy")
+_QUANTITIES = typing.get_args(Quantity)
 
 
 def meaning_of_figure(figure):
@@ -44,10 +44,10 @@ def figures_page():
     rows = tuple(
         (
             f"`{one.name}`",
+            meaning_of_figure(one),
             one.word or ABSENT,
             one.unit or ABSENT,
             _PLACES.get(one.place, ABSENT),
-            meaning_of_figure(one),
         )
         for one in FIGURES
     )
@@ -55,7 +55,7 @@ def figures_page():
         "Figures",
         "The columns of `cells.csv` and of `Results.to_pandas()`. A word heads the column in tables that people"
         " read. How each is read: [Measuring](../docs/measuring.md).",
-        Table("", ("column", "word in tables", "unit", "read from", "meaning"), rows, (False,) * 5),
+        Table("", ("column", "meaning", "word in tables", "unit", "read from"), rows, (False,) * 5),
     )
 
 
@@ -77,18 +77,25 @@ def settings_page():
 
 
 def _settings_table(settings):
+    """Return one row per setting; the meanings are left out where no setting of the table has one here."""
     rows = tuple(
         (
             f"`{one.name}`",
-            ABSENT if one.default is None else f"`{one.default}`",
-            "everything"
-            if one.moves == EVERYTHING
-            else ", ".join(q for q in _QUANTITIES if q in one.moves) or "nothing",
             one.meaning or ABSENT,
+            ABSENT if one.default is None else f"`{one.default}`",
+            _moved(one.moves),
         )
         for one in settings
     )
-    return Table("", ("setting", "default", "moves", "meaning"), rows, (False,) * 4)
+    table = Table("", ("setting", "meaning", "default", "moves"), rows, (False,) * 4)
+    return table if any(one.meaning for one in settings) else table.without("meaning")
+
+
+def _moved(quantities):
+    """Return the names of quantities in their order, in a word if they are all or none."""
+    if quantities == EVERYTHING:
+        return "everything"
+    return ", ".join(one for one in _QUANTITIES if one in quantities) or "nothing"
 
 
 def cards_page():
