@@ -20,11 +20,10 @@ from ftbench.cli.options import (
     version_of,
 )
 from ftbench.cli.subjects import ArgOption, GpusOption, StepsOption, SubjectArgument, subject_of
-from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.cards import calibrated_gpu
 from ftbench.verbs.given import attention_of
 
 if TYPE_CHECKING:
-    from ftbench.plan.gpus import Gpu
     from ftbench.records.prediction import Predictions
     from ftbench.snapshot.result import Comparison
 
@@ -92,7 +91,7 @@ def check_snapshot(
     from ftbench.snapshot.snapshot_file import read_snapshot
 
     sizes = [size_of(text, "--observed") or 0 for text in observed or ()]
-    card = _card(gpu)
+    card = [calibrated_gpu(gpu, "a snapshot is of one card")] if gpu else []
     snapshot = read_snapshot(file)
     number, memory = snapshot.device(device, str(file))
     asked = subject_of(
@@ -128,14 +127,6 @@ def check_snapshot(
     else:
         _show(found, predictions)
     raise typer.Exit(found.exit_code)
-
-
-def _card(name: str | None) -> list[Gpu]:
-    """Return the card that --gpu names; raises ProfileError if it names several."""
-    cards = gpus_of([name] if name else ())
-    if len(cards) > 1:
-        raise ProfileError("a snapshot is of one card", where="--gpu", got=str(name))
-    return cards
 
 
 def _show(found: Comparison, predictions: Predictions) -> None:

@@ -18,7 +18,7 @@ from ftbench.cli.options import (
     open_console,
     version_of,
 )
-from ftbench.verbs.cards import gpus_of
+from ftbench.verbs.cards import calibrated_gpus, with_calibration_note
 
 ModelArgument = Annotated[
     str,
@@ -95,13 +95,14 @@ def estimate_memory(
     )
     data = one_cell_data(shape, overrides or ())
     profile = one_cell_profile(data)
-    grid, gpus = resolve(profile), gpus_of(gpu or ["all"])
-    predictions = forecast_of(grid, gpus, explain=True, assume_torch=version_of(assume_torch))
+    grid, gpus = resolve(profile), calibrated_gpus(gpu or ["all"])
+    found = forecast_of(grid, gpus, explain=True, assume_torch=version_of(assume_torch))
+    predictions = with_calibration_note(found, gpus)
     if predictions.refused:
         raise PredictionError(predictions.refused[0].reason)
     if as_json:
-        found = predictions_json(grid, predictions, NAME) | {"profile_toml": toml_text(data)}
-        print(json.dumps(found, indent=1))
+        told = predictions_json(grid, predictions, NAME) | {"profile_toml": toml_text(data)}
+        print(json.dumps(told, indent=1))
         return
     console, (prediction, *_) = open_console(), predictions.cells
     show_table(console, cards_table(prediction, gpus))

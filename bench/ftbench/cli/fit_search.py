@@ -22,6 +22,7 @@ from ftbench.cli.options import (
 )
 from ftbench.cli.subjects import GpusOption, numbers_of_gpus
 from ftbench.verbs.asking import predictor
+from ftbench.verbs.cards import calibrated_gpu, calibration_note
 from ftbench.verbs.given import attention_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def fit_search(
     checkpointing, the least communication, the largest batch. Cheaper ones that differ in one setting are shown
     with what they need.
     """
-    from ftbench.plan.gpus import find_gpu
     from ftbench.plan.profile_file import load_profile
     from ftbench.plan.resolve import resolve
     from ftbench.plan.variants import axes_searched, variants
@@ -89,13 +89,16 @@ def fit_search(
     found, contradicting = variants(loaded, grid, chosen, axes)
     if not found:
         raise ProfileError("no combination of these settings goes together", where="--over")
+    card = calibrated_gpu(gpu, "the search is for one kind of card")
     request = FitRequest(
         variants=tuple(found),
-        gpu=find_gpu(gpu),
+        gpu=card,
         attention=attention_of(attention),
         expandable_segments=expandable_segments,
     )
     answer = _searched(request)
+    if (note := calibration_note([card])) is not None:
+        answer = answer.model_copy(update={"notes": (*answer.notes, note)})
     if as_json:
         data = fit_json(grid, chosen, answer, loaded.name, contradicting)
         print(json.dumps(data, indent=1))

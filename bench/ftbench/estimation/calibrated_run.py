@@ -10,7 +10,14 @@ from ftbench.base.errors import ProfileError
 from ftbench.estimation.calibrated_time import MeasuredSpeed
 from ftbench.estimation.roofline import STEP_S, seconds_beside
 from ftbench.plan.cell import Cell
-from ftbench.plan.gpus import MEASURED_HERE, UNKNOWN_CONTEXT_BYTES, Gpu, custom_gpu, find_gpu
+from ftbench.plan.gpus import (
+    MEASURED_HERE,
+    UNKNOWN_CONTEXT_BYTES,
+    Gpu,
+    custom_gpu,
+    find_gpu,
+    same_name,
+)
 from ftbench.plan.schedule import Schedule
 from ftbench.records.calibration import Calibration, CellCheck
 from ftbench.records.prediction import CellWork, Predictions
@@ -26,8 +33,6 @@ _UNCHECKED_FACTOR = 1.4
 # In a container a card does not tell its processes apart, and the memory of others counts as context. More than on
 # any card that was measured, with half as much again, is not taken.
 _MOST_CONTEXT_BYTES = UNKNOWN_CONTEXT_BYTES[1] * 3 // 2
-
-# The source of a context that was measured here.
 
 
 def step_seconds(speed: MeasuredSpeed, work: CellWork) -> float:
@@ -67,16 +72,11 @@ def of_card(gpu: Gpu, calibrations: Iterable[Calibration]) -> Calibration | None
 
 
 def _is_of(calibration: Calibration, gpu: Gpu) -> bool:
-    try:
-        return (
-            calibration.device.kind == "cuda" and find_gpu(calibration.device.name).name == gpu.name
-        )
-    except ProfileError:
-        return False
+    return any(card.name == gpu.name for card in cards_of(calibration))
 
 
 def cards_of(calibration: Calibration) -> tuple[Gpu, ...]:
-    """Return the card that was calibrated: the catalogue's, or one of its size and compute capability.
+    """Return the card that was calibrated: the catalogue's, or one of its name, size and compute capability.
 
     None for a CPU, and for a card of a compute capability that predictions do not know.
     """
@@ -90,9 +90,16 @@ def cards_of(calibration: Calibration) -> tuple[Gpu, ...]:
     if device.compute_capability is None or device.total_memory_bytes is None:
         return ()
     try:
-        return (custom_gpu(f"{device.total_memory_bytes} B", device.compute_capability),)
+        card = custom_gpu(f"{device.total_memory_bytes} B", device.compute_capability)
     except ProfileError:
         return ()
+    return (card.model_copy(update={"name": device.name, "memory_source": MEASURED_HERE}),)
+
+
+def card_named(text: str, calibrations: Iterable[Calibration]) -> Gpu | None:
+    """Return the calibrated card that has a name, as `find_gpu` compares names; None if there is none."""
+    cards = (card for one in calibrations for card in cards_of(one))
+    return next((card for card in cards if same_name(card.name, text)), None)
 
 
 def of_cpu(calibrations: Iterable[Calibration]) -> Calibration | None:

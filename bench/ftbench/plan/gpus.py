@@ -169,6 +169,11 @@ def find_gpu(text: str) -> Gpu:
     )
 
 
+def same_name(one: str, other: str) -> bool:
+    """Return whether two names of cards differ at most in capitals, separators and brand names."""
+    return _comparable(one) == _comparable(other)
+
+
 def _nearest(wanted: str, text: str, names: Collection[str]) -> str | None:
     """Return the names that begin with the given one (`a100`), else the closest name."""
     longer = [name for name in names if wanted and _comparable(name).startswith(wanted)]

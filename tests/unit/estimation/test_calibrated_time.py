@@ -7,6 +7,7 @@ import pytest
 
 from ftbench.estimation.calibrated_run import (
     LEAST_FACTOR,
+    card_named,
     cards_of,
     checks_of,
     factor_of_cells,
@@ -206,6 +207,15 @@ def test_a_card_that_is_not_in_the_catalogue_is_one_of_its_size():
     assert cards_of(named("cuda", "Another")) == ()
     assert cards_of(calibration("cpu")) == ()
     assert of_card(find_gpu("l4"), [named("cuda", "Another", **small)]) is None
+
+
+def test_a_calibrated_card_that_the_catalogue_lacks_is_found_by_its_name():
+    other = named("cuda", "NVIDIA RTX 9", compute_capability=(9, 0), total_memory_bytes=10 * 2**30)
+    known = [calibration("cpu"), calibration("cuda"), other]
+    card = card_named("rtx-9", known)
+    assert (card.name, card.memory_bytes) == ("NVIDIA RTX 9", 10 * 2**30)
+    assert of_card(card, known) is other
+    assert card_named("rtx-90", known) is None
 
 
 def test_of_several_cpus_the_one_of_this_machine_is_meant():
