@@ -19,6 +19,7 @@ _PYTHON = {
         "estimate.EstimatedRun",
         "gate.GateVerdict",
     ),
+    "How a profile is given": ("profiles.profile_of",),
 }
 
 
