@@ -137,6 +137,8 @@ def test_the_record_of_a_snapshot():
 
 
 def test_the_tests_of_the_gate_s_page_write_a_baseline_and_hold(pytester):
+    import torch  # noqa: F401 - pytester forgets what is imported in it, and torch cannot be imported twice
+
     ((_, code),) = blocks(ROOT / "docs" / "gate.md", "python")
     pytester.makepyfile(test_page=NET + code)
     written = pytester.runpytest_inprocess("-p", "no:hypothesispytest", "--gpu-memory-update")
