@@ -137,14 +137,12 @@ def test_the_record_of_a_snapshot():
 
 
 def test_the_tests_of_the_gate_s_page_write_a_baseline_and_hold(pytester):
-    import torch  # noqa: F401 - pytester forgets what is imported in it, and torch cannot be imported twice
-
     ((_, code),) = blocks(ROOT / "docs" / "gate.md", "python")
     pytester.makepyfile(test_page=NET + code)
-    written = pytester.runpytest_inprocess("-p", "no:hypothesispytest", "--gpu-memory-update")
+    written = pytester.runpytest_subprocess("--gpu-memory-update")
     written.assert_outcomes(passed=2)
     assert (pytester.path / "gpu_memory" / "test_page" / "net.json").is_file()
-    pytester.runpytest_inprocess("-p", "no:hypothesispytest").assert_outcomes(passed=2)
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
 
 def test_a_meter_reads_what_its_row_names():
