@@ -342,7 +342,7 @@ def claim(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def screenshot(session: nox.Session) -> None:
-    """Draw the README's picture of a report again: docs/report.png."""
+    """Draw the pictures of the documents again, all or some: `nox -s screenshot -- [PICTURE ...]`."""
     require_browser(session)
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.screenshot", *session.posargs)

@@ -34,13 +34,18 @@ def draw_report(file: Path, *, width: int, scale: int = 1, dark: bool = False) -
         browser.screenshot(file, height=round(end) + MARGIN, scale=scale)
 
 
-def draw_terminal(file: Path, *, command: str, columns: int) -> None:
-    """Write what a command prints as PNG, in a terminal of so many columns."""
+def draw_terminal(file: Path, *, command: str, columns: int, lines: int | None = None) -> None:
+    """Write the first lines that a command prints as PNG, in a terminal of so many columns."""
     with tempfile.TemporaryDirectory(prefix="ftbench-terminal-") as folder:
         page = Path(folder) / "page.html"
-        page.write_text(terminal_page(command, columns))
-        with Browser(1200) as browser:
+        page.write_text(terminal_page(command, columns, lines))
+        with Browser() as browser:
             browser.open(page)
+            text = "document.querySelector('code').getBoundingClientRect()"
+            right, bottom = (
+                round(browser.evaluate(f"{text}.{side}")) for side in ("right", "bottom")
+            )
+            browser.resize(right + MARGIN, bottom + MARGIN)
             browser.screenshot(file)
 
 
@@ -54,6 +59,7 @@ PICTURES: Mapping[str, Callable[[Path], None]] = MappingProxyType(
             draw_terminal,
             command="ftbench estimate quick --train-size 25000 --max-length 512 --gpu t4 --gpu l4 --gpu h100",
             columns=130,
+            lines=16,
         ),
     }
 )

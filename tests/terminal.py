@@ -62,9 +62,9 @@ def _read_to_end(descriptor: int) -> str:
     return b"".join(parts).decode()
 
 
-def terminal_page(command: str, columns: int) -> str:
-    """Return a page with a command's line and what it prints, as a terminal of so many columns shows them."""
+def terminal_page(command: str, columns: int, lines: int | None = None) -> str:
+    """Return a page with a command's line and the first lines that it prints, as a terminal shows them."""
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
-    console.print(Text.from_ansi(printed(command, columns)))
+    console.print(Text.from_ansi("\n".join(printed(command, columns).splitlines()[:lines])))
     return console.export_html(theme=MONOKAI, code_format=PAGE)

@@ -22,3 +22,9 @@ def test_a_page_has_the_command_and_its_colours_and_nothing_of_it_is_markup():
     assert "$ python -c" in page
     assert '<span class="r1">told</span> &lt;b&gt;' in page
     assert "http" not in page
+
+
+def test_a_page_may_have_the_first_lines_only():
+    page = terminal_page("python -c 'print(111); print(222); print(333)'", 80, lines=2)
+    assert page.count("222") == 2  # in the command, and below it
+    assert page.count("333") == 1
