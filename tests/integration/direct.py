@@ -19,8 +19,8 @@ from ftbench.execute.runner import CELL
 from ftbench.plan.grid import expand
 from ftbench.plan.profile_file import build_profile
 from ftbench.plan.sources import resolve_data, resolve_model
+from ftbench.records.measurement import Measurement
 from ftbench.records.messages import CellRequest, Preparation, PrepareRequest, TwoStepRequest
-from ftbench.records.record import Measurement
 from tests.integration.conftest import SMALL
 
 PLANTED = "tests.integration.planted_worker"

@@ -9,7 +9,8 @@ import pytest
 
 from ftbench.plan.cell import Cell
 from ftbench.records.prediction import LargestBatch
-from ftbench.records.record import PHASES, Failure
+from ftbench.records.readings import PHASES
+from ftbench.records.record import Failure
 from ftbench.report.write import fits, write_report
 from tests import synthetic
 from tests.chromium import Browser

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ftbench.records.figures import BY_NAME
-from ftbench.records.record import FIRST_STEPS
+from ftbench.records.readings import FIRST_STEPS
 from tests.integration.conftest import run
 
 pytestmark = pytest.mark.integration

@@ -7,42 +7,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import typer
 
 from ftbench.cli import app
 from ftbench.plan.profile_file import load_profile, parse_selection, profile_names
+from tests.documents import DOCUMENTS, FENCE, ROOT, anchors, links, name_of, prose
+from tests.site.reference import PAGES
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_WORDS = 1500  # of the README, as `wc -w` counts them
-EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def prose(text):
-    """Return a document without its blocks of code."""
-    return FENCE.sub("", text)
-
-
-def anchors(text):
-    """Return what GitHub names the headings of a document."""
-    slugs, found = {}, set()
-    for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
-        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        found.add(f"{slug}-{slugs[slug]}" if slug in slugs else slug)
-        slugs[slug] = slugs.get(slug, 0) + 1
-    return found
-
-
-def links(text):
-    """Return the targets of a document's links and pictures that lead into this repository."""
-    text = prose(text)
-    found = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
-    return [link for link in found if "://" not in link]
+EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 
 
 def leads_somewhere(document, link):
@@ -130,12 +107,29 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS
 
 
+def linked_from(document):
+    """Return the files that a document links to."""
+    found = links(document.read_text())
+    return {(document.parent / link.partition("#")[0]).resolve() for link in found}
+
+
 def test_the_readme_leads_to_every_document():
-    linked = {
-        (ROOT / link.partition("#")[0]).resolve()
-        for link in links((ROOT / "README.md").read_text())
-    }
-    assert [document.name for document in DOCUMENTS[1:] if document not in linked] == []
+    index = ROOT / "docs" / "index.md"
+    assert {index, ROOT / "docs" / "tutorial.md"} <= linked_from(ROOT / "README.md")
+    listed = linked_from(index) | {index, ROOT / "README.md"}
+    assert [name_of(document) for document in DOCUMENTS if document not in listed] == []
+
+
+def test_every_page_has_its_place_on_the_site():
+    def places(nav):
+        for entry in nav:
+            for inside in entry.values():
+                yield from [inside] if isinstance(inside, str) else places(inside)
+
+    config = tomllib.loads((ROOT / "zensical.toml").read_text())
+    found = list(places(config["project"]["nav"]))
+    wanted = {*map(name_of, DOCUMENTS), "CHANGELOG.md", *(f"reference/{name}.md" for name in PAGES)}
+    assert sorted(found) == sorted(wanted)
 
 
 @EVERY_DOCUMENT

@@ -66,9 +66,10 @@ from ftbench.plan.profile import REQUIRED_AXES, GridBlock, Profile
 from ftbench.plan.schedule import Schedule, schedule_of
 from ftbench.plan.sources import DataSource, ModelSource
 from ftbench.records.calibration import Calibration
+from ftbench.records.environment import Device
 from ftbench.records.invariants import untrusted_figures
 from ftbench.records.prediction import CardPrediction, LargestBatch, Predictions
-from ftbench.records.record import Device, Record
+from ftbench.records.record import Record
 from ftbench.records.run_directory import RunDirectory
 
 

@@ -23,8 +23,9 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.groups import SOURCE_NAMES
 from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.settings import COSTLESS, FITTED, NON_TRAINER_AXES, SETTINGS, moving, with_role
+from ftbench.records.environment import Device, Environment
 from ftbench.records.figures import energy_j
-from ftbench.records.record import Device, Environment, Record
+from ftbench.records.record import Record
 
 # Settings in which runs may differ and still bear on each other: fits are along the axes, a
 # seed repeats, and epochs are counted.

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 from ftbench.plan.cell import Cell
 from ftbench.plan.settings import memory_view
+from ftbench.records.measurement import Measurement
 from ftbench.records.messages import (
     TwoStepPass,
 )
-from ftbench.records.record import (
-    Measurement,
-    Memory,
-)
+from ftbench.records.readings import Memory
 
 TWO_STEP_PASS = "ftbench.worker.two_step_pass"
 CPU_TENSORS = "peak_cpu_tensors_bytes"

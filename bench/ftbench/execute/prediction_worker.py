@@ -16,11 +16,11 @@ from ftbench.execute.kept.kept_answer import KeptAnswer
 from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.gpus import Gpu, find_gpu
+from ftbench.records.environment import Device, Environment
 from ftbench.records.fit_search import FitAnswer, FitRequest
 from ftbench.records.messages import Progress
 from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import CellPrediction, Predictions, PredictRequest, ProgramRequest
-from ftbench.records.record import Device, Environment
 from ftbench.records.recorded import RecordedPredictions, RecordedRequest
 
 PREDICT = "ftbench.prediction.main"

@@ -10,12 +10,13 @@ from ftbench.execute.outcome import require_answer
 from ftbench.plan.cell import Cell
 from ftbench.plan.devices import Placement
 from ftbench.plan.profile import Profile
+from ftbench.records.environment import Environment
 from ftbench.records.messages import (
     Preparation,
     PrepareRequest,
     Progress,
 )
-from ftbench.records.record import Environment, Record
+from ftbench.records.record import Record
 from ftbench.records.run_directory import RunDirectory
 
 PREPARE = "ftbench.worker.prepare.prepare"

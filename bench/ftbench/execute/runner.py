@@ -40,7 +40,9 @@ from ftbench.plan.devices import Placement
 from ftbench.plan.grid import Grid
 from ftbench.plan.profile import Profile
 from ftbench.plan.schedule import schedule_of
+from ftbench.records.environment import Environment
 from ftbench.records.invariants import broken_invariants
+from ftbench.records.measurement import Measurement
 from ftbench.records.messages import (
     CellRequest,
     Preparation,
@@ -52,7 +54,7 @@ from ftbench.records.messages import (
 )
 from ftbench.records.predicted_peaks import PredictedPeaks
 from ftbench.records.prediction import Predictions, PredictRequest
-from ftbench.records.record import Environment, Failure, Identity, Measurement, Record, attempt_name
+from ftbench.records.record import Failure, Identity, Record, attempt_name
 from ftbench.records.run_directory import RunDirectory
 
 CELL = "ftbench.worker.cell"

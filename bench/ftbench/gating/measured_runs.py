@@ -30,8 +30,9 @@ from ftbench.plan.cell import Cell
 from ftbench.plan.groups import common_facets
 from ftbench.plan.scores import ScoreKind
 from ftbench.plan.settings import moving_only
+from ftbench.records.environment import Environment
 from ftbench.records.figures import READINGS
-from ftbench.records.record import Environment, Record
+from ftbench.records.record import Record
 from ftbench.records.run_directory import RunDirectory
 
 # Counted by torch's allocators, so near-deterministic.

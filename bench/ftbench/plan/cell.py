@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from pydantic import Field
+
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.parallel import Parallel, Strategy
 from ftbench.plan.profile import (
@@ -24,6 +26,7 @@ from ftbench.plan.settings import (
     NON_TRAINER_AXES,
     WORKLOAD_SETTINGS,
     is_default,
+    meaning_of,
     setting,
     without_defaults,
 )
@@ -45,22 +48,28 @@ _LATER_AXES = (
 class Cell(FrozenModel):
     """One point of the grid: a complete fine-tune, named by the hash of all that decides it."""
 
-    model: ModelSource
-    data: DataSource
-    max_length: int
-    train_size: int
-    padding: Padding
-    attn_implementation: str
-    training: tuple[tuple[str, str], ...]  # name, and the value as JSON text, which is hashable
-    method: Method = "full"
-    lora: LoraSettings | None = None  # set if, and only if, the method is LoRA
-    malloc: Malloc = "default"
-    packing: Packing = "none"
-    dtype: WeightsDtype = "float32"
-    quantization: Quantization = "none"
-    num_processes: int = 1
-    strategy: Strategy = "ddp"
-    parallel: Parallel | None = None  # set if, and only if, there are several processes
+    model: ModelSource = Field(description="The model and its tokenizer.")
+    data: DataSource = Field(description="The data set, and how examples are read from it.")
+    max_length: int = Field(description=meaning_of("max_length"))
+    train_size: int = Field(description=meaning_of("train_size"))
+    padding: Padding = Field(description=meaning_of("padding"))
+    attn_implementation: str = Field(description=meaning_of("attn_implementation"))
+    training: tuple[tuple[str, str], ...] = Field(
+        description="Fields of transformers.TrainingArguments: each name, and its value as JSON text."
+    )
+    method: Method = Field("full", description=meaning_of("method"))
+    lora: LoraSettings | None = Field(
+        None, description="LoRA's settings; only if the method is LoRA."
+    )
+    malloc: Malloc = Field("default", description=meaning_of("malloc"))
+    packing: Packing = Field("none", description=meaning_of("packing"))
+    dtype: WeightsDtype = Field("float32", description=meaning_of("dtype"))
+    quantization: Quantization = Field("none", description=meaning_of("quantization"))
+    num_processes: int = Field(1, description=meaning_of("num_processes"))
+    strategy: Strategy = Field("ddp", description=meaning_of("strategy"))
+    parallel: Parallel | None = Field(
+        None, description="How processes share the model; only if there are several."
+    )
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:

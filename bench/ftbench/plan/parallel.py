@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool
 
 from ftbench.base.frozen import FrozenModel, Name, PositiveInt
+from ftbench.plan.settings import meaning_of
 
 Strategy = Literal["ddp", "zero1", "fsdp2", "fsdp1"]
 _OF_DEEPSPEED = (
@@ -36,23 +37,42 @@ _VERSIONS = {"fsdp2": 2, "fsdp1": 1}
 
 
 class Parallel(FrozenModel):
-    """The strategy, and options of FSDP; each that is None is left to transformers' default.
+    """The strategy, and options of FSDP; each that is None is left to transformers' default."""
 
-    `reshard_after_forward` is true or false for FSDP2, and a sharding strategy (`full_shard`, `shard_grad_op`) for
-    FSDP1. The last five are of FSDP1 only.
-    """
-
-    strategy: ChosenStrategy = Field("ddp", description="ddp, zero1, fsdp2 or fsdp1.")
-    reshard_after_forward: StrictBool | Name | None = None
-    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"] | None = None
-    transformer_layer_cls_to_wrap: tuple[Name, ...] | None = None
-    min_num_params: PositiveInt | None = None
-    activation_checkpointing: StrictBool | None = None
-    forward_prefetch: StrictBool | None = None
-    backward_prefetch: Literal["BACKWARD_PRE", "BACKWARD_POST", "NO_PREFETCH"] | None = None
-    use_orig_params: StrictBool | None = None
-    sync_module_states: StrictBool | None = None
-    limit_all_gathers: StrictBool | None = None
+    strategy: ChosenStrategy = Field("ddp", description=meaning_of("strategy"))
+    reshard_after_forward: StrictBool | Name | None = Field(
+        None,
+        description="FSDP2: whether parameters are sharded again after forward. FSDP1: a sharding strategy,"
+        " full_shard or shard_grad_op.",
+    )
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"] | None = (
+        Field(None, description="FSDP: which modules are sharded as units of their own.")
+    )
+    transformer_layer_cls_to_wrap: tuple[Name, ...] | None = Field(
+        None, description="FSDP: the classes of these modules; the model's own choice if absent."
+    )
+    min_num_params: PositiveInt | None = Field(
+        None, description="FSDP, SIZE_BASED_WRAP: the fewest parameters of such a unit."
+    )
+    activation_checkpointing: StrictBool | None = Field(
+        None,
+        description="FSDP: compute activations again in the backward pass instead of keeping them.",
+    )
+    forward_prefetch: StrictBool | None = Field(
+        None, description="FSDP1: gather the next unit's parameters during a forward pass."
+    )
+    backward_prefetch: Literal["BACKWARD_PRE", "BACKWARD_POST", "NO_PREFETCH"] | None = Field(
+        None, description="FSDP1: when a backward pass gathers the next unit's parameters."
+    )
+    use_orig_params: StrictBool | None = Field(
+        None, description="FSDP1: show the optimizer the model's own parameters, not flat ones."
+    )
+    sync_module_states: StrictBool | None = Field(
+        None, description="FSDP1: send the first process's parameters to all others at the start."
+    )
+    limit_all_gathers: StrictBool | None = Field(
+        None, description="FSDP1: let the host wait, so that few units are gathered at once."
+    )
 
     def with_strategy(self, strategy: Strategy) -> Parallel:
         """Return the same with another strategy, without the options that it does not have."""

@@ -23,6 +23,7 @@ from pydantic import (
 from ftbench.base.frozen import FrozenModel, Name, NonNegativeInt, PositiveInt, Scalar
 from ftbench.plan.parallel import ChosenStrategy, Parallel, Strategy
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
+from ftbench.plan.settings import meaning_of
 
 # The `reference` of a profile that was not read from a file.
 IN_PYTHON = "a mapping in Python"
@@ -97,16 +98,22 @@ _RECIPE_OF: Mapping[TaskName, dict[str, Any]] = {
 class Condition(FrozenModel):
     """A condition on the values of a column: `{ not = 3 }`, `{ not = ["a", "b"] }`, `{ from = 2000, to = 2010 }`.
 
-    Both ends of a range belong to it. The file has the aliases of the fields: two are words of Python's.
+    The file has the aliases of the fields: two are words of Python's.
     """
 
     model_config = ConfigDict(
         validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    not_: Scalar | tuple[Scalar, ...] | None = Field(None, alias="not")
-    from_: StrictInt | StrictFloat | StrictStr | None = Field(None, alias="from")
-    to: StrictInt | StrictFloat | StrictStr | None = None
+    not_: Scalar | tuple[Scalar, ...] | None = Field(
+        None, alias="not", description="The value, or the values, that a row must not have."
+    )
+    from_: StrictInt | StrictFloat | StrictStr | None = Field(
+        None, alias="from", description="The least value of a range; it belongs to it."
+    )
+    to: StrictInt | StrictFloat | StrictStr | None = Field(
+        None, description="The largest value of a range; it belongs to it."
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -127,12 +134,15 @@ Wanted = Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)] | Condition
 class Workload(FrozenModel):
     """The model, the data set, and the rules by which examples are read from it."""
 
-    task: TaskName = "text-classification"
+    task: TaskName = Field("text-classification", description="What the model learns.")
     model: Name = Field(
         description="A hub id, a directory, package:NAME/FOLDER, architecture:NAME, or offline:minilm-l6."
     )
     model_revision: StrictStr | None = Field(None, description="Branch, tag or commit of a hub id.")
-    weights: Literal["pretrained", "random"] = "pretrained"
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained",
+        description="`pretrained`; or `random`, the architecture alone: its cost is real, its scores mean nothing.",
+    )
     weights_format: Literal["safetensors", "any"] = Field(
         "safetensors", description="`any` also reads pickled weights (torch.load, weights only)."
     )
@@ -149,11 +159,13 @@ class Workload(FrozenModel):
     dataset_config: StrictStr | None = Field(
         None, description="A configuration of a hub data set, or of a copy of one in a directory."
     )
-    dataset_revision: StrictStr | None = None
+    dataset_revision: StrictStr | None = Field(
+        None, description="Branch, tag or commit of a hub id."
+    )
     text_column: StrictStr | tuple[StrictStr, StrictStr] = Field(
         "text", description="One column; or two, whose texts are read together as a pair."
     )
-    label_column: StrictStr = "label"
+    label_column: StrictStr = Field("label", description="The column of the labels.")
     completion_column: StrictStr | None = Field(
         None,
         description="causal-lm: what follows the prompt in text_column and has the loss; seq2seq-lm: the target.",
@@ -194,13 +206,15 @@ class Workload(FrozenModel):
     )
     drop_duplicates: StrictBool = Field(False, description="Drop rows whose text was seen before.")
     balanced: StrictBool = Field(False, description="As many rows of each class as the rarest has.")
-    train_split: StrictStr = "train"
+    train_split: StrictStr = Field("train", description="The split of the training examples.")
     eval_split: StrictStr = Field(
         "auto",
         description="A split's name; `auto`: test, else validation, else `from-train`: the end of each class.",
     )
-    eval_size: PositiveInt
-    shuffle_seed: NonNegativeInt = 42
+    eval_size: PositiveInt = Field(description="The number of evaluation examples.")
+    shuffle_seed: NonNegativeInt = Field(
+        42, description="The seed of the order from which the examples are taken."
+    )
 
     @model_validator(mode="after")
     def _columns_are_of_the_task(self) -> Self:
@@ -246,20 +260,30 @@ class GridBlock(FrozenModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
-    max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    attn_implementation: tuple[Attention, ...] = ()
-    padding: tuple[Padding, ...] = ()
-    packing: tuple[Packing, ...] = ()
-    method: tuple[Method, ...] = ()
-    dtype: tuple[WeightsDtype, ...] = ()
-    quantization: tuple[Quantization, ...] = ()
-    num_processes: tuple[PositiveInt, ...] = ()
-    strategy: tuple[ChosenStrategy, ...] = ()
-    malloc: tuple[Malloc, ...] = ()
-    seed: tuple[NonNegativeInt, ...] = ()
-    design: Literal["factorial", "star"] = "factorial"
+    max_length: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        description=meaning_of("max_length")
+    )
+    per_device_train_batch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        description=meaning_of("per_device_train_batch_size")
+    )
+    train_size: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        description=meaning_of("train_size")
+    )
+    attn_implementation: tuple[Attention, ...] = Field(
+        (), description=meaning_of("attn_implementation")
+    )
+    padding: tuple[Padding, ...] = Field((), description=meaning_of("padding"))
+    packing: tuple[Packing, ...] = Field((), description=meaning_of("packing"))
+    method: tuple[Method, ...] = Field((), description=meaning_of("method"))
+    dtype: tuple[WeightsDtype, ...] = Field((), description=meaning_of("dtype"))
+    quantization: tuple[Quantization, ...] = Field((), description=meaning_of("quantization"))
+    num_processes: tuple[PositiveInt, ...] = Field((), description=meaning_of("num_processes"))
+    strategy: tuple[ChosenStrategy, ...] = Field((), description=meaning_of("strategy"))
+    malloc: tuple[Malloc, ...] = Field((), description=meaning_of("malloc"))
+    seed: tuple[NonNegativeInt, ...] = Field((), description=meaning_of("seed"))
+    design: Literal["factorial", "star"] = Field(
+        "factorial", description="Cross all axes, or vary one at a time around a centre (`star`)."
+    )
     center: dict[str, Scalar] = Field(
         {}, description="A star's centre; the first values if absent."
     )
@@ -292,9 +316,13 @@ class LoraSettings(FrozenModel):
     loses least against full fine-tuning (Dettmers et al. 2023, "QLoRA", section 4).
     """
 
-    r: PositiveInt = 8
-    lora_alpha: PositiveInt = 16
-    lora_dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
+    r: PositiveInt = Field(8, description="The rank of LoRA's matrices.")
+    lora_alpha: PositiveInt = Field(
+        16, description="Their product is scaled by this number, divided by the rank."
+    )
+    lora_dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
+        0.1, description="The share of their inputs that is set to zero in training."
+    )
     target_modules: Name | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "all-linear", description="Modules by name, a regular expression, or `all-linear`."
     )
@@ -313,8 +341,14 @@ class Run(FrozenModel):
         True,
         description="Measure the peak of the CPU tensors in a two-step pass after the cell (CPU only).",
     )
-    timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = 3600
-    isolation: Literal["auto", "forkserver", "spawn"] = "auto"
+    timeout_s: Annotated[StrictInt | StrictFloat, Field(gt=0)] = Field(
+        3600, description="Seconds after which a cell is ended."
+    )
+    isolation: Literal["auto", "forkserver", "spawn"] = Field(
+        "auto",
+        description="How a cell's process starts: forked from a server that has imported torch, or anew (`spawn`)."
+        " `auto` forks on a CPU.",
+    )
     device: StrictStr = Field("auto", description="auto, cpu, cuda, or a GPU's UUID.")
     order_seed: NonNegativeInt = Field(0, description="Seed of the random order of the cells.")
     keep_checkpoints: tuple[StrictStr, ...] = Field(
@@ -325,25 +359,33 @@ class Run(FrozenModel):
 class Profile(FrozenModel):
     """A named grid over a workload, with its training settings. `load_profile` reads one."""
 
-    description: StrictStr = ""
-    workload: Workload
-    grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)]
-    training: dict[str, Any] = Field({})
-    padding: Padding = "max_length"
-    packing: Packing = "none"
-    attn_implementation: Attention = "sdpa"
-    method: Method = "full"
-    dtype: WeightsDtype = "float32"
-    quantization: Quantization = "none"
-    num_processes: PositiveInt = 1
-    malloc: Malloc = "default"
-    lora: LoraSettings = LoraSettings()
-    parallel: Parallel = Parallel()
-    run: Run = Run()
+    description: StrictStr = Field("", description="What the profile is for.")
+    workload: Workload = Field(description="The model and the data set.")
+    grid: Annotated[tuple[GridBlock, ...], Field(min_length=1)] = Field(
+        description="The blocks of the grid, which is their union."
+    )
+    training: dict[str, Any] = Field(
+        {}, description="Fields of transformers.TrainingArguments, for all cells."
+    )
+    padding: Padding = Field("max_length", description=meaning_of("padding"))
+    packing: Packing = Field("none", description=meaning_of("packing"))
+    attn_implementation: Attention = Field("sdpa", description=meaning_of("attn_implementation"))
+    method: Method = Field("full", description=meaning_of("method"))
+    dtype: WeightsDtype = Field("float32", description=meaning_of("dtype"))
+    quantization: Quantization = Field("none", description=meaning_of("quantization"))
+    num_processes: PositiveInt = Field(1, description=meaning_of("num_processes"))
+    malloc: Malloc = Field("default", description=meaning_of("malloc"))
+    lora: LoraSettings = Field(
+        LoraSettings(), description="LoRA's settings, for cells with that method."
+    )
+    parallel: Parallel = Field(Parallel(), description="How several processes share a model.")
+    run: Run = Field(Run(), description="How cells are run.")
     # Not written in a file: the name and the overrides given, which a report needs to reproduce a run.
-    name: StrictStr
-    reference: StrictStr = ""
-    overrides: tuple[StrictStr, ...] = ()
+    name: StrictStr = Field(description="The profile's name.")
+    reference: StrictStr = Field("", description="What the command named: a name, or a path.")
+    overrides: tuple[StrictStr, ...] = Field(
+        (), description="Keys that the command line replaced, each as KEY=VALUE."
+    )
 
     @model_validator(mode="after")
     def _texts_can_be_packed(self) -> Self:

@@ -36,7 +36,8 @@ class Setting(NamedTuple):
 
     `moves` are the quantities that it affects. `default` is the value in force if a profile does not name the
     setting; `also_default` are other values that the Trainer treats as the default. `memory_key` maps a value
-    to the part of it that memory depends on.
+    to the part of it that memory depends on. `meaning` says what the setting is; that of the
+    Trainer's arguments is in transformers.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
     also_default: tuple[Any, ...] = ()
     role: Role | None = None
     memory_key: Callable[[Any], Any] = _as_it_is
+    meaning: str = ""
 
 
 _COST: frozenset[Quantity] = frozenset(("memory", "rss", "step_time", "run_time"))
@@ -56,22 +58,84 @@ _NOTHING: frozenset[Quantity] = frozenset()
 
 # Axes that are not fields of TrainingArguments. Shapes have no default.
 AXES = (
-    Setting("max_length", EVERYTHING, role="shape"),
-    Setting("train_size", frozenset(("memory", "rss", "run_time", "accuracy")), role="shape"),
-    Setting("padding", EVERYTHING, "max_length"),
-    Setting("packing", EVERYTHING, "none"),
-    Setting("attn_implementation", EVERYTHING, "sdpa"),
-    Setting("method", EVERYTHING, "full"),
-    Setting("dtype", EVERYTHING, "float32"),
-    Setting("quantization", EVERYTHING, "none"),
-    Setting("num_processes", EVERYTHING, 1),
-    Setting("strategy", EVERYTHING, "ddp"),
+    Setting(
+        "max_length",
+        EVERYTHING,
+        role="shape",
+        meaning="The length of a sequence, in tokens: longer texts are cut.",
+    ),
+    Setting(
+        "train_size",
+        frozenset(("memory", "rss", "run_time", "accuracy")),
+        role="shape",
+        meaning="The number of training examples.",
+    ),
+    Setting(
+        "padding",
+        EVERYTHING,
+        "max_length",
+        meaning="The length that texts are filled up to: `max_length`, or that of the `longest` in their batch.",
+    ),
+    Setting(
+        "packing",
+        EVERYTHING,
+        "none",
+        meaning="How texts become rows of a batch: each its own (`none`), joined and cut into rows of max_length"
+        " tokens (`concatenate`), or all of a batch in one row (`padding-free`).",
+    ),
+    Setting(
+        "attn_implementation",
+        EVERYTHING,
+        "sdpa",
+        meaning="The implementation of attention, as transformers names it.",
+    ),
+    Setting(
+        "method",
+        EVERYTHING,
+        "full",
+        meaning="The parameters that are trained: all (`full`), the classification `head` alone, or LoRA's"
+        " matrices and the head (`lora`).",
+    ),
+    Setting(
+        "dtype",
+        EVERYTHING,
+        "float32",
+        meaning="The type of the weights; gradients and the optimizer's state have that of their parameter.",
+    ),
+    Setting(
+        "quantization",
+        EVERYTHING,
+        "none",
+        meaning="The form of a frozen body's weights: as they are (`none`), 4 bits (`nf4`) or 8 bits (`int8`).",
+    ),
+    Setting(
+        "num_processes",
+        EVERYTHING,
+        1,
+        meaning="The number of processes, each on a device of its own.",
+    ),
+    Setting(
+        "strategy",
+        EVERYTHING,
+        "ddp",
+        meaning="How several processes share the model: `ddp`, `zero1`, `fsdp2` or `fsdp1`.",
+    ),
     # glibc's allocator on the host: tensors request the same bytes.
-    Setting("malloc", _LOADING, "default"),
+    Setting(
+        "malloc",
+        _LOADING,
+        "default",
+        meaning="What the C library does with freed memory on the host: its default, or `keep` all of it.",
+    ),
 )
 
 ARGUMENTS = (
-    Setting("per_device_train_batch_size", EVERYTHING, role="shape"),
+    Setting(
+        "per_device_train_batch_size",
+        EVERYTHING,
+        role="shape",
+        meaning="Training examples in one batch of one process.",
+    ),
     Setting("num_train_epochs", frozenset(("run_time", "accuracy")), 3.0),
     Setting("max_steps", frozenset(("run_time", "accuracy")), -1),
     Setting("learning_rate", _ACCURACY, 5e-5),
@@ -150,7 +214,9 @@ ARGUMENTS = (
     Setting("ignore_data_skip", _NOTHING, False),
     Setting("restore_callback_states_from_checkpoint", _NOTHING, False),
     Setting("full_determinism", EVERYTHING, False),
-    Setting("seed", _ACCURACY, 42, role="replicate"),
+    Setting(
+        "seed", _ACCURACY, 42, role="replicate", meaning="The number that decides what is random."
+    ),
     Setting("data_seed", _ACCURACY, role="replicate"),
     Setting("accelerator_config", EVERYTHING),
     Setting("dataloader_drop_last", EVERYTHING, False),
@@ -198,6 +264,11 @@ SHAPE = ("max_length", "per_device_train_batch_size", "train_size")
 def setting(name: str) -> Setting:
     """Return a setting by its name; an unknown one affects every quantity and has no default."""
     return SETTINGS.get(name) or Setting(name, EVERYTHING)
+
+
+def meaning_of(name: str) -> str:
+    """Return what a setting is, in a sentence; empty for an argument of the Trainer's."""
+    return setting(name).meaning
 
 
 def moving(*quantities: Quantity) -> frozenset[str]:

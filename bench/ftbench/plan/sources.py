@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import StrictStr
+from pydantic import Field, StrictStr
 
 from ftbench.base.errors import HubUnreachable, WorkloadError, nearest_name
 from ftbench.base.frozen import FrozenModel, Scalar
@@ -63,49 +63,72 @@ KNOWN_SHA256 = {
 class Source(FrozenModel):
     """The place that a model, tokenizer or data set is read from, and the revision of its content."""
 
-    reference: StrictStr  # as the profile names it
-    kind: Literal["hub", "path", "architecture", "synthetic"]
-    location: StrictStr  # a hub id, an absolute path (or glob), or the name of an architecture or synthetic data
-    revision: StrictStr  # a hub commit, sha256:... over the files, or the name
+    reference: StrictStr = Field(description="Its name in the profile.")
+    kind: Literal["hub", "path", "architecture", "synthetic"] = Field(
+        description="Where it is: on the hub, in files, or nowhere."
+    )
+    location: StrictStr = Field(
+        description="A hub id, an absolute path (or glob), or the name of an architecture or synthetic data."
+    )
+    revision: StrictStr = Field(description="A hub commit, sha256:... over the files, or the name.")
+
+
+def _as_in_workload(name: str) -> str:
+    """Return the description of a profile's field, for the field that a cell has of it."""
+    return Workload.model_fields[name].description or ""
 
 
 class ModelSource(FrozenModel):
     """The model: the sources of its config, weights and tokenizer."""
 
-    source: Source
-    tokenizer: Source
-    weights: Literal["pretrained", "random"]
-    weights_format: Literal["safetensors", "any"] = "safetensors"
-    missing_weights: Literal["refused", "random"] = "refused"
-    config: tuple[tuple[str, Scalar], ...] = ()
+    source: Source = Field(description="The model's files.")
+    tokenizer: Source = Field(description="The tokenizer's files.")
+    weights: Literal["pretrained", "random"] = Field(description=_as_in_workload("weights"))
+    weights_format: Literal["safetensors", "any"] = Field(
+        "safetensors", description=_as_in_workload("weights_format")
+    )
+    missing_weights: Literal["refused", "random"] = Field(
+        "refused", description=_as_in_workload("missing_weights")
+    )
+    config: tuple[tuple[str, Scalar], ...] = Field((), description=_as_in_workload("config"))
 
 
 class DataSource(FrozenModel):
     """The data set, and the rules that divide its examples into a training and an evaluation pool."""
 
-    source: Source
-    rules_version: int = RULES_VERSION
-    config: StrictStr | None = None
-    text_column: StrictStr | tuple[StrictStr, StrictStr]
-    label_column: StrictStr
-    completion_column: StrictStr | None = None
-    messages_column: StrictStr | None = None
-    assistant_only_loss: bool = False
-    max_target_length: int = 128
-    mlm_probability: float = 0.15
-    keep_logits: bool = False
-    separator: StrictStr | None = None
-    encoding: StrictStr | None = None
-    where: tuple[tuple[str, Wanted], ...] = ()
-    drop_rows_without_label: bool = False
-    drop_rows_without_text: bool = False
-    drop_duplicates: bool
-    balanced: bool
-    train_split: StrictStr
-    eval_split: StrictStr
-    eval_size: int
-    shuffle_seed: int
-    task: TaskName = "text-classification"
+    source: Source = Field(description="The data set's files.")
+    rules_version: int = Field(
+        RULES_VERSION, description="The version of the rules by which examples are read and split."
+    )
+    config: StrictStr | None = Field(None, description=_as_in_workload("dataset_config"))
+    text_column: StrictStr | tuple[StrictStr, StrictStr] = Field(
+        description=_as_in_workload("text_column")
+    )
+    label_column: StrictStr = Field(description=_as_in_workload("label_column"))
+    completion_column: StrictStr | None = Field(
+        None, description=_as_in_workload("completion_column")
+    )
+    messages_column: StrictStr | None = Field(None, description=_as_in_workload("messages_column"))
+    assistant_only_loss: bool = Field(False, description=_as_in_workload("assistant_only_loss"))
+    max_target_length: int = Field(128, description=_as_in_workload("max_target_length"))
+    mlm_probability: float = Field(0.15, description=_as_in_workload("mlm_probability"))
+    keep_logits: bool = Field(False, description=_as_in_workload("keep_logits"))
+    separator: StrictStr | None = Field(None, description=_as_in_workload("separator"))
+    encoding: StrictStr | None = Field(None, description=_as_in_workload("encoding"))
+    where: tuple[tuple[str, Wanted], ...] = Field((), description=_as_in_workload("where"))
+    drop_rows_without_label: bool = Field(
+        False, description=_as_in_workload("drop_rows_without_label")
+    )
+    drop_rows_without_text: bool = Field(
+        False, description=_as_in_workload("drop_rows_without_text")
+    )
+    drop_duplicates: bool = Field(description=_as_in_workload("drop_duplicates"))
+    balanced: bool = Field(description=_as_in_workload("balanced"))
+    train_split: StrictStr = Field(description=_as_in_workload("train_split"))
+    eval_split: StrictStr = Field(description=_as_in_workload("eval_split"))
+    eval_size: int = Field(description=_as_in_workload("eval_size"))
+    shuffle_seed: int = Field(description=_as_in_workload("shuffle_seed"))
+    task: TaskName = Field("text-classification", description=_as_in_workload("task"))
 
     @property
     def text_columns(self) -> tuple[str, ...]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ftbench.base.frozen import FrozenModel
 
 
 class Checkpoint(FrozenModel):
-    """Which of the model's parameters were read from the checkpoint, and which are new. Counts are of elements.
+    """Which of the model's parameters were read from the checkpoint, and which are new."""
 
-    `new` has the names of the new tensors: the head, as a rule. `new_in_body` of them are outside the head, which
-    the workload accepted. `reshaped` were in the checkpoint with another shape: the head of another number of
-    labels. `unused` tensors of the checkpoint are not in the model.
-    """
-
-    loaded_parameters: int
-    new_parameters: int
-    new: tuple[str, ...] = ()
-    new_in_body: int = 0
-    reshaped: tuple[str, ...] = ()
-    unused: int = 0
+    loaded_parameters: int = Field(description="Elements of the parameters that were read.")
+    new_parameters: int = Field(description="Elements of the parameters that are new.")
+    new: tuple[str, ...] = Field(
+        (), description="The names of the new tensors: the head, as a rule."
+    )
+    new_in_body: int = Field(
+        0, description="Tensors among them outside the head, which the workload accepted."
+    )
+    reshaped: tuple[str, ...] = Field(
+        (),
+        description="Names of tensors that the checkpoint has with another shape: a head of other labels.",
+    )
+    unused: int = Field(0, description="Tensors of the checkpoint that are not in the model.")

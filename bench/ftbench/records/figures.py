@@ -14,7 +14,8 @@ from ftbench.plan.scores import BY_NAME as SCORE_KINDS
 from ftbench.plan.scores import HEADLINES, SCORES, ScoreKind
 
 if TYPE_CHECKING:
-    from ftbench.records.record import Measurement, Phase
+    from ftbench.records.measurement import Measurement
+    from ftbench.records.readings import Phase
 
 Unit = Literal[
     "byte", "s", "J", "share", "step", "fault", "example/s", "token/s", "FLOP/s", "count", ""
@@ -31,7 +32,7 @@ class Figure(NamedTuple):
     or untrusted; `read` computes a figure that has no place of its own. `nested_in` is the figure that contains
     this one and so cannot be smaller; `follows` is the path of a figure: if that is untrusted, so is this one.
     `depth` orders the readings of memory, from the innermost out. `narrow` is the order in which a narrow table
-    leaves figures out, 0 for never.
+    leaves figures out, 0 for never. `meaning` says what the figure is, if a record has no field that says so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Figure(NamedTuple):
     depth: int = 0
     narrow: int = 0
     read: Callable[[Measurement], Any] | None = None
+    meaning: str = ""
 
     @property
     def reading(self) -> str:
@@ -90,7 +92,15 @@ def _score_figure(kind: ScoreKind) -> Figure:
     unit: Unit = "share" if kind.scale == "share" else ""
     narrow = 0 if kind in HEADLINES else 2
     path = f"scores.{kind.name}"
-    return Figure(kind.column, unit, kind.word, path, narrow=narrow, read=_score(kind.name))
+    return Figure(
+        kind.column,
+        unit,
+        kind.word,
+        path,
+        narrow=narrow,
+        read=_score(kind.name),
+        meaning=f"The score {kind.name} of the model that was kept, on the evaluation examples.",
+    )
 
 
 def _headline(part: Literal["standard_error", "guess"]) -> Callable[[Measurement], float | None]:
@@ -148,8 +158,16 @@ FIGURES = (
     *FIRST,
     *(_score_figure(kind) for kind in SCORES if kind not in _FIRST_SCORES),
     # Both belong to the run's headline score.
-    Figure("score_se", read=_headline("standard_error")),
-    Figure("score_guess", read=_headline("guess")),
+    Figure(
+        "score_se",
+        read=_headline("standard_error"),
+        meaning="The headline score's spread over other draws of as many evaluation examples.",
+    ),
+    Figure(
+        "score_guess",
+        read=_headline("guess"),
+        meaning="The headline score of a model that ignores the text.",
+    ),
     Figure("train_loss", "", "", "train_loss"),
     Figure("step_min_s", "s", "", "steps.min_s"),
     Figure("step_q1_s", "s", "", "steps.q1_s", follows=_MEDIAN),
@@ -191,13 +209,23 @@ FIGURES = (
         depth=6,
         narrow=7,
     ),
-    Figure("energy_j", "J", read=energy_j),
+    Figure("energy_j", "J", read=energy_j, meaning="The energy of the whole card in all phases."),
     Figure("load_s", "s", "", "phases.load.wall_s"),
     Figure("evaluation_s", "s", "", "phases.evaluation.wall_s"),
     Figure("save_s", "s", "", "phases.save.wall_s"),
     Figure("others_cpu_share", "share", "", "load.others_cpu_share"),
-    Figure("kernel_share", "share", read=_kernel_share),
-    Figure("page_faults_per_step", "fault", read=_page_faults_per_step),
+    Figure(
+        "kernel_share",
+        "share",
+        read=_kernel_share,
+        meaning="The kernel's part of the processor time of training.",
+    ),
+    Figure(
+        "page_faults_per_step",
+        "fault",
+        read=_page_faults_per_step,
+        meaning="Minor page faults of training, per step.",
+    ),
 )
 BY_NAME: Mapping[str, Figure] = MappingProxyType({figure.name: figure for figure in FIGURES})
 # The readings of memory (fields of `Memory`): the card's, then the host's, each from the innermost out.

@@ -13,15 +13,11 @@ from collections.abc import Iterator
 
 from ftbench.base.units import format_bytes
 from ftbench.plan.scores import BY_NAME as SCORE_KINDS
+from ftbench.records.environment import Environment
 from ftbench.records.figures import BY_NAME, READINGS, Figure
-from ftbench.records.record import (
-    Environment,
-    Measurement,
-    Memory,
-    RankMeasurement,
-    Record,
-    StepSummary,
-)
+from ftbench.records.measurement import Measurement, RankMeasurement
+from ftbench.records.readings import Memory, StepSummary
+from ftbench.records.record import Record
 from ftbench.records.scores import Score
 
 # What a table says instead of `ok` of a record with a figure that breaks an invariant.

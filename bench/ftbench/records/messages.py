@@ -14,7 +14,9 @@ from pydantic import Field
 from ftbench.base.frozen import FrozenModel
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Method
-from ftbench.records.record import Environment, Memory, PhaseName, RunWarning
+from ftbench.records.environment import Environment
+from ftbench.records.measurement import RunWarning
+from ftbench.records.readings import Memory, PhaseName
 
 
 class PrepareRequest(FrozenModel):

@@ -48,9 +48,10 @@ from ftbench.base.files import (
 from ftbench.base.units import MIB, format_bytes
 from ftbench.plan.profile import Profile
 from ftbench.records.batch_probe import BatchProbe
+from ftbench.records.environment import Environment
 from ftbench.records.messages import Preparation
 from ftbench.records.migration import OLDEST, migrated
-from ftbench.records.record import SCHEMA_VERSION, Environment, Record
+from ftbench.records.record import SCHEMA_VERSION, Record
 
 FOLDERS = (
     "records",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ftbench.base.frozen import FrozenModel
 
 # Examples added to both outcomes of a share, half to each, so that a share of 1.0 has a variance, too
@@ -10,20 +12,22 @@ _PLUS = 4
 
 
 class Score(FrozenModel):
-    """One score of a trained model on the evaluation examples.
+    """One score of a trained model on the evaluation examples."""
 
-    `standard_error` is the spread over other draws of as many evaluation examples, None if it is unknown; `low`
-    and `high` are the ends of the matching 95 % interval. `guess` is the score of a model that ignores the text
-    and always answers the most frequent class, or the mean, of the training examples.
-    """
-
-    name: str
-    value: float
-    higher_is_better: bool
-    standard_error: float | None = None
-    low: float | None = None
-    high: float | None = None
-    guess: float | None = None
+    name: str = Field(description="The kind of score.")
+    value: float = Field(description="The score.")
+    higher_is_better: bool = Field(description="Whether a higher one is better.")
+    standard_error: float | None = Field(
+        None,
+        description="Its spread over other draws of as many evaluation examples; None if it is unknown.",
+    )
+    low: float | None = Field(None, description="The lower end of the 95 % interval.")
+    high: float | None = Field(None, description="The upper end of the 95 % interval.")
+    guess: float | None = Field(
+        None,
+        description="The score of a model that ignores the text and always answers the most frequent class, or the"
+        " mean, of the training examples.",
+    )
 
 
 def share_variance(share: float, examples: int) -> float:

@@ -24,9 +24,10 @@ from ftbench.analysis.tables.scores_table import scores_table
 from ftbench.base.units import counted, format_flops, format_value
 from ftbench.plan.profile import IN_PYTHON, Profile
 from ftbench.records.batch_probe import BatchProbe
+from ftbench.records.environment import Environment
 from ftbench.records.messages import Preparation
 from ftbench.records.prediction import LargestBatch
-from ftbench.records.record import Environment, Record
+from ftbench.records.record import Record
 from ftbench.report.charts.curves import curves
 from ftbench.report.charts.inputs import ChartInputs, ReadSamples, no_samples
 from ftbench.report.charts.largest import largest

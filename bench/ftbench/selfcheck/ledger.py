@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ftbench.execute.calibration import run_cells, workload_in
-from ftbench.records.record import Memory, Record
+from ftbench.records.readings import Memory
+from ftbench.records.record import Record
 from ftbench.records.selfcheck import CheckedFigure, RowAnswer
 from ftbench.selfcheck.rows import Row
 from ftbench.selfcheck.setting import Setting

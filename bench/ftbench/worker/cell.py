@@ -18,17 +18,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 import ftbench.worker.tasks.accuracy  # noqa: F401 - loaded here, not in the first evaluation
 from ftbench.plan.cell import Cell
+from ftbench.records.measurement import Measurement, RankMeasurement, RunWarning
 from ftbench.records.messages import CellRequest, Progress, tokenised_key
-from ftbench.records.record import (
-    FIRST_STEPS,
-    Epoch,
-    Measurement,
-    Phase,
-    PhaseName,
-    RankMeasurement,
-    RunWarning,
-    StepSummary,
-)
+from ftbench.records.readings import FIRST_STEPS, Epoch, Phase, PhaseName, StepSummary
 from ftbench.worker.data.facts import choice_warning, data_warnings
 from ftbench.worker.data.tokenised import read_tokenised
 from ftbench.worker.measure.device import (

@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from ftbench.plan.cell import Cell
 from ftbench.records.messages import Progress, TwoStepPass, TwoStepRequest, tokenised_key
-from ftbench.records.record import FIRST_STEPS, Memory, PhaseName, largest_readings
+from ftbench.records.readings import FIRST_STEPS, Memory, PhaseName, largest_readings
 from ftbench.worker.measure.device import synchronizer, torch_device
 from ftbench.worker.measure.memory_meters import plain_meters
 from ftbench.worker.measure.meters.cpu_tensors import CpuTensorMemory

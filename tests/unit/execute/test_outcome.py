@@ -3,8 +3,8 @@ import pytest
 from ftbench.base.errors import WorkerError, WorkloadError
 from ftbench.execute.engines.base import Outcome
 from ftbench.execute.outcome import parse_result, require_answer
+from ftbench.records.measurement import Measurement
 from ftbench.records.messages import Progress, RankPosition
-from ftbench.records.record import Measurement
 from tests.factories import measurement
 
 

@@ -5,10 +5,9 @@ from pydantic import ValidationError
 
 from ftbench.analysis.tables.cells_table import cells_table
 from ftbench.analysis.tables.memory_table import memory_table
-from ftbench.records import figures, invariants
-from ftbench.records import record as records
+from ftbench.records import figures, invariants, readings
 from ftbench.records.figures import BY_NAME, FIGURES, READINGS, Figure, value_of, withheld_with
-from ftbench.records.record import Memory
+from ftbench.records.readings import Memory
 from ftbench.report.elements.tables import format_figure
 from ftbench.report.render.exports import unit_of
 from tests.factories import measurement, record
@@ -54,7 +53,7 @@ def test_a_reading_that_nobody_knows_is_refused():
 def swap(monkeypatch):
     """A new meter's reading: one row more, in a process that has no other change."""
     row = Figure("peak_swap_bytes", "byte", "swap", "memory.peak_swap_bytes", place="host", depth=9)
-    for module in (figures, records, invariants):
+    for module in (figures, readings, invariants):
         if hasattr(module, "READINGS"):
             monkeypatch.setattr(module, "READINGS", (*READINGS, row))
     monkeypatch.setattr(figures, "FIGURES", (*FIGURES, row))

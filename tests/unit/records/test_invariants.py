@@ -11,7 +11,7 @@ from ftbench.records.invariants import (
     DEVICE_SLACK,
     broken_invariants,
 )
-from ftbench.records.record import Memory, Phase, Sampling
+from ftbench.records.readings import Memory, Phase, Sampling
 from tests.factories import device, environment, measurement, record
 
 GIB = 2**30

@@ -1,8 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
+from ftbench.records.environment import Environment
 from ftbench.records.invariants import broken_invariants
-from ftbench.records.record import NOISY, Environment, Measurement, Memory, Record
+from ftbench.records.measurement import NOISY, Measurement
+from ftbench.records.readings import Memory
+from ftbench.records.record import Record
 from tests.factories import cell, environment, measurement, record, run_warning
 
 

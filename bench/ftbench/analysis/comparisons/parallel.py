@@ -17,7 +17,8 @@ from scipy import stats
 
 from ftbench.plan.cell import Cell
 from ftbench.records.invariants import untrusted_figures
-from ftbench.records.record import Measurement, Record
+from ftbench.records.measurement import Measurement
+from ftbench.records.record import Record
 
 Kind = Literal["weak", "strong"]
 _CONFIDENCE = 0.95

@@ -40,7 +40,8 @@ from ftbench.analysis.tables.cells_table import (
 from ftbench.plan.grid import axis_order
 from ftbench.plan.profile import Profile
 from ftbench.plan.scores import ScoreKind
-from ftbench.records.record import Environment, Record
+from ftbench.records.environment import Environment
+from ftbench.records.record import Record
 
 TIMES = ("step_median_s", "total_s")
 NOT_RUN = "not run"

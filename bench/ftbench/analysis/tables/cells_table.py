@@ -13,7 +13,8 @@ from ftbench.plan.profile import REQUIRED_AXES
 from ftbench.plan.scores import ACCURACY, HEADLINES, ScoreKind
 from ftbench.records.figures import FIGURES, FIRST, value_of, withheld_with
 from ftbench.records.invariants import UNTRUSTED, untrusted_figures
-from ftbench.records.record import REMARKS, Measurement, Record
+from ftbench.records.measurement import REMARKS, Measurement
+from ftbench.records.record import Record
 
 # Beside the figures of a measurement: what was predicted, and what a record says of itself.
 PREDICTED = ("predicted_allocated_bytes", "predicted_reserved_bytes")

@@ -9,7 +9,9 @@ import pandas as pd
 
 from ftbench.records.figures import READINGS
 from ftbench.records.invariants import untrusted_figures
-from ftbench.records.record import Measurement, Memory, Record
+from ftbench.records.measurement import Measurement
+from ftbench.records.readings import Memory
+from ftbench.records.record import Record
 
 COLUMNS = (
     "cell_id",

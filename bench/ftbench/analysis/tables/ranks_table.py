@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ftbench.records.figures import READINGS
-from ftbench.records.record import Measurement, Record
+from ftbench.records.measurement import Measurement
+from ftbench.records.record import Record
 
 PREDICTED = "predicted_tensors_bytes"
 COLUMNS = (

@@ -10,7 +10,8 @@ import pandas as pd
 from ftbench.analysis.tables.cells_table import cells_table
 from ftbench.plan.schedule import schedule_of
 from ftbench.plan.scores import SCORES
-from ftbench.records.record import Measurement, Record
+from ftbench.records.measurement import Measurement
+from ftbench.records.record import Record
 
 _COUNTS = (
     "examples_per_step",

@@ -9,7 +9,8 @@ import pandas as pd
 
 from ftbench.analysis.comparisons.contrast import ENVIRONMENT
 from ftbench.records.invariants import untrusted_figures
-from ftbench.records.record import PHASES, Memory, Record
+from ftbench.records.readings import PHASES, Memory
+from ftbench.records.record import Record
 from ftbench.report.charts.inputs import ChartInputs
 from ftbench.report.charts.scales import NUMBER, Unit, unit_of
 from ftbench.report.charts.theme import CATEGORIES, finish, legend_columns

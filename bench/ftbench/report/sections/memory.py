@@ -8,7 +8,8 @@ import pandas as pd
 
 from ftbench.analysis.tables.cells_table import headline_memory
 from ftbench.base.units import counted, format_seconds
-from ftbench.records.record import Measurement, Record
+from ftbench.records.measurement import Measurement
+from ftbench.records.record import Record
 from ftbench.report.elements.table import Table
 from ftbench.report.elements.tables import ledger
 from ftbench.report.elements.words import FIGURE_WORDS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ftbench.base.units import counted, format_bytes, format_seconds
-from ftbench.records.record import Environment, Record
+from ftbench.records.environment import Environment
+from ftbench.records.record import Record
 from ftbench.report.elements.table import Table
 
 

@@ -9,7 +9,8 @@ from ftbench.base.units import counted
 from ftbench.plan.cell import Cell
 from ftbench.plan.cell_names import naming_axes
 from ftbench.records.invariants import untrusted_figures
-from ftbench.records.record import REMARKS, Record
+from ftbench.records.measurement import REMARKS
+from ftbench.records.record import Record
 from ftbench.report.elements.table import Table
 from ftbench.report.elements.words import axis_word
 

@@ -8,8 +8,8 @@ import numpy as np
 from datasets import Dataset
 
 from ftbench.plan.cell import Cell
+from ftbench.records.measurement import RunWarning
 from ftbench.records.messages import ClassCount, DataFacts
-from ftbench.records.record import RunWarning
 from ftbench.worker.data.lists import texts_of
 from ftbench.worker.data.pools import Pools
 from ftbench.worker.tasks.tasks import task_of

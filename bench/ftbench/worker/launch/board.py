@@ -12,7 +12,7 @@ import mmap
 import struct
 
 from ftbench.records.messages import Progress, RankPosition
-from ftbench.records.record import PHASES
+from ftbench.records.readings import PHASES
 
 _NUMBER, _UNKNOWN = struct.Struct("=d"), math.nan
 _FIELDS = ("pid", "phase", "step", "max_steps", "epoch", "loss", "collectives")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from ftbench.records.measurement import Measurement, RankMeasurement, RunWarning
 from ftbench.records.messages import LaunchRequest, TwoStepPass, TwoStepPasses, of_rank
-from ftbench.records.record import Epoch, Load, Measurement, RankMeasurement, RunWarning
+from ftbench.records.readings import Epoch, Load
 from ftbench.worker.measure.meters.machine import load_warnings
 from ftbench.worker.measure.steps import step_warnings, summarise, write_steps
 

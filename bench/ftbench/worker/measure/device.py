@@ -10,7 +10,7 @@ import torch
 
 from ftbench.base.errors import WorkerError
 from ftbench.plan.devices import cpu_name
-from ftbench.records.record import Device
+from ftbench.records.environment import Device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

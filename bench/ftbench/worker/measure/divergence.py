@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from ftbench.records.record import RunWarning
+from ftbench.records.measurement import RunWarning
 
 # The loss of the last steps is compared with that of the first, and with that of a model that ignores the text:
 # above so many times the larger of both, the training diverged. Single batches reach twice of it by chance.

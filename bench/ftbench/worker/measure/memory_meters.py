@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from ftbench.base.files import remove_link
-from ftbench.records.record import RunWarning, Sampling
+from ftbench.records.measurement import RunWarning
+from ftbench.records.readings import Sampling
 from ftbench.worker.measure.device import describe, gpu_uuid
 from ftbench.worker.measure.meters import MemoryMeter
 from ftbench.worker.measure.meters.host import HostMemory

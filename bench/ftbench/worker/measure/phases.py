@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ftbench.records.record import Memory, Phase, PhaseName
+from ftbench.records.readings import Memory, Phase, PhaseName
 from ftbench.worker.measure.meters import MemoryMeter, Withdrawing
 from ftbench.worker.measure.meters.processor import ProcessorUse, processor_use
 

@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from ftbench.base.files import remove_link
-from ftbench.records.record import FIRST_STEPS, RunWarning, StepSummary
+from ftbench.records.measurement import RunWarning
+from ftbench.records.readings import FIRST_STEPS, StepSummary
 from ftbench.worker.measure.meters.clock import StepClock
 from ftbench.worker.measure.statistics import (
     UNSTEADY_WARN,

@@ -10,7 +10,7 @@ import subprocess
 import torch
 
 from ftbench.plan.devices import cpu_name
-from ftbench.records.record import Environment
+from ftbench.records.environment import Environment
 from ftbench.worker.measure.device import describe
 from ftbench.worker.process.malloc import malloc_variables
 

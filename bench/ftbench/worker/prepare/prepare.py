@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ftbench.base.errors import ProfileError, WorkloadError, nearest_name
 from ftbench.plan.cell import Cell
 from ftbench.plan.profile import Method, WeightsDtype
+from ftbench.records.measurement import RunWarning
 from ftbench.records.messages import (
     Preparation,
     PrepareRequest,
@@ -26,7 +27,6 @@ from ftbench.records.messages import (
     TokenisedPools,
     tokenised_key,
 )
-from ftbench.records.record import RunWarning
 from ftbench.worker.data.facts import describe_pools
 from ftbench.worker.data.pools import Pools, load_pools, require_sizes
 from ftbench.worker.data.tokenised import tokenise

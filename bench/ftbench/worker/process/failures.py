@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ftbench.records.record import Failure, PhaseName, Status
+from ftbench.records.readings import PhaseName
+from ftbench.records.record import Failure, Status
 
 # In lower case: messages of torch's allocators, cuBLAS, cuDNN and the kernel.
 _OUT_OF_MEMORY = (

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import ModelSource, Source
-from ftbench.records.record import RunWarning
+from ftbench.records.measurement import RunWarning
 
 SUFFIX = ".gguf"
 _WHERE = "workload.model"

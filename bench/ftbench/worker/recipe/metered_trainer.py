@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftbench.records.checkpoint import Checkpoint
-from ftbench.records.record import FIRST_STEPS
+from ftbench.records.readings import FIRST_STEPS
 from ftbench.records.scores import Score
 from ftbench.worker.measure.collectives import time_every_step
 from ftbench.worker.measure.meters.clock import CudaClock, HostClock

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 
 from ftbench.base.errors import WorkloadError
 from ftbench.plan.sources import ModelSource
-from ftbench.records.record import RunWarning
+from ftbench.records.measurement import RunWarning
 from ftbench.worker.recipe.sources import location_of, revision_of
 
 _WHERE = "workload.tokenizer"

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from ftbench.records.record import Memory, Phase
+from ftbench.records.readings import Memory, Phase
 from ftbench.report.charts.memory import cell_memory
 from tests.factories import cell, measurement, record
 from tests.unit.report.charts.made_up import inputs, rows

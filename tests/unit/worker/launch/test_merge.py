@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
 
+from ftbench.records.measurement import Measurement
 from ftbench.records.messages import LaunchRequest, TwoStepPass, TwoStepPasses
-from ftbench.records.record import Epoch, Load, Measurement
+from ftbench.records.readings import Epoch, Load
 from ftbench.worker.launch.merge import merged_answer, merged_measurement, merged_steps
 from ftbench.worker.measure.steps import write_steps
 from tests.factories import cell, device, measurement, run_warning

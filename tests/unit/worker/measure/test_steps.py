@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftbench.records.record import FIRST_STEPS
+from ftbench.records.readings import FIRST_STEPS
 from ftbench.worker.measure.statistics import UNSTEADY_WARN
 from ftbench.worker.measure.steps import (
     DRIFT_WARN,

@@ -1,8 +1,8 @@
 """Meters: each reads one kind of figure, from one named source.
 
 A memory meter has `start()`, which begins a new peak, and `read()`, which returns those fields of
-`ftbench.records.record.Memory` that it can read; `absent()` returns the reasons for the others. Peaks that neither
-the kernel nor the driver keeps are sampled by a process beside the worker (`sampled`).
+`ftbench.records.readings.Memory` that it can read; `absent()` returns the reasons for the others. Peaks that
+neither the kernel nor the driver keeps are sampled by a process beside the worker (`sampled`).
 """
 
 from __future__ import annotations

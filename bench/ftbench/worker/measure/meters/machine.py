@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 
 from ftbench.base.units import KIB
-from ftbench.records.record import Load, RunWarning, WarningName
+from ftbench.records.measurement import RunWarning, WarningName
+from ftbench.records.readings import Load
 
 # Above this share of all processors, other processes slow the training down.
 OTHERS_WARN = 0.10

@@ -7,7 +7,8 @@ import time
 from typing import NamedTuple
 
 from ftbench.plan.profile import Malloc
-from ftbench.records.record import Phase, RunWarning
+from ftbench.records.measurement import RunWarning
+from ftbench.records.readings import Phase
 
 # A larger share of the kernel in a phase's processor time deserves an explanation.
 KERNEL_WARN = 0.10

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ftbench.base.units import format_bytes
-from ftbench.records.record import RunWarning, Sampling
+from ftbench.records.measurement import RunWarning
+from ftbench.records.readings import Sampling
 from ftbench.worker.measure.sampler.tree_memory import PSS
 
 # Above this share of samples with reduced clocks, times are affected.

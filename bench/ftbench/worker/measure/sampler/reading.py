@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Reading(NamedTuple):
-    """Bytes by field of `ftbench.records.record.Memory`, and the reasons that other fields are absent."""
+    """Bytes by field of `ftbench.records.readings.Memory`, and the reasons that other fields are absent."""
 
     figures: dict[str, int]
     absent: dict[str, str]

@@ -3,7 +3,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ftbench.records.record import NOISY, Load
+from ftbench.records.measurement import NOISY
+from ftbench.records.readings import Load
 from ftbench.worker.measure.meters.machine import (
     OTHERS_WARN,
     STEAL_WARN,

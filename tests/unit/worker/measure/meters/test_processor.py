@@ -2,7 +2,8 @@ import mmap
 
 import pytest
 
-from ftbench.records.record import NOISY, Memory, Phase
+from ftbench.records.measurement import NOISY
+from ftbench.records.readings import Memory, Phase
 from ftbench.worker.measure.meters.processor import (
     FAULT_S,
     FAULTS_PART,
