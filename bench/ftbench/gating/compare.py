@@ -180,8 +180,17 @@ class _Comparison:
             self.notes.append(OtherReference(settings, before.reference, after.reference))
         else:
             found = changed_parts(before.breakdown, after.breakdown)
-            delta = _peak(after) - _peak(before)
-            self.attributions.append(Attribution(settings, after.reference, delta, tuple(found)))
+            peak = _peak(before)
+            self.attributions.append(
+                Attribution(
+                    settings,
+                    after.reference,
+                    peak,
+                    _peak(after) - peak,
+                    tuple(found),
+                    (before.moment, after.moment),
+                )
+            )
 
     def _cells(self, before: Group, after: Group) -> bool:
         """Compare peaks and what fits; return whether any changed by more than it may."""

@@ -13,7 +13,7 @@ from ftbench.plan.profile import Profile
 from ftbench.verbs.cards import gpus_of
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.predict import subject_for
-from ftbench.verbs.profiles import UNNAMED
+from ftbench.verbs.profiles import UNNAMED, texts_of
 from ftbench.verbs.subjects import ProgramSubject, Subject, baseline_name, shown_name
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class GateQuestion:
     """What is compared with what: a subject, by its name and its figures, and the accepted figures.
 
     `make_subject` resolves the subject. `given` are the options that belong to it, by name: a comparison that
-    cannot use them refuses them. `chosen` says whether they select some of its cells.
+    cannot use them refuses them. `chosen` says whether they select some of its cells. `accept` has the words of the
+    command that writes the baseline anew.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class GateQuestion:
     require_time: bool = False
     tolerance_bytes: int = 0
     across_versions: bool = False
+    accept: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> Path:
@@ -125,8 +127,36 @@ def gate(
         require_time=require_time,
         tolerance_bytes=tolerance_bytes,
         across_versions=across_versions,
+        accept=_accepting(subject, settings, arguments, steps, baseline=baseline, runs=runs),
     )
     return GateVerdict(judge(question))
+
+
+def _accepting(
+    subject: ProfileLike,
+    settings: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any] | None,
+    steps: int | None,
+    **paths: object,
+) -> tuple[str, ...]:
+    """Return the words of the command that accepts a subject's figures; none if the command line cannot name it."""
+    if isinstance(subject, Profile | Mapping):
+        return ()
+    given = {
+        "--set": texts_of(settings or {}),
+        "--arg": texts_of(arguments or {}),
+        "--steps": steps,
+    }
+    return update_command(os.fspath(subject), given | {f"--{k}": v for k, v in paths.items()})
+
+
+def update_command(subject: str, options: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the words of the command that writes a subject's baseline anew, with the options that have a value."""
+    words = ["ftbench", "baseline", "update", subject]
+    for option, value in options.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        words += [word for one in values for word in (option, str(one))]
+    return tuple(words)
 
 
 def _name_of(subject: ProfileLike) -> str:
@@ -142,7 +172,8 @@ def judge(question: GateQuestion) -> GateResult:
     """Return the comparison that a question asks for; raises BaselineError and what its subject raises."""
     if question.subject.endswith(".json"):
         return _judge_benchmarks(question)
-    return _judge_predictions(question) if question.runs is None else _judge_runs(question)
+    result = _judge_predictions(question) if question.runs is None else _judge_runs(question)
+    return result if question.base else dataclasses.replace(result, accept=question.accept)
 
 
 def _judge_benchmarks(question: GateQuestion) -> GateResult:

@@ -26,6 +26,7 @@ from ftbench.gating.result import (
 )
 from ftbench.plan.settings import setting
 from ftbench.records.invariants import UNTRUSTED
+from ftbench.records.prediction import Moment
 from ftbench.report.elements.table import ABSENT
 from ftbench.report.elements.words import FIGURE_WORDS, point_text, score_word
 
@@ -382,18 +383,48 @@ def attribution_words(one: Attribution) -> Iterator[str]:
             " in which memory is requested"
         )
         return
-    yield f"{where}: these parts changed, and the peak by {signed(one.delta_bytes)}:"
+    yield f"{where}: {_peak_words(one)}:"
     for part in one.changed_parts[:MOST_CHANGED_PARTS]:
         yield f"  {changed_part_words(part)}"
     rest = one.changed_parts[MOST_CHANGED_PARTS:]
     if rest:
         total = signed(sum(part.delta_bytes for part in rest))
         yield f"  {total} in {counted(len(rest), 'more part')}"
-    if sum(part.delta_bytes for part in one.changed_parts) != one.delta_bytes:
-        yield (
-            "  they do not add up to the peak's change: the peak is at another moment than in the baseline, and"
-            " they are compared where both can be"
-        )
+    if one.delta_bytes:
+        yield from _sum_words(one)
+
+
+def _peak_words(one: Attribution) -> str:
+    if not one.delta_bytes:
+        return f"the peak stayed at {one.before_bytes:,} bytes, but these parts changed"
+    rose = "rose" if one.delta_bytes > 0 else "fell"
+    return (
+        f"the peak {rose} from {one.before_bytes:,} to {one.after_bytes:,} bytes"
+        f" ({signed(one.delta_bytes)}), in these parts"
+    )
+
+
+def _sum_words(one: Attribution) -> Iterator[str]:
+    """Yield what the parts lack to the peak's change, and why, and then the change itself."""
+    if one.remainder_bytes:
+        yield f"  {signed(one.remainder_bytes)}, {_remainder_words(one)}"
+    yield f"  {signed(one.delta_bytes)} in all ({one.delta_bytes:+,} bytes)"
+
+
+def _remainder_words(one: Attribution) -> str:
+    if not one.is_elsewhere:
+        return "since parts are at their own largest, not at the peak"
+    before, after = map(_moment_words, one.moments)
+    return (
+        f"since the peak moved from {before} to {after}; the parts are compared at a moment that both"
+        " versions have"
+    )
+
+
+def _moment_words(moment: Moment) -> str:
+    operator = moment.operator.replace("::", ".")
+    names = " of ".join(filter(None, (operator, moment.module)))
+    return f"the phase {moment.phase}" + (f" ({names})" if names else "")
 
 
 def changed_part_words(one: ChangedPart) -> str:
