@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftbench.gating.attribution import changed_parts
+from ftbench.gating.attribution import changed_parts, remainder
 from ftbench.gating.baseline import Baseline, CardBytes, CellBytes, Group
 from ftbench.gating.pairs import other_workload, paired
 from ftbench.gating.peaks import Peaks
@@ -189,6 +189,7 @@ class _Comparison:
                     _peak(after) - peak,
                     tuple(found),
                     (before.moment, after.moment),
+                    remainder(before.breakdown, after.breakdown, found),
                 )
             )
 

@@ -153,7 +153,7 @@ class Attribution:
     """Which parts moved in a group, seen in its largest cell: its peak before, and by how many bytes it moved.
 
     `moments` are those of the peak before and now. Parts that were compared at another moment do not add up to
-    the change: `remainder_bytes` are missing.
+    the change: `remainder` has the bytes that they lack, by the role of the tensors that are live at the peaks.
     """
 
     settings: Mapping[str, Any]
@@ -162,16 +162,12 @@ class Attribution:
     delta_bytes: int
     changed_parts: tuple[ChangedPart, ...]
     moments: tuple[Moment, Moment]
+    remainder: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def after_bytes(self) -> int:
         """Return the peak now."""
         return self.before_bytes + self.delta_bytes
-
-    @property
-    def remainder_bytes(self) -> int:
-        """Return the change of the peak that is in none of the parts."""
-        return self.delta_bytes - sum(part.delta_bytes for part in self.changed_parts)
 
     @property
     def is_elsewhere(self) -> bool:

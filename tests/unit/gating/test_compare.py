@@ -481,7 +481,7 @@ def test_an_attribution_is_of_its_group_and_its_peak():
     (found,) = compare(baseline(before), baseline(after)).attributions
     moments = before.moment, after.moment
     assert found == Attribution(SGD, ONE, 90 * KIB, 5 * KIB, found.changed_parts, moments)
-    assert (found.after_bytes, found.remainder_bytes, found.is_elsewhere) == (95 * KIB, 0, False)
+    assert (found.after_bytes, found.remainder, found.is_elsewhere) == (95 * KIB, {}, False)
 
 
 def test_groups_and_cells_that_are_not_judged_are_named_with_their_group():

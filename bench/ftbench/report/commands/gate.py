@@ -24,8 +24,8 @@ from ftbench.gating.result import (
     SlopeChange,
     TimeChange,
 )
+from ftbench.report.commands.gate_attribution import attribution_words
 from ftbench.report.commands.gate_sentences import (
-    attribution_words,
     cell_words,
     change_words,
     reason_words,
