@@ -69,6 +69,21 @@ FILES = {
         '[project]\nname = "foreign"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
         '[dependency-groups]\ndev = ["ftbench[pytest]"]\n'
     ),
+    "profiles/tiny.toml": """\
+[workload]
+model = "model"
+weights = "random"
+dataset = "synthetic:full-length"
+eval_size = 16
+
+[[grid]]
+max_length = [16, 32]
+per_device_train_batch_size = [4]
+train_size = [16]
+
+[training]
+gradient_checkpointing = true
+""",
     ".gitignore": "__pycache__/\n.pytest_cache/\n/.venv\n/gate.*\n/tests.xml\n/comment.md\n/accepted.txt\n",
 }
 # In the place of GitHub's program: it notes what it is asked, a line for each call, and answers with a text.
@@ -275,7 +290,7 @@ class GitHub:
 
 
 def gitlab(repository: Repository, name: str, **variables: str) -> Job:
-    """Return what a job of GitLab's recipe came to; `variables` are those of the service."""
+    """Return what a job of GitLab's recipe came to; the `variables` of a pipeline precede the job's own."""
     jobs = yaml.safe_load((RECIPES / "gitlab-ci.yml").read_text())
     job = jobs[jobs[name].get("extends")] | jobs[name]
     service = {
@@ -292,7 +307,7 @@ def gitlab(repository: Repository, name: str, **variables: str) -> Job:
         n: v.replace("$CI_PROJECT_DIR", str(repository.folder)) for n, v in job["variables"].items()
     }
     script = "\n".join(job["before_script"] + job["script"])
-    done = repository.run("bash", "-eo", "pipefail", "-c", script, **(service | own))
+    done = repository.run("bash", "-eo", "pipefail", "-c", script, **(own | service))
     artifacts = job.get("artifacts", {"paths": [], "reports": {"junit": []}})
     return Job({name: done}, kept=artifacts["paths"] + artifacts["reports"]["junit"])
 

@@ -23,6 +23,7 @@ from tests.foreign import (
     make_repository,
 )
 from tests.integration.conftest import some_long
+from tests.small_model import small_encoder
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +80,7 @@ def changes(text):
         r"the peak rose from (.*?) bytes.*?:\n(.*?) in all \(", text, re.DOTALL
     ).groups()
     before, after = (int(peak.replace(",", "")) for peak in peaks.split(" to "))
-    *parts, total = (line.split(",")[0].split() for line in block.splitlines())
+    *parts, total = (line.replace(",", " ").split()[:2] for line in block.splitlines())
     rounded = 0.05 * parse_bytes(f"1 {total[1]}")  # figures are told to a tenth
     added = sum(float(figure) * parse_bytes(f"1 {unit}") for figure, unit in parts)
     assert added == pytest.approx(after - before, abs=rounded * len(parts))
@@ -128,6 +129,25 @@ def test_a_regression_fails_and_says_what_moved_where_and_how_it_is_accepted(reg
             "`pytest tests/test_memory.py::test_a_step_needs_no_more_memory_than_before" in job.log
         )
         assert job.log.count(PLANTED_LINE) > 1
+
+
+@pytest.mark.long
+def test_a_profile_is_gated_as_a_program_is(repository):
+    small_encoder(repository.folder / "model", ["a", "b"])
+    assert repository.run("ftbench", "baseline", "write", "tiny").returncode == 0
+    held = gitlab(repository, "memory", SUBJECT="tiny")
+    assert not held.failed, held.log
+    assert "The gate holds: 2 cells match" in held.log
+    profile = repository.folder / "profiles" / "tiny.toml"
+    text = profile.read_text()
+    assert "gradient_checkpointing = true" in text
+    profile.write_text(text.replace("gradient_checkpointing = true", ""))
+    failed = gitlab(repository, "memory", SUBJECT="tiny")
+    assert failed.failed
+    changes(failed.log)
+    assert "gradient_checkpointing on -> off" in failed.log
+    assert "modeling_bert.py:" in failed.log
+    assert "`ftbench baseline update tiny`" in failed.log
 
 
 @pytest.mark.long
