@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import os
 import shutil
 import subprocess
@@ -52,6 +53,7 @@ COMMANDS = (
     "ftbench report results",
     "ftbench estimate reviews.toml --gpu l4",
 )
+TOOLS = ("hypothesis>=6.120", "tensorboardX>=2.6")
 WITH_PYTEST = (
     "python -m pytest -q tests/test_memory.py --gpu-memory-update",
     "python -m pytest -q tests/test_memory.py",
@@ -66,6 +68,8 @@ UNIT_TESTS = (
     "tests/unit/prediction/trace/test_operators.py",
     "tests/unit/prediction/shapes/test_fit.py",
 )
+# What pip takes its places from, and the options of uv that say the same.
+PLACES = {"PIP_FIND_LINKS": "--find-links", "PIP_EXTRA_INDEX_URL": "--extra-index-url"}
 SHOWN = ("torch", "transformers", "accelerate", "datasets", "pandas", "numpy", "pydantic")
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
@@ -79,22 +83,25 @@ class Environment:
     resolution: str
     torch: str
 
-    def uv(self, *words: str) -> list[str]:
-        """Return a command of uv that installs into this environment, from where pip would."""
-        found = ["uv", "pip", "install", "--python", str(self.folder / "bin" / "python")]
-        for variable, option in (
-            ("PIP_FIND_LINKS", "--find-links"),
-            ("PIP_EXTRA_INDEX_URL", "--extra-index-url"),
-        ):
-            for place in os.environ.get(variable, "").split():
-                found += [option, place]
-        return [*found, *words]
-
-    @property
-    def requirements(self) -> list[str]:
+    def requirements(self, *extra: str) -> list[str]:
         """Return what ftbench requires, at this end of the range; torch is one version everywhere."""
         chosen = ("--resolution", RESOLUTIONS[self.resolution], f"torch=={self.torch}")
-        return self.uv("--quiet", "-r", str(ROOT / "pyproject.toml"), *chosen)
+        return ["-r", str(ROOT / "pyproject.toml"), *extra, *chosen]
+
+    def install(self, *words: str) -> str:
+        """Install packages that have wheels, from where pip would; return what is wrong, empty if nothing is."""
+        return _wrong(self._uv("--quiet", *words))
+
+    def _uv(self, *words: str) -> subprocess.CompletedProcess[str]:
+        python = str(self.folder / "bin" / "python")
+        places = (
+            (option, place)
+            for variable, option in PLACES.items()
+            for place in os.environ.get(variable, "").split()
+        )
+        found = itertools.chain(("uv", "pip", "install", "--python", python), *places)
+        command = [*found, "--only-binary", ":all:", *words]
+        return subprocess.run(command, capture_output=True, text=True)
 
     def make(self) -> None:
         """Make the environment without packages."""
@@ -104,8 +111,7 @@ class Environment:
         """Return the CUDA packages that would be installed, if there is no driver to use them."""
         if any(driver.exists() for driver in DRIVERS) or os.environ.get("FTBENCH_ALLOW_CUDA"):
             return []
-        command = [word for word in self.requirements if word != "--quiet"]
-        done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+        done = self._uv("--dry-run", *self.requirements())
         lines = (line.strip(" +").partition("==")[0] for line in done.stderr.splitlines())
         return sorted(
             {name for name in lines if name.startswith("nvidia-") and name != "nvidia-ml-py"}
@@ -120,8 +126,8 @@ class Environment:
         found = subprocess.run(command, capture_output=True, text=True).stdout.split()
         return ", ".join(f"{name} {number}" for name, number in zip(SHOWN, found, strict=True))
 
-    def run(self, command: str, place: Path) -> subprocess.CompletedProcess[str]:
-        """Run a command with the environment's programs and nothing of this checkout."""
+    def run(self, command: str, place: Path) -> str:
+        """Run a command with nothing of this checkout; return what is wrong, empty if nothing is."""
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         env |= {
             "PATH": f"{self.folder / 'bin'}:{env['PATH']}",
@@ -130,7 +136,7 @@ class Environment:
         }
         words = command.split()
         words[0] = str(self.folder / "bin" / words[0])
-        return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True)
+        return _wrong(subprocess.run(words, cwd=place, env=env, capture_output=True, text=True))
 
 
 def _must(*command: str) -> None:
@@ -170,30 +176,20 @@ def use(
     environment: Environment, wheel: Path, source: Path, place: Path
 ) -> Iterator[tuple[str, str]]:
     """Yield each thing that was done in an environment, and what is wrong with it, empty if nothing is."""
-    for command in (environment.requirements, environment.uv("--quiet", "--no-deps", str(wheel))):
-        done = subprocess.run(command, capture_output=True, text=True)
-        yield "install", done.stderr if done.returncode else ""
-        if done.returncode:
-            return
+    wrong = environment.install(*environment.requirements())
+    yield "install the requirements", wrong
+    if wrong:
+        return
+    yield "install the wheel", environment.install("--no-deps", str(wheel))
     print(f"  {environment.versions()}")
     for command in COMMANDS:
-        yield command, _wrong(environment.run(command, place))
-    extra = (
-        "--quiet",
-        "-r",
-        str(ROOT / "pyproject.toml"),
-        "--extra",
-        "pytest",
-        "hypothesis",
-        "tensorboardX",
-    )
-    kept = ("--resolution", RESOLUTIONS[environment.resolution], f"torch=={environment.torch}")
-    done = subprocess.run(environment.uv(*extra, *kept), capture_output=True, text=True)
-    yield "install the extra pytest", _wrong(done)
+        yield command, environment.run(command, place)
+    yield "install the extra", environment.install(*environment.requirements("--extra", "pytest"))
+    yield "install what tests need", environment.install(*TOOLS)
     for command in WITH_PYTEST:
-        yield command, _wrong(environment.run(command, place))
+        yield command, environment.run(command, place)
     tests = f"python -m pytest -q -p no:cacheprovider {' '.join(UNIT_TESTS)}"
-    yield "unit tests of the sdist", _wrong(environment.run(tests, source))
+    yield "unit tests of the sdist", environment.run(tests, source)
 
 
 def _wrong(done: subprocess.CompletedProcess[str]) -> str:
