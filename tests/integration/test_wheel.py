@@ -1,12 +1,14 @@
 """The wheel in an environment of its own, beside code of the user's that is called `bench`."""
 
+import os
 import subprocess
 
 import pytest
 
 
 def run(python, folder, *arguments):
-    return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *arguments], cwd=folder, env=env, capture_output=True, text=True)
 
 
 TEST = "def test_it(): pass\n"
