@@ -161,9 +161,10 @@ def test_other_versions_are_judged_when_that_is_asked_for(written, planted, comm
 
 
 def test_without_a_baseline_nothing_can_be_judged(planted, command):
-    code, out, _ = command("gate", "smoke", "--comment", "comment.md")
+    bf16 = ("--set", "training.bf16=true")
+    code, out, _ = command("gate", "smoke", *bf16, "--comment", "comment.md")
     assert code == 2
-    assert "ftbench baseline write" in out
+    assert "`ftbench baseline write smoke --set training.bf16=true` makes it" in out
     assert "cannot judge" in Path("comment.md").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from ftbench.verbs.subjects import ProgramSubject, Subject, baseline_name, shown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ftbench.gating.baseline import Baseline
     from ftbench.gating.result import GateResult
     from ftbench.verbs.profiles import ProfileLike
 
@@ -227,12 +229,11 @@ def _judge_runs(question: GateQuestion) -> GateResult:
 
 def _judge_predictions(question: GateQuestion) -> GateResult:
     """Return the comparison of predictions with the baseline."""
-    from ftbench.gating.baseline_file import read_baseline
     from ftbench.gating.compare import compare
 
     others = {"--base": question.base, "--require-time": question.require_time}
     _refuse_options("predictions", others)
-    before = read_baseline(question.baseline)
+    before = _accepted(question)
     gpus, subject = gpus_of(list(before.architectures)), question.make_subject()
     found, refused = subject.baseline(gpus, before.attention_kernel)
     return compare(
@@ -242,6 +243,19 @@ def _judge_predictions(question: GateQuestion) -> GateResult:
         across_versions=question.across_versions,
         refused=refused,
     )
+
+
+def _accepted(question: GateQuestion) -> Baseline:
+    """Return the baseline; raises BaselineError, which names the whole command that writes a missing one."""
+    from ftbench.gating.baseline_file import read_baseline
+
+    try:
+        return read_baseline(question.baseline)
+    except BaselineError as error:
+        if question.accept and not question.baseline.exists():
+            write = shlex.join(("ftbench", "baseline", "write", *question.accept[3:]))
+            error.hint = f"`{write}` makes it"
+        raise
 
 
 def _refuse_options(what: str, given: Mapping[str, object]) -> None:
