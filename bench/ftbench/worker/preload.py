@@ -11,8 +11,8 @@ import importlib
 from ftbench.worker.process.peft_alone import import_peft_alone
 
 gc.disable()
-# Before transformers' Trainer, which would import it with bitsandbytes: on processors with AVX512-BF16 that prints a
-# warning, which nobody can act on, on the terminal of the command that started the server.
+# Before transformers' Trainer, which would import it with bitsandbytes: on processors with AVX512-BF16 that prints
+# a warning, which nobody can act on, on the terminal of the command that started the server.
 import_peft_alone()
 importlib.import_module("ftbench.worker.launch.main")
 importlib.import_module("ftbench.worker.prepare.prepare")
