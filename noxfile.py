@@ -370,6 +370,19 @@ def tutorial(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def minimums(session: nox.Session) -> None:
+    """Use the wheel under the lowest and the newest versions allowed: `nox -s minimums -- [--python 3.11 ...]`.
+
+    In fresh environments, one at a time, for each Python from 3.11 to 3.14 on this machine; torch is one version
+    (`--torch`), since other CPU builds of it need an index of their own.
+    """
+    programs = shared_environment(session)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    command = (str(programs / "python"), "-m", "tests.minimums", *session.posargs)
+    session.run(*command, env=NO_HUB | {"PATH": path}, external=True)
+
+
+@nox.session(venv_backend="none")
 def compat(session: nox.Session) -> None:
     """Run the tests of prediction that need no Trainer under the oldest transformers it works with."""
     programs = validation_environment(session)

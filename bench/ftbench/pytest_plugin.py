@@ -18,6 +18,8 @@ tensors request, exact, and the same on every machine. torch is imported only wh
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 FOLDER = "gpu_memory"  # beside the test file
 _SECTION = "gpu memory"
 _RESERVED = "gpu_memory_reserved_bytes"
-_UPDATE = "`pytest --gpu-memory-update`"
+_UPDATE = "--gpu-memory-update"
 # The test that wrote each baseline.
 _WRITTEN = pytest.StashKey[dict[Path, str]]()
 
@@ -46,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of baselines."""
     group = parser.getgroup("gpu-memory", "GPU memory of training steps, predicted")
     group.addoption(
-        "--gpu-memory-update",
+        _UPDATE,
         action="store_true",
         help="let gpu_memory.compare() write its figures as the baseline instead of comparing",
     )
@@ -157,17 +159,23 @@ class GpuMemory:
         from ftbench.gating.compare import compare
 
         config = self._request.config
-        if config.getoption("--gpu-memory-update"):
+        if config.getoption(_UPDATE):
             self._require_own(path)
             write_baseline(found, path)
             return None
         try:
             before = read_baseline(path)
         except BaselineError as error:
-            error.hint = f"{_UPDATE} writes it"
+            error.hint = f"`{shlex.join(self._accept)}` writes it"
             raise
         across = bool(config.getoption("--gpu-memory-across-versions"))
-        return compare(before, found, across_versions=across)
+        result = compare(before, found, across_versions=across)
+        return dataclasses.replace(result, accept=self._accept)
+
+    @property
+    def _accept(self) -> tuple[str, ...]:
+        """Return the words of the command that writes the baselines of this test."""
+        return "pytest", self._request.node.nodeid, _UPDATE
 
     def _require_own(self, path: Path) -> None:
         """Raise BaselineError if another test of this run wrote this baseline: the later would replace it."""
@@ -300,7 +308,7 @@ class _Traced:
         from ftbench.report.commands.gate import lines
         from ftbench.report.commands.gate_steps import block_lines
 
-        yield from lines(result, accept=_UPDATE)
+        yield from lines(result)
         if any(isinstance(change, BlocksChange) for change in result.failures):
             yield from block_lines(self.trace)
         grows = [c for c in result.failures if isinstance(c, BytesChange) and c.kind == "growth"]

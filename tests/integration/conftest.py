@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from ftbench.records.run_directory import RunDirectory
 
+ROOT = Path(__file__).parents[2]
 FTBENCH = str(Path(sys.executable).with_name("ftbench"))
 # A model so small that a cell takes a second or two.
 SMALL = {
@@ -70,6 +72,22 @@ def run(profile, out, *arguments, **settings):
     ]
     done = ftbench("run", profile, "--out", out, *given, *arguments)
     return Run(done, RunDirectory(out))
+
+
+@pytest.fixture(scope="session")
+def wheel_python(tmp_path_factory):
+    """The Python of an environment that has the wheel; what the wheel depends on is lent from ours."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
+    (wheel,) = folder.glob("ftbench-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", wheel], check=True)
+    (site,) = (folder / "env").glob("lib/python*/site-packages")
+    # A path that a .pth file adds has its own .pth files unread: the editable install is not seen.
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
 
 
 @pytest.fixture(scope="session", autouse=True)

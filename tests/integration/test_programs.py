@@ -83,7 +83,7 @@ def test_a_change_of_a_line_fails_the_gate_which_names_it(folder):
     finally:
         (folder / "gpt.py").write_text(text)
     assert failed.returncode == 1, failed.stderr
-    assert "arg.batch 4: step: these parts changed" in failed.stdout
+    assert "arg.batch 4: step: the peak rose from" in failed.stdout
     number = LOOP.read_text().splitlines().index(f"        {BEFORE}") + 1
     assert f"(gpt.py:{number})" in failed.stdout
 

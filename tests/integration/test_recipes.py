@@ -1,7 +1,8 @@
-"""The recipes for CI, as they are in examples/ci: their own commands, run on a checkout like this one."""
+"""The recipes for CI of other people: their own text, in a repository that has a wheel of ftbench."""
 
-import os
-import subprocess
+import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,98 +10,252 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from ftbench.base.units import parse_bytes
+from tests.foreign import (
+    BRANCH,
+    LABEL,
+    PLANTED_LINE,
+    RECIPES,
+    ROOT,
+    GitHub,
+    Repository,
+    gitlab,
+    make_repository,
+)
 from tests.integration.conftest import some_long
+from tests.small_model import small_encoder
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "examples" / "ci"
-SHIM = """#!/bin/sh
-# In the place of nox and pip: the session's command, in the environment that is there.
-case "$1" in
-  -s) shift 3; exec {ftbench} gate "$@" ;;
-esac
-"""
+SUBJECT = ("train.py:make_step", "--arg", "batch=8")
+GATES = {
+    "github-actions.yml": lambda repository: GitHub(repository).run("github-actions.yml"),
+    "github-actions-uv.yml": lambda repository: GitHub(repository).run("github-actions-uv.yml"),
+    "github-actions-composite.yml": lambda repository: GitHub(repository).run(
+        "github-actions-composite.yml"
+    ),
+    "gitlab-ci.yml": lambda repository: gitlab(repository, "memory"),
+}
+ACCEPTS = {
+    "github-accept-memory.yml": lambda repository: GitHub(repository).run(
+        "github-accept-memory.yml"
+    ),
+    "gitlab-ci.yml": lambda repository: gitlab(
+        repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"bug,{LABEL}"
+    ),
+}
 
 
-def github():
-    """Return the environment and the commands of the GitHub workflow."""
-    recipe = yaml.safe_load((RECIPES / "github-actions.yml").read_text())
-    job = recipe["jobs"]["memory"]
-    steps = {step["name"]: step["run"] for step in job["steps"] if "run" in step}
-    return job["env"], [steps["Install"], steps["Gate"]]
-
-
-def gitlab():
-    """Return the environment and the commands of the GitLab job."""
-    job = yaml.safe_load((RECIPES / "gitlab-ci.yml").read_text())["memory"]
-    return {"PROFILE": job["variables"]["PROFILE"]}, job["script"]
+@pytest.fixture(scope="module")
+def accepted(wheel_python, tmp_path_factory) -> Repository:
+    """A repository with the baselines of its training, as docs/ci.md says to make them."""
+    folder = tmp_path_factory.mktemp("foreign") / "repository"
+    folder.mkdir()
+    made = make_repository(folder, wheel_python, Path(sys.executable))
+    for command in (
+        ("ftbench", "baseline", "write", *SUBJECT),
+        ("python", "-m", "pytest", "--gpu-memory-update"),
+    ):
+        done = made.run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    made.git("add", "--all")
+    made.git("commit", "--message", "the memory of training")
+    return made
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    """A folder as a checkout is, with a small profile and programs that are installed already."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    ftbench = Path(sys.executable).with_name("ftbench")
-    for name in ("nox", "python"):
-        shim = programs / name
-        shim.write_text(SHIM.format(ftbench=ftbench) if name == "nox" else "#!/bin/sh\n")
-        shim.chmod(0o755)
-    (tmp_path / "profiles").mkdir()
-    profile = (ROOT / "profiles" / "memory.toml").read_text()
-    small = profile.replace("[64, 128, 256, 512]", "[64]").replace("[4, 8, 16, 32]", "[4]")
-    (tmp_path / "profiles" / "memory.toml").write_text(small)
-    done = subprocess.run(
-        [ftbench, "baseline", "write", "profiles/memory.toml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+def repository(accepted, tmp_path) -> Repository:
+    return accepted.copy(tmp_path / "repository")
+
+
+@pytest.fixture
+def regressed(repository) -> Repository:
+    repository.plant()
+    return repository
+
+
+def changes(text):
+    """Return the peaks that a failure names first, before and after, and check that its parts add up."""
+    peaks, block = re.search(
+        r"the peak rose from (.*?) bytes.*?:\n(.*?) in all \(", text, re.DOTALL
+    ).groups()
+    before, after = (int(peak.replace(",", "")) for peak in peaks.split(" to "))
+    *parts, total = (line.replace(",", " ").split()[:2] for line in block.splitlines())
+    rounded = 0.05 * parse_bytes(f"1 {total[1]}")  # figures are told to a tenth
+    added = sum(float(figure) * parse_bytes(f"1 {unit}") for figure, unit in parts)
+    assert added == pytest.approx(after - before, abs=rounded * len(parts))
+    assert float(total[0]) * parse_bytes(f"1 {total[1]}") == pytest.approx(
+        after - before, abs=rounded
     )
-    assert done.returncode == 0, done.stderr
-    return tmp_path
-
-
-def run(checkout, recipe, **environment):
-    own, commands = recipe
-    env = os.environ | own | {"PROFILE": "profiles/memory.toml"} | environment
-    env["PATH"] = f"{checkout / 'bin'}:{env['PATH']}"
-    script = "\n".join(["set -e", *commands])
-    return subprocess.run(
-        ["bash", "-c", script], cwd=checkout, env=env, capture_output=True, text=True
-    )
-
-
-@pytest.mark.parametrize("recipe", some_long([github, gitlab]))
-def test_a_recipe_passes_and_leaves_its_files(checkout, recipe):
-    summary = checkout / "summary.md"
-    done = run(checkout, recipe(), GITHUB_STEP_SUMMARY=str(summary))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ElementTree.parse(checkout / "gate.xml").getroot().get("failures") == "0"
-    assert "The gate holds: 4 cells" in (checkout / "comment.md").read_text()
-    assert "<html" in (checkout / "gate.html").read_text()
-    assert "The gate holds" in summary.read_text()
+    assert f"in all ({after - before:+,} bytes)" in text
+    return before, after
 
 
 @pytest.mark.long
-def test_a_recipe_fails_where_memory_moved(checkout):
-    baseline = checkout / "reports" / "baselines" / "memory.json"
-    text = baseline.read_text()
-    first = text.index('"tensors_bytes": ') + len('"tensors_bytes": ')
-    baseline.write_text(text[:first] + "1" + text[first:])
-    done = run(checkout, gitlab())
-    assert done.returncode == 1
-    assert "improvement" in (checkout / "comment.md").read_text()
+@pytest.mark.parametrize("gate", GATES)
+def test_a_gate_holds_and_its_reports_are_kept(repository, gate):
+    job = GATES[gate](repository)
+    assert not job.failed, job.log
+    assert "The gate holds: 1 cell matches the baseline." in job.log
+    assert [name for name in job.kept if not (repository.folder / name).is_file()] == []
+    assert {"gate.html"} < set(job.kept)
+    suite = ElementTree.parse(repository.folder / "gate.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "0")
+    assert repository.git("status", "--porcelain") == ""
+    assert "The gate holds" in (repository.folder.parent / "summary.md").read_text()
 
 
-def test_the_recipes_run_a_session_that_is_there():
-    sessions = (ROOT / "noxfile.py").read_text()
-    assert "def memory(session" in sessions
-    for _, commands in (github(), gitlab()):
-        assert any(command.startswith("nox -s memory -- ") for command in commands)
+@pytest.mark.parametrize("gate", some_long(list(GATES), every=len(GATES)))
+def test_a_regression_fails_and_says_what_moved_where_and_how_it_is_accepted(regressed, gate):
+    job = GATES[gate](regressed)
+    assert job.failed
+    texts = [
+        job.log,
+        (regressed.folder.parent / "summary.md").read_text(),
+        (regressed.folder / "gate.html").read_text(),
+        ElementTree.parse(regressed.folder / "gate.xml").find(".//failure").text,
+    ]
+    baseline = json.loads((regressed.folder / "reports/baselines/train.make_step.json").read_text())
+    before, after = changes(texts[0])
+    assert before == baseline["groups"][0]["cells"][0]["tensors_bytes"] < after
+    update = shlex.join(["ftbench", "baseline", "update", *SUBJECT])
+    for text in texts:
+        assert f"{before:,}" in text
+        assert f"{after:,}" in text
+        assert PLANTED_LINE in text
+        assert update in text
+    if "composite" not in gate:
+        assert (
+            "`pytest tests/test_memory.py::test_a_step_needs_no_more_memory_than_before" in job.log
+        )
+        assert job.log.count(PLANTED_LINE) > 1
 
 
-def test_a_workflow_names_what_it_keeps():
-    recipe = yaml.safe_load((RECIPES / "github-actions.yml").read_text())
-    kept = next(s for s in recipe["jobs"]["memory"]["steps"] if s.get("name") == "Keep the page")
-    assert set(kept["with"]["path"].split()) == {"gate.html", "gate.xml"}
+@pytest.mark.long
+def test_a_profile_is_gated_as_a_program_is(repository):
+    small_encoder(repository.folder / "model", ["a", "b"])
+    assert repository.run("ftbench", "baseline", "write", "tiny").returncode == 0
+    held = gitlab(repository, "memory", SUBJECT="tiny")
+    assert not held.failed, held.log
+    assert "The gate holds: 2 cells match" in held.log
+    profile = repository.folder / "profiles" / "tiny.toml"
+    text = profile.read_text()
+    assert "gradient_checkpointing = true" in text
+    profile.write_text(text.replace("gradient_checkpointing = true", ""))
+    failed = gitlab(repository, "memory", SUBJECT="tiny")
+    assert failed.failed
+    changes(failed.log)
+    assert "gradient_checkpointing on -> off" in failed.log
+    assert "modeling_bert.py:" in failed.log
+    assert "`ftbench baseline update tiny`" in failed.log
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("accept", ACCEPTS)
+def test_a_label_accepts_a_regression_as_a_commit_after_which_the_gate_holds(regressed, accept):
+    job = ACCEPTS[accept](regressed)
+    assert not job.failed, job.log
+    at = ("-C", "../remote")
+    pushed = regressed.git(*at, "log", "-1", "--format=%B", BRANCH)
+    assert "Accept the memory of training" in pushed
+    changes(pushed)
+    files = regressed.git(*at, "show", "--format=", "--name-only", BRANCH).split()
+    assert files == [
+        "reports/baselines/train.make_step.json",
+        "tests/gpu_memory/test_memory/step.json",
+    ]
+    assert regressed.git("status", "--porcelain") == ""
+    held = GATES["gitlab-ci.yml"](regressed)
+    assert not held.failed, held.log
+
+
+@pytest.mark.long
+def test_github_starts_the_gate_on_the_new_commit_and_takes_the_label_off(regressed):
+    ACCEPTS["github-accept-memory.yml"](regressed)
+    calls = (regressed.folder.parent / "gh-calls").read_text().splitlines()
+    assert calls == ["workflow run memory.yml --ref a-branch", f"pr edit 7 --remove-label {LABEL}"]
+
+
+@pytest.mark.long
+def test_nothing_is_committed_if_nothing_moved(repository):
+    before = repository.git("rev-parse", "HEAD")
+    for accept in ACCEPTS.values():
+        job = accept(repository)
+        assert not job.failed, job.log
+        assert repository.git("rev-parse", "HEAD") == before
+
+
+def test_nobody_accepts_without_the_label_or_on_a_fork(repository):
+    fork = {"github__event__pull_request__head__repo__full_name": "them/foreign"}
+    for event in ({"github__event__label__name": "bug"}, fork):
+        assert GitHub(repository, **event).run("github-accept-memory.yml").skipped
+    assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
+    assert gitlab(repository, "memory", CI_PIPELINE_SOURCE="push").skipped
+
+
+@pytest.mark.long
+def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
+    def calls(**env):
+        noted = repository.folder.parent / "gh-calls"
+        noted.unlink(missing_ok=True)
+        answered = Repository(repository.folder, repository.env | env)
+        job = GATES["github-actions-composite.yml"](answered)
+        return job, [line.split(" --field")[0] for line in noted.read_text().splitlines()]
+
+    listed = "api --paginate repos/us/foreign/issues/7/comments --jq"
+    job, (asked,) = calls()
+    assert not job.failed
+    assert asked.startswith(listed)
+    repository.plant()
+    job, (asked, written) = calls()
+    assert job.failed
+    assert written == "api --silent --method POST repos/us/foreign/issues/7/comments"
+    assert PLANTED_LINE in (repository.folder / "comment.md").read_text()
+    _, (asked, written) = calls(GH_ANSWER="12\n")
+    assert written == "api --silent --method PATCH repos/us/foreign/issues/comments/12"
+
+
+@pytest.mark.long
+def test_the_hook_runs_at_a_commit(repository):
+    """pre-commit itself, with the hook's manifest of this checkout in the place of a published one."""
+    hooks = repository.folder.parent / "hooks"
+    hooks.mkdir()
+    (hooks / ".pre-commit-hooks.yaml").write_text((ROOT / ".pre-commit-hooks.yaml").read_text())
+    at = ("-C", str(hooks))
+    repository.git(*at, "init", "--quiet")
+    repository.git(*at, "add", "--all")
+    repository.git(
+        *at, "-c", "user.name=us", "-c", "user.email=us@x.test", "commit", "-qm", "hooks"
+    )
+    revision = repository.git(*at, "rev-parse", "HEAD").strip()
+    text = (RECIPES / "pre-commit-config.yaml").read_text()
+    config = yaml.safe_load(text)
+    config["repos"][0] |= {"repo": str(hooks), "rev": revision}
+    (repository.folder / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    repository.git("add", "--all")
+
+    held = repository.run("pre-commit", "run", "--all-files")
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert "Passed" in held.stdout
+    repository.plant()
+    failed = repository.run("pre-commit", "run", "--all-files")
+    assert failed.returncode == 1
+    changes(failed.stdout)
+    assert PLANTED_LINE in failed.stdout
+    unrelated = repository.run("pre-commit", "run", "--files", "requirements.txt")
+    assert "Skipped" in unrelated.stdout
+
+
+def test_workflows_agree_on_what_is_gated_and_where_baselines_are(accepted):
+    """Whoever copies two of the files must find the same variables in both."""
+    subject = shlex.join(SUBJECT)
+    hook = yaml.safe_load((RECIPES / "pre-commit-config.yaml").read_text())["repos"][0]["hooks"][0]
+    assert shlex.join(hook["args"]) == subject
+    named = [
+        line.partition(": ")[2]
+        for file in sorted(RECIPES.glob("*.yml"))
+        for line in file.read_text().splitlines()
+        if line.strip().startswith(("SUBJECT:", "subject:"))
+    ]
+    assert set(named) == {subject}
+    assert len(named) == len(list(RECIPES.glob("*.yml")))

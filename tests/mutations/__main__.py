@@ -62,7 +62,7 @@ def evenly(items, count):
 
 def _planted(regressions):
     """Print what became of each planted regression; return how many were caught, and named rightly."""
-    from ftbench.report.commands.gate_sentences import changed_part_words
+    from ftbench.report.commands.gate_attribution import changed_part_words
 
     caught = named = 0
     for planted in regressions:

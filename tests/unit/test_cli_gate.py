@@ -1,6 +1,8 @@
 """`ftbench baseline` and `ftbench gate`: what the worker says is planted, the command line is in this process."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -120,6 +122,19 @@ def test_more_bytes_fail_and_the_part_is_named(written, planted, command):
     assert "+511 B, activations, layer.*, aten.gelu" in out
 
 
+def test_the_command_in_the_message_accepts_the_change(planted, command, tmp_path):
+    given = ("--baseline", tmp_path / "a b.json", "--set", "training.bf16=true")
+    assert command("baseline", "write", "smoke", *given)[0] == 0
+    planted.more_bytes = 512
+    code, out, _ = command("gate", "smoke", *given, "--only", "max_length=16")
+    typed = shlex.split(re.search("`ftbench (baseline update .*)`", out)[1])
+    assert (code, typed[2:3]) == (1, ["smoke"])
+    _, shown, _ = command(*typed)
+    assert shlex.join([*typed, "--yes"]) in shown
+    assert command(*typed, "--yes")[0] == 0
+    assert command("gate", "smoke", *given)[0] == 0
+
+
 def test_a_smaller_batch_fails(written, planted, command):
     planted.largest = 24
     code, out, _ = command("gate", "smoke")
@@ -146,9 +161,10 @@ def test_other_versions_are_judged_when_that_is_asked_for(written, planted, comm
 
 
 def test_without_a_baseline_nothing_can_be_judged(planted, command):
-    code, out, _ = command("gate", "smoke", "--comment", "comment.md")
+    bf16 = ("--set", "training.bf16=true")
+    code, out, _ = command("gate", "smoke", *bf16, "--comment", "comment.md")
     assert code == 2
-    assert "ftbench baseline write" in out
+    assert "`ftbench baseline write smoke --set training.bf16=true` makes it" in out
     assert "cannot judge" in Path("comment.md").read_text()
 
 

@@ -106,7 +106,14 @@ def test_more_fails_and_names_the_part(run):
     done = run(COMPARES.replace("lr=0.1", "lr=0.1, momentum=0.9"))
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
-        ["*net: the peak is * in the baseline (+*", "*gpu memory*", "*optimizer state*"]
+        [
+            "*net: the peak is * in the baseline (+*",
+            "*gpu memory*",
+            "*`pytest test_it.py::test_net --gpu-memory-update`*",
+            "step: the peak rose from * to * bytes (+*",
+            "*optimizer state*(test_it.py:*",
+            "* in all (+* bytes)",
+        ]
     )
 
 

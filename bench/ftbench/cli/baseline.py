@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,14 +102,15 @@ def update_baseline(
         write_baseline,
     )
     from ftbench.gating.compare import compare
+    from ftbench.verbs.gate import update_command
 
     path = file or baseline_path(baseline_name(subject))
     before = read_baseline(path)
-    gpus = gpus_of(gpu or list(before.architectures))
+    cards = gpus_of(gpu or list(before.architectures))
     kernel = attention_of(attention) if attention else before.attention_kernel
     asked = subject_of(subject, overrides=overrides, arguments=arguments, steps=steps, gpus=several)
     _refuse_runs(asked, runs)
-    found = _predicted_whole(asked, gpus, kernel)
+    found = _predicted_whole(asked, cards, kernel)
     same = not differing(
         before.workload, found.workload
     )  # else its runs belong to another workload
@@ -118,21 +120,29 @@ def update_baseline(
         print(f"{path} is up to date: nothing to write")
         return
     result = compare(before, found, across_versions=True, across_workloads=True)
-    show_result(result, f"What changes in {path}:", accept="--yes")
+    given: dict[str, object] = {"--set": overrides, "--arg": arguments, "--steps": steps}
+    given |= {"--gpus": several, "--baseline": file, "--runs": runs}
+    accept = (*update_command(subject, given | {"--gpu": gpu, "--attention": attention}), "--yes")
+    show_result(dataclasses.replace(result, accept=accept), f"What changes in {path}:")
     if baseline_text(found) == baseline_text(before):
         print("no figure changes, only the format of the file")
     if kept != before.measured:
         print("the figures of the measured runs change as well")
     if not yes:
-        if not sys.stdin.isatty():
-            raise BaselineError(
-                "not written: there is no terminal to ask for confirmation",
-                where=str(path),
-                hint="--yes writes what is shown above",
-            )
-        typer.confirm(f"Write {path}?", abort=True)
+        _confirm(path)
     write_baseline(found, path)
     print(f"wrote {path}")
+
+
+def _confirm(path: Path) -> None:
+    """Ask whether to write a baseline, and end the command if not; raises BaselineError without a terminal."""
+    if not sys.stdin.isatty():
+        raise BaselineError(
+            "not written: there is no terminal to ask for confirmation",
+            where=str(path),
+            hint="--yes writes what is shown above",
+        )
+    typer.confirm(f"Write {path}?", abort=True)
 
 
 def _refuse_runs(subject: Subject, runs: Path | None) -> None:

@@ -116,9 +116,9 @@ def gate(
     --base, memory, accuracy and time are compared with those of other runs. On GitHub Actions, the verdict
     is also shown on the run's summary page.
     """
-    from ftbench.verbs.gate import GateQuestion, judge  # what they need takes half a second
+    from ftbench.verbs.gate import GateQuestion, judge, update_command  # takes half a second
 
-    of_subject = {"--set": overrides, "--only": only, "--arg": arguments, "--steps": steps}
+    of_subject = {"--set": overrides, "--arg": arguments, "--steps": steps, "--gpus": several}
     question = GateQuestion(
         subject=subject,
         make_subject=lambda: subject_of(
@@ -130,7 +130,7 @@ def gate(
             gpus=several,
             cached=not no_cache,
         ),
-        given=of_subject | {"--gpus": several},
+        given=of_subject | {"--only": only},
         chosen=bool(only),
         file=file,
         runs=runs,
@@ -138,15 +138,13 @@ def gate(
         require_time=require_time,
         tolerance_bytes=size_of(tolerance, "--tolerance") or 0,
         across_versions=across_versions,
+        accept=update_command(subject, of_subject | {"--baseline": file, "--runs": runs}),
     )
     try:
         result = judge(question)
     except FtbenchError as error:  # files and summaries show it, too
         result = _nothing_to_judge(subject, error)
-    if as_json:
-        _print_json(result)
-    else:
-        show_result(result)
+    (_print_json if as_json else show_result)(result)
     _write(result, junit, comment, html)
     raise typer.Exit(result.exit_code)
 
@@ -200,7 +198,7 @@ def _told(what: str) -> Iterator[None]:
         print(f"ftbench: {what}: {error}", file=sys.stderr)
 
 
-def show_result(result: GateResult, heading: str | None = None, **accept: str) -> None:
+def show_result(result: GateResult, heading: str | None = None) -> None:
     """Print a result: a heading or the verdict, and the changes with their causes."""
     from ftbench.report.commands.gate import changes_table, headline, lines
     from ftbench.report.render.terminal import show_table
@@ -210,5 +208,5 @@ def show_result(result: GateResult, heading: str | None = None, **accept: str) -
     console.print(heading or headline(result), style=style, soft_wrap=True)
     if result.changes:
         show_table(console, changes_table(result.changes))
-    for line in lines(result, **accept):
+    for line in lines(result):
         console.print(line, soft_wrap=True, markup=False)

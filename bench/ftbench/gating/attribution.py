@@ -62,6 +62,19 @@ def changed_parts(before: MemoryBreakdown, after: MemoryBreakdown) -> list[Chang
     return found
 
 
+def remainder(
+    before: MemoryBreakdown, after: MemoryBreakdown, found: Iterable[ChangedPart]
+) -> dict[str, int]:
+    """Return by role what parts lack to the change of the peak, in bytes; with them, it adds up to the change."""
+    missing: dict[str, int] = defaultdict(int)
+    for parts, sign in ((after.parts, 1), (before.parts, -1)):
+        for part in parts:
+            missing[part.role] += sign * part.nbytes.get("peak", 0)
+    for changed in found:
+        missing[changed.role] -= changed.delta_bytes
+    return {role: nbytes for role, nbytes in missing.items() if nbytes}
+
+
 def _mark(
     before: MemoryBreakdown, after: MemoryBreakdown, ours: Iterable[Part], theirs: Iterable[Part]
 ) -> MarkName:

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftbench.gating.attribution import changed_parts
+from ftbench.gating.attribution import changed_parts, remainder
 from ftbench.gating.baseline import Baseline, CardBytes, CellBytes, Group
 from ftbench.gating.pairs import other_workload, paired
 from ftbench.gating.peaks import Peaks
@@ -180,8 +180,18 @@ class _Comparison:
             self.notes.append(OtherReference(settings, before.reference, after.reference))
         else:
             found = changed_parts(before.breakdown, after.breakdown)
-            delta = _peak(after) - _peak(before)
-            self.attributions.append(Attribution(settings, after.reference, delta, tuple(found)))
+            peak = _peak(before)
+            self.attributions.append(
+                Attribution(
+                    settings,
+                    after.reference,
+                    peak,
+                    _peak(after) - peak,
+                    tuple(found),
+                    (before.moment, after.moment),
+                    remainder(before.breakdown, after.breakdown, found),
+                )
+            )
 
     def _cells(self, before: Group, after: Group) -> bool:
         """Compare peaks and what fits; return whether any changed by more than it may."""

@@ -12,6 +12,7 @@ from ftbench.gating.baseline import SlopeAxis
 from ftbench.gating.places import CellKey, Place
 from ftbench.gating.reasons import Reason, SettingChange, VersionChange
 from ftbench.records import prediction
+from ftbench.records.prediction import Moment
 
 # `explained` changes are told and do not fail; the others do.
 Verdict = Literal["regression", "improvement", "explained"]
@@ -149,19 +150,38 @@ Change = (
 
 @dataclasses.dataclass(frozen=True)
 class Attribution:
-    """Which parts moved in a group, seen in its largest cell, whose peak moved by so many bytes."""
+    """Which parts moved in a group, seen in its largest cell: its peak before, and by how many bytes it moved.
+
+    `moments` are those of the peak before and now. Parts that were compared at another moment do not add up to
+    the change: `remainder` has the bytes that they lack, by the role of the tensors that are live at the peaks.
+    """
 
     settings: Mapping[str, Any]
     reference: CellKey
+    before_bytes: int
     delta_bytes: int
     changed_parts: tuple[ChangedPart, ...]
+    moments: tuple[Moment, Moment]
+    remainder: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def after_bytes(self) -> int:
+        """Return the peak now."""
+        return self.before_bytes + self.delta_bytes
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Return whether the peak is reached by another operator, in another module or phase, than before."""
+        before, after = ((one.phase, one.module, one.operator) for one in self.moments)
+        return before != after
 
 
 @dataclasses.dataclass(frozen=True)
 class GateResult:
     """What was compared, what changed, by what, what could not be judged, and what else must be known.
 
-    `versions` and `settings` are of libraries and settings that changed with the figures.
+    `versions` and `settings` are of libraries and settings that changed with the figures. `accept` has the words
+    of the command that accepts the changes; it is empty if there is no such command.
     """
 
     profile: str
@@ -172,6 +192,7 @@ class GateResult:
     versions: tuple[VersionChange, ...] = ()
     settings: tuple[SettingChange, ...] = ()
     notes: tuple[Reason, ...] = ()
+    accept: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Change, ...]:

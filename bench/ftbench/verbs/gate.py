@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from ftbench.plan.profile import Profile
 from ftbench.verbs.cards import gpus_of
 from ftbench.verbs.notebook import page_of
 from ftbench.verbs.predict import subject_for
-from ftbench.verbs.profiles import UNNAMED
+from ftbench.verbs.profiles import UNNAMED, texts_of
 from ftbench.verbs.subjects import ProgramSubject, Subject, baseline_name, shown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ftbench.gating.baseline import Baseline
     from ftbench.gating.result import GateResult
     from ftbench.verbs.profiles import ProfileLike
 
@@ -28,7 +30,8 @@ class GateQuestion:
     """What is compared with what: a subject, by its name and its figures, and the accepted figures.
 
     `make_subject` resolves the subject. `given` are the options that belong to it, by name: a comparison that
-    cannot use them refuses them. `chosen` says whether they select some of its cells.
+    cannot use them refuses them. `chosen` says whether they select some of its cells. `accept` has the words of the
+    command that writes the baseline anew.
     """
 
     subject: str
@@ -41,6 +44,7 @@ class GateQuestion:
     require_time: bool = False
     tolerance_bytes: int = 0
     across_versions: bool = False
+    accept: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> Path:
@@ -125,8 +129,36 @@ def gate(
         require_time=require_time,
         tolerance_bytes=tolerance_bytes,
         across_versions=across_versions,
+        accept=_accepting(subject, settings, arguments, steps, baseline=baseline, runs=runs),
     )
     return GateVerdict(judge(question))
+
+
+def _accepting(
+    subject: ProfileLike,
+    settings: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any] | None,
+    steps: int | None,
+    **paths: object,
+) -> tuple[str, ...]:
+    """Return the words of the command that accepts a subject's figures; none if the command line cannot name it."""
+    if isinstance(subject, Profile | Mapping):
+        return ()
+    given = {
+        "--set": texts_of(settings or {}),
+        "--arg": texts_of(arguments or {}),
+        "--steps": steps,
+    }
+    return update_command(os.fspath(subject), given | {f"--{k}": v for k, v in paths.items()})
+
+
+def update_command(subject: str, options: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the words of the command that writes a subject's baseline anew, with the options that have a value."""
+    words = ["ftbench", "baseline", "update", subject]
+    for option, value in options.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        words += [word for one in values for word in (option, str(one))]
+    return tuple(words)
 
 
 def _name_of(subject: ProfileLike) -> str:
@@ -142,7 +174,8 @@ def judge(question: GateQuestion) -> GateResult:
     """Return the comparison that a question asks for; raises BaselineError and what its subject raises."""
     if question.subject.endswith(".json"):
         return _judge_benchmarks(question)
-    return _judge_predictions(question) if question.runs is None else _judge_runs(question)
+    result = _judge_predictions(question) if question.runs is None else _judge_runs(question)
+    return result if question.base else dataclasses.replace(result, accept=question.accept)
 
 
 def _judge_benchmarks(question: GateQuestion) -> GateResult:
@@ -196,12 +229,11 @@ def _judge_runs(question: GateQuestion) -> GateResult:
 
 def _judge_predictions(question: GateQuestion) -> GateResult:
     """Return the comparison of predictions with the baseline."""
-    from ftbench.gating.baseline_file import read_baseline
     from ftbench.gating.compare import compare
 
     others = {"--base": question.base, "--require-time": question.require_time}
     _refuse_options("predictions", others)
-    before = read_baseline(question.baseline)
+    before = _accepted(question)
     gpus, subject = gpus_of(list(before.architectures)), question.make_subject()
     found, refused = subject.baseline(gpus, before.attention_kernel)
     return compare(
@@ -211,6 +243,19 @@ def _judge_predictions(question: GateQuestion) -> GateResult:
         across_versions=question.across_versions,
         refused=refused,
     )
+
+
+def _accepted(question: GateQuestion) -> Baseline:
+    """Return the baseline; raises BaselineError, which names the whole command that writes a missing one."""
+    from ftbench.gating.baseline_file import read_baseline
+
+    try:
+        return read_baseline(question.baseline)
+    except BaselineError as error:
+        if question.accept and not question.baseline.exists():
+            write = shlex.join(("ftbench", "baseline", "write", *question.accept[3:]))
+            error.hint = f"`{write}` makes it"
+        raise
 
 
 def _refuse_options(what: str, given: Mapping[str, object]) -> None:

@@ -150,7 +150,7 @@ def test_a_baseline_is_written_compared_and_updated(worker, command, tmp_path):
     worker.more_bytes = 512
     code, out, _ = command("gate", PROGRAM, *GRID, "--only", "batch=8")
     assert code == 1
-    assert "arg.batch 8: step: these parts changed" in out
+    assert "arg.batch 8: step: the peak rose from" in out
     assert "+512 B, activations, layer.*, aten.mm (train.py:7)" in out
     assert "arg.batch 4" not in out
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ftbench.base.units import MIB
-from ftbench.gating.attribution import changed_parts
+from ftbench.gating.attribution import changed_parts, remainder
 from tests.factories import breakdown, part
 
 STATE = part("", 100 * MIB, role="parameters", module="embeddings")
@@ -175,3 +175,17 @@ def test_a_renamed_part_is_one_that_is_alike_at_every_mark():
     assert changed_parts(before, alike) == []
     other = breakdown(STATE, part("aten::mm", at_marks | {"most": MIB}, module="new"))
     assert {one.module for one in changed_parts(before, other)} == {"old", "new"}
+
+
+def test_parts_and_the_remainder_by_role_add_up_to_the_change_of_the_peak():
+    """A peak that moves from the backward pass into the optimizer exchanges most of what is live."""
+    kept = {"peak": 30 * MIB, "after forward": 30 * MIB}
+    before = breakdown(STATE, part("aten::mm", kept), phase="backward")
+    state = part("", {"peak": 50 * MIB, "before a step": 50 * MIB}, role="optimizer state")
+    after = breakdown(
+        STATE, state, part("aten::mm", {"after forward": 30 * MIB}), phase="optimizer"
+    )
+    found = changed_parts(before, after)
+    assert [(one.role, one.delta_bytes) for one in found] == [("optimizer state", 50 * MIB)]
+    assert remainder(before, after, found) == {"activations": -30 * MIB}
+    assert remainder(before, before, []) == {}

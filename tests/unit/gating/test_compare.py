@@ -479,7 +479,9 @@ def test_an_attribution_is_of_its_group_and_its_peak():
     before = named(parts=(part("aten::mm", 90 * KIB), held))
     after = named(95 * KIB, parts=(part("aten::mm", 95 * KIB), held))
     (found,) = compare(baseline(before), baseline(after)).attributions
-    assert found == Attribution(SGD, ONE, 5 * KIB, found.changed_parts)
+    moments = before.moment, after.moment
+    assert found == Attribution(SGD, ONE, 90 * KIB, 5 * KIB, found.changed_parts, moments)
+    assert (found.after_bytes, found.remainder, found.is_elsewhere) == (95 * KIB, {}, False)
 
 
 def test_groups_and_cells_that_are_not_judged_are_named_with_their_group():

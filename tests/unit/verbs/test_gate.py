@@ -7,6 +7,7 @@ import ftbench
 from ftbench.base.errors import BaselineError, FtbenchError, ProfileError
 from ftbench.execute import prediction_worker
 from ftbench.gating.baseline_file import write_baseline
+from ftbench.verbs import gate as gate_verb
 from ftbench.verbs.predict import subject_for
 from tests.factories import profile_data
 from tests.unit.test_cli_gate import Forecast
@@ -48,6 +49,23 @@ def test_a_byte_more_fails_and_names_its_part(accepted, planted):
     with pytest.raises(BaselineError, match="512"):
         verdict.raise_if_failed()
     assert "<table" in verdict._repr_html_()
+
+
+def test_the_command_that_accepts_is_named_with_its_values(accepted, planted):
+    planted.more_bytes = 512
+    settings = {"training.bf16": True, "training.learning_rate": 1e-5}
+    verdict = ftbench.gate("smoke", baseline=accepted, settings=settings, only={"max_length": 16})
+    update = (
+        "ftbench baseline update smoke --set training.bf16=true --set training.learning_rate=1e-05"
+    )
+    assert f"`{update} --baseline {accepted}`" in str(verdict)
+    mapping = profile_data()
+    assert not _accept(mapping)
+    assert _accept("a.py:f", {"b": 1})[-2:] == ("--arg", "b=1")
+
+
+def _accept(subject, arguments=None):
+    return gate_verb._accepting(subject, None, arguments, None, baseline=None, runs=None)
 
 
 def test_a_tolerance_is_in_bytes(accepted, planted):

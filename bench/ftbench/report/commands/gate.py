@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -23,8 +24,8 @@ from ftbench.gating.result import (
     SlopeChange,
     TimeChange,
 )
+from ftbench.report.commands.gate_attribution import attribution_words
 from ftbench.report.commands.gate_sentences import (
-    attribution_words,
     cell_words,
     change_words,
     reason_words,
@@ -38,7 +39,6 @@ from ftbench.report.render.markdown import escaped, table_text
 if TYPE_CHECKING:
     from ftbench.report.document import Document
 
-ACCEPT = "`ftbench baseline update`"
 MOST_ROWS = 40  # lines of a comment's table: GitHub cuts a comment at 65,536 characters
 # What the JSON calls each type of change.
 _TYPES: dict[type, str] = {
@@ -75,7 +75,7 @@ def headline(result: GateResult) -> str:
     return f"The gate holds: {cells} {match} the baseline{explained}."
 
 
-def notes(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
+def notes(result: GateResult) -> Iterator[str]:
     """Yield what must be known beside the changes: what was not judged, and what accepts them."""
     yield from map(reason_words, result.unjudged)
     yield from map(reason_words, result.notes)
@@ -89,13 +89,18 @@ def notes(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
             "an improvement fails until it is accepted: else a later regression back to the old figure would"
             " pass"
         )
-    if verdicts:
-        yield f"if the change is intended, accept it with {accept}"
+    yield from _accept_words(result)
     if any(change.verdict == "explained" for change in result.changes):
         yield (
             "explained: allocated and reserved bytes also depend on the order of definitions; they fail only"
             " together with requested bytes, or with what fits"
         )
+
+
+def _accept_words(result: GateResult) -> Iterator[str]:
+    """Yield the command that accepts what fails; nothing if nothing does, or nothing accepts it."""
+    if result.failures and result.accept:
+        yield f"if the change is intended, accept it with `{shlex.join(result.accept)}`"
 
 
 def changes_table(changes: Sequence[Change]) -> Table:
@@ -144,10 +149,10 @@ def cause_words(result: GateResult) -> Iterator[str]:
         yield "several things changed: update one at a time to know which it is"
 
 
-def lines(result: GateResult, accept: str = ACCEPT) -> Iterator[str]:
-    """Yield all that is said below the table of changes; `accept` is what accepts them."""
+def lines(result: GateResult) -> Iterator[str]:
+    """Yield all that is said below the table of changes."""
     yield from cause_words(result)
-    yield from notes(result, accept)
+    yield from notes(result)
     for one in result.attributions:
         yield from attribution_words(one)
 
@@ -210,6 +215,7 @@ def gate_json(result: GateResult) -> dict[str, Any]:
             "versions": result.versions,
             "settings": result.settings,
             "notes": list(map(reason_words, result.notes)),
+            "accept": shlex.join(result.accept) or None,
         }
     )
     for change in result.changes:
@@ -233,7 +239,8 @@ def gate_junit(result: GateResult) -> str:
         case = _case(suite, result.profile, group, where)
         if said:
             found = (one for one in result.attributions if settings_words(one.settings) == group)
-            detail = [*said, *(line for one in found for line in attribution_words(one))]
+            causes = (line for one in found for line in attribution_words(one))
+            detail = [*said, *causes, *_accept_words(result)]
             failure = ElementTree.SubElement(case, "failure", message=_text(said[0]))
             failure.text = _text("\n".join(detail))
     for reason in map(reason_words, result.unjudged):

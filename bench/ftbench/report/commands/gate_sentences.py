@@ -1,18 +1,16 @@
-"""The gate's sentences: places, changes, reasons and attributions in words. One function per type of value."""
+"""The gate's sentences: places, changes and reasons in words. One function per type of value."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ftbench.base.units import MIB, counted, format_bytes, format_ratio, format_seconds
 from ftbench.gating import reasons
-from ftbench.gating.attribution import ChangedPart
 from ftbench.gating.places import CellKey, NamedSteps, Place
 from ftbench.gating.reasons import Reason, SettingChange, Side, VersionChange
 from ftbench.gating.result import (
-    Attribution,
     BlocksChange,
     BytesChange,
     Change,
@@ -29,13 +27,6 @@ from ftbench.records.invariants import UNTRUSTED
 from ftbench.report.elements.table import ABSENT
 from ftbench.report.elements.words import FIGURE_WORDS, point_text, score_word
 
-MOST_CHANGED_PARTS = 8  # lines of an attribution; the rest are one
-_DTYPES = {
-    "float64": "fp64",
-    "float32": "fp32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-}
 _FIGURES = FIGURE_WORDS | {"step_min_s": "step (fastest)"}
 
 
@@ -60,10 +51,11 @@ def cell_words(cell: CellKey) -> str:
 
 
 def _place_words(place: Place) -> str:
-    return _prefix(place.settings) + cell_words(place.cell)
+    return settings_prefix(place.settings) + cell_words(place.cell)
 
 
-def _prefix(settings: Mapping[str, Any]) -> str:
+def settings_prefix(settings: Mapping[str, Any]) -> str:
+    """Return what tells a group apart, as the beginning of a sentence; empty for the only group."""
     words = settings_words(settings)
     return f"{words}: " if words else ""
 
@@ -271,7 +263,7 @@ def _(reason: reasons.CardMissing) -> str:
 
 @reason_words.register
 def _(reason: reasons.LargestBatchMissing) -> str:
-    where = f"{_prefix(reason.settings)}length {reason.max_length}"
+    where = f"{settings_prefix(reason.settings)}length {reason.max_length}"
     if reason.side == "baseline":
         return f"{where}: the baseline has no largest batch for {reason.gpu}"
     return f"{where}: there is no largest batch for {reason.gpu} now"
@@ -280,13 +272,13 @@ def _(reason: reasons.LargestBatchMissing) -> str:
 @reason_words.register
 def _(reason: reasons.OtherKernels) -> str:
     before, after = (", ".join(kernels) or "none" for kernels in (reason.before, reason.after))
-    return f"{_prefix(reason.settings)}the fused attention kernels changed: {before} -> {after}"
+    return f"{settings_prefix(reason.settings)}the fused attention kernels changed: {before} -> {after}"
 
 
 @reason_words.register
 def _(reason: reasons.OtherReference) -> str:
     return (
-        f"{_prefix(reason.settings)}the change is not attributed to parts: the baseline has the parts of"
+        f"{settings_prefix(reason.settings)}the change is not attributed to parts: the baseline has the parts of"
         f" {cell_words(reason.before)}, the prediction those of {cell_words(reason.after)}"
     )
 
@@ -368,52 +360,3 @@ def _(reason: reasons.CellsNotRun) -> str:
 def _(reason: reasons.EnvironmentsUnknown) -> str:
     named = ", ".join(reason.environment_ids)
     return f"some runs were measured in an environment that the run directory does not describe: {named}"
-
-
-# Attributions
-
-
-def attribution_words(one: Attribution) -> Iterator[str]:
-    """Yield which parts changed in a group, the heading first."""
-    where = _prefix(one.settings) + cell_words(one.reference)
-    if not one.changed_parts:
-        yield (
-            f"{where}: no tensor changed, so the difference comes from a kernel's workspace or from the order"
-            " in which memory is requested"
-        )
-        return
-    yield f"{where}: these parts changed, and the peak by {signed(one.delta_bytes)}:"
-    for part in one.changed_parts[:MOST_CHANGED_PARTS]:
-        yield f"  {changed_part_words(part)}"
-    rest = one.changed_parts[MOST_CHANGED_PARTS:]
-    if rest:
-        total = signed(sum(part.delta_bytes for part in rest))
-        yield f"  {total} in {counted(len(rest), 'more part')}"
-    if sum(part.delta_bytes for part in one.changed_parts) != one.delta_bytes:
-        yield (
-            "  they do not add up to the peak's change: the peak is at another moment than in the baseline, and"
-            " they are compared where both can be"
-        )
-
-
-def changed_part_words(one: ChangedPart) -> str:
-    """Return a part that changed: by how much, as what, of which module and operator, from which line."""
-    operator = one.operator.replace("::", ".")
-    if one.dtype_after:
-        before, after = (_DTYPES.get(d, d) for d in (one.dtype_before, one.dtype_after))
-        operator = f"{operator} saved in {after} (was {before})".strip()
-    line = f"({one.source})" if one.source else ""
-    parts = (
-        signed(one.delta_bytes),
-        one.role,
-        one.module,
-        " ".join(filter(None, (operator, line))),
-    )
-    return ", ".join(part for part in parts if part) + _AT.get(one.mark, "")
-
-
-_AT = {
-    "before a step": ", kept from one step to the next",
-    "in evaluation": ", in evaluation",
-    "most": ", at its own largest",
-}

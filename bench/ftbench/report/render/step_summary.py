@@ -26,7 +26,7 @@ LIMIT_BYTES = 1000 * 1024
 # What a page is read for, in this order; the rest is in the report.
 SECTIONS = (
     "Verdict",
-    "What moved",
+    "What changed",
     "What differs",
     "What was found",
     "What to buy",

@@ -18,19 +18,23 @@ from ftbench.gating.result import (
     SlopeChange,
 )
 from ftbench.plan.groups import CellShape
+from ftbench.records.prediction import Moment
 from ftbench.report.commands.gate import (
     cause_words,
     changes_table,
+    gate_document,
     gate_json,
     gate_junit,
     gate_markdown,
     headline,
     lines,
 )
+from ftbench.report.render.step_summary import render as render_summary
 
 SHAPE = CellShape(max_length=512, per_device_train_batch_size=16)
 SMALL = CellShape(max_length=64, per_device_train_batch_size=4)
 CELL = "length 512, batch 16"
+HERE = Moment(phase="backward", step=3, module="layer", operator="aten::mm")
 JUDGED = (Place({}, SHAPE), Place({}, SMALL))
 EAGER = {"attn_implementation": "eager"}
 TORCH = VersionChange("torch", "2.13.0", "2.14.0")
@@ -51,12 +55,15 @@ def change(verdict="regression", *, kind="requested", cell=SHAPE, settings=None)
 
 
 def result(*changes, changed_parts=(), **fields):
-    found = (Attribution({}, SHAPE, 12 * MIB, tuple(changed_parts)),) if changed_parts else ()
+    parts = tuple(changed_parts)
+    found = (Attribution({}, SHAPE, 100 * MIB, 12 * MIB, parts, (HERE, HERE)),) if parts else ()
     values = {"profile": "quick", "judged": JUDGED, "changes": changes, "attributions": found}
     return GateResult(**(values | fields))
 
 
-FAILED = result(change(), changed_parts=[SOFTMAX])
+ACCEPT = ("ftbench", "baseline", "update", "a b.toml", "--set", "training.bf16=true")
+TYPED = "ftbench baseline update 'a b.toml' --set training.bf16=true"
+FAILED = result(change(), changed_parts=[SOFTMAX], accept=ACCEPT)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +112,28 @@ def test_groups_and_notes_are_columns_if_there_are_any():
 
 def test_what_accepts_a_change_is_said_and_then_what_changed():
     said = list(lines(FAILED))
-    assert "ftbench baseline update" in said[0]
+    assert f"`{TYPED}`" in said[0]
     assert "+12.0 MiB" in said[1]
     assert "aten._softmax" in said[2]
-    assert "mine" in next(iter(lines(FAILED, accept="mine")))
+
+
+def test_without_a_command_that_accepts_none_is_named():
+    assert not any("accept" in line for line in lines(result(change())))
+
+
+def test_files_name_the_command_that_accepts_a_change():
+    (failure,) = ElementTree.fromstring(gate_junit(FAILED)).iter("failure")
+    assert failure.text.endswith(f"`{TYPED}`")
+    assert gate_json(FAILED)["accept"] == TYPED
+    assert f"`{TYPED}`" in gate_markdown(FAILED)
+    assert gate_json(result(change()))["accept"] is None
+
+
+def test_a_job_s_summary_has_the_verdict_and_the_table_of_changes():
+    text = render_summary(gate_document(FAILED))
+    assert headline(FAILED) in text
+    assert "| 104,857,600 | 117,440,512 |" in text
+    assert TYPED in text
 
 
 def test_an_improvement_says_why_it_fails_alone_and_beside_a_regression():

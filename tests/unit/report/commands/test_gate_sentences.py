@@ -6,11 +6,9 @@ import pytest
 
 from ftbench.base.units import MIB
 from ftbench.gating import reasons
-from ftbench.gating.attribution import ChangedPart
 from ftbench.gating.places import NamedSteps, Place
 from ftbench.gating.reasons import Reason
 from ftbench.gating.result import (
-    Attribution,
     BytesChange,
     Change,
     FitChange,
@@ -24,11 +22,8 @@ from ftbench.gating.result import (
 from ftbench.plan.groups import CellShape
 from ftbench.report.commands.gate import _TYPES
 from ftbench.report.commands.gate_sentences import (
-    MOST_CHANGED_PARTS,
-    attribution_words,
     cell_words,
     change_words,
-    changed_part_words,
     reason_words,
     settings_words,
     signed,
@@ -39,16 +34,6 @@ PLACE = Place({"bf16": True}, SHAPE)
 CELL = "length 512, batch 16"
 BATCH = "per_device_train_batch_size"
 VERSIONS = (reasons.VersionChange("torch", "2.13.0", None),)
-SOFTMAX = ChangedPart(
-    "activations",
-    "layer.*.attention",
-    "aten::_softmax",
-    int(12.6 * MIB),
-    "peak",
-    dtype_before="bfloat16",
-    dtype_after="float32",
-    source="modeling_distilbert.py:138",
-)
 
 CHANGES = [
     (
@@ -195,44 +180,6 @@ def test_cells_and_groups_in_words():
     )
 
 
-def test_a_changed_part_is_named_in_full():
-    assert changed_part_words(SOFTMAX) == (
-        "+12.6 MiB, activations, layer.*.attention, aten._softmax saved in fp32 (was bf16)"
-        " (modeling_distilbert.py:138)"
-    )
-
-
-def test_state_has_no_operator():
-    found = ChangedPart("parameters", "pooled", "", 512, "peak")
-    assert changed_part_words(found) == "+512 B, parameters, pooled"
-
-
-@pytest.mark.parametrize(
-    ("mark", "said"),
-    [("before a step", "from one step to the next"), ("most", "largest"), ("peak", "")],
-)
-def test_at_which_moment_a_part_changed_is_said(mark, said):
-    words = changed_part_words(ChangedPart("temporaries", "m", "aten::mul", MIB, mark))
-    assert said in words.removeprefix("+1.0 MiB, temporaries, m, aten.mul")
-
-
 @pytest.mark.parametrize(("delta", "text"), [(512, "+512 B"), (-MIB, "-1.0 MiB")])
 def test_signed(delta, text):
     assert signed(delta) == text
-
-
-def test_many_changed_parts_are_summed_up():
-    many = tuple(
-        ChangedPart("activations", f"m{n}", "aten::mm", MIB, "peak")
-        for n in range(MOST_CHANGED_PARTS + 3)
-    )
-    said = list(attribution_words(Attribution({"bf16": True}, SHAPE, 11 * MIB, many)))
-    assert said[0].startswith(f"bf16 on: {CELL}: ")
-    assert "+11.0 MiB" in said[0]
-    assert len(said) == MOST_CHANGED_PARTS + 2
-    assert said[-1] == "  +3.0 MiB in 3 more parts"
-
-
-def test_without_a_changed_part_one_line_says_what_it_can_be():
-    (said,) = attribution_words(Attribution({}, SHAPE, 512, ()))
-    assert said.startswith(f"{CELL}: ")

@@ -109,6 +109,13 @@ def test_what_is_measured_are_the_cells_of_the_command_in_the_profile(gathered):
     )
 
 
+def test_the_committed_measurements_are_of_these_cells(gathered):
+    """Ids of cells may change with ftbench: then the cells are measured anew."""
+    answers, _ = gathered
+    measured = claim.measured_tensors(Path(__file__).parents[4] / claim.MEASURED)
+    assert set(measured) == {one.cell_id for one in answers.beside}
+
+
 def test_options_differ_in_nothing_else(gathered):
     answers, (_, others, _, _) = gathered
     assert [option.name for option in answers.options] == list(claim.OPTIONS)

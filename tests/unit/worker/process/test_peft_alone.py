@@ -31,3 +31,11 @@ def test_what_asks_for_bitsandbytes_gets_it():
         "import bitsandbytes\nprint(bitsandbytes.nn.Linear8bitLt.__name__)"
     )
     assert shown[-4:] == ["True", "True", "Linear4bit", "Linear8bitLt"]
+
+
+def test_the_fork_server_imports_no_bitsandbytes():
+    shown = printed(
+        "import gc, ftbench.worker.preload\n"
+        "print('transformers.trainer' in sys.modules, 'bitsandbytes.nn' in sys.modules, gc.isenabled())"
+    )
+    assert shown == ["True", "False", "True"]

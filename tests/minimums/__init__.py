@@ -1,0 +1,1 @@
+"""The wheel under the lowest and the newest versions that pyproject.toml allows."""
