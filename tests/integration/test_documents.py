@@ -70,7 +70,7 @@ def small_profile(name):
 
 @pytest.fixture
 def newcomer(tmp_path, monkeypatch):
-    """A folder as a newcomer has it: small profiles, the examples, reviews in a file, and a model."""
+    """A folder as a newcomer has it: small profiles, the examples, reviews, a loop, and a model."""
     (tmp_path / "profiles").mkdir()
     for name in ("quick", "offline", "smoke"):
         (tmp_path / "profiles" / f"{name}.toml").write_text(small_profile(name))
@@ -80,11 +80,14 @@ def newcomer(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     rows = [f"{n % 2},{' '.join(f'word{(n * k) % 97}' for k in range(9))} {n}" for n in range(300)]
     (tmp_path / "reviews.csv").write_text("stars,review\n" + "\n".join(rows) + "\n")
+    ((_, loop),) = blocks(ROOT / "docs" / "how-to" / "my-loop.md", "python")
+    (tmp_path / "train.py").write_text(loop)
     small_encoder(tmp_path / "my-model", [f"word{n}" for n in range(97)])
     monkeypatch.chdir(tmp_path)
     programs = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "bench"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     return tmp_path
 
 
@@ -246,7 +249,10 @@ LEFT_OUT = (
     "ftbench run imdb-distilbert",
     "ftbench plan imdb-distilbert",
 )
-WITH_COMMANDS = [one for one in DOCUMENTS if blocks(one, "sh") and name_of(one) not in NOT_HERE]
+# What pages take for granted that their reader has done before.
+BEFORE = {
+    "docs/scaling.md": "ftbench run quick --only max_length=32,train_size=64",
+}
 
 
 def commands(document):
@@ -256,17 +262,20 @@ def commands(document):
     return [line for line in lines if line and not line.startswith(("#", *LEFT_OUT))]
 
 
+WITH_COMMANDS = [one for one in DOCUMENTS if name_of(one) not in NOT_HERE and commands(one)]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("document", WITH_COMMANDS, ids=name_of)
 def test_the_commands_of_a_page_run_in_their_order(document, newcomer):
-    for line in commands(document):
+    for line in (BEFORE.get(name_of(document), "true"), *commands(document)):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def test_what_is_left_out_is_still_on_a_page_and_tested_elsewhere():
     assert [file for file in NOT_HERE.values() if not (ROOT / file).exists()] == []
-    assert [name for name in NOT_HERE if not blocks(ROOT / name, "sh")] == []
+    assert [name for name in (*NOT_HERE, *BEFORE) if not blocks(ROOT / name, "sh")] == []
     lines = [
         line for one in DOCUMENTS for _, code in blocks(one, "sh") for line in code.splitlines()
     ]
