@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,44 +43,58 @@ def decision_words(
     if found is None:
         return
     fixed = {"method": methods[0]} if len(set(methods)) == 1 else {}
-    varying = [name for name in axes if table[name].nunique(dropna=False) > 1]
+    varying = [name for name in axes if len({repr(point[name]) for point in found.points}) > 1]
     shown = tuple(dict.fromkeys([*REQUIRED_AXES, *varying]))
     yield _sentence(found, table, shown, fixed)
     yield _tried(found, table, varying)
 
 
 def _sentence(
-    found: Decision, table: pd.DataFrame, shown: Sequence[str], fixed: dict[str, Any]
+    found: Decision, table: pd.DataFrame, shown: Sequence[str], fixed: Mapping[str, Any]
 ) -> str:
     chosen = found.chosen
-    cell = point_text({name: chosen.point[name] for name in shown} | fixed)
+    cell = point_text({name: chosen.point[name] for name in shown} | dict(fixed))
     memory = ""
     if chosen.memory_bytes is not None:
         (text,) = figure_texts(headline_memory(table), [chosen.memory_bytes])
         memory = f", with {text} of {memory_word(table)}"
     word = headline_score(table).word
-    seed = " (each cell has one seed, whose noise is not known)" if found.one_seed else ""
+    seed = " (each cell has one seed, and how far another would lie is not known)"
     return (
         f"Take {cell}: {word} {_score(chosen)} in {format_seconds(chosen.total_s)}{memory}:"
-        f" {_why(found, shown)}{seed}."
+        f" {_why(found, shown)}{seed if found.one_seed else ''}."
     )
 
 
 def _why(found: Decision, shown: Sequence[str]) -> str:
     """Return why the cell was chosen, and which others noise does not tell from it."""
     if not found.as_good:
-        return "its score is above that of every other cell by more than noise"
-    first = (
-        "the cheapest" if found.cheaper is None else "the cheapest that no other is known to beat"
-    )
-    best = found.as_good[0]
-    cell = point_text({name: best.point[name] for name in shown})
-    if len(found.as_good) == 1:
-        return f"{first}; {cell} ({best.score:.3f}) costs more and is not distinguishable from it"
-    return (
-        f"{first}; {len(found.as_good)} that cost more are not distinguishable from it,"
-        f" the highest of them {cell} ({best.score:.3f})"
-    )
+        return _alone(found)
+    why = "the cheapest of those that no other is known to beat"
+    if not found.worse:
+        why = "the cheapest that learns" if found.guessing else "the cheapest"
+    parts = [_others(found.dearer, "cost more", shown), _others(found.alike, "cost no less", shown)]
+    return "; ".join([why, *filter(None, parts)])
+
+
+def _alone(found: Decision) -> str:
+    """Return why a cell was chosen from which every other is told."""
+    if not found.worse:
+        return "the only one that is known to be better than guessing"
+    if found.chosen.interval is None:
+        return "the highest score of those that learned, with noise that is not known"
+    return "its score is above that of every other cell that learned, by more than noise"
+
+
+def _others(some: Sequence[Option], cost: str, shown: Sequence[str]) -> str:
+    """Return cells that are not distinguishable from the chosen one, the highest of them by its values."""
+    if not some:
+        return ""
+    best = some[0]
+    cell = f"{point_text({name: best.point[name] for name in shown})} ({best.score:.3f})"
+    if len(some) == 1:
+        return f"{cell} {cost.replace('cost', 'costs')} and is not distinguishable from it"
+    return f"{len(some)} that {cost} are not distinguishable from it, the highest of them {cell}"
 
 
 def _score(option: Option) -> str:
@@ -89,10 +104,11 @@ def _score(option: Option) -> str:
 
 def _tried(found: Decision, table: pd.DataFrame, varying: Sequence[str]) -> str:
     """Return the values of the axes that were compared, the cells that are worse, and the cheapest of them."""
-    values = "; ".join(f"{axis_word(name)} {_values(table[name])}" for name in varying)
+    values = "; ".join(f"{axis_word(name)} {_values(name, found.points)}" for name in varying)
     groups = {
         "known to be worse": found.worse,
         "no better than guessing": found.guessing,
+        "without a score": found.unscored,
     }
     rest = "; ".join(
         f"{count} {'is' if count == 1 else 'are'} {word}" for word, count in groups.items() if count
@@ -105,15 +121,15 @@ def _tried(found: Decision, table: pd.DataFrame, varying: Sequence[str]) -> str:
             f" The cheapest that learns, {cell}, takes {share} the time"
             f" and has {found.lost:.3f} less {headline_score(table).word}."
         )
-    return (
-        f"Tried: {values}: {counted(found.compared, 'cell')}{f'; {rest}' if rest else ''}.{cheaper}"
-    )
+    compared = counted(len(found.points), "cell")
+    return f"Tried: {values}: {compared} compared{f'; {rest}' if rest else ''}.{cheaper}"
 
 
-def _values(column: pd.Series[Any]) -> str:
-    values = column.drop_duplicates().dropna().tolist()
-    if pd.api.types.is_numeric_dtype(column):
+def _values(name: str, points: Sequence[Mapping[str, Any]]) -> str:
+    values = list(dict.fromkeys(point[name] for point in points))
+    numeric = all(isinstance(value, numbers.Real) for value in values)
+    if numeric:
         values.sort()
-    if len(values) > _MOST_VALUES and pd.api.types.is_numeric_dtype(column):
+    if numeric and len(values) > _MOST_VALUES:
         return f"{format_value(values[0])} to {format_value(values[-1])}"
-    return ", ".join(format_value(value) for value in values)
+    return ", ".join(map(format_value, values))

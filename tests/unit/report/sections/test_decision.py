@@ -17,8 +17,8 @@ def test_the_cell_to_take_its_reason_and_what_was_tried():
     sentence, tried = said(single(16, 0.5, 10.0), single(32, 0.7, 20.0), single(64, 0.9, 40.0))
     assert "training examples 64, method full: accuracy 0.900" in sentence
     assert "40.0 s" in sentence
-    assert "above that of every other cell by more than noise" in sentence
-    assert "training examples 16, 32, 64: 3 cells; 2 are known to be worse." in tried
+    assert "above that of every other cell that learned" in sentence
+    assert "training examples 16, 32, 64: 3 cells compared; 2 are known to be worse." in tried
     assert "training examples 16, takes 0.25x the time and has 0.400 less accuracy" in tried
 
 
@@ -39,7 +39,7 @@ def test_one_that_is_not_distinguishable_is_named_alone():
         runs(32, (0.8, 0.81, 0.8), (20.0,) * 3),
         runs(64, (0.8, 0.81, 0.82), (40.0,) * 3),
     )
-    assert "the cheapest that no other is known to beat" in sentence
+    assert "the cheapest of those that no other is known to beat" in sentence
     assert "training examples 64 (0.810) costs more and is not distinguishable" in sentence
     assert "seed" not in sentence
 
@@ -48,6 +48,17 @@ def test_one_that_is_not_distinguishable_is_named_alone():
 def test_a_method_that_not_all_runs_have_is_not_said(methods):
     sentence, _ = said(single(16, 0.5, 10.0), single(32, 0.7, 20.0), methods=methods)
     assert "method" not in sentence
+
+
+def test_the_only_cell_that_learned_is_not_said_to_beat_those_that_guess():
+    records = [*single(16, 0.5, 5.0), *single(32, 0.8, 10.0), *single(64, 0.9, 20.0)]
+    table, axes = evaluated(cells_table(records), 100), varying_axes(records)
+    table["score_guess"] = 0.5
+    table.loc[table["train_size"] == 64, "status"] = "oom"
+    sentence, tried = decision_words(decision(table, axes), table, axes, ("full",))
+    assert "the only one that is known to be better than guessing" in sentence
+    assert "training examples 16, 32: 2 cells compared" in tried
+    assert "1 is no better than guessing; 1 is without a score" in tried
 
 
 def test_nothing_is_said_of_one_cell():
