@@ -81,9 +81,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder to run in, which is kept")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        folder = asked.keep or Path(made)
+        folder = (asked.keep or Path(made)).resolve()
         failures = run_in(folder, asked.package)
-    sys.exit("\n".join(failures))
+    sys.exit("\n".join(failures) or 0)
 
 
 def run_in(folder: Path, package: str) -> list[str]:

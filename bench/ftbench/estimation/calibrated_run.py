@@ -120,7 +120,11 @@ def with_measured_memory(gpu: Gpu, calibrations: Iterable[Calibration]) -> Gpu:
     changes: dict[str, object] = {}
     if found.device.total_memory_bytes is not None:
         total = found.device.total_memory_bytes
-        changes |= {"memory_low_bytes": total, "memory_bytes": total}
+        changes |= {
+            "memory_low_bytes": total,
+            "memory_bytes": total,
+            "memory_source": MEASURED_HERE,
+        }
     if found.card.context_bytes is not None and found.card.context_bytes <= _MOST_CONTEXT_BYTES:
         changes["context_measured_bytes"] = (found.card.context_bytes,)
         changes["context_source"] = MEASURED_HERE

@@ -26,7 +26,7 @@ from ftbench.estimation.answers import (
     measured_time,
     score,
 )
-from ftbench.estimation.calibrated_run import of_card, of_cpu
+from ftbench.estimation.calibrated_run import card_named, of_card, of_cpu
 from ftbench.estimation.evidence import (
     Curves,
     Evidence,
@@ -255,14 +255,17 @@ def _card_memory(card: CardPrediction) -> list[EstimatedFigure]:
     ]
 
 
-def card_of_device(device: Device) -> Gpu | None:
-    """Return the catalogue's card of a measured device; None for a processor or an unknown card."""
+def card_of_device(device: Device, calibrations: Sequence[Calibration] = ()) -> Gpu | None:
+    """Return the catalogue's card of a measured device, or the one calibrated under its name.
+
+    None for a processor, and for a card that neither knows.
+    """
     if device.kind != "cuda":
         return None
     try:
         return find_gpu(device.name)
     except ProfileError:
-        return None
+        return card_named(device.name, calibrations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +339,7 @@ def devices_of(
     """
     if gpus:
         return list(gpus), False
-    found = [card_of_device(evidence.device) for evidence in measured.evidence]
+    found = [card_of_device(evidence.device, calibrations) for evidence in measured.evidence]
     cards = {gpu.name: gpu for gpu in found if gpu is not None}
     measured_on_cpu = any(e.device.kind == "cpu" for e in measured.evidence)
     alone = not measured.evidence and of_cpu(calibrations) is not None
@@ -359,8 +362,8 @@ def estimate(
     """
     predictions = [found for found in (on_cards, on_cpu) if found is not None]
     where: list[tuple[Gpu | None, Evidence | None]] = [
-        (gpu, _of_card(gpu, measured.evidence)) for gpu in gpus
-    ] or [(card_of_device(evidence.device), evidence) for evidence in measured.evidence]
+        (gpu, _of_card(gpu, measured.evidence, calibrations)) for gpu in gpus
+    ] or [(card_of_device(one.device, calibrations), one) for one in measured.evidence]
     cpu = of_cpu(calibrations)
     if not where and cpu is not None:
         where = [(None, None)]
@@ -416,10 +419,12 @@ def _other_torch(
     ]
 
 
-def _of_card(gpu: Gpu, evidence: Sequence[Evidence]) -> Evidence | None:
+def _of_card(
+    gpu: Gpu, evidence: Sequence[Evidence], calibrations: Sequence[Calibration]
+) -> Evidence | None:
     """Return the runs that were measured on a card of this kind."""
     for one in evidence:
-        measured = card_of_device(one.device)
+        measured = card_of_device(one.device, calibrations)
         if measured is not None and measured.name == gpu.name:
             return one
     return None

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ftbench.base.errors import ProfileError, nearest_name
-from ftbench.plan.gpus import Gpu, ListPrice, find_gpu
+from ftbench.plan.gpus import Gpu, ListPrice, find_gpu, same_name
 
 _WHERE = "--usd-per-hour"
 
@@ -34,10 +34,18 @@ def given_prices(texts: Sequence[str]) -> GivenPrices:
     for text in texts:
         card, equals, price = text.rpartition("=")
         if equals:
-            by_card[find_gpu(card).name if card else ""] = _price(price, text)
+            by_card[_name_of(card)] = _price(price, text)
         else:
             in_order.append(_price(text, text))
     return GivenPrices(tuple(in_order), by_card)
+
+
+def _name_of(card: str) -> str:
+    """Return the catalogue's name of a card; another may have been calibrated under its own."""
+    try:
+        return find_gpu(card).name if card else ""
+    except ProfileError:
+        return card
 
 
 def _price(text: str, given: str) -> float:
@@ -60,7 +68,7 @@ def prices_of(given: GivenPrices, devices: Sequence[Gpu | None]) -> list[Price |
     """
     names = [gpu.name for gpu in devices if gpu is not None]
     for card in given.by_card:
-        if card not in names:
+        if not any(same_name(card, name) for name in names):
             raise ProfileError(
                 "a price of a card that is not asked about",
                 where=_WHERE,
@@ -84,7 +92,8 @@ def prices_of(given: GivenPrices, devices: Sequence[Gpu | None]) -> list[Price |
 
 
 def _price_of(given: GivenPrices, gpu: Gpu | None, in_order: float | None) -> Price | None:
-    own = given.by_card.get(gpu.name) if gpu is not None else None
+    of_cards = given.by_card.items() if gpu is not None else ()
+    own = next((price for card, price in of_cards if gpu and same_name(card, gpu.name)), None)
     if own is not None or in_order is not None:
         return Price(own if own is not None else in_order or 0.0)
     listed = gpu.list_price if gpu is not None else None

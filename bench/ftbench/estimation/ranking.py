@@ -23,14 +23,16 @@ class Ranking:
     """Devices in order: those that the run fits on, those that it may fit on, those that it does not.
 
     Each of these classes is ordered by money if a device of the first class that is not empty has a price, else
-    by time. `tied` are those behind the first whose interval reaches the first one's; `causes` say why. Devices
-    that do not fit, or without a figure, are never tied.
+    by time. `tied` are those behind the first whose interval overlaps the first one's; `causes` say why. Devices
+    that do not fit, or without a figure, are never tied. `perhaps` would be better than the first by more than
+    their intervals, but the run may not fit on them.
     """
 
     by: By
     devices: tuple[DeviceEstimate, ...]
     tied: tuple[str, ...]
     causes: tuple[Cause, ...]
+    perhaps: tuple[str, ...] = ()
 
     @property
     def best(self) -> DeviceEstimate | None:
@@ -64,9 +66,14 @@ def ranked(found: Estimate) -> Ranking:
     best = ranking.best
     if best is None:
         return ranking
-    tied = [one for one in order[1:] if _reaches(one, best, by)]
-    causes = _causes([best, *tied]) if tied else ()
-    return dataclasses.replace(ranking, tied=tuple(one.device for one in tied), causes=causes)
+    tied = [one for one in order[1:] if _reaches(one, best, by) and _reaches(best, one, by)]
+    better = [one for one in order[1:] if _reaches(one, best, by) and not _reaches(best, one, by)]
+    return dataclasses.replace(
+        ranking,
+        tied=tuple(one.device for one in tied),
+        causes=_causes([best, *tied]) if tied else (),
+        perhaps=tuple(one.device for one in better),
+    )
 
 
 def _any_priced(devices: Sequence[DeviceEstimate]) -> bool:
@@ -93,14 +100,14 @@ def _key(device: DeviceEstimate, by: By) -> tuple[int, bool, float, float]:
     )
 
 
-def _reaches(device: DeviceEstimate, best: DeviceEstimate, by: By) -> bool:
-    """Return whether the low end of a device's figure is not above the high end of the best one's."""
-    own, first = figure_of(device, by), figure_of(best, by)
-    if device.verdict == "does not fit" or own is None or first is None:
+def _reaches(device: DeviceEstimate, other: DeviceEstimate, by: By) -> bool:
+    """Return whether the low end of a device's figure is not above the high end of another's."""
+    own, its = figure_of(device, by), figure_of(other, by)
+    if "does not fit" in (device.verdict, other.verdict) or own is None or its is None:
         return False
     assert own.low is not None
-    assert first.high is not None
-    return own.low <= first.high
+    assert its.high is not None
+    return own.low <= its.high
 
 
 def _causes(devices: list[DeviceEstimate]) -> tuple[Cause, ...]:

@@ -77,10 +77,15 @@ def with_calibration_note(predictions: Predictions, gpus: Sequence[Gpu]) -> Pred
 
 
 def calibration_note(gpus: Sequence[Gpu]) -> str | None:
-    """Return which cards' memory was measured by `ftbench calibrate`; None if no card's was."""
+    """Return which cards' memory was measured by `ftbench calibrate`, and of what; None if no card's was."""
     from ftbench.plan.gpus import MEASURED_HERE
 
-    names = [gpu.name for gpu in gpus if gpu.context_source == MEASURED_HERE]
-    if not names:
-        return None
-    return f"{', '.join(names)}: total memory and CUDA context are those that `ftbench calibrate` measured"
+    found = []
+    for gpu in gpus:
+        of = [
+            *(["total memory"] if gpu.memory_source == MEASURED_HERE else []),
+            *(["CUDA context"] if gpu.context_source == MEASURED_HERE else []),
+        ]
+        if of:
+            found.append(f"{gpu.name} ({' and '.join(of)})")
+    return f"measured by `ftbench calibrate`: {', '.join(found)}" if found else None

@@ -148,7 +148,7 @@ def estimated(
     if not cards and not on_cpu:
         raise nothing_to_estimate_on(known)
     prices = given_prices(usd_per_hour)
-    measured = [estimates.card_of_device(one.device) for one in known.evidence]
+    measured = [estimates.card_of_device(one.device, calibrations) for one in known.evidence]
     prices_of(prices, gpus or measured or [None])  # before anything is predicted
     asked = PredictRequest(cells=(target.cell,), hypothetical=True)
     of_cards = {"gpus": tuple(cards), "largest_batch": True, "work": True, "attention": attention}

@@ -18,10 +18,12 @@ from ftbench.estimation.calibrated_run import (
     with_measured_memory,
 )
 from ftbench.estimation.calibrated_time import MeasuredSpeed
+from ftbench.estimation.estimate import card_of_device
 from ftbench.estimation.roofline import seconds_beside
 from ftbench.plan.gpus import capacity_bytes, find_gpu
 from ftbench.plan.schedule import schedule_of
 from ftbench.records.calibration import CardFigures, CellCheck
+from ftbench.records.environment import Device
 from ftbench.records.kernel_work import AttentionCall, KernelWork, MemoryKernels, Product
 from ftbench.records.prediction import CellWork, PassWork, Predictions
 from tests.calibrated import (
@@ -216,6 +218,9 @@ def test_a_calibrated_card_that_the_catalogue_lacks_is_found_by_its_name():
     assert (card.name, card.memory_bytes) == ("NVIDIA RTX 9", 10 * 2**30)
     assert of_card(card, known) is other
     assert card_named("rtx-90", known) is None
+    device = Device(kind="cuda", name="NVIDIA RTX 9")
+    assert card_of_device(device, known) == card
+    assert card_of_device(device) is None
 
 
 def test_of_several_cpus_the_one_of_this_machine_is_meant():

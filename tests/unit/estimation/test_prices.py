@@ -43,7 +43,7 @@ def test_a_price_is_a_number_above_nothing(given):
     [
         (("1", "2", "3"), "as many prices"),
         (("h100=2",), "not asked about"),
-        (("no-card=2",), "no such GPU"),
+        (("no-card=2",), "not asked about"),
     ],
 )
 def test_prices_that_belong_to_no_device(given, said):
@@ -59,3 +59,10 @@ def test_every_list_price_has_its_day_and_its_source():
         assert 0.1 < price.usd_per_hour < 20
         assert price.date > "2026-01-01"
         assert "transcribed at https://" in price.source
+
+
+def test_a_card_that_the_catalogue_lacks_has_a_price_by_its_own_name():
+    other = L4.model_copy(update={"name": "NVIDIA RTX 9", "list_price": None})
+    assert prices("rtx-9=2", of=(other, None)) == [2.0, None]
+    with pytest.raises(ProfileError, match="not asked about"):
+        prices_of(given_prices(("rtx-90=2",)), (other,))

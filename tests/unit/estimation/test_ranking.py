@@ -62,13 +62,13 @@ def test_a_device_that_the_run_does_not_fit_on_is_last_and_never_tied():
 def test_a_device_that_the_run_may_not_fit_on_comes_behind_those_it_fits_on():
     found = ranking(device("perhaps", 1.0, verdict="too close to call"), device("sure", 9.0))
     assert order(found) == ["sure", "perhaps"]
-    assert found.tied == ("perhaps",)
+    assert (found.tied, found.perhaps) == ((), ("perhaps",))
 
 
 def test_a_device_without_a_price_that_the_run_fits_on_is_the_best_before_a_priced_one_it_may_not_fit_on():
     found = ranking(device("perhaps", 1.0, usd=1.0, verdict="too close to call"), device("sure", 9))
     assert (found.by, order(found), found.best.device) == ("time_s", ["sure", "perhaps"], "sure")
-    assert found.tied == ("perhaps",)
+    assert (found.tied, found.perhaps) == ((), ("perhaps",))
 
 
 def test_a_price_where_the_run_fits_orders_by_money_whatever_the_others_have():
@@ -107,3 +107,11 @@ def test_causes_are_those_of_all_that_are_tied(host, beside, causes):
     assert found.causes == causes
     mixed = ranking(device("a", 1.0, source=source), device("b", 1.1))
     assert mixed.causes == ("uncertain",)
+
+
+def test_a_far_cheaper_device_that_it_may_not_fit_on_is_not_tied():
+    found = ranking(
+        device("a", 10.0, usd=1.0), device("b", 1.0, usd=1.0, verdict="too close to call")
+    )
+    assert found.best.device == "a"
+    assert (found.tied, found.causes, found.perhaps) == ((), (), ("b",))

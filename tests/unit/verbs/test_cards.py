@@ -28,7 +28,7 @@ def test_a_calibrated_card_has_the_memory_that_was_measured(text):
     (card,) = calibrated_gpus([text])
     assert (card.memory_low_bytes, card.memory_bytes) == (SIZE, SIZE)
     assert card.context_measured_bytes == (CONTEXT,)
-    assert card.name in calibration_note([card])
+    assert f"{card.name} (total memory and CUDA context)" in calibration_note([card])
 
 
 def test_a_card_that_was_not_calibrated_is_the_catalogues():

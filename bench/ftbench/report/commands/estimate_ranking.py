@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,13 +83,18 @@ def _taken(best: DeviceEstimate, ranking: Ranking, run: str) -> str:
     )
     if len(ranking.devices) == 1:
         return f"Take {best.device}{doubt}, {of}"
-    if not ranking.tied:
-        return f"Take {best.device}{doubt}, {_BEST[ranking.by]} {of}"
-    why = "; ".join(_CAUSES[cause] for cause in ranking.causes)
-    return (
-        f"Take {best.device}{doubt}, {_BEST[ranking.by]} {of}; not distinguishable from it by"
-        f" {WORDS[ranking.by]}: {joined(ranking.tied)} ({why})"
-    )
+    first = _BEST[ranking.by] + (" of those that it fits on" if ranking.perhaps else "")
+    parts = [f"Take {best.device}{doubt}, {first} {of}"]
+    if ranking.tied:
+        why = "; ".join(_CAUSES[cause] for cause in ranking.causes)
+        parts.append(
+            f"not distinguishable from it by {WORDS[ranking.by]}: {joined(ranking.tied)} ({why})"
+        )
+    if ranking.perhaps:
+        parts.append(
+            f"{joined(ranking.perhaps)} would be better, but whether it fits there is too close to call"
+        )
+    return "; ".join(parts)
 
 
 def ranking_lines(ranking: Ranking, score: EstimatedFigure) -> Iterator[str]:
@@ -120,7 +126,7 @@ def _unpriced_lines(ranking: Ranking) -> Iterator[str]:
     if unpriced and len(unpriced) < len(ranking.usable):
         yield (
             f"Without a price, and so not compared by money: {joined(unpriced)}."
-            f" --usd-per-hour {unpriced[0]}=USD gives one."
+            f" --usd-per-hour {shlex.quote(unpriced[0])}=USD gives one."
         )
 
 
@@ -143,4 +149,5 @@ def ranking_json(ranking: Ranking) -> dict[str, Any]:
         "best": ranking.best.device if ranking.best else None,
         "not_distinguishable": list(ranking.tied),
         "causes": list(ranking.causes),
+        "perhaps_better": list(ranking.perhaps),
     }

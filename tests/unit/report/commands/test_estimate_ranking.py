@@ -52,6 +52,7 @@ def test_the_lines_name_the_best_and_what_is_tied_with_it():
         "best": "a",
         "not_distinguishable": ["b"],
         "causes": ["uncertain"],
+        "perhaps_better": [],
     }
 
 
@@ -139,3 +140,11 @@ def test_many_cards_are_rows():
     cells = len(of.cells)
     assert table.rows[0][2:] == (f"{cells} of {cells}", ABSENT, ABSENT, "40 to 80")
     assert table.rows[1][-1] == ABSENT
+
+
+def test_a_far_cheaper_device_that_it_may_not_fit_on_is_named_as_that():
+    close = device("b", 1.0, usd=1.0, verdict="too close to call")
+    text = decided(ranking(device("a", 10.0, usd=1.0), close))
+    assert text.startswith("Take a, the cheapest of those that it fits on for ")
+    assert "b would be better, but whether it fits there is too close to call" in text
+    assert "not distinguishable" not in text
