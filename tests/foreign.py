@@ -86,8 +86,9 @@ gradient_checkpointing = true
 """,
     ".gitignore": "__pycache__/\n.pytest_cache/\n/.venv\n/gate.*\n/tests.xml\n/comment.md\n/accepted.txt\n",
 }
-# In the place of GitHub's program: it notes what it is asked, a line for each call, and answers with a text.
-GH = '#!/bin/sh\necho "$*" >> "$GH_CALLS"\nprintf "%s" "$GH_ANSWER"\n'
+# In the place of programs that ask a service: each notes what it is asked, a line for each call, and gives the answer
+# and the exit status of a variable.
+ASKING = '#!/bin/sh\necho "$*" >> "$CALLS"\nprintf "%s" "$ANSWER"\nexit "${STATUS:-0}"\n'
 
 
 @dataclasses.dataclass
@@ -126,12 +127,12 @@ def _own_variables(folder: Path) -> dict[str, str]:
     return {
         "HOME": str(folder),
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
-        "GH_CALLS": str(folder / "gh-calls"),
+        "CALLS": str(folder / "calls"),
         "CI_PROJECT_DIR": str(folder / "checkout"),
         # The remote of GitLab's recipe, by its address.
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{folder / 'remote'}.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://oauth2:secret@gitlab.test/us/foreign.git",
+        "GIT_CONFIG_VALUE_0": "https://oauth2:secret@gitlab.test:8443/git/us/foreign.git",
     }
 
 
@@ -142,15 +143,16 @@ def make_repository(folder: Path, python: Path, *programs: Path) -> Repository:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(text)
     tools.mkdir()
-    (tools / "gh").write_text(GH)
-    (tools / "gh").chmod(0o755)
+    for name in ("gh", "curl"):
+        (tools / name).write_text(ASKING)
+        (tools / name).chmod(0o755)
     (checkout / ".venv").symlink_to(python.parents[1])
     path = [python.parent, tools, *(program.parent for program in programs), "/usr/bin", "/bin"]
     plain = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
     env = plain | {
         "PATH": os.pathsep.join(map(str, path)),
         "CI": "true",
-        "GH_ANSWER": "",
+        "ANSWER": "",
         "GITHUB_REPOSITORY": "us/foreign",
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -297,8 +299,15 @@ def gitlab(repository: Repository, name: str, **variables: str) -> Job:
         "CI_PIPELINE_SOURCE": "merge_request_event",
         "CI_MERGE_REQUEST_LABELS": "",
         "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": BRANCH,
+        "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "",
+        "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "us/foreign",
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_COMMIT_SHA": repository.git("rev-parse", "HEAD").strip(),
+        "CI_API_V4_URL": "https://gitlab.test:8443/git/api/v4",
         "CI_SERVER_HOST": "gitlab.test",
+        "CI_PROJECT_ID": "3",
         "CI_PROJECT_PATH": "us/foreign",
+        "CI_PROJECT_URL": "https://gitlab.test:8443/git/us/foreign",
         "BASELINE_TOKEN": "secret",
     } | variables
     if not any(_rule_holds(rule["if"], service) for rule in job["rules"]):
@@ -306,18 +315,24 @@ def gitlab(repository: Repository, name: str, **variables: str) -> Job:
     own = {
         n: v.replace("$CI_PROJECT_DIR", str(repository.folder)) for n, v in job["variables"].items()
     }
-    script = "\n".join(job["before_script"] + job["script"])
+    script = "\n".join(_lines(job["before_script"]) + _lines(job["script"]))
     done = repository.run("bash", "-eo", "pipefail", "-c", script, **(own | service))
     artifacts = job.get("artifacts", {"paths": [], "reports": {"junit": []}})
     return Job({name: done}, kept=artifacts["paths"] + artifacts["reports"]["junit"])
 
 
+def _lines(script: list[Any]) -> list[str]:
+    """Return the lines of a script; a list among them stands for its own lines."""
+    return [line for each in script for line in (each if isinstance(each, list) else [each])]
+
+
 def _rule_holds(rule: str, variables: Mapping[str, str]) -> bool:
-    """Return whether a rule holds: comparisons with a text or a pattern, all of them."""
-    parts = [re.fullmatch(r'\$(\w+) (?:== "(.*)"|=~ /(.*)/)', part) for part in rule.split(" && ")]
-    return all(
-        variables[part[1]] == part[2]
-        if part[2] is not None
-        else re.search(part[3], variables[part[1]])
-        for part in parts
-    )
+    """Return whether a rule holds: comparisons with a text, a variable or a pattern, all of them."""
+    form = r'\$(\w+) (?:== "(.*)"|== \$(\w+)|=~ /(.*)/)'
+    for part in rule.split(" && "):
+        name, text, other, pattern = re.fullmatch(form, part).groups()
+        value = variables[name]
+        expected = variables[other] if other else text
+        if not (re.search(pattern, value) if pattern else value == expected):
+            return False
+    return True

@@ -172,7 +172,7 @@ def test_a_label_accepts_a_regression_as_a_commit_after_which_the_gate_holds(reg
 @pytest.mark.long
 def test_github_starts_the_gate_on_the_new_commit_and_takes_the_label_off(regressed):
     ACCEPTS["github-accept-memory.yml"](regressed)
-    calls = (regressed.folder.parent / "gh-calls").read_text().splitlines()
+    calls = (regressed.folder.parent / "calls").read_text().splitlines()
     assert calls == ["workflow run memory.yml --ref a-branch", f"pr edit 7 --remove-label {LABEL}"]
 
 
@@ -190,13 +190,31 @@ def test_nobody_accepts_without_the_label_or_on_a_fork(repository):
     for event in ({"github__event__label__name": "bug"}, fork):
         assert GitHub(repository, **event).run("github-accept-memory.yml").skipped
     assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
+    fork = {"CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "them/foreign"}
+    assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=LABEL, **fork).skipped
     assert gitlab(repository, "memory", CI_PIPELINE_SOURCE="push").skipped
+
+
+@pytest.mark.long
+def test_gitlab_takes_the_label_off_before_it_accepts_anything(regressed):
+    before = regressed.git("rev-parse", "HEAD")
+    refused = Repository(regressed.folder, regressed.env | {"STATUS": "22"})
+    job = ACCEPTS["gitlab-ci.yml"](refused)
+    assert job.failed
+    assert regressed.git("status", "--porcelain") == ""
+    assert regressed.git("rev-parse", "HEAD") == before
+    (call,) = (regressed.folder.parent / "calls").read_text().splitlines()
+    assert call.endswith(
+        "--request PUT --header PRIVATE-TOKEN: secret"
+        " https://gitlab.test:8443/git/api/v4/projects/3/merge_requests/7"
+        f"?remove_labels={LABEL}"
+    )
 
 
 @pytest.mark.long
 def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
     def calls(**env):
-        noted = repository.folder.parent / "gh-calls"
+        noted = repository.folder.parent / "calls"
         noted.unlink(missing_ok=True)
         answered = Repository(repository.folder, repository.env | env)
         job = GATES["github-actions-composite.yml"](answered)
@@ -211,7 +229,7 @@ def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
     assert job.failed
     assert written == "api --silent --method POST repos/us/foreign/issues/7/comments"
     assert PLANTED_LINE in (repository.folder / "comment.md").read_text()
-    _, (asked, written) = calls(GH_ANSWER="12\n")
+    _, (asked, written) = calls(ANSWER="12\n")
     assert written == "api --silent --method PATCH repos/us/foreign/issues/comments/12"
 
 
