@@ -1,7 +1,7 @@
 """A repository of somebody else that has ftbench as a dependency, and what runs the recipes for CI in it.
 
 Steps run as the service runs them: their shell text as it stands, under its shell, with its variables. What is not
-run: the actions that a workflow names (checkout, set-up, upload), and `INSTALLS_FROM_AN_INDEX`.
+run: the set-up actions that a workflow names, and `INSTALLS_FROM_AN_INDEX`. Checkout and artifacts have stand-ins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "examples" / "ci"
 # The steps in whose place the wheel's environment is there already. `pip install -r requirements.txt` does run, and
 # finds all that it names.
-INSTALLS_FROM_AN_INDEX = ("uv sync --locked",)
+INSTALLS_FROM_AN_INDEX = "uv sync --locked"
 LABEL = "accept-memory"
 BRANCH = "a-branch"
 
@@ -86,8 +86,8 @@ gradient_checkpointing = true
 """,
     ".gitignore": "__pycache__/\n.pytest_cache/\n/.venv\n/gate.*\n/tests.xml\n/comment.md\n/accepted.txt\n",
 }
-# In the place of programs that ask a service: each notes what it is asked, a line for each call, and gives the answer
-# and the exit status of a variable.
+# In the place of programs that ask a service: each notes what it is asked, a line a call, and takes its answer
+# and its exit status from variables.
 ASKING = '#!/bin/sh\necho "$*" >> "$CALLS"\nprintf "%s" "$ANSWER"\nexit "${STATUS:-0}"\n'
 
 
@@ -127,6 +127,7 @@ def _own_variables(folder: Path) -> dict[str, str]:
     return {
         "HOME": str(folder),
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        "RUNNER_TEMP": str(folder / "temp"),
         "CALLS": str(folder / "calls"),
         "CI_PROJECT_DIR": str(folder / "checkout"),
         # The remote of GitLab's recipe, by its address.
@@ -190,10 +191,6 @@ class Job:
         return "\n".join(f"{n}:\n{s.stdout}{s.stderr}" for n, s in self.steps.items())
 
 
-def _is_installed_already(text: str) -> bool:
-    return text.strip() in INSTALLS_FROM_AN_INDEX
-
-
 # GitHub
 
 _SHELLS = {"": ("bash", "-e"), "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail")}
@@ -203,33 +200,47 @@ _STATUS = re.compile(r"\b(always|failure|cancelled|success)\(\)")
 
 
 class GitHub:
-    """Runs the one job of a workflow. `event` has the values of the event's expressions, by their full names."""
+    """Runs the jobs of a workflow. `event` has the values of the event's expressions, by their full names."""
 
     def __init__(self, repository: Repository, **event: object) -> None:
         self._repository = repository
         self._values: dict[str, object] = {
             "always()": True,
             "cancelled()": False,
+            "runner.temp": repository.env["RUNNER_TEMP"],
             "github.token": "token",
             "github.event_name": "pull_request",
             "github.event.number": 7,
             "github.event.label.name": LABEL,
             "github.event.pull_request.head.ref": BRANCH,
+            "github.event.pull_request.head.sha": repository.git("rev-parse", "HEAD").strip(),
             "github.event.pull_request.head.repo.full_name": "us/foreign",
             "github.repository": "us/foreign",
         } | {name.replace("__", "."): value for name, value in event.items()}
         self._job = Job()
 
-    def run(self, recipe: str) -> Job:
-        """Return what the job of a recipe came to."""
+    def run(self, recipe: str, **env: str) -> Job:
+        """Return what the jobs of a recipe came to, all in one; `env` takes the place of variables of the file."""
         workflow = yaml.safe_load((RECIPES / recipe).read_text())
-        (job,) = workflow["jobs"].values()
-        self._job.skipped = not self._holds(job.get("if", "always()"))
-        if not self._job.skipped:
-            self._run_steps(job["steps"], self._evaluated(job["env"]))
-        return self._job
+        jobs: dict[str, Job] = {}
+        for name, job in workflow["jobs"].items():
+            needed = jobs.get(job.get("needs"), Job())
+            jobs[name] = self._job = Job(skipped=needed.failed or needed.skipped)
+            if self._job.skipped or not self._holds(job.get("if", "always()")):
+                self._job.skipped = True
+                continue
+            shutil.rmtree(self._repository.env["RUNNER_TEMP"], ignore_errors=True)
+            Path(self._repository.env["RUNNER_TEMP"]).mkdir()
+            declared = workflow.get("env", {}) | job.get("env", {})
+            self._run_steps(job["steps"], self._evaluated(declared) | env)
+        return Job(
+            {name: step for job in jobs.values() for name, step in job.steps.items()},
+            [path for job in jobs.values() for path in job.kept],
+            all(job.skipped for job in jobs.values()),
+        )
 
     def _run_steps(self, steps: list[dict[str, Any]], env: Mapping[str, str]) -> None:
+        self._values |= {f"env.{name}": value for name, value in env.items()}
         for step in steps:
             if not self._holds(str(step.get("if", "success()"))):
                 continue
@@ -237,19 +248,32 @@ class GitHub:
                 self._run_step(step, env)
             elif step["uses"].startswith("OWNER/ftbench@"):
                 self._run_action(step, env)
-            elif step["uses"].startswith("actions/upload-artifact@"):
-                self._job.kept += step["with"]["path"].split()
+            else:
+                self._use(step["uses"].partition("@")[0], self._evaluated(step.get("with", {})))
 
     def _run_step(self, step: Mapping[str, Any], env: Mapping[str, str]) -> None:
-        text = step["run"]
+        text = step["run"].replace(INSTALLS_FROM_AN_INDEX, "true")
         assert "${{" not in text, "a value that becomes shell text can be a command"
-        shell = _SHELLS[step.get("shell", "")]
-        command = ("true",) if _is_installed_already(text) else (*shell, "-c", text)
         own = self._evaluated(step.get("env", {}))
-        done = self._repository.run(*command, **(dict(env) | own))
+        shell = _SHELLS[step.get("shell", "")]
+        done = self._repository.run(*shell, "-c", text, **(dict(env) | own))
         self._job.steps[step["name"]] = done
         outcome = "failure" if done.returncode else "success"
         self._values[f"steps.{step.get('id')}.outcome"] = outcome
+
+    def _use(self, action: str, given: Mapping[str, str]) -> None:
+        """Do what an action does to the files: artifacts are folders beside the checkout."""
+        artifact = self._repository.folder.parent / "artifacts" / given.get("name", "")
+        if action == "actions/checkout" and "ref" in given:
+            self._repository.git("reset", "--quiet", "--hard")
+            self._repository.git("clean", "-dfxq", "--exclude=.venv")
+            self._repository.git("checkout", "--quiet", "--detach", given["ref"])
+        elif action == "actions/upload-artifact":
+            self._job.kept += given["path"].split()
+            if Path(given["path"]).is_absolute():
+                shutil.copytree(given["path"], artifact)
+        elif action == "actions/download-artifact":
+            shutil.copytree(artifact, given["path"])
 
     def _run_action(self, step: Mapping[str, Any], env: Mapping[str, str]) -> None:
         action = yaml.safe_load((ROOT / "action.yml").read_text())

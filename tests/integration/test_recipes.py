@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -173,7 +174,78 @@ def test_a_label_accepts_a_regression_as_a_commit_after_which_the_gate_holds(reg
 def test_github_starts_the_gate_on_the_new_commit_and_takes_the_label_off(regressed):
     ACCEPTS["github-accept-memory.yml"](regressed)
     calls = (regressed.folder.parent / "calls").read_text().splitlines()
-    assert calls == ["workflow run memory.yml --ref a-branch", f"pr edit 7 --remove-label {LABEL}"]
+    assert calls == [
+        "workflow run memory.yml --ref a-branch",
+        f"api --silent --method DELETE repos/us/foreign/issues/7/labels/{LABEL}",
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("accept", ACCEPTS)
+def test_a_commit_after_the_label_is_not_accepted(regressed, accept):
+    """The push is no fast-forward once the branch has moved: what it has now is gated again."""
+    regressed.git("commit", "--allow-empty", "--message", "later")
+    regressed.git("push", "--quiet", "origin", BRANCH)
+    regressed.git("reset", "--quiet", "--hard", "HEAD~")
+    job = ACCEPTS[accept](regressed)
+    assert job.failed
+    assert "[rejected]" in job.log
+    assert regressed.git("-C", "../remote", "log", "-1", "--format=%s", BRANCH) == "later\n"
+
+
+@pytest.mark.long
+def test_gitlab_commits_on_the_branch_and_not_on_its_merge_with_the_target(regressed):
+    own = regressed.git("rev-parse", "HEAD").strip()
+    regressed.git("checkout", "--quiet", "-b", "target", "HEAD~")
+    regressed.git("commit", "--allow-empty", "--message", "of the target")
+    regressed.git("merge", "--quiet", "--no-edit", BRANCH)
+    job = gitlab(
+        regressed,
+        "accept-memory",
+        CI_MERGE_REQUEST_LABELS=LABEL,
+        CI_MERGE_REQUEST_SOURCE_BRANCH_SHA=own,
+    )
+    assert not job.failed, job.log
+    assert regressed.git("-C", "../remote", "rev-parse", f"{BRANCH}~").strip() == own
+
+
+@pytest.mark.long
+def test_arguments_with_spaces_uv_and_no_tests(repository):
+    """A list is one argument, in every recipe; a repository may have the gate without tests."""
+    grid = {"SUBJECT": "train.py:make_step --arg 'batch=[4, 16]'", "TESTS": ""}
+    (repository.folder / "reports/baselines/train.make_step.json").unlink()
+    arguments = shlex.split(grid["SUBJECT"])
+    assert repository.run("ftbench", "baseline", "write", *arguments).returncode == 0
+    shutil.rmtree(repository.folder / "tests")
+    repository.git("add", "--all")
+    repository.git("commit", "--message", "a grid, and no tests")
+    for held in (
+        GitHub(repository).run("github-actions.yml", **grid),
+        GitHub(repository).run("github-actions-uv.yml", **grid),
+        gitlab(repository, "memory", **grid),
+    ):
+        assert not held.failed, held.log
+        assert "2 cells match" in held.log
+    repository.plant()
+    job = GitHub(repository).run("github-accept-memory.yml", **grid, RUN="uv run")
+    assert not job.failed, job.log
+    files = repository.git("-C", "../remote", "show", "--format=", "--name-only", BRANCH).split()
+    assert files == ["reports/baselines/train.make_step.json"]
+
+
+def test_a_job_that_runs_other_peoples_code_has_a_token_that_reads():
+    jobs = yaml.safe_load((RECIPES / "github-accept-memory.yml").read_text())["jobs"]
+    runs_code = [
+        job
+        for job in jobs.values()
+        if re.search(
+            r"pip install|uv sync|ftbench|pytest", str([s.get("run") for s in job["steps"]])
+        )
+    ]
+    (job,) = runs_code
+    assert job["permissions"] == {"contents": "read"}
+    assert "github.token" not in str(job)
+    assert job["steps"][0]["with"]["persist-credentials"] is False
 
 
 @pytest.mark.long
