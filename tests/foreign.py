@@ -155,6 +155,8 @@ def make_repository(folder: Path, python: Path, *programs: Path) -> Repository:
         "CI": "true",
         "ANSWER": "",
         "GITHUB_REPOSITORY": "us/foreign",
+        "GITHUB_REPOSITORY_OWNER": "us",
+        "GITHUB_REF_NAME": BRANCH,
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "PIP_NO_INDEX": "1",
@@ -277,7 +279,7 @@ class GitHub:
 
     def _run_action(self, step: Mapping[str, Any], env: Mapping[str, str]) -> None:
         action = yaml.safe_load((ROOT / "action.yml").read_text())
-        given = step["with"]
+        given = step["with"] | ({"subject": env["SUBJECT"]} if "SUBJECT" in env else {})
         for name, declared in action["inputs"].items():
             self._values[f"inputs.{name}"] = str(given.get(name, declared.get("default")))
         assert given.keys() <= action["inputs"].keys()

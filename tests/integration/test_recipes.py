@@ -222,6 +222,7 @@ def test_arguments_with_spaces_uv_and_no_tests(repository):
     for held in (
         GitHub(repository).run("github-actions.yml", **grid),
         GitHub(repository).run("github-actions-uv.yml", **grid),
+        GitHub(repository).run("github-actions-composite.yml", **grid),
         gitlab(repository, "memory", **grid),
     ):
         assert not held.failed, held.log
@@ -285,12 +286,19 @@ def test_gitlab_takes_the_label_off_before_it_accepts_anything(regressed):
 
 @pytest.mark.long
 def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
-    def calls(**env):
+    marker = f"<!-- ftbench-gate: {shlex.join(SUBJECT)} -->"
+
+    def calls(answer="", **event):
         noted = repository.folder.parent / "calls"
         noted.unlink(missing_ok=True)
-        answered = Repository(repository.folder, repository.env | env)
-        job = GATES["github-actions-composite.yml"](answered)
-        return job, [line.split(" --field")[0] for line in noted.read_text().splitlines()]
+        answered = Repository(repository.folder, repository.env | {"ANSWER": answer})
+        job = GitHub(answered, **event).run("github-actions-composite.yml")
+        lines = [line for line in noted.read_text().splitlines() if line.startswith("api ")]
+        *asked, last = lines
+        if "--silent" in last:
+            last, _, body = last.partition(" --raw-field body=")
+            assert body == marker, "each subject has a comment of its own"
+        return job, [*asked, last]
 
     listed = "api --paginate repos/us/foreign/issues/7/comments --jq"
     job, (asked,) = calls()
@@ -301,8 +309,15 @@ def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
     assert job.failed
     assert written == "api --silent --method POST repos/us/foreign/issues/7/comments"
     assert PLANTED_LINE in (repository.folder / "comment.md").read_text()
-    _, (asked, written) = calls(ANSWER="12\n")
-    assert written == "api --silent --method PATCH repos/us/foreign/issues/comments/12"
+    changed = "api --silent --method PATCH repos/us/foreign/issues/comments/12"
+    _, (asked, written) = calls("12\n")
+    assert written == changed
+    # As accept-memory.yml starts it: the branch's pull request is asked for.
+    dispatched = {"github__event_name": "workflow_dispatch", "github__event__number": ""}
+    _, (found, asked, written) = calls("12\n", **dispatched)
+    assert "--raw-field head=us:a-branch" in found
+    assert asked.startswith("api --paginate repos/us/foreign/issues/12/comments --jq")
+    assert written == changed
 
 
 @pytest.mark.long
