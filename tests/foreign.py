@@ -84,7 +84,7 @@ train_size = [16]
 [training]
 gradient_checkpointing = true
 """,
-    ".gitignore": "__pycache__/\n.pytest_cache/\n/.venv\n/gate.*\n/tests.xml\n/comment.md\n/accepted.txt\n",
+    ".gitignore": "__pycache__/\n.pytest_cache/\n/.venv\n/gate.*\n/tests.xml\n/comment.md\n/accepted/\n",
 }
 # In the place of programs that ask a service: each notes what it is asked, a line a call, and takes its answer
 # and its exit status from variables.
@@ -267,9 +267,7 @@ class GitHub:
         """Do what an action does to the files: artifacts are folders beside the checkout."""
         artifact = self._repository.folder.parent / "artifacts" / given.get("name", "")
         if action == "actions/checkout" and "ref" in given:
-            self._repository.git("reset", "--quiet", "--hard")
-            self._repository.git("clean", "-dfxq", "--exclude=.venv")
-            self._repository.git("checkout", "--quiet", "--detach", given["ref"])
+            _begin_anew(self._repository, given["ref"])
         elif action == "actions/upload-artifact":
             self._job.kept += given["path"].split()
             if Path(given["path"]).is_absolute():
@@ -318,33 +316,63 @@ class GitHub:
 
 
 def gitlab(repository: Repository, name: str, **variables: str) -> Job:
-    """Return what a job of GitLab's recipe came to; the `variables` of a pipeline precede the job's own."""
+    """Return what a job of GitLab's recipe came to, with those that it needs, which run before it.
+
+    The `variables` of a pipeline precede the job's own.
+    """
     jobs = yaml.safe_load((RECIPES / "gitlab-ci.yml").read_text())
-    job = jobs[jobs[name].get("extends")] | jobs[name]
-    service = {
-        "CI_PIPELINE_SOURCE": "merge_request_event",
-        "CI_MERGE_REQUEST_LABELS": "",
-        "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": BRANCH,
-        "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "",
-        "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "us/foreign",
-        "CI_MERGE_REQUEST_IID": "7",
-        "CI_COMMIT_SHA": repository.git("rev-parse", "HEAD").strip(),
-        "CI_API_V4_URL": "https://gitlab.test:8443/git/api/v4",
-        "CI_SERVER_HOST": "gitlab.test",
-        "CI_PROJECT_ID": "3",
-        "CI_PROJECT_PATH": "us/foreign",
-        "CI_PROJECT_URL": "https://gitlab.test:8443/git/us/foreign",
-        "BASELINE_TOKEN": "secret",
-    } | variables
+    job = _extended(jobs, name)
+    variables = {"CI_COMMIT_SHA": repository.git("rev-parse", "HEAD").strip()} | variables
+    service = _SERVICE | variables
     if not any(_rule_holds(rule["if"], service) for rule in job["rules"]):
         return Job(skipped=True)
+    came_to = Job()
+    for needed in job.get("needs", []):
+        came_to.steps |= gitlab(repository, needed, **variables).steps
+        _begin_anew(repository, service["CI_COMMIT_SHA"], jobs[needed].get("artifacts"))
+    if came_to.failed:
+        return came_to
+    if "environment" in job:
+        service["BASELINE_TOKEN"] = "secret"
     own = {
         n: v.replace("$CI_PROJECT_DIR", str(repository.folder)) for n, v in job["variables"].items()
     }
     script = "\n".join(_lines(job["before_script"]) + _lines(job["script"]))
-    done = repository.run("bash", "-eo", "pipefail", "-c", script, **(own | service))
-    artifacts = job.get("artifacts", {"paths": [], "reports": {"junit": []}})
-    return Job({name: done}, kept=artifacts["paths"] + artifacts["reports"]["junit"])
+    came_to.steps[name] = repository.run("bash", "-eo", "pipefail", "-c", script, **(own | service))
+    artifacts = job.get("artifacts", {"paths": []})
+    came_to.kept = artifacts["paths"] + artifacts.get("reports", {"junit": []})["junit"]
+    return came_to
+
+
+_SERVICE = {
+    "CI_PIPELINE_SOURCE": "merge_request_event",
+    "CI_MERGE_REQUEST_LABELS": "",
+    "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": BRANCH,
+    "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "",
+    "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "us/foreign",
+    "CI_MERGE_REQUEST_IID": "7",
+    "CI_API_V4_URL": "https://gitlab.test:8443/git/api/v4",
+    "CI_SERVER_HOST": "gitlab.test",
+    "CI_PROJECT_ID": "3",
+    "CI_PROJECT_PATH": "us/foreign",
+    "CI_PROJECT_URL": "https://gitlab.test:8443/git/us/foreign",
+}
+
+
+def _extended(jobs: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a job with the keys of what it extends."""
+    job = jobs[name]
+    return (_extended(jobs, job["extends"]) if "extends" in job else {}) | job
+
+
+def _begin_anew(
+    repository: Repository, commit: str, artifacts: Mapping[str, Any] | None = None
+) -> None:
+    """Check a commit out as a new job does, with nothing left of the last job but its artifacts."""
+    kept = [f"--exclude=/{path}" for path in (artifacts or {"paths": []})["paths"]]
+    repository.git("reset", "--quiet", "--hard")
+    repository.git("clean", "-dfxq", "--exclude=.venv", *kept)
+    repository.git("checkout", "--quiet", "--detach", commit)
 
 
 def _lines(script: list[Any]) -> list[str]:

@@ -42,7 +42,7 @@ ACCEPTS = {
         "github-accept-memory.yml"
     ),
     "gitlab-ci.yml": lambda repository: gitlab(
-        repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"bug,{LABEL}"
+        repository, "accept-memory-push", CI_MERGE_REQUEST_LABELS=f"bug,{LABEL}"
     ),
 }
 
@@ -201,7 +201,7 @@ def test_gitlab_commits_on_the_branch_and_not_on_its_merge_with_the_target(regre
     regressed.git("merge", "--quiet", "--no-edit", BRANCH)
     job = gitlab(
         regressed,
-        "accept-memory",
+        "accept-memory-push",
         CI_MERGE_REQUEST_LABELS=LABEL,
         CI_MERGE_REQUEST_SOURCE_BRANCH_SHA=own,
     )
@@ -234,19 +234,22 @@ def test_arguments_with_spaces_uv_and_no_tests(repository):
     assert files == ["reports/baselines/train.make_step.json"]
 
 
+CODE = re.compile(r"pip install|uv sync|ftbench|pytest")
+
+
 def test_a_job_that_runs_other_peoples_code_has_a_token_that_reads():
     jobs = yaml.safe_load((RECIPES / "github-accept-memory.yml").read_text())["jobs"]
-    runs_code = [
-        job
-        for job in jobs.values()
-        if re.search(
-            r"pip install|uv sync|ftbench|pytest", str([s.get("run") for s in job["steps"]])
-        )
-    ]
-    (job,) = runs_code
+    (job,) = (
+        job for job in jobs.values() if CODE.search(str([s.get("run") for s in job["steps"]]))
+    )
     assert job["permissions"] == {"contents": "read"}
     assert "github.token" not in str(job)
     assert job["steps"][0]["with"]["persist-credentials"] is False
+    jobs = yaml.safe_load((RECIPES / "gitlab-ci.yml").read_text())
+    shell = {name: str((job.get("before_script"), job.get("script"))) for name, job in jobs.items()}
+    running = {name for name in shell if CODE.search(shell[name])}
+    assert running == {".memory", "memory", "accept-memory-predict"}
+    assert [name for name in running if "environment" in jobs[name]] == []
 
 
 @pytest.mark.long
@@ -262,9 +265,10 @@ def test_nobody_accepts_without_the_label_or_on_a_fork(repository):
     fork = {"github__event__pull_request__head__repo__full_name": "them/foreign"}
     for event in ({"github__event__label__name": "bug"}, fork):
         assert GitHub(repository, **event).run("github-accept-memory.yml").skipped
-    assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
     fork = {"CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "them/foreign"}
-    assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=LABEL, **fork).skipped
+    for job in ("accept-memory-label", "accept-memory-predict", "accept-memory-push"):
+        assert gitlab(repository, job, CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
+        assert gitlab(repository, job, CI_MERGE_REQUEST_LABELS=LABEL, **fork).skipped
     assert gitlab(repository, "memory", CI_PIPELINE_SOURCE="push").skipped
 
 
