@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -41,7 +42,7 @@ ACCEPTS = {
         "github-accept-memory.yml"
     ),
     "gitlab-ci.yml": lambda repository: gitlab(
-        repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"bug,{LABEL}"
+        repository, "accept-memory-push", CI_MERGE_REQUEST_LABELS=f"bug,{LABEL}"
     ),
 }
 
@@ -172,8 +173,83 @@ def test_a_label_accepts_a_regression_as_a_commit_after_which_the_gate_holds(reg
 @pytest.mark.long
 def test_github_starts_the_gate_on_the_new_commit_and_takes_the_label_off(regressed):
     ACCEPTS["github-accept-memory.yml"](regressed)
-    calls = (regressed.folder.parent / "gh-calls").read_text().splitlines()
-    assert calls == ["workflow run memory.yml --ref a-branch", f"pr edit 7 --remove-label {LABEL}"]
+    calls = (regressed.folder.parent / "calls").read_text().splitlines()
+    assert calls == [
+        "workflow run memory.yml --ref a-branch",
+        f"api --silent --method DELETE repos/us/foreign/issues/7/labels/{LABEL}",
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("accept", ACCEPTS)
+def test_a_commit_after_the_label_is_not_accepted(regressed, accept):
+    """The push is no fast-forward once the branch has moved: what it has now is gated again."""
+    regressed.git("commit", "--allow-empty", "--message", "later")
+    regressed.git("push", "--quiet", "origin", BRANCH)
+    regressed.git("reset", "--quiet", "--hard", "HEAD~")
+    job = ACCEPTS[accept](regressed)
+    assert job.failed
+    assert "[rejected]" in job.log
+    assert regressed.git("-C", "../remote", "log", "-1", "--format=%s", BRANCH) == "later\n"
+
+
+@pytest.mark.long
+def test_gitlab_commits_on_the_branch_and_not_on_its_merge_with_the_target(regressed):
+    own = regressed.git("rev-parse", "HEAD").strip()
+    regressed.git("checkout", "--quiet", "-b", "target", "HEAD~")
+    regressed.git("commit", "--allow-empty", "--message", "of the target")
+    regressed.git("merge", "--quiet", "--no-edit", BRANCH)
+    job = gitlab(
+        regressed,
+        "accept-memory-push",
+        CI_MERGE_REQUEST_LABELS=LABEL,
+        CI_MERGE_REQUEST_SOURCE_BRANCH_SHA=own,
+    )
+    assert not job.failed, job.log
+    assert regressed.git("-C", "../remote", "rev-parse", f"{BRANCH}~").strip() == own
+
+
+@pytest.mark.long
+def test_arguments_with_spaces_uv_and_no_tests(repository):
+    """A list is one argument, in every recipe; a repository may have the gate without tests."""
+    grid = {"SUBJECT": "train.py:make_step --arg 'batch=[4, 16]'", "TESTS": ""}
+    (repository.folder / "reports/baselines/train.make_step.json").unlink()
+    arguments = shlex.split(grid["SUBJECT"])
+    assert repository.run("ftbench", "baseline", "write", *arguments).returncode == 0
+    shutil.rmtree(repository.folder / "tests")
+    repository.git("add", "--all")
+    repository.git("commit", "--message", "a grid, and no tests")
+    for held in (
+        GitHub(repository).run("github-actions.yml", **grid),
+        GitHub(repository).run("github-actions-uv.yml", **grid),
+        GitHub(repository).run("github-actions-composite.yml", **grid),
+        gitlab(repository, "memory", **grid),
+    ):
+        assert not held.failed, held.log
+        assert "2 cells match" in held.log
+    repository.plant()
+    job = GitHub(repository).run("github-accept-memory.yml", **grid, RUN="uv run")
+    assert not job.failed, job.log
+    files = repository.git("-C", "../remote", "show", "--format=", "--name-only", BRANCH).split()
+    assert files == ["reports/baselines/train.make_step.json"]
+
+
+CODE = re.compile(r"pip install|uv sync|ftbench|pytest")
+
+
+def test_a_job_that_runs_other_peoples_code_has_a_token_that_reads():
+    jobs = yaml.safe_load((RECIPES / "github-accept-memory.yml").read_text())["jobs"]
+    (job,) = (
+        job for job in jobs.values() if CODE.search(str([s.get("run") for s in job["steps"]]))
+    )
+    assert job["permissions"] == {"contents": "read"}
+    assert "github.token" not in str(job)
+    assert job["steps"][0]["with"]["persist-credentials"] is False
+    jobs = yaml.safe_load((RECIPES / "gitlab-ci.yml").read_text())
+    shell = {name: str((job.get("before_script"), job.get("script"))) for name, job in jobs.items()}
+    running = {name for name in shell if CODE.search(shell[name])}
+    assert running == {".memory", "memory", "accept-memory-predict"}
+    assert [name for name in running if "environment" in jobs[name]] == []
 
 
 @pytest.mark.long
@@ -189,18 +265,44 @@ def test_nobody_accepts_without_the_label_or_on_a_fork(repository):
     fork = {"github__event__pull_request__head__repo__full_name": "them/foreign"}
     for event in ({"github__event__label__name": "bug"}, fork):
         assert GitHub(repository, **event).run("github-accept-memory.yml").skipped
-    assert gitlab(repository, "accept-memory", CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
+    fork = {"CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "them/foreign"}
+    for job in ("accept-memory-label", "accept-memory-predict", "accept-memory-push"):
+        assert gitlab(repository, job, CI_MERGE_REQUEST_LABELS=f"not-{LABEL}").skipped
+        assert gitlab(repository, job, CI_MERGE_REQUEST_LABELS=LABEL, **fork).skipped
     assert gitlab(repository, "memory", CI_PIPELINE_SOURCE="push").skipped
 
 
 @pytest.mark.long
+def test_gitlab_takes_the_label_off_before_it_accepts_anything(regressed):
+    before = regressed.git("rev-parse", "HEAD")
+    refused = Repository(regressed.folder, regressed.env | {"STATUS": "22"})
+    job = ACCEPTS["gitlab-ci.yml"](refused)
+    assert job.failed
+    assert regressed.git("status", "--porcelain") == ""
+    assert regressed.git("rev-parse", "HEAD") == before
+    (call,) = (regressed.folder.parent / "calls").read_text().splitlines()
+    assert call.endswith(
+        "--request PUT --header PRIVATE-TOKEN: secret"
+        " https://gitlab.test:8443/git/api/v4/projects/3/merge_requests/7"
+        f"?remove_labels={LABEL}"
+    )
+
+
+@pytest.mark.long
 def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
-    def calls(**env):
-        noted = repository.folder.parent / "gh-calls"
+    marker = f"<!-- ftbench-gate: {shlex.join(SUBJECT)} -->"
+
+    def calls(answer="", **event):
+        noted = repository.folder.parent / "calls"
         noted.unlink(missing_ok=True)
-        answered = Repository(repository.folder, repository.env | env)
-        job = GATES["github-actions-composite.yml"](answered)
-        return job, [line.split(" --field")[0] for line in noted.read_text().splitlines()]
+        answered = Repository(repository.folder, repository.env | {"ANSWER": answer})
+        job = GitHub(answered, **event).run("github-actions-composite.yml")
+        lines = [line for line in noted.read_text().splitlines() if line.startswith("api ")]
+        *asked, last = lines
+        if "--silent" in last:
+            last, _, body = last.partition(" --raw-field body=")
+            assert body == marker, "each subject has a comment of its own"
+        return job, [*asked, last]
 
     listed = "api --paginate repos/us/foreign/issues/7/comments --jq"
     job, (asked,) = calls()
@@ -211,8 +313,15 @@ def test_a_comment_begins_with_a_failure_and_is_kept_up_to_date(repository):
     assert job.failed
     assert written == "api --silent --method POST repos/us/foreign/issues/7/comments"
     assert PLANTED_LINE in (repository.folder / "comment.md").read_text()
-    _, (asked, written) = calls(GH_ANSWER="12\n")
-    assert written == "api --silent --method PATCH repos/us/foreign/issues/comments/12"
+    changed = "api --silent --method PATCH repos/us/foreign/issues/comments/12"
+    _, (asked, written) = calls("12\n")
+    assert written == changed
+    # As accept-memory.yml starts it: the branch's pull request is asked for.
+    dispatched = {"github__event_name": "workflow_dispatch", "github__event__number": ""}
+    _, (found, asked, written) = calls("12\n", **dispatched)
+    assert "--raw-field head=us:a-branch" in found
+    assert asked.startswith("api --paginate repos/us/foreign/issues/12/comments --jq")
+    assert written == changed
 
 
 @pytest.mark.long
