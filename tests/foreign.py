@@ -267,7 +267,9 @@ class GitHub:
         """Do what an action does to the files: artifacts are folders beside the checkout."""
         artifact = self._repository.folder.parent / "artifacts" / given.get("name", "")
         if action == "actions/checkout" and "ref" in given:
-            _begin_anew(self._repository, given["ref"])
+            self._repository.git("fetch", "--quiet", "origin")
+            branch = f"origin/{BRANCH}"  # of the remote, not what the checkout has under this name
+            _begin_anew(self._repository, branch if given["ref"] == BRANCH else given["ref"])
         elif action == "actions/upload-artifact":
             self._job.kept += given["path"].split()
             if Path(given["path"]).is_absolute():
