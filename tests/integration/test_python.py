@@ -47,7 +47,7 @@ def shown(cell):
 
 def test_a_notebook_shows_tables(executed):
     _, (_, predicted, _, results, *_, estimated) = executed
-    assert shown(predicted).count("<tr") == 5  # the head and four cells
+    assert shown(predicted).count("<tr") == 3  # the head and two lengths
     assert shown(results).count("<tr") == 3
     assert "<table" in shown(estimated)
 
