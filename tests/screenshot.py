@@ -1,7 +1,7 @@
 """The pictures of the documents: `python -m tests.screenshot` draws them again, all or those that are named.
 
 The README's is the top of the committed report of `quick`, in a window as wide as a README's column, so that its
-text is read at its own size; twice the pixels, for screens that have them. The site's show the same report in a
+text is read at its own size; with more pixels, for screens that have them. The site's show the same report in a
 wide window, light and dark, and commands in a terminal.
 """
 
@@ -22,7 +22,7 @@ MARGIN = 24
 MOST_BYTES = 400_000  # pages are read over slow lines, too
 
 
-def draw_report(file: Path, *, width: int, scale: int = 1, dark: bool = False) -> None:
+def draw_report(file: Path, *, width: int, scale: float = 1, dark: bool = False) -> None:
     """Write the first sections of the report as PNG."""
     with Browser(width, dark=dark) as browser:
         browser.open(REPORT)
@@ -51,7 +51,7 @@ def draw_terminal(file: Path, *, command: str, columns: int, lines: int | None =
 
 PICTURES: Mapping[str, Callable[[Path], None]] = MappingProxyType(
     {
-        "docs/report.png": partial(draw_report, width=1000, scale=2),
+        "docs/report.png": partial(draw_report, width=1000, scale=1.5),
         "docs/pictures/report-light.png": partial(draw_report, width=1400),
         "docs/pictures/report-dark.png": partial(draw_report, width=1400, dark=True),
         "docs/pictures/plan.png": partial(draw_terminal, command="ftbench plan quick", columns=130),
