@@ -8,7 +8,6 @@ import argparse
 import csv
 import os
 import random
-import re
 import shlex
 import shutil
 import subprocess
@@ -20,8 +19,8 @@ from pathlib import Path
 
 from ftbench.plan.profile import Workload
 from ftbench.plan.sources import resolve_model
+from tests.documents import ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/tutorial.md"
 MOST_COMMANDS, MOST_S = 6, 600.0
 INSTALLED = "ftbench"  # what the first command installs, by its name on an index
@@ -46,10 +45,9 @@ COMMON = (
 )
 
 
-def commands(page: str) -> list[str]:
-    """Return the commands of a page's shell blocks, one per line."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
+def commands() -> list[str]:
+    """Return the commands of the tutorial's shell blocks, one per line."""
+    lines = [line for _, text in blocks(PAGE, "sh") for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -100,7 +98,7 @@ def run_in(folder: Path, package: str) -> list[str]:
         "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
         "COLUMNS": "100",
     }
-    found, began, times = commands(PAGE.read_text(encoding="utf-8")), time.perf_counter(), []
+    found, began, times = commands(), time.perf_counter(), []
     for line in found:
         words = [
             package if word == INSTALLED and "install" in line else word

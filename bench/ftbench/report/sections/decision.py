@@ -22,6 +22,8 @@ from ftbench.records.record import Record
 from ftbench.report.elements.tables import figure_texts, memory_word
 from ftbench.report.elements.words import axis_word, point_text
 
+# A cell of no higher cost has at least the score of each of these.
+_ALIKE = ("scores no higher than one of its cost", "score no higher than others of their cost")
 _MOST_VALUES = 6  # of an axis; of more, only both ends are named
 
 
@@ -70,11 +72,12 @@ def _why(found: Decision, shown: Sequence[str]) -> str:
     """Return why the cell was chosen, and which others noise does not tell from it."""
     if not found.as_good:
         return _alone(found)
-    why = "the cheapest of those that no other is known to beat"
-    if not found.worse:
-        why = "the cheapest that learns" if found.guessing else "the cheapest"
-    parts = [_others(found.dearer, "cost more", shown), _others(found.alike, "cost no less", shown)]
-    return "; ".join([why, *filter(None, parts)])
+    why = "no other is known to beat it, and none that costs less scores as high"
+    higher = _others(
+        found.dearer, "costs more and scores higher", "cost more and score higher", shown
+    )
+    lower = _others(found.alike, *_ALIKE, shown)
+    return "; ".join([why, *filter(None, [higher, lower])])
 
 
 def _alone(found: Decision) -> str:
@@ -86,15 +89,15 @@ def _alone(found: Decision) -> str:
     return "its score is above that of every other cell that learned, by more than noise"
 
 
-def _others(some: Sequence[Option], cost: str, shown: Sequence[str]) -> str:
+def _others(some: Sequence[Option], one: str, several: str, shown: Sequence[str]) -> str:
     """Return cells that are not distinguishable from the chosen one, the highest of them by its values."""
     if not some:
         return ""
     best = some[0]
     cell = f"{point_text({name: best.point[name] for name in shown})} ({best.score:.3f})"
     if len(some) == 1:
-        return f"{cell} {cost.replace('cost', 'costs')} and is not distinguishable from it"
-    return f"{len(some)} that {cost} are not distinguishable from it, the highest of them {cell}"
+        return f"{cell} {one}, but is not distinguishable from it"
+    return f"{len(some)} {several}, but are not distinguishable from it, the highest of them {cell}"
 
 
 def _score(option: Option) -> str:
@@ -116,7 +119,7 @@ def _tried(found: Decision, table: pd.DataFrame, varying: Sequence[str]) -> str:
     cheaper = ""
     if found.cheaper is not None:
         cell = point_text({name: found.cheaper.point[name] for name in varying})
-        share = format_ratio(found.cheaper.total_s / found.chosen.total_s)
+        share = format_ratio(found.cheaper.device_s / found.chosen.device_s)
         cheaper = (
             f" The cheapest that learns, {cell}, takes {share} the time"
             f" and has {found.lost:.3f} less {headline_score(table).word}."

@@ -87,7 +87,7 @@ def test_the_decision_of_measured_runs_stands_below_that_on_devices():
     device_line, runs_line = decided(ranking(device("a", 1.0)), runs).splitlines()
     assert device_line.startswith("Take a")
     assert "training examples 16, method full: accuracy 0.500" in runs_line  # of 8 examples
-    assert "training examples 32 (0.900) costs more" in runs_line
+    assert "training examples 32 (0.900) costs more and scores higher" in runs_line
 
 
 def test_a_device_it_may_not_fit_on_is_taken_with_that_doubt():

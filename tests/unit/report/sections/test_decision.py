@@ -27,7 +27,7 @@ def test_what_is_not_distinguishable_is_named():
         single(16, 0.80, 10.0), single(32, 0.82, 20.0), single(64, 0.85, 30.0), eval_size=100
     )
     assert "training examples 16" in sentence
-    assert "2 that cost more are not distinguishable from it" in sentence
+    assert "2 cost more and score higher, but are not distinguishable from it" in sentence
     assert "training examples 64 (0.850)" in sentence
     assert "each cell has one seed" in sentence
     assert "cheapest that learns" not in tried
@@ -39,8 +39,8 @@ def test_one_that_is_not_distinguishable_is_named_alone():
         runs(32, (0.8, 0.81, 0.8), (20.0,) * 3),
         runs(64, (0.8, 0.81, 0.82), (40.0,) * 3),
     )
-    assert "the cheapest of those that no other is known to beat" in sentence
-    assert "training examples 64 (0.810) costs more and is not distinguishable" in sentence
+    assert "no other is known to beat it, and none that costs less scores as high" in sentence
+    assert "training examples 64 (0.810) costs more and scores higher, but is not" in sentence
     assert "seed" not in sentence
 
 
@@ -48,6 +48,18 @@ def test_one_that_is_not_distinguishable_is_named_alone():
 def test_a_method_that_not_all_runs_have_is_not_said(methods):
     sentence, _ = said(single(16, 0.5, 10.0), single(32, 0.7, 20.0), methods=methods)
     assert "method" not in sentence
+
+
+def test_a_noisy_cell_that_costs_less_is_not_said_to_cost_more():
+    sentence, tried = said(
+        runs(16, (0.80, 0.80, 0.80, 0.80), (10.0,) * 4),
+        runs(32, (0.95, 0.95, 0.30, 0.94), (12.0,) * 4),
+        runs(64, (0.82, 0.82, 0.82, 0.82), (30.0,) * 4),
+    )
+    assert "training examples 64, method full" in sentence
+    assert "training examples 32 (0.785) scores no higher than one of its cost" in sentence
+    assert "cost more" not in sentence
+    assert "has 0.020 less accuracy" in tried
 
 
 def test_the_only_cell_that_learned_is_not_said_to_beat_those_that_guess():
