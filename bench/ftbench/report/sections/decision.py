@@ -22,8 +22,8 @@ from ftbench.records.record import Record
 from ftbench.report.elements.tables import figure_texts, memory_word
 from ftbench.report.elements.words import axis_word, point_text
 
-# A cell of no higher cost has at least the score of each of these.
-_ALIKE = ("scores no higher than one of its cost", "score no higher than others of their cost")
+_UNTOLD = "are not distinguishable from it"
+_UNTOLD_ONE = "is not distinguishable from it"
 _MOST_VALUES = 6  # of an axis; of more, only both ends are named
 
 
@@ -72,12 +72,23 @@ def _why(found: Decision, shown: Sequence[str]) -> str:
     """Return why the cell was chosen, and which others noise does not tell from it."""
     if not found.as_good:
         return _alone(found)
-    why = "no other is known to beat it, and none that costs less scores as high"
-    higher = _others(
-        found.dearer, "costs more and scores higher", "cost more and score higher", shown
-    )
-    lower = _others(found.alike, *_ALIKE, shown)
-    return "; ".join([why, *filter(None, [higher, lower])])
+    parts = ["no other is known to beat it, and none that costs less scores as high"]
+    if (count := len(found.dearer)) > 1:
+        highest = _named(found.dearer[0], shown)
+        parts.append(
+            f"{count} cost more and score higher, but {_UNTOLD}, the highest of them {highest}"
+        )
+    elif found.dearer:
+        parts.append(
+            f"{_named(found.dearer[0], shown)} costs more and scores higher, but {_UNTOLD_ONE}"
+        )
+    if (count := len(found.alike)) > 1:
+        parts.append(f"{count} score no higher than others of their cost, but {_UNTOLD}")
+    elif found.alike:
+        parts.append(
+            f"{_named(found.alike[0], shown)} scores no higher than one of its cost, but {_UNTOLD_ONE}"
+        )
+    return "; ".join(parts)
 
 
 def _alone(found: Decision) -> str:
@@ -89,15 +100,9 @@ def _alone(found: Decision) -> str:
     return "its score is above that of every other cell that learned, by more than noise"
 
 
-def _others(some: Sequence[Option], one: str, several: str, shown: Sequence[str]) -> str:
-    """Return cells that are not distinguishable from the chosen one, the highest of them by its values."""
-    if not some:
-        return ""
-    best = some[0]
-    cell = f"{point_text({name: best.point[name] for name in shown})} ({best.score:.3f})"
-    if len(some) == 1:
-        return f"{cell} {one}, but is not distinguishable from it"
-    return f"{len(some)} {several}, but are not distinguishable from it, the highest of them {cell}"
+def _named(option: Option, shown: Sequence[str]) -> str:
+    """Return a cell by its values and its score."""
+    return f"{point_text({name: option.point[name] for name in shown})} ({option.score:.3f})"
 
 
 def _score(option: Option) -> str:
